@@ -1,0 +1,1 @@
+"""What every loss shares: automatic differentiation, dtypes, reductions, argument checks, the families."""

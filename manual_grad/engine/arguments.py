@@ -1,0 +1,61 @@
+"""Checks and conversions that several losses make on their arguments."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import _reduction
+from torch.overrides import handle_torch_function, has_torch_function
+
+from manual_grad.engine.dtypes import autocast, promote
+
+F = TypeVar("F", bound=Callable[..., Any])
+_REDUCTIONS = frozenset(("none", "mean", "sum"))
+
+
+def overridable(function: F) -> F:
+    """Let a tensor subclass take the call over through ``__torch_function__``, as torch's own losses do."""
+
+    @functools.wraps(function)
+    def dispatch(*args: Any, **kwargs: Any) -> Any:
+        tensors = (*args, *kwargs.values()) if kwargs else args
+        if has_torch_function(tensors):
+            return handle_torch_function(dispatch, tensors, *args, **kwargs)
+        return function(*args, **kwargs)
+
+    return torch.compiler.allow_in_graph(dispatch)  # type: ignore[return-value]
+
+
+def reduction_of(reduction: str, size_average: bool | None = None, reduce: bool | None = None) -> str:
+    """'none', 'mean' or 'sum', from the argument or torch's legacy pair, with torch's warnings and errors."""
+    if size_average is not None or reduce is not None:
+        return _reduction.legacy_get_string(size_average, reduce)
+    if reduction in _REDUCTIONS:
+        return reduction
+    _reduction.get_enum(reduction)  # warns, or raises ValueError
+    return "mean"
+
+
+def same_size_or_warn(input: Tensor, target: Tensor) -> None:
+    if target.shape != input.shape:
+        warnings.warn(
+            f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). "
+            "This will likely lead to incorrect results due to broadcasting. "
+            "Please ensure they have the same size.",
+            stacklevel=4,
+        )
+
+
+def together(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The tensors in one dtype (autocast, then promotion) and one shape (broadcasting); None stays None."""
+    tensors = promote(*autocast(*tensors))
+    shape = tensors[0].shape
+    if all(t is None or t.shape == shape for t in tensors):
+        return tensors
+    expanded = iter(torch.broadcast_tensors(*(t for t in tensors if t is not None)))
+    return tuple(None if t is None else next(expanded) for t in tensors)

@@ -1,0 +1,46 @@
+"""Which dtype a loss is computed in, and which it is returned in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which the formulas run for an input like ``x``.
+
+    Two steps up: bfloat16 and float16 in float32, float32 in float64 where the device has a fast float64 (the CPU). A
+    float32 result is then the rounding of an almost exact one, whatever cancels on the way.
+    """
+    if x.dtype in (torch.bfloat16, torch.float16):
+        return torch.float32
+    if x.dtype is torch.float32 and x.device.type == "cpu":
+        return torch.float64
+    return x.dtype
+
+
+def widen(tensors: tuple[Tensor | None, ...], dtype: torch.dtype) -> tuple[Tensor | None, ...]:
+    """The floating point tensors in ``dtype``, the others as they are."""
+    return tuple(t.to(dtype) if t is not None and t.is_floating_point() else t for t in tensors)
+
+
+def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The tensors as torch's autocast hands them to a loss: low-precision floating point becomes float32."""
+    device = next(t.device.type for t in tensors if t is not None)
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(
+        t.float() if t is not None and t.dtype in (torch.bfloat16, torch.float16) and t.device.type == device else t
+        for t in tensors
+    )
+
+
+def promote(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The tensors in their common dtype, by torch's promotion rules."""
+    present = [t for t in tensors if t is not None]
+    if all(t.dtype is present[0].dtype for t in present):
+        return tensors
+    common = present[0].dtype
+    for t in present[1:]:
+        common = torch.promote_types(common, t.dtype)
+    return tuple(None if t is None else t.to(common) for t in tensors)

@@ -1,0 +1,364 @@
+r"""The mechanics of automatic differentiation, once for every loss.
+
+A loss is a map :math:`\ell(X)` from a tuple of tensors ``X`` to one value per element, row or sample, followed by a
+reduction. A family (:mod:`~manual_grad.engine.pointwise`, …) and its losses state four formulas in torch ops:
+
+=============================  =====================================================================================
+``value(X)``                   :math:`\ell`, unreduced
+``gradient(g, X)``             :math:`J^\top g`, one tensor for each of ``X``, with one upstream ``g`` per value
+``curvature(g, X, v)``         :math:`H v` with :math:`H = \nabla^2 \langle g, \ell(X) \rangle`, symmetric
+``contract(terms)``            sums a tensor of the inputs' shape down to the shape of :math:`\ell`
+=============================  =====================================================================================
+
+Everything else follows. With :math:`\dot\ell = J v = \mathrm{contract}(\mathrm{gradient}(1, X) \cdot v)` the three
+Functions below are closed under differentiation:
+
+* :class:`LossFunction`  :math:`X \mapsto \mathrm{reduce}(\ell)`; backward is ``Gradient``, jvp is ``Tangent``;
+* :class:`Gradient`      :math:`(g, X) \mapsto J^\top g`; backward of :math:`v` is :math:`(J v,\; H v)`;
+* :class:`Tangent`       :math:`(X, v) \mapsto J v`; backward of :math:`g` is :math:`(H v,\; J^\top g)`.
+
+``curvature`` is written in differentiable torch ops, so the third and every higher order come from autograd.
+A kernel (``fused``) never replaces a formula: it is asked first, and may decline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd import forward_ad
+
+from manual_grad.engine.dtypes import compute_dtype, widen
+
+Tensors = tuple["Tensor | None", ...]
+Options = tuple[Any, ...]
+
+
+def transforming() -> bool:
+    """True under torch.func's transforms and forward-mode differentiation."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+class LossFunction(Function):
+    """Base of every loss: ``apply(*tensors, *options, reduction)``.
+
+    ``tensors`` is how many leading arguments are tensors (an absent optional one is None); the options are plain
+    Python values; ``reduction`` is 'none', 'mean' or 'sum'. Subclasses state ``value``, ``gradient``, ``curvature``
+    and ``contract`` (all of ``(…, *options)``) and may override ``denominator`` and ``fused``.
+    """
+
+    generate_vmap_rule = True
+    tensors: ClassVar[int]
+
+    # -- the mathematics, stated by a family and its losses
+
+    @staticmethod
+    def value(X: Tensors, *options: Any) -> Tensor:
+        raise NotImplementedError
+
+    @staticmethod
+    def gradient(g: Tensor, X: Tensors, *options: Any) -> Tensors:
+        raise NotImplementedError
+
+    @staticmethod
+    def curvature(g: Tensor, X: Tensors, v: Tensors, *options: Any) -> Tensors:
+        raise NotImplementedError
+
+    @staticmethod
+    def contract(terms: Tensor, *options: Any) -> Tensor:
+        return terms
+
+    @classmethod
+    def denominator(cls, X: Tensors, loss: Tensor, *options: Any) -> Tensor | int:
+        """What the mean divides the sum by."""
+        return loss.numel()
+
+    @classmethod
+    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
+        """The shape of the unreduced loss."""
+        raise NotImplementedError
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        """The loss (if ``value``) and the gradients that ``needs`` asks for from one sweep of a kernel, or None.
+
+        Without ``g`` the gradients are those of the reduced loss itself (upstream 1).
+        """
+        return None
+
+    # -- reductions
+
+    @classmethod
+    def reduce(cls, loss: Tensor, X: Tensors, options: Options, reduction: str) -> Tensor:
+        if reduction == "none":
+            return loss
+        total = loss.sum()
+        return total if reduction == "sum" else total / cls.denominator(X, loss, *options)
+
+    @classmethod
+    def spread(cls, g: Tensor, X: Tensors, options: Options, reduction: str) -> Tensor:
+        """The upstream gradient of each unreduced value: the transpose of :meth:`reduce`."""
+        if reduction == "none":
+            return g
+        shape = cls.shape(X, *options)
+        if reduction == "mean":
+            g = g / cls.denominator(X, g.expand(shape), *options)
+        return g.expand(shape)
+
+    # -- torch.autograd.Function
+
+    @classmethod
+    def split(cls, args: tuple[Any, ...]) -> tuple[Tensors, Options, str]:
+        return args[: cls.tensors], args[cls.tensors : -1], args[-1]
+
+    @classmethod
+    def compute(cls, X: Tensors, options: Options, reduction: str) -> Tensor:
+        """The reduced loss from the formulas, in the dtype of the first input."""
+        dtype = compute_dtype(X[0])
+        wide = widen(X, dtype)
+        return cls.reduce(cls.value(wide, *options), wide, options, reduction).to(X[0].dtype)
+
+    @classmethod
+    def forward(cls, *args: Any) -> Tensor:
+        X, options, reduction = cls.split(args)
+        result = cls.sweep(X, options, reduction, (False,) * len(X), None, True)
+        return cls.compute(X, options, reduction) if result is None else result[0]
+
+    @classmethod
+    def setup_context(cls, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        X, ctx.options, ctx.reduction = cls.split(inputs)
+        _save(ctx, X)
+
+    @classmethod
+    def backward(cls, ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
+        X, needs = ctx.saved_tensors, ctx.needs_input_grad
+        rest = (None,) * (len(needs) - cls.tensors)
+        if g is None:
+            return (None,) * len(needs)
+        return *cls.differentiable_gradient(g, X, ctx.options, ctx.reduction, needs[: cls.tensors]), *rest
+
+    @classmethod
+    def jvp(cls, ctx: Any, *tangents: Any) -> Tensor:
+        with forward_ad._set_fwd_grad_enabled(True):
+            X, v = _primals(ctx), tangents[: cls.tensors]
+            return cls.reduce(Tangent.apply(Call(cls, ctx.options), *X, *v), X, ctx.options, ctx.reduction)
+
+    @classmethod
+    def differentiable_gradient(
+        cls, g: Tensor, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...]
+    ) -> Tensors:
+        """The gradients of the inputs in ``needs``, differentiable once more by the hand-derived second derivative."""
+        rows = cls.spread(g, X, options, reduction)
+        return _scatter(Gradient.apply(Call(cls, options, tuple(needs)), rows, *X), needs)
+
+    @classmethod
+    def sweep(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        """:meth:`fused` where a kernel can run at all: never on a tensor that torch.func has wrapped."""
+        if torch._C._are_functorch_transforms_active():
+            return None
+        return cls.fused(X, options, reduction, needs, g, value)
+
+
+def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
+    """``loss.apply(*args)`` by the shortest way: what the functionals call."""
+    return loss.apply(*args) if transforming() else _eager_apply(loss, *args)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What Gradient and Tangent are told of a loss: one opaque argument, since torch.func flattens tuples."""
+
+    loss: type[LossFunction]
+    options: Options
+    needs: tuple[bool, ...] = ()
+
+    def value_shape(self, X: Tensors) -> torch.Size:
+        return self.loss.shape(X, *self.options)
+
+    def gradient(self, g: Tensor, X: Tensors) -> Tensors:
+        wide = widen((g, *X), compute_dtype(X[0]))
+        return _narrow(self.loss.gradient(wide[0], wide[1:], *self.options), X)
+
+    def curvature(self, g: Tensor, X: Tensors, v: Tensors) -> Tensors:
+        dtype = compute_dtype(X[0])
+        return _narrow(self.loss.curvature(g.to(dtype), widen(X, dtype), widen(v, dtype), *self.options), X)
+
+    def along(self, X: Tensors, v: Tensors, bent: Tensors | None = None) -> Tensor:
+        """J v; or, for the curvature ``bent`` = H u of every value, the second derivative along u and v."""
+        dtype = compute_dtype(X[0])
+        wide, v = widen(X, dtype), widen(v, dtype)
+        ones = torch.ones((), dtype=dtype, device=X[0].device).expand(self.value_shape(X))
+        if bent is None:
+            d = self.loss.gradient(ones, wide, *self.options)
+        else:
+            d = self.loss.curvature(ones, wide, widen(bent, dtype), *self.options)
+        terms = [a * b for a, b in zip(d, v, strict=True) if a is not None and b is not None]
+        if not terms:
+            return X[0].new_zeros(self.value_shape(X))
+        return self.loss.contract(sum(terms[1:], terms[0]), *self.options).to(X[0].dtype)
+
+
+class Gradient(Function):
+    """``apply(call, g, *X)``: the entries of ``loss.gradient`` that ``call.needs`` asks for, as a tuple."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(call: Call, g: Tensor, *X: Tensor | None) -> tuple[Tensor, ...]:
+        result = call.loss.sweep(X, call.options, "none", call.needs, g, False)
+        gradients = call.gradient(g, X) if result is None else result[1]
+        return tuple(d for d, needed in zip(gradients, call.needs, strict=True) if needed)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.call, *tensors = inputs
+        _save(ctx, tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        if all(v is None for v in cotangents):
+            return (None,) * len(ctx.needs_input_grad)
+        call, (g, *X), v = ctx.call, ctx.saved_tensors, _scatter(cotangents, ctx.call.needs)
+        _, wants_g, *wants_X = ctx.needs_input_grad
+        dg = Tangent.apply(call, *X, *v) if wants_g else None
+        dX = call.curvature(g, tuple(X), v) if any(wants_X) else (None,) * len(X)
+        return None, dg, *dX
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, dg: Tensor | None, *v: Tensor | None) -> tuple[Tensor, ...]:
+        with forward_ad._set_fwd_grad_enabled(True):
+            call, (g, *X) = ctx.call, _primals(ctx)
+            bent = call.curvature(g, tuple(X), v)
+            moved = (None,) * len(X) if dg is None else _scatter(Gradient.apply(call, dg, *X), call.needs)
+            rows = zip(bent, moved, X, call.needs, strict=True)
+            return tuple(_add(a, b, x) for a, b, x, needed in rows if needed)
+
+
+class Tangent(Function):
+    """``apply(call, *X, *v)``: the directional derivative of the unreduced loss."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(call: Call, *tensors: Tensor | None) -> Tensor:
+        return call.along(*_halves(tensors))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.call, *tensors = inputs
+        _save(ctx, tensors)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
+        if g is None:
+            return (None,) * len(ctx.needs_input_grad)
+        (X, v), (wants_X, wants_v) = _halves(ctx.saved_tensors), _halves(ctx.needs_input_grad[1:])
+        dX = ctx.call.curvature(g, X, v) if any(wants_X) else (None,) * len(X)
+        dv = (None,) * len(X)
+        if any(wants_v):
+            dv = _scatter(Gradient.apply(replace(ctx.call, needs=wants_v), g, *X), wants_v)
+        return None, *dX, *dv
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Tensor:
+        with forward_ad._set_fwd_grad_enabled(True):
+            (X, v), (dX, dv) = _halves(_primals(ctx)), _halves(tangents)
+            result = ctx.call.along(X, dX, bent=v)
+            return result if all(t is None for t in dv) else result + Tangent.apply(ctx.call, *X, *dv)
+
+
+class Eager(Function):
+    """The shortest way from a call to its gradient: ``apply(loss, *tensors, *options, reduction)``.
+
+    Where a kernel serves the call, one sweep over the inputs gives the reduced loss and its gradient together, and
+    backward has nothing left to compute. The swept gradient is that of the loss with upstream 1, so backward may hand
+    it on as it is for an upstream of exactly 1, multiplies it into new memory for any other, and leaves it aside when
+    a graph of the gradient is wanted.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, loss: type[LossFunction], *args: Any) -> Tensor:
+        X, ctx.options, ctx.reduction = loss.split(args)
+        ctx.loss = loss
+        needs = ctx.needs_input_grad[1 : 1 + loss.tensors]
+        now = needs if ctx.reduction != "none" else (False,) * len(X)  # 'none' must wait for its upstream gradient
+        result = loss.fused(X, ctx.options, ctx.reduction, now, None, True)
+        value, gradients = (loss.compute(X, ctx.options, ctx.reduction), ()) if result is None else result
+        ctx.swept = len(gradients) > 0 and any(now)
+        ctx.save_for_backward(*X, *gradients)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        loss, saved, needs = ctx.loss, ctx.saved_tensors, ctx.needs_input_grad[1 : 1 + ctx.loss.tensors]
+        X, rest = saved[: loss.tensors], (None,) * (len(ctx.needs_input_grad) - 1 - loss.tensors)
+        batched = torch._C._functorch.is_legacy_batchedtensor(g)  # torch.autograd.grad(…, is_grads_batched=True)
+        if torch.is_grad_enabled() or transforming():
+            gradients = loss.differentiable_gradient(g, X, ctx.options, ctx.reduction, needs)
+        elif ctx.swept:
+            gradients = saved[loss.tensors :]
+            if batched or type(g) is not Tensor or g.item() != 1:  # a subclass may be a tracer's, without a value
+                gradients = tuple(None if d is None else d * g for d in gradients)
+        else:
+            result = None if batched else loss.fused(X, ctx.options, ctx.reduction, needs, g, False)
+            if result is None:
+                g = g.to(compute_dtype(X[0]))
+                rows = loss.spread(g, X, ctx.options, ctx.reduction)
+                gradients = Call(loss, ctx.options).gradient(rows, X)
+            else:
+                gradients = result[1]
+        return None, *(d if needed else None for d, needed in zip(gradients, needs, strict=True)), *rest
+
+
+# Function.apply binds default arguments through inspect.signature on every call, which costs more than a small loss.
+_eager_apply = super(Function, Eager).apply
+
+
+def _save(ctx: Any, tensors: Any) -> None:
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _primals(ctx: Any) -> tuple[Tensor | None, ...]:
+    """The saved tensors without their tangents of the level being differentiated; outer levels keep theirs.
+
+    torch calls jvp with forward differentiation off, which silently drops the tangents of the outer levels
+    (jacfwd of jacfwd was zero); switched on, the tangents of this very level are in the way.
+    """
+    return tuple(None if t is None else _primal(t) for t in ctx.saved_tensors)
+
+
+def _primal(t: Tensor) -> Tensor:
+    functorch = torch._C._functorch
+    if functorch.is_batchedtensor(t):  # unpack_dual has no batching rule
+        dim, level = functorch.maybe_get_bdim(t), functorch.maybe_get_level(t)
+        return functorch._add_batch_dim(_primal(functorch.get_unwrapped(t)), dim, level)
+    return forward_ad.unpack_dual(t).primal
+
+
+def _scatter(some: tuple[Tensor | None, ...], needs: Any) -> tuple[Tensor | None, ...]:
+    it = iter(some)
+    return tuple(next(it) if needed else None for needed in needs)
+
+
+def _narrow(wide: Tensors, like: Tensors) -> tuple[Tensor | None, ...]:
+    return tuple(None if d is None else d.to(x.dtype) for d, x in zip(wide, like, strict=True))
+
+
+def _add(a: Tensor | None, b: Tensor | None, like: Tensor) -> Tensor:
+    if a is None or b is None:
+        only = b if a is None else a
+        return torch.zeros_like(like) if only is None else only
+    return a + b
+
+
+def _halves(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    return tuple(values[: len(values) // 2]), tuple(values[len(values) // 2 :])

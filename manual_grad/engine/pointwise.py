@@ -1,0 +1,99 @@
+r"""Losses of one element of each input: :math:`\ell_n = w_n\, e(x_n, t_n, \dots)`.
+
+A loss states ``elementwise``, ``first`` and ``second``; the optional weight ``w`` and its derivatives are added here:
+
+.. math::
+    \partial_i \ell = w\, e_i, \qquad \partial_w \ell = e, \qquad
+    (H v)_i = g \Big( w \sum_j e_{ij} v_j + e_i v_w \Big), \qquad (H v)_w = g \sum_i e_i v_i .
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from manual_grad import kernels
+from manual_grad.engine.function import LossFunction, Options, Tensors
+
+
+class PointwiseLoss(LossFunction):
+    """``apply(x, t, *auxiliary, weight, *options, reduction)``, all tensors of one shape, ``weight`` possibly None.
+
+    Subclasses state, on equally shaped tensors: ``elementwise(x, t, …)``; ``first(x, t, …)``, the derivative by each
+    input; ``second(x, t, …)``, the matrix of second derivatives, with a plain 0 for one that vanishes everywhere.
+    ``kernel`` names the op that computes the same.
+    """
+
+    kernel: ClassVar[str | None] = None
+
+    @staticmethod
+    def elementwise(*inputs: Any) -> Tensor:
+        raise NotImplementedError
+
+    @staticmethod
+    def first(*inputs: Any) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    @staticmethod
+    def second(*inputs: Any) -> tuple[tuple[Any, ...], ...]:
+        raise NotImplementedError
+
+    @classmethod
+    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
+        return X[0].shape
+
+    @classmethod
+    def value(cls, X: Tensors, *options: Any) -> Tensor:
+        *inputs, weight = X
+        e = cls.elementwise(*inputs, *options)
+        return e if weight is None else weight * e
+
+    @classmethod
+    def gradient(cls, g: Tensor, X: Tensors, *options: Any) -> Tensors:
+        *inputs, weight = X
+        slope = g if weight is None else g * weight
+        dw = None if weight is None else g * cls.elementwise(*inputs, *options)
+        return *(slope * d for d in cls.first(*inputs, *options)), dw
+
+    @classmethod
+    def curvature(cls, g: Tensor, X: Tensors, v: Tensors, *options: Any) -> Tensors:
+        *inputs, weight = X
+        *v, v_weight = v
+        slope = g if weight is None else g * weight
+        first = cls.first(*inputs, *options)
+        bent = []
+        for d, row in zip(first, cls.second(*inputs, *options), strict=True):
+            terms = [slope * (h * u) for h, u in zip(row, v, strict=True) if u is not None and isinstance(h, Tensor)]
+            if v_weight is not None:
+                terms.append(g * (d * v_weight))
+            bent.append(sum(terms[1:], terms[0]) if terms else None)
+        if weight is None:
+            return *bent, None
+        terms = [g * (d * u) for d, u in zip(first, v, strict=True) if u is not None]
+        return *bent, (sum(terms[1:], terms[0]) if terms else None)
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        op = kernels.op(cls.kernel)
+        x, t, *auxiliary, weight = X
+        if op is None or not kernels.serves(*X):
+            return None
+        reduced = reduction != "none"
+        loss = (torch.empty((), dtype=x.dtype) if reduced else torch.empty_like(x)) if value else None
+        dx, dt, *da, dw = gradients = [
+            torch.empty_like(u) if needed else None for u, needed in zip(X, needs, strict=True)
+        ]
+        if g is not None and g.dtype is not x.dtype:
+            g = g.to(x.dtype)
+        p, q = (*options, 0.0, 0.0)[:2]
+        op(
+            x, t, auxiliary[0] if auxiliary else None, weight, g, p, q,
+            1 / max(x.numel(), 1) if reduction == "mean" else 1.0, reduced, loss, dx, dt, da[0] if da else None, dw,
+        )  # fmt: skip
+        if value and reduction == "mean" and x.numel() == 0:
+            loss = loss.fill_(float("nan"))
+        return loss, gradients

@@ -1,0 +1,228 @@
+// From tensors of any dtype and stride to blocks of the compute type, and back.
+//
+// A kernel sees only short contiguous arrays of its compute type T: load() fills one from memory, store() writes one
+// back. Whatever a tensor is like (bfloat16, transposed, expanded with stride 0, channels_last), only these two
+// functions know.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <new>
+
+#include "abi.h"
+#include "simd.h"
+
+namespace mg {
+
+struct bf16 { uint16_t bits; };
+struct f16 { uint16_t bits; };
+
+template <class To, class From>
+inline To bitcast(From from) {
+  To to;
+  static_assert(sizeof to == sizeof from);
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+inline float widen(bf16 x) { return bitcast<float>(static_cast<uint32_t>(x.bits) << 16); }
+inline float widen(float x) { return x; }
+inline double widen(double x) { return x; }
+inline float widen(f16 x) {
+  uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16, rest = static_cast<uint32_t>(x.bits & 0x7fff) << 13;
+  // the exponent of a half sits 112 below a float's; the product also normalises subnormals
+  uint32_t finite = bitcast<uint32_t>(bitcast<float>(rest) * 0x1p112f);
+  uint32_t special = rest | 0x7f800000;
+  return bitcast<float>(sign | ((x.bits & 0x7c00) == 0x7c00 ? special : finite));
+}
+
+template <class To>
+To narrow(double x);
+template <>
+inline double narrow<double>(double x) { return x; }
+template <>
+inline float narrow<float>(double x) { return static_cast<float>(x); }
+template <>
+inline bf16 narrow<bf16>(double x) {  // round to nearest even
+  uint32_t bits = bitcast<uint32_t>(static_cast<float>(x));
+  uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  return {static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded)};
+}
+template <>
+inline f16 narrow<f16>(double x) {  // round to nearest even
+  uint32_t bits = bitcast<uint32_t>(static_cast<float>(x)), sign = bits & 0x80000000, magnitude = bits ^ sign;
+  uint32_t normal = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+  // adding 0.5 lets the float adder round a subnormal half into the low bits
+  uint32_t subnormal = bitcast<uint32_t>(bitcast<float>(magnitude) + 0.5f) - bitcast<uint32_t>(0.5f);
+  uint32_t half = magnitude > 0x7f800000   ? 0x7e00
+                  : magnitude >= 0x477ff000 ? 0x7c00
+                  : magnitude < 0x38800000  ? subnormal
+                                            : normal;
+  return {static_cast<uint16_t>(half | (sign >> 16))};
+}
+
+// float32 is computed in double: every result is the rounding of an almost exact one, whatever cancels on the way.
+template <class S>
+struct ComputeType { using T = float; };
+template <>
+struct ComputeType<double> { using T = double; };
+template <>
+struct ComputeType<float> { using T = double; };
+
+template <class S, class T>
+inline void load_run(const S* p, int64_t stride, int64_t n, T* out) {
+  if (stride == 1) {
+    for (int64_t i = 0; i < n; ++i) out[i] = widen(p[i]);
+  } else if (stride == 0) {
+    const T value = widen(*p);
+    for (int64_t i = 0; i < n; ++i) out[i] = value;
+  } else {
+    for (int64_t i = 0; i < n; ++i) out[i] = widen(p[i * stride]);
+  }
+}
+
+template <class S, class T>
+inline void store_run(S* p, int64_t stride, int64_t n, const T* from) {
+  if (stride == 1) {
+    for (int64_t i = 0; i < n; ++i) p[i] = narrow<S>(from[i]);
+  } else {
+    for (int64_t i = 0; i < n; ++i) p[i * stride] = narrow<S>(from[i]);
+  }
+}
+
+constexpr int kMaxDims = 16;
+
+// An index space and, for each operand, the strides with which it is walked.
+struct Space {
+  int dim = 0;
+  int64_t size[kMaxDims], numel = 1;
+};
+
+template <class S>
+struct Operand {
+  S* data = nullptr;
+  int64_t stride[kMaxDims];
+  explicit operator bool() const { return data != nullptr; }
+};
+
+// Orders the dimensions by the first operand's strides, so that memory is walked forwards, and merges those that every
+// operand walks as one.
+template <class S>
+void simplify(Space& space, Operand<S>** operands, int count) {
+  for (int d = 1; d < space.dim; ++d)
+    for (int e = d; e > 0 && operands[0]->stride[e - 1] < operands[0]->stride[e]; --e) {
+      std::swap(space.size[e - 1], space.size[e]);
+      for (int o = 0; o < count; ++o) std::swap(operands[o]->stride[e - 1], operands[o]->stride[e]);
+    }
+  int last = -1;
+  for (int d = 0; d < space.dim; ++d) {
+    if (space.size[d] == 1) continue;
+    bool merge = last >= 0;
+    for (int o = 0; merge && o < count; ++o)
+      merge = operands[o]->stride[last] == operands[o]->stride[d] * space.size[d];
+    if (merge) {
+      space.size[last] *= space.size[d];
+    } else {
+      space.size[++last] = space.size[d];
+    }
+    for (int o = 0; o < count; ++o) operands[o]->stride[last] = operands[o]->stride[d];
+  }
+  space.dim = last + 1;
+}
+
+// Calls run(position in the block, offset of its first element, length) for the straight runs of [start, start + n).
+template <class Run>
+inline void for_runs(const Space& space, const int64_t* stride, int64_t start, int64_t n, const Run& run) {
+  if (space.dim <= 1) {
+    run(0, space.dim == 0 ? 0 : start * stride[0], n);
+    return;
+  }
+  const int inner = space.dim - 1;
+  for (int64_t done = 0; done < n;) {
+    int64_t index = start + done, offset = 0;
+    const int64_t column = index % space.size[inner];
+    index /= space.size[inner];
+    for (int d = inner - 1; d >= 0; --d) {
+      offset += (index % space.size[d]) * stride[d];
+      index /= space.size[d];
+    }
+    const int64_t length = std::min(n - done, space.size[inner] - column);
+    run(done, offset + column * stride[inner], length);
+    done += length;
+  }
+}
+
+template <class S, class T>
+inline void load(const Space& space, const Operand<S>& from, int64_t start, int64_t n, T* out) {
+  const int64_t step = space.dim == 0 ? 0 : from.stride[space.dim - 1];
+  for_runs(space, from.stride, start, n, [&](int64_t at, int64_t offset, int64_t length) {
+    load_run(from.data + offset, step, length, out + at);
+  });
+}
+
+template <class S, class T>
+inline void store(const Space& space, const Operand<S>& to, int64_t start, int64_t n, const T* from) {
+  const int64_t step = space.dim == 0 ? 1 : to.stride[space.dim - 1];
+  for_runs(space, to.stride, start, n, [&](int64_t at, int64_t offset, int64_t length) {
+    store_run(to.data + offset, step, length, from + at);
+  });
+}
+
+// A large result is fresh memory, and touching it 4 KiB at a time costs more than computing it: ask for huge pages.
+inline void advise_huge_pages(const Tensor& tensor, int64_t bytes) {
+  constexpr uintptr_t kHuge = uintptr_t{2} << 20;
+#ifdef MADV_HUGEPAGE
+  if (bytes < static_cast<int64_t>(2 * kHuge)) return;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(tensor.data) + kHuge - 1) & ~(kHuge - 1);
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(tensor.data) + static_cast<uintptr_t>(bytes)) & ~(kHuge - 1);
+  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
+// Fixed-size scratch memory, aligned for vectors.
+template <class T>
+class Scratch {
+ public:
+  explicit Scratch(int64_t n)
+      : data_(static_cast<T*>(std::aligned_alloc(64, (static_cast<size_t>(n) * sizeof(T) + 127) / 64 * 64))) {
+    if (data_ == nullptr) throw std::bad_alloc();
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { std::free(data_); }
+  T* get() const { return data_; }
+  T& operator[](int64_t i) const { return data_[i]; }
+
+ private:
+  T* data_;
+};
+
+// A sum that carries its rounding errors along (Neumaier): partial sums of fixed blocks are added in a fixed order, so
+// the result depends neither on the number of threads nor, to an ulp, on the number of terms.
+class ExactSum {
+ public:
+  void add(double x) {
+    const double t = sum_ + x;
+    error_ += __builtin_fabs(sum_) >= __builtin_fabs(x) ? (sum_ - t) + x : (x - t) + sum_;
+    sum_ = t;
+  }
+  double value() const { return __builtin_isfinite(sum_) ? sum_ + error_ : sum_; }
+
+ private:
+  double sum_ = 0, error_ = 0;
+};
+
+// Calls body with a value of the tensor's element type: with_dtype(t.dtype, [&](auto s) { using S = decltype(s); … }).
+template <class Body>
+void with_dtype(Dtype dtype, const Body& body) {
+  switch (dtype) {
+    case Dtype::f32: return body(float{});
+    case Dtype::f64: return body(double{});
+    case Dtype::bf16: return body(bf16{});
+    case Dtype::f16: return body(f16{});
+    default: throw std::runtime_error("manual_grad: kernels take float64, float32, bfloat16 and float16");
+  }
+}
+
+}  // namespace mg

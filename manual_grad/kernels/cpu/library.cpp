@@ -1,0 +1,24 @@
+// Registers every kernel with torch's dispatcher as torch.ops.manual_grad.<name>, for CPU tensors.
+#include "ops.h"
+
+namespace mg {
+namespace {
+
+struct Registration {
+  Registration() {
+    TorchLibraryHandle definitions, cpu;
+    check(aoti_torch_library_init_def("manual_grad", __FILE__, __LINE__, &definitions), "library_init_def");
+    check(aoti_torch_library_init_impl("manual_grad", "CPU", __FILE__, __LINE__, &cpu), "library_init_impl");
+    for (const auto& family : {pointwise_ops})
+      for (const Op& op : family) {
+        check(aoti_torch_library_def(definitions, (std::string(op.name) + op.schema).c_str()), op.name);
+        check(torch_library_impl(cpu, op.name, op.boxed, kTargetTorch), op.name);
+      }
+  }
+};
+
+}  // namespace
+}  // namespace mg
+
+// Called once by manual_grad/kernels/__init__.py; the registrations live as long as the process.
+extern "C" __attribute__((visibility("default"))) void manual_grad_register() { static const mg::Registration once; }

@@ -1,0 +1,13 @@
+// The ops each kernel file offers; library.cpp registers them.
+#pragma once
+
+#include <initializer_list>
+
+#include "abi.h"
+
+namespace mg {
+extern const std::initializer_list<Op> pointwise_ops;
+extern const std::initializer_list<Op> rowwise_ops;
+extern const std::initializer_list<Op> pairwise_ops;
+extern const std::initializer_list<Op> path_ops;
+}  // namespace mg

@@ -1,0 +1,195 @@
+// Losses of one element of each input: one loop, into which a loss plugs its scalar formulas.
+//
+// A functor computes, for a vector of elements, the loss e and its derivatives; letters as in the loss files:
+// x input, t target, a auxiliary input (pos_weight, variance), e loss, dx dt da derivatives, p q parameters.
+#include <algorithm>
+
+#include "layout.h"
+#include "ops.h"
+
+namespace mg {
+namespace {
+
+template <class T>
+struct Element {
+  Vec<T> e, dx, dt, da;
+};
+
+struct L1 {  // losses/l1_loss.py (1) (2)
+  template <class T>
+  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T) {
+    const Vec<T> r = x - t, zero{}, one = splat(T{1});
+    const Vec<T> sign = (r > zero ? one : zero) - (r < zero ? one : zero);
+    return {abs<T>(r), sign, -sign, zero};
+  }
+};
+
+struct Mse {  // losses/mse_loss.py (1) (2)
+  template <class T>
+  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T) {
+    const Vec<T> r = x - t, slope = r + r;
+    return {r * r, slope, -slope, Vec<T>{}};
+  }
+};
+
+struct Huber {  // losses/huber_loss.py (1) (2); p = delta
+  template <class T>
+  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T delta, T) {
+    const Vec<T> r = x - t, size = abs<T>(r);
+    const Vec<T> slope = r > delta ? splat(delta) : (r < -delta ? splat(-delta) : r);
+    const Vec<T> e = size > delta ? delta * (size - T{0.5} * delta) : T{0.5} * r * r;
+    return {e, slope, -slope, Vec<T>{}};
+  }
+};
+
+struct BinaryCrossEntropyWithLogits {  // losses/binary_cross_entropy_with_logits.py (4) (5) (6); a = pos_weight
+  template <class T>
+  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T> a, T, T) {
+    const Vec<T> zero{}, one = splat(T{1});
+    const Vec<T> u = exp<T>(-abs<T>(x)), log1p_u = log1p<T>(u), small = u / (one + u), large = one / (one + u);
+    const Vec<T> softplus_minus = (x < zero ? -x : zero) + log1p_u;
+    const Vec<T> sigmoid = x < zero ? small : large, sigmoid_minus = x < zero ? large : small;
+    const Vec<T> not_t = one - t, at = a * t;
+    const Vec<T> linear = x < zero ? -at * x : not_t * x;
+    return {linear + (not_t + at) * log1p_u, not_t * sigmoid - at * sigmoid_minus, (a - one) * softplus_minus - x,
+            t * softplus_minus};
+  }
+};
+
+constexpr int64_t kBlock = 512;          // elements staged at a time: every array of a block stays in L1
+constexpr int64_t kChunk = 32 * kBlock;  // elements per partial sum and per unit of parallel work
+
+struct Call {
+  Tensor x, t, a, w, g;
+  double p, q, scale;
+  bool reduce;
+  Tensor value, dx, dt, da, dw;
+};
+
+template <class F, class S>
+void run(const Call& call) {
+  using T = typename ComputeType<S>::T;
+  Space space;
+  space.dim = static_cast<int>(call.x.dim);
+  space.numel = call.x.numel;
+  for (int d = 0; d < space.dim; ++d) space.size[d] = call.x.sizes[d];
+
+  Operand<S> x, t, a, w, g, value, dx, dt, da, dw;
+  Operand<S>* operands[10];
+  int count = 0;
+  auto bind = [&](Operand<S>& operand, const Tensor& tensor, bool is_result) {
+    if (!tensor.exists()) return;
+    operand.data = tensor.as<S>();
+    for (int d = 0; d < space.dim; ++d) operand.stride[d] = tensor.strides[d];
+    operands[count++] = &operand;
+    if (is_result) advise_huge_pages(tensor, tensor.numel * static_cast<int64_t>(sizeof(S)));
+  };
+  bind(x, call.x, false);
+  bind(t, call.t, false);
+  bind(a, call.a, false);
+  bind(w, call.w, false);
+  const bool scalar_g = call.g.exists() && call.g.numel == 1;
+  if (!scalar_g) bind(g, call.g, false);
+  if (!call.reduce) bind(value, call.value, true);
+  bind(dx, call.dx, true);
+  bind(dt, call.dt, true);
+  bind(da, call.da, true);
+  bind(dw, call.dw, true);
+  simplify(space, operands, count);
+
+  const T p = static_cast<T>(call.p), q = static_cast<T>(call.q);
+  const double g_scalar = scalar_g ? static_cast<double>(widen(*call.g.as<S>())) : 1.0;
+  const T upstream = static_cast<T>(g_scalar * call.scale);
+  const bool want_sum = call.reduce && call.value.exists();
+  const int64_t chunks = (space.numel + kChunk - 1) / kChunk;
+  Scratch<double> partial(want_sum ? chunks : 0);
+
+  parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
+    // zeroed once: the lanes past the end of a short block must not hold signalling garbage
+    alignas(64) T bx[kBlock] = {}, bt[kBlock] = {}, ba[kBlock] = {}, bw[kBlock] = {}, bg[kBlock] = {};
+    alignas(64) T be[kBlock], bdx[kBlock], bdt[kBlock], bda[kBlock], bdw[kBlock];
+    for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
+      ExactSum sum;
+      const int64_t end = std::min(space.numel, (chunk + 1) * kChunk);
+      for (int64_t start = chunk * kChunk; start < end; start += kBlock) {
+        const int64_t n = std::min(kBlock, end - start);
+        load(space, x, start, n, bx);
+        load(space, t, start, n, bt);
+        if (a) load(space, a, start, n, ba);
+        if (w) load(space, w, start, n, bw);
+        if (g) load(space, g, start, n, bg);
+        for (int64_t i = 0; i < n; i += kLanes<T>) {
+          Element<T> at = F::template eval<T>(mg::load(bx + i), mg::load(bt + i), mg::load(ba + i), p, q);
+          const Vec<T> up = g ? mg::load(bg + i) * upstream : splat(upstream);
+          const Vec<T> slope = w ? up * mg::load(bw + i) : up;
+          mg::store<T>(be + i, w ? at.e * mg::load(bw + i) : at.e);
+          if (dw) mg::store<T>(bdw + i, up * at.e);
+          mg::store<T>(bdx + i, slope * at.dx);
+          mg::store<T>(bdt + i, slope * at.dt);
+          if (da) mg::store<T>(bda + i, slope * at.da);
+        }
+        if (want_sum) {
+          Vec<T> lanes{};
+          int64_t i = 0;
+          for (; i + kLanes<T> <= n; i += kLanes<T>) lanes += mg::load(be + i);
+          for (int lane = 0; lane < kLanes<T>; ++lane) sum.add(static_cast<double>(lanes[lane]));
+          for (; i < n; ++i) sum.add(static_cast<double>(be[i]));
+        }
+        if (value) store(space, value, start, n, be);
+        if (dx) store(space, dx, start, n, bdx);
+        if (dt) store(space, dt, start, n, bdt);
+        if (da) store(space, da, start, n, bda);
+        if (dw) store(space, dw, start, n, bdw);
+      }
+      if (want_sum) partial[chunk] = sum.value();
+    }
+  });
+  if (want_sum) {
+    ExactSum sum;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum.add(partial[chunk]);
+    *call.value.as<S>() = narrow<S>(sum.value() * call.scale);
+  }
+}
+
+template <class F>
+void boxed(StableIValue* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Call call;
+  call.x = in.tensor();
+  call.t = in.tensor();
+  call.a = in.optional_tensor();
+  call.w = in.optional_tensor();
+  call.g = in.optional_tensor();
+  call.p = in.real();
+  call.q = in.real();
+  call.scale = in.real();
+  call.reduce = in.boolean();
+  call.value = in.optional_tensor();
+  call.dx = in.optional_tensor();
+  call.dt = in.optional_tensor();
+  call.da = in.optional_tensor();
+  call.dw = in.optional_tensor();
+  for (const Tensor* tensor : {&call.x, &call.t, &call.a, &call.w, &call.g, &call.value, &call.dx, &call.dt, &call.da,
+                               &call.dw}) {
+    const bool scalar = tensor == &call.g || (tensor == &call.value && call.reduce);
+    if (tensor->exists() && (tensor->dtype != call.x.dtype || (tensor->numel != call.x.numel && !(scalar && tensor->numel == 1))))
+      throw std::runtime_error("manual_grad: a pointwise kernel takes tensors of one dtype and one shape");
+  }
+  if (call.x.dim > kMaxDims) throw std::runtime_error("manual_grad: a pointwise kernel takes at most 16 dimensions");
+  with_dtype(call.x.dtype, [&](auto s) { run<F, decltype(s)>(call); });
+}
+
+constexpr const char* kSchema =
+    "(Tensor x, Tensor t, Tensor? a, Tensor? w, Tensor? g, float p, float q, float scale, bool reduce, "
+    "Tensor(a!)? value, Tensor(b!)? dx, Tensor(c!)? dt, Tensor(d!)? da, Tensor(e!)? dw) -> ()";
+
+}  // namespace
+
+const std::initializer_list<Op> pointwise_ops = {
+    {"l1_loss", kSchema, boxed<L1>},
+    {"mse_loss", kSchema, boxed<Mse>},
+    {"huber_loss", kSchema, boxed<Huber>},
+    {"binary_cross_entropy_with_logits", kSchema, boxed<BinaryCrossEntropyWithLogits>},
+};
+
+}  // namespace mg

@@ -1,0 +1,67 @@
+r"""Huber loss.
+
+The squared loss is pulled about by outliers, the absolute loss has no curvature at its minimum. Huber (1964) joins
+them: quadratic where the residual :math:`r = x - t` is small, linear beyond :math:`\delta`, with one slope where they
+meet,
+
+.. math::
+    e(x, t) = \begin{cases} \tfrac12 r^2 & |r| \le \delta \\
+                            \delta\,(|r| - \tfrac12 \delta) & |r| > \delta \end{cases} \tag{1}
+
+The slope follows the residual and is cut off at :math:`\pm\delta` (Huber's :math:`\psi` function); the target enters
+only through :math:`r`:
+
+.. math::
+    \frac{\partial e}{\partial x} = \max(-\delta, \min(r, \delta)), \qquad
+    \frac{\partial e}{\partial t} = -\frac{\partial e}{\partial x} \tag{2}
+
+The slope is continuous, the curvature jumps at :math:`|r| = \delta`; there the quadratic side is chosen:
+
+.. math::
+    \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
+    = -\frac{\partial^2 e}{\partial x\, \partial t} = [\,|r| \le \delta\,] \tag{3}
+
+Source: P. J. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35 (1964) 73-101,
+`doi:10.1214/aoms/1177703732 <https://doi.org/10.1214/aoms/1177703732>`_.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine import arguments
+from manual_grad.engine.function import evaluate
+from manual_grad.engine.pointwise import PointwiseLoss
+
+
+class HuberLossFunction(PointwiseLoss):
+    """``apply(input, target, weight, delta, reduction)``."""
+
+    tensors = 3
+    kernel = "huber_loss"
+
+    @staticmethod
+    def elementwise(x: Tensor, t: Tensor, delta: float) -> Tensor:
+        r = x - t
+        size = r.abs()
+        return torch.where(size > delta, delta * (size - 0.5 * delta), 0.5 * r * r)  # (1)
+
+    @staticmethod
+    def first(x: Tensor, t: Tensor, delta: float) -> tuple[Tensor, Tensor]:
+        dx = (x - t).clamp(-delta, delta)  # (2)
+        return dx, -dx
+
+    @staticmethod
+    def second(x: Tensor, t: Tensor, delta: float) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        h = ((x - t).abs() <= delta).to(x.dtype)  # (3)
+        return (h, -h), (-h, h)
+
+
+@arguments.overridable
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
+) -> Tensor:
+    arguments.same_size_or_warn(input, target)
+    x, t, w = arguments.together(input, target, weight)
+    return evaluate(HuberLossFunction, x, t, w, float(delta), reduction)
