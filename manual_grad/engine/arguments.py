@@ -51,6 +51,36 @@ def same_size_or_warn(input: Tensor, target: Tensor) -> None:
         )
 
 
+def real(name: str, argument: str, value: Any) -> float:
+    """A float argument, by the rule of torch's parser: ints and bools pass, strings and None do not."""
+    if isinstance(value, (float, int)):
+        return float(value)
+    raise TypeError(f"{name}(): argument '{argument}' must be float, not {type(value).__name__}")
+
+
+def require_floating(name: str, x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise NotImplementedError(f"{name}: expected a floating point input, but got {x.dtype}")
+
+
+def weight_of_input_size(weight: Tensor | None, input: Tensor) -> None:
+    if weight is not None and weight.shape != input.shape:
+        raise ValueError(
+            f"Weights and input must have the same size. Got weight of size {weight.size()}, input of {input.size()}"
+        )
+
+
+def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
+    if factor is None or factor.shape == input.shape:
+        return
+    sizes = zip(reversed(factor.shape), reversed(input.shape), strict=False)
+    if factor.dim() > input.dim() or any(f not in (1, n) for f, n in sizes):
+        raise RuntimeError(
+            f"{name} of shape {list(factor.shape)} doesn't match the broadcast shape: "
+            f"it must broadcast to the input's shape {list(input.shape)}"
+        )
+
+
 def together(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """The tensors in one dtype (autocast, then promotion) and one shape (broadcasting); None stays None."""
     tensors = promote(*autocast(*tensors))

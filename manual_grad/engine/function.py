@@ -350,7 +350,8 @@ def _scatter(some: tuple[Tensor | None, ...], needs: Any) -> tuple[Tensor | None
 
 
 def _narrow(wide: Tensors, like: Tensors) -> tuple[Tensor | None, ...]:
-    return tuple(None if d is None else d.to(x.dtype) for d, x in zip(wide, like, strict=True))
+    pairs = zip(wide, like, strict=True)
+    return tuple(None if d is None or x is None else d.to(x.dtype) for d, x in pairs)
 
 
 def _add(a: Tensor | None, b: Tensor | None, like: Tensor) -> Tensor:

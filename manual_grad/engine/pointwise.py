@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from manual_grad import kernels
-from manual_grad.engine.function import LossFunction, Options, Tensors
+from manual_grad.engine.dtypes import compute_dtype, widen
+from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
 
 
 class PointwiseLoss(LossFunction):
@@ -97,3 +98,14 @@ class PointwiseLoss(LossFunction):
         if value and reduction == "mean" and x.numel() == 0:
             loss = loss.fill_(float("nan"))
         return loss, gradients
+
+
+def weighted_mean(loss: type[PointwiseLoss], *args: Any) -> Tensor:
+    r""":math:`\sum w e / \sum w`, for a loss whose mean is taken by weight.
+
+    The weight has a share in the gradient through the denominator too, :math:`\partial_w = (e - \ell) / \sum w`, where
+    digits cancel: the quotient is taken in the wider dtype.
+    """
+    X, options = args[: loss.tensors], args[loss.tensors :]
+    wide = widen(X, compute_dtype(X[0]))
+    return (evaluate(loss, *wide, *options, "sum") / wide[-1].sum()).to(X[0].dtype)

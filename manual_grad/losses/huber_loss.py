@@ -62,6 +62,37 @@ class HuberLossFunction(PointwiseLoss):
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
+    """Huber's loss of each element; see :func:`torch.nn.functional.huber_loss`.
+
+    Args:
+        input: Floating point tensor of any shape.
+        target: Tensor of the same shape; another one is broadcast, with a warning.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, with a weight too.
+        delta: Where the quadratic becomes linear, in the units of the residual; positive.
+        weight: Optional tensor of the input's shape; may require a gradient.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the broadcast shape, in the input's dtype (float32 under autocast).
+
+    Raises:
+        ValueError: ``reduction`` is unknown, or ``weight`` has not the input's shape.
+        RuntimeError: ``delta`` is not positive, or the shapes do not broadcast.
+        TypeError: ``delta`` is not a number.
+        NotImplementedError: the input is not real floating point.
+    """
     arguments.same_size_or_warn(input, target)
-    x, t, w = arguments.together(input, target, weight)
-    return evaluate(HuberLossFunction, x, t, w, float(delta), reduction)
+    reduction = arguments.reduction_of(reduction)
+    delta = arguments.real("huber_loss", "delta", delta)
+    if not delta > 0:
+        raise RuntimeError(f"huber_loss does not support non-positive values for delta. Got delta={delta}")
+    arguments.weight_of_input_size(weight, input)
+    arguments.require_floating("huber_loss", input)
+    x, t, w = arguments.together(input, target.to(input.dtype), weight)
+    return evaluate(HuberLossFunction, x, t, w, delta, reduction)
+
+
+class HuberLoss(torch.nn.HuberLoss):
+    """:func:`huber_loss` as a module, interchangeable with :class:`torch.nn.HuberLoss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return huber_loss(input, target, reduction=self.reduction, delta=self.delta)

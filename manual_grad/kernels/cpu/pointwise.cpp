@@ -106,7 +106,8 @@ void run(const Call& call) {
 
   parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
     // zeroed once: the lanes past the end of a short block must not hold signalling garbage
-    alignas(64) T bx[kBlock] = {}, bt[kBlock] = {}, ba[kBlock] = {}, bw[kBlock] = {}, bg[kBlock] = {};
+    alignas(64) T bx[kBlock] = {}, bt[kBlock] = {}, ba[kBlock], bw[kBlock] = {}, bg[kBlock] = {};
+    std::fill(ba, ba + kBlock, T{1});  // an absent auxiliary input is a factor of 1
     alignas(64) T be[kBlock], bdx[kBlock], bdt[kBlock], bda[kBlock], bdw[kBlock];
     for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
       ExactSum sum;

@@ -1,0 +1,142 @@
+r"""Binary cross entropy of logits.
+
+A logit :math:`x` stands for the probability :math:`\sigma(x) = 1/(1 + e^{-x})`. The negative log-likelihood of a target
+:math:`t \in [0, 1]`, with the positive class counted :math:`a` times (``pos_weight``, 1 where there is none), is
+
+.. math::
+    e(x, t) = -a\,t \log \sigma(x) - (1 - t) \log \sigma(-x) \tag{1}
+
+since :math:`1 - \sigma(x) = \sigma(-x)`. With :math:`s(x) = \log(1 + e^x)`, the softplus, :math:`-\log\sigma(x) = s(-x)`:
+
+.. math::
+    e(x, t) = a\,t\, s(-x) + (1 - t)\, s(x) \tag{2}
+
+Written so, :math:`e^x` overflows and :math:`\log(1 + e^{-x})` rounds to 0 for a confident logit. But only one of the two
+exponentials is large, and it can be taken out of the logarithm:
+
+.. math::
+    s(\pm x) = \max(\pm x, 0) + \log(1 + u), \qquad u = e^{-|x|} \in (0, 1] \tag{3}
+
+so that no exponential overflows and the logarithm is ``log1p`` of a number it keeps every digit of:
+
+.. math::
+    e(x, t) = \begin{cases} (1 - t)\, x & x \ge 0 \\ -a\,t\, x & x < 0 \end{cases}
+              \;+\; (1 - t + a t) \log(1 + u) \tag{4}
+
+For a target in :math:`[0, 1]` no term is negative: nothing cancels.
+
+**First derivatives.** :math:`s'(x) = \sigma(x)`, so (2) gives
+
+.. math::
+    \frac{\partial e}{\partial x} = (1 - t)\,\sigma(x) - a\,t\,\sigma(-x), \qquad
+    \frac{\partial e}{\partial t} = a\, s(-x) - s(x) = (a - 1)\, s(-x) - x, \qquad
+    \frac{\partial e}{\partial a} = t\, s(-x) \tag{5}
+
+The textbook's :math:`\sigma(x) - t` is the first one for :math:`a = 1`; for a confident logit of the right class it is
+1 - 1 = 0 in floating point, while :math:`-t\,\sigma(-x)` keeps the small gradient, with
+
+.. math::
+    \sigma(|x|) = \frac{1}{1 + u}, \qquad \sigma(-|x|) = \frac{u}{1 + u} \tag{6}
+
+**Second derivatives.** :math:`\sigma'(x) = \sigma(x)\sigma(-x)`, so (5) gives
+
+.. math::
+    \frac{\partial^2 e}{\partial x^2} = (1 - t + a t)\,\sigma(x)\,\sigma(-x), \qquad
+    \frac{\partial^2 e}{\partial x\, \partial t} = -\sigma(x) - a\,\sigma(-x), \qquad
+    \frac{\partial^2 e}{\partial x\, \partial a} = -t\,\sigma(-x), \qquad
+    \frac{\partial^2 e}{\partial t\, \partial a} = s(-x) \tag{7}
+
+and the others vanish. There are no kinks.
+
+Sources: D. R. Cox, "The Regression Analysis of Binary Sequences", J. Royal Statistical Society B 20 (1958) 215-242;
+for (3), M. Mächler, "Accurately Computing log(1 - exp(-|a|))" (2012), the note of the R package Rmpfr.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine import arguments
+from manual_grad.engine.function import evaluate
+from manual_grad.engine.pointwise import PointwiseLoss
+
+
+class BCEWithLogitsLossFunction(PointwiseLoss):
+    """``apply(input, target, pos_weight, weight, reduction)``."""
+
+    tensors = 4
+    kernel = "binary_cross_entropy_with_logits"
+
+    @staticmethod
+    def elementwise(x: Tensor, t: Tensor, a: Tensor | None) -> Tensor:
+        at = t if a is None else a * t
+        log1p_u = torch.exp(-x.abs()).log1p()  # (3)
+        return torch.where(x < 0, -at * x, (1 - t) * x) + (1 - t + at) * log1p_u  # (4)
+
+    @staticmethod
+    def first(x: Tensor, t: Tensor, a: Tensor | None) -> tuple[Tensor, ...]:
+        at = t if a is None else a * t
+        dx = (1 - t) * _sigmoid(x) - at * _sigmoid(-x)  # (5)
+        softplus = x.neg().clamp_min(0) + torch.exp(-x.abs()).log1p()  # (3) of -x
+        return dx, -x if a is None else (a - 1) * softplus - x, t * softplus  # (5)
+
+    @staticmethod
+    def second(x: Tensor, t: Tensor, a: Tensor | None) -> tuple[tuple[Tensor | int, ...], ...]:
+        at, a_or_1 = (t, 1) if a is None else (a * t, a)
+        up, down = torch.sigmoid(x), torch.sigmoid(-x)
+        xx, xt, xa, ta = (1 - t + at) * up * down, -up - a_or_1 * down, -t * down, -torch.nn.functional.logsigmoid(x)
+        return (xx, xt, xa), (xt, 0, ta), (xa, ta, 0)  # (7)
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    u = torch.exp(-x.abs())
+    return torch.where(x < 0, u, torch.ones_like(u)) / (1 + u)  # (6)
+
+
+@arguments.overridable
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """Binary cross entropy of logits; see :func:`torch.nn.functional.binary_cross_entropy_with_logits`.
+
+    Args:
+        input: Logits, a floating point tensor of any shape.
+        target: Probabilities of the positive class, of the same shape. Values outside [0, 1] are accepted.
+        weight: Optional factor of each element's loss; broadcast to the input's shape.
+        size_average, reduce: Deprecated; they override ``reduction``.
+        reduction: 'none', 'mean' (by the number of elements, with weights too) or 'sum'.
+        pos_weight: Optional factor of the positive class' term; broadcast to the input's shape.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the input's shape, in the promoted dtype (float32 under autocast).
+        All four tensors may require a gradient (torch: input and target only).
+
+    Raises:
+        ValueError: ``reduction`` is unknown, or ``target`` has not the input's shape.
+        RuntimeError: ``weight`` or ``pos_weight`` does not broadcast to the input's shape.
+        NotImplementedError: the promoted dtype is not a real floating point one.
+    """
+    reduction = arguments.reduction_of(reduction, size_average, reduce)
+    if target.shape != input.shape:
+        raise ValueError(f"Target size ({target.size()}) must be the same as input size ({input.size()})")
+    arguments.broadcasts_into("weight", weight, input)
+    arguments.broadcasts_into("pos_weight", pos_weight, input)
+    x, t, a, w = arguments.together(input, target, pos_weight, weight)
+    arguments.require_floating("binary_cross_entropy_with_logits", x)
+    return evaluate(BCEWithLogitsLossFunction, x, t, a, w, reduction)
+
+
+class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
+    """:func:`binary_cross_entropy_with_logits` as a module, interchangeable with torch's."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return binary_cross_entropy_with_logits(
+            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
+        )

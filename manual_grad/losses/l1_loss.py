@@ -1,0 +1,101 @@
+r"""Absolute error.
+
+If the target is the input plus Laplace noise of one scale, the negative log-likelihood is, but for constants, the size
+of the residual :math:`r = x - t`; its minimiser is the median, which no single outlier can move (Boscovich 1757,
+Laplace 1774):
+
+.. math::
+    e(x, t) = |r| \tag{1}
+
+Every residual pulls with the same force, whatever its size. At a tie, :math:`r = 0`, any slope in :math:`[-1, 1]` is a
+subgradient; 0 is chosen, the one that leaves a perfect fit where it is (and torch's):
+
+.. math::
+    \frac{\partial e}{\partial x} = \operatorname{sgn} r, \qquad
+    \frac{\partial e}{\partial t} = -\operatorname{sgn} r, \qquad \operatorname{sgn} 0 = 0 \tag{2}
+
+The slope is constant on either side, so the curvature vanishes:
+
+.. math::
+    \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial x\, \partial t}
+    = \frac{\partial^2 e}{\partial t^2} = 0 \tag{3}
+
+With a weight, 'mean' divides by the sum of the weights, :math:`\sum w e / \sum w`, as torch does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine import arguments
+from manual_grad.engine.function import evaluate
+from manual_grad.engine.pointwise import PointwiseLoss, weighted_mean
+
+
+class L1LossFunction(PointwiseLoss):
+    """``apply(input, target, weight, reduction)``."""
+
+    tensors = 3
+    kernel = "l1_loss"
+
+    @staticmethod
+    def elementwise(x: Tensor, t: Tensor) -> Tensor:
+        return (x - t).abs()  # (1)
+
+    @staticmethod
+    def first(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        dx = (x - t).sign()  # (2)
+        return dx, -dx
+
+    @staticmethod
+    def second(x: Tensor, t: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        h = torch.zeros_like(x)  # (3)
+        return (h, h), (h, h)
+
+
+@arguments.overridable
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Absolute error of each element; see :func:`torch.nn.functional.l1_loss`.
+
+    Args:
+        input: Tensor of any shape. Integers have no gradient and no mean; a complex residual counts by its modulus,
+            whose derivatives are torch's own.
+        target: Tensor of the same shape; another one is broadcast, with a warning.
+        size_average, reduce: Deprecated; they override ``reduction``.
+        reduction: 'none', 'mean' (by weight, where there is one) or 'sum'.
+        weight: Optional tensor of the input's shape; may require a gradient.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype (float32 under autocast).
+
+    Raises:
+        ValueError: ``reduction`` is unknown, or ``weight`` has not the input's shape.
+        RuntimeError: the shapes do not broadcast; the mean of integers.
+    """
+    arguments.same_size_or_warn(input, target)
+    reduction = arguments.reduction_of(reduction, size_average, reduce)
+    arguments.weight_of_input_size(weight, input)
+    x, t, w = arguments.together(input, target, weight)
+    if not x.is_floating_point():
+        e = (x - t).abs() if w is None else w * (x - t).abs()
+        if reduction == "mean":
+            return e.mean() if w is None else e.sum() / w.sum()
+        return e if reduction == "none" else e.sum()
+    if w is not None and reduction == "mean":
+        return weighted_mean(L1LossFunction, x, t, w)
+    return evaluate(L1LossFunction, x, t, w, reduction)
+
+
+class L1Loss(torch.nn.L1Loss):
+    """:func:`l1_loss` as a module, interchangeable with :class:`torch.nn.L1Loss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return l1_loss(input, target, reduction=self.reduction)

@@ -1,0 +1,93 @@
+r"""Squared error.
+
+If the target is the input plus Gaussian noise of one variance, the negative log-likelihood is, but for constants, the
+square of the residual :math:`r = x - t` (Gauss 1809; Legendre 1805 without the noise):
+
+.. math::
+    e(x, t) = r^2 \tag{1}
+
+A parabola: its slope is linear and its curvature constant; the target enters only through :math:`r`.
+
+.. math::
+    \frac{\partial e}{\partial x} = 2r, \qquad \frac{\partial e}{\partial t} = -2r \tag{2}
+
+.. math::
+    \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
+    = -\frac{\partial^2 e}{\partial x\, \partial t} = 2 \tag{3}
+
+With a weight, 'mean' divides by the sum of the weights, :math:`\sum w e / \sum w`, as torch does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine import arguments
+from manual_grad.engine.function import evaluate
+from manual_grad.engine.pointwise import PointwiseLoss, weighted_mean
+
+
+class MSELossFunction(PointwiseLoss):
+    """``apply(input, target, weight, reduction)``."""
+
+    tensors = 3
+    kernel = "mse_loss"
+
+    @staticmethod
+    def elementwise(x: Tensor, t: Tensor) -> Tensor:
+        r = x - t
+        return r * r  # (1)
+
+    @staticmethod
+    def first(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        dx = 2 * (x - t)  # (2)
+        return dx, -dx
+
+    @staticmethod
+    def second(x: Tensor, t: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        h = torch.full_like(x, 2)  # (3)
+        return (h, -h), (-h, h)
+
+
+@arguments.overridable
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Squared error of each element; see :func:`torch.nn.functional.mse_loss`.
+
+    Args:
+        input: Floating point tensor of any shape.
+        target: Tensor of the same shape; another one is broadcast, with a warning.
+        size_average, reduce: Deprecated; they override ``reduction``.
+        reduction: 'none', 'mean' (by weight, where there is one) or 'sum'.
+        weight: Optional tensor of the input's shape; may require a gradient.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype (float32 under autocast).
+
+    Raises:
+        ValueError: ``reduction`` is unknown, or ``weight`` has not the input's shape.
+        RuntimeError: the shapes do not broadcast.
+        NotImplementedError: the promoted dtype is not a real floating point one.
+    """
+    arguments.same_size_or_warn(input, target)
+    reduction = arguments.reduction_of(reduction, size_average, reduce)
+    arguments.weight_of_input_size(weight, input)
+    x, t, w = arguments.together(input, target, weight)
+    arguments.require_floating("mse_loss", x)
+    if w is not None and reduction == "mean":
+        return weighted_mean(MSELossFunction, x, t, w)
+    return evaluate(MSELossFunction, x, t, w, reduction)
+
+
+class MSELoss(torch.nn.MSELoss):
+    """:func:`mse_loss` as a module, interchangeable with :class:`torch.nn.MSELoss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return mse_loss(input, target, reduction=self.reduction)
