@@ -18,17 +18,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 _REDUCTIONS = frozenset(("none", "mean", "sum"))
 
 
-def overridable(function: F) -> F:
-    """Let a tensor subclass take the call over through ``__torch_function__``, as torch's own losses do."""
+def functional(function: F) -> F:
+    """Make a functional of a function, as torch's own losses are.
+
+    A tensor subclass can take the call over through ``__torch_function__``; torch.compile puts the call into its graph as
+    it is and traces the kernels or formulas below it (Dynamo itself refuses a Function with a ``jvp``).
+    """
+    in_graph = torch.compiler.allow_in_graph(function)
 
     @functools.wraps(function)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
         tensors = (*args, *kwargs.values()) if kwargs else args
         if has_torch_function(tensors):
             return handle_torch_function(dispatch, tensors, *args, **kwargs)
-        return function(*args, **kwargs)
+        return in_graph(*args, **kwargs)
 
-    return torch.compiler.allow_in_graph(dispatch)  # type: ignore[return-value]
+    return dispatch  # type: ignore[return-value]
 
 
 def reduction_of(reduction: str, size_average: bool | None = None, reduce: bool | None = None) -> str:
@@ -56,6 +61,13 @@ def real(name: str, argument: str, value: Any) -> float:
     if isinstance(value, (float, int)):
         return float(value)
     raise TypeError(f"{name}(): argument '{argument}' must be float, not {type(value).__name__}")
+
+
+def integer(name: str, argument: str, value: Any) -> int:
+    """An int argument, by the rule of torch's parser: neither floats nor bools pass."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(value).__name__}")
 
 
 def require_floating(name: str, x: Tensor) -> None:

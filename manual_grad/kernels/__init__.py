@@ -61,3 +61,9 @@ def serves(*tensors: Tensor | None) -> bool:
         if t is not None and not (t.is_cpu and t.dtype is dtype and t.layout is torch.strided):
             return False
     return True
+
+
+def show_config() -> str:
+    """Which kernels are in use."""
+    isa, reason = _load()
+    return f"CPU kernels: {isa or 'none'}" + (f" ({reason})" if reason else "")

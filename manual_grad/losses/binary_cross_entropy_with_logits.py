@@ -94,7 +94,7 @@ def _sigmoid(x: Tensor) -> Tensor:
     return torch.where(x < 0, u, torch.ones_like(u)) / (1 + u)  # (6)
 
 
-@arguments.overridable
+@arguments.functional
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

@@ -58,7 +58,7 @@ class HuberLossFunction(PointwiseLoss):
         return (h, -h), (-h, h)
 
 
-@arguments.overridable
+@arguments.functional
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:

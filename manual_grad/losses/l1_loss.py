@@ -54,7 +54,7 @@ class L1LossFunction(PointwiseLoss):
         return (h, h), (h, h)
 
 
-@arguments.overridable
+@arguments.functional
 def l1_loss(
     input: Tensor,
     target: Tensor,

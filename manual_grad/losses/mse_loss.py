@@ -50,7 +50,7 @@ class MSELossFunction(PointwiseLoss):
         return (h, -h), (-h, h)
 
 
-@arguments.overridable
+@arguments.functional
 def mse_loss(
     input: Tensor,
     target: Tensor,

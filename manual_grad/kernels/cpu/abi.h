@@ -46,7 +46,7 @@ inline void check(AOTITorchError error, const char* what) {
 }
 
 // torch's ScalarType numbers (c10/core/ScalarType.h); part of its serialisation format, so they cannot change.
-enum class Dtype : int32_t { u8 = 0, i32 = 3, i64 = 4, f16 = 5, f32 = 6, f64 = 7, bf16 = 15 };
+enum class Dtype : int32_t { u8 = 0, i8 = 1, i16 = 2, i32 = 3, i64 = 4, f16 = 5, f32 = 6, f64 = 7, boolean = 11, bf16 = 15 };
 
 // Owns one reference to a tensor that torch has put on the argument stack; an absent optional has data == nullptr
 // and exists() == false.

@@ -213,6 +213,23 @@ class ExactSum {
   double sum_ = 0, error_ = 0;
 };
 
+// One element of a tensor of any real dtype: for targets that are labels.
+inline double number_at(const Tensor& tensor, int64_t offset) {
+  switch (tensor.dtype) {
+    case Dtype::f32: return static_cast<double>(tensor.as<float>()[offset]);
+    case Dtype::f64: return tensor.as<double>()[offset];
+    case Dtype::bf16: return static_cast<double>(widen(tensor.as<bf16>()[offset]));
+    case Dtype::f16: return static_cast<double>(widen(tensor.as<f16>()[offset]));
+    case Dtype::i64: return static_cast<double>(tensor.as<int64_t>()[offset]);
+    case Dtype::i32: return static_cast<double>(tensor.as<int32_t>()[offset]);
+    case Dtype::i16: return static_cast<double>(tensor.as<int16_t>()[offset]);
+    case Dtype::i8: return static_cast<double>(tensor.as<int8_t>()[offset]);
+    case Dtype::u8:
+    case Dtype::boolean: return static_cast<double>(tensor.as<uint8_t>()[offset]);
+  }
+  throw std::runtime_error("manual_grad: a target of this dtype is not supported");
+}
+
 // Calls body with a value of the tensor's element type: with_dtype(t.dtype, [&](auto s) { using S = decltype(s); … }).
 template <class Body>
 void with_dtype(Dtype dtype, const Body& body) {

@@ -1,0 +1,219 @@
+r"""Cosine embedding loss.
+
+Two vectors :math:`a, b \in \mathbb R^D` that belong together (:math:`y = 1`) should point the same way, two that do not
+(:math:`y = -1`) should be apart by more than a margin :math:`m`:
+
+.. math::
+    \ell = \begin{cases} 1 - c & y = 1 \\ \max(0,\, c - m) & y = -1 \\ 0 & \text{otherwise} \end{cases}
+    \tag{1}
+
+with the cosine, kept finite for a zero vector by :math:`\epsilon = 10^{-12}` inside the norms, as torch defines it:
+
+.. math::
+    c = \frac{a \cdot b}{n_a n_b}, \qquad n_a^2 = a \cdot a + \epsilon, \quad n_b^2 = b \cdot b + \epsilon \tag{2}
+
+**Gradient.** From :math:`\partial n_a / \partial a = a / n_a`,
+
+.. math::
+    \frac{\partial c}{\partial a} = \frac{1}{n_a n_b} \Big( b - \frac{a \cdot b}{n_a^2}\, a \Big) \tag{3}
+
+the part of :math:`b` that :math:`a` does not explain; and the same with the letters exchanged. The slope of (1) in
+:math:`c` is -1 for :math:`y = 1`, and for :math:`y = -1` it is 1 where :math:`c \ge m` (at the kink the active side is
+taken, as torch does).
+
+**Stable form.** Vectors that training has brought together are nearly parallel, and there (1) and (3) are differences
+of almost equal numbers. Take an approximate multiple of :math:`a` out of :math:`b` before anything is squared,
+
+.. math::
+    \rho = b - \kappa a, \qquad \kappa \approx \frac{a \cdot b}{a \cdot a} \tag{4}
+
+with a :math:`\kappa` of so few bits that :math:`\kappa a` is exact: then the subtraction is exact as well, whatever cancels.
+The Gram determinant does not change under (4), so that with
+:math:`\Gamma = (a \cdot a)(\rho \cdot \rho) - (a \cdot \rho)^2 = (a \cdot a)(b \cdot b) - (a \cdot b)^2`
+
+.. math::
+    1 - c = \frac{n_a^2 n_b^2 - (a \cdot b)^2}{n_a n_b\,(n_a n_b + a \cdot b)}
+          = \frac{\Gamma + \epsilon\,(a \cdot a + b \cdot b) + \epsilon^2}{n_a n_b\,(n_a n_b + a \cdot b)}
+          \qquad (a \cdot b > 0) \tag{5}
+
+and the vector in (3), times :math:`n_a^2`, is
+
+.. math::
+    n_a^2\, b - (a \cdot b)\, a = (a \cdot a)\, \rho - (a \cdot \rho)\, a + \epsilon\, b \tag{6}
+
+**Second derivative.** With :math:`\hat a = a / n_a`, :math:`\hat b = b / n_b` and directions :math:`u, v` of
+:math:`a, b`, (3) is :math:`(\hat b - c\, \hat a) / n_a`, and its factors move by
+
+.. math::
+    \dot{\hat a} = \frac{u - \hat a (\hat a \cdot u)}{n_a}, \qquad
+    \dot{\hat b} = \frac{v - \hat b (\hat b \cdot v)}{n_b}, \qquad
+    \dot c = \frac{(\hat b - c \hat a) \cdot u}{n_a} + \frac{(\hat a - c \hat b) \cdot v}{n_b} \tag{7}
+
+.. math::
+    (H_c (u, v))_a = \frac{\dot{\hat b} - \dot c\, \hat a - c\, \dot{\hat a}}{n_a}
+                     - \frac{(\hat b - c\, \hat a)(\hat a \cdot u)}{n_a^2} \tag{8}
+
+Source: R. Hadsell, S. Chopra and Y. LeCun, "Dimensionality Reduction by Learning an Invariant Mapping" (2006),
+`doi:10.1109/CVPR.2006.100 <https://doi.org/10.1109/CVPR.2006.100>`_, for learning from pairs with a margin.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manual_grad import kernels
+from manual_grad.engine import arguments
+from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
+
+_EPSILON = 1e-12
+
+
+class CosineEmbeddingLossFunction(LossFunction):
+    """``apply(input1, input2, target, margin, reduction)``: inputs of one shape (D) or (N, D), target () or (N)."""
+
+    tensors = 3
+
+    @classmethod
+    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
+        return X[0].shape[:-1]
+
+    @staticmethod
+    def contract(terms: Tensor, *options: Any) -> Tensor:
+        return terms.sum(-1)
+
+    @staticmethod
+    def value(X: Tensors, margin: float) -> Tensor:
+        a, b, y = X
+        aa, bb, ab = _dot(a, a), _dot(b, b), _dot(a, b)
+        norms = ((aa + _EPSILON) * (bb + _EPSILON)).sqrt()
+        rho = _residual(a, b, aa, ab)
+        gram = aa * _dot(rho, rho) - _dot(a, rho).square()
+        near = (gram + _EPSILON * (aa + bb) + _EPSILON**2) / (norms * (norms + ab))  # (5)
+        c = ab / norms  # (2)
+        together, apart = torch.where(ab > 0, near, 1 - c), (c - margin).clamp_min(0)
+        y = y.unsqueeze(-1)
+        return torch.where(y == 1, together, torch.where(y == -1, apart, 0)).squeeze(-1)  # (1)
+
+    @staticmethod
+    def gradient(g: Tensor, X: Tensors, margin: float) -> Tensors:
+        a, b, _ = X
+        slope = g.unsqueeze(-1) * _slope(X, margin)
+        return *(torch.where(slope == 0, 0, slope * _cosine_gradient(p, q)) for p, q in ((a, b), (b, a))), None
+
+    @staticmethod
+    def curvature(g: Tensor, X: Tensors, v: Tensors, margin: float) -> Tensors:
+        (a, b, _), (u, v, _) = X, v
+        u, v = (torch.zeros_like(a) if t is None else t for t in (u, v))
+        slope = g.unsqueeze(-1) * _slope(X, margin)
+        na, nb = (_dot(a, a) + _EPSILON).sqrt(), (_dot(b, b) + _EPSILON).sqrt()
+        a, b = a / na, b / nb  # the hats of (7)
+        c, au, bv = _dot(a, b), _dot(a, u), _dot(b, v)
+        towards_b, towards_a = b - c * a, a - c * b
+        da, db = (u - a * au) / na, (v - b * bv) / nb
+        dc = _dot(towards_b, u) / na + _dot(towards_a, v) / nb  # (7)
+        ha = (db - dc * a - c * da) / na - towards_b * au / na.square()
+        hb = (da - dc * b - c * db) / nb - towards_a * bv / nb.square()  # (8)
+        return slope * ha, slope * hb, None
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        op, (a, b, y), (margin,) = kernels.op("cosine_embedding_loss"), X, options
+        if op is None or not kernels.serves(a, b) or not y.is_cpu:
+            return None
+        reduced = reduction != "none"
+        loss = a.new_empty(() if reduced else cls.shape(X)) if value else None
+        da, db = (torch.empty_like(u) if needed else None for u, needed in zip((a, b), needs[:2], strict=True))
+        rows = y.numel()
+        scale = 1.0
+        if reduction == "mean":
+            scale = 1 / rows if rows else float("nan")
+        op(a, b, y, g, margin, scale, reduced, loss, da, db)
+        return loss, [da, db, None]
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1, keepdim=True)
+
+
+def _residual(a: Tensor, b: Tensor, aa: Tensor, ab: Tensor) -> Tensor:
+    """rho of (4). The second step takes out what rounding kappa to a few bits has left."""
+    for _ in range(2):
+        kappa = torch.where(aa > 0, ab / aa, 0).float().to(a.dtype)
+        b = b - kappa * a
+        ab = _dot(a, b)
+    return b
+
+
+def _cosine_gradient(a: Tensor, b: Tensor) -> Tensor:
+    aa, bb, ab = _dot(a, a), _dot(b, b), _dot(a, b)
+    rho = _residual(a, b, aa, ab)
+    na2 = aa + _EPSILON
+    return (aa * rho - _dot(a, rho) * a + _EPSILON * b) / (na2 * (na2 * (bb + _EPSILON)).sqrt())  # (6) in (3)
+
+
+def _slope(X: Tensors, margin: float) -> Tensor:
+    """The slope of (1) in c."""
+    a, b, y = X
+    c = _dot(a, b) / ((_dot(a, a) + _EPSILON) * (_dot(b, b) + _EPSILON)).sqrt()
+    y = y.unsqueeze(-1)
+    one = torch.ones_like(c)
+    return torch.where(y == 1, -one, torch.where((y == -1) & ~(c < margin), one, 0))
+
+
+@arguments.functional
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cosine embedding loss; see :func:`torch.nn.functional.cosine_embedding_loss`.
+
+    Args:
+        input1, input2: Vectors of shape (N, D), with a target (N), or (D), with a target (). Other sizes broadcast.
+            Integers are taken in the default floating point dtype.
+        target: 1 for pairs that belong together, -1 for pairs that do not; any other value has loss 0.
+        margin: The cosine, in [-1, 1], up to which a pair of target -1 costs nothing.
+        size_average, reduce: Deprecated; they override ``reduction``.
+        reduction: 'none', 'mean' or 'sum'.
+
+    Returns:
+        A scalar, or for 'none' a tensor of shape (N) or (), in the promoted dtype (float32 under autocast). ``input1``
+        and ``input2`` may require a gradient.
+
+    Raises:
+        ValueError: ``reduction`` is unknown.
+        RuntimeError: the dimensions of ``target`` and the inputs do not fit, or the sizes do not broadcast.
+        TypeError: ``margin`` is not a number.
+    """
+    reduction = arguments.reduction_of(reduction, size_average, reduce)
+    margin = arguments.real("cosine_embedding_loss", "margin", margin)
+    if target.dim() > 1:
+        raise RuntimeError(f"0D or 1D target tensor expected, multi-target not supported: got {list(target.shape)}")
+    if not input1.dim() == input2.dim() == target.dim() + 1:
+        raise RuntimeError(
+            f"{target.dim()}D target tensor expects {target.dim() + 1}D input tensors, "
+            f"but found inputs with sizes {list(input1.shape)} and {list(input2.shape)}."
+        )
+    a, b = arguments.promote(*arguments.autocast(input1, input2))
+    if not a.is_floating_point():
+        a, b = a.to(torch.get_default_dtype()), b.to(torch.get_default_dtype())
+    if not (a.shape == b.shape and target.shape == a.shape[:-1]):
+        a, b, y = torch.broadcast_tensors(a, b, target.unsqueeze(-1))
+        target = y.select(-1, 0) if y.shape[-1] else torch.broadcast_to(target, y.shape[:-1])
+    return evaluate(CosineEmbeddingLossFunction, a, b, target, margin, reduction)
+
+
+class CosineEmbeddingLoss(torch.nn.CosineEmbeddingLoss):
+    """:func:`cosine_embedding_loss` as a module, interchangeable with :class:`torch.nn.CosineEmbeddingLoss`."""
+
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
+        return cosine_embedding_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)

@@ -1,0 +1,331 @@
+r"""Cross entropy of logits.
+
+**Definition.** Logits :math:`z \in \mathbb R^C` stand for the probabilities :math:`p = \mathrm{softmax}(z)`,
+
+.. math::
+    p_c = \frac{e^{z_c}}{\sum_k e^{z_k}} = e^{z_c - \mathrm{lse}(z)}, \qquad
+    \mathrm{lse}(z) = \log \sum_k e^{z_k} \tag{1}
+
+and the cross entropy of a target distribution :math:`q`, weighted or not, is
+:math:`-\sum_c q_c \log p_c`. So one formula serves every kind of target:
+
+.. math::
+    \ell = \sum_c q_c\, d_c, \qquad d_c = \mathrm{lse}(z) - z_c = -\log p_c \ge 0 \tag{2}
+
+where, with class weights :math:`w` and label smoothing :math:`\varepsilon`,
+
+.. math::
+    q_c = w_c\, \tilde t_c, \qquad \tilde t_c = (1 - \varepsilon)\, t_c + \frac{\varepsilon}{C} \tag{3}
+
+and a class index :math:`y` is the distribution :math:`t_c = [c = y]`. 'mean' divides the sum over the rows by
+:math:`\sum_n w_{y_n}` for class indices (rows of ``ignore_index`` left out) and by the number of rows for
+probabilities.
+
+**Gradient.** From (1), :math:`\partial\,\mathrm{lse} / \partial z_j = p_j`: the log-sum-exp is a smooth maximum and its
+gradient the softmax. With :math:`Q = \sum_c q_c`, (2) gives
+
+.. math::
+    \frac{\partial \ell}{\partial z_j} = Q\, p_j - q_j \tag{4}
+
+— the famous :math:`p - y` — and the targets enter linearly:
+
+.. math::
+    \frac{\partial \ell}{\partial q_c} = d_c, \qquad
+    \frac{\partial \ell}{\partial t_c} = (1 - \varepsilon)\, w_c\, d_c, \qquad
+    \frac{\partial \ell}{\partial w_c} = \tilde t_c\, d_c \tag{5}
+
+**Stable form.** With the largest logit :math:`m = z_k` taken out of the sum, no exponential overflows, and the sum is 1
+plus a rest to which only the other classes contribute:
+
+.. math::
+    \mathrm{lse}(z) = m + \log(1 + \rho), \qquad \rho = \sum_{c \ne k} e^{z_c - m} \tag{6}
+
+As the model becomes confident, :math:`\rho \to 0`; ``log1p`` keeps every digit of it, where :math:`\log(1 + \rho)` rounds
+to 0 in float32 from a gap of 17 on. The two parts of
+
+.. math::
+    d_c = (m - z_c) + \log(1 + \rho) \tag{7}
+
+are not negative: nothing cancels. In (4) something does, for the leading class: :math:`p_k - 1` is rounded before it is
+small. But :math:`1 - p_k = \rho / (1 + \rho)` is known to the last digit, so
+
+.. math::
+    \frac{\partial \ell}{\partial z_k} = Q p_k - q_k = \sum_{c \ne k} q_c - Q\, \frac{\rho}{1 + \rho} \tag{8}
+
+which for a class index is :math:`-w_y \sum_{c \ne y} p_c`: the leading class is pushed up exactly as hard as all the
+others are pushed down.
+
+**Second derivative.** :math:`\partial p_j / \partial z_k = p_j([j = k] - p_k)`, so the Hessian of the log-sum-exp is
+:math:`\mathrm{diag}(p) - p p^\top`, the covariance of a one-hot draw from :math:`p`. For a direction
+:math:`v` of the logits and :math:`\delta` of the effective target, with :math:`\langle v \rangle = \sum_c p_c v_c`,
+
+.. math::
+    (H v)_{z_j} = Q\, p_j (v_j - \langle v \rangle) + p_j \sum_c \delta_c - \delta_j, \qquad
+    (H v)_{q_c} = \langle v \rangle - v_c \tag{9}
+
+and by (3) :math:`\delta_c = (1 - \varepsilon)\, w_c\, v_{t_c} + \tilde t_c\, v_{w_c}`, with the one mixed term
+:math:`\partial^2 \ell / \partial t_c\, \partial w_c = (1 - \varepsilon)\, d_c` besides. Everything is smooth: there are no
+kinks.
+
+Sources: J. S. Bridle, "Probabilistic Interpretation of Feedforward Classification Network Outputs" (1990),
+`doi:10.1007/978-3-642-76153-9_28 <https://doi.org/10.1007/978-3-642-76153-9_28>`_; for (6), P. Blanchard, D. J. Higham
+and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numerical Analysis 41 (2021),
+`doi:10.1093/imanum/draa038 <https://doi.org/10.1093/imanum/draa038>`_; label smoothing: C. Szegedy et al.,
+`arXiv:1512.00567 <https://arxiv.org/abs/1512.00567>`_.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from manual_grad import kernels
+from manual_grad.engine import arguments
+from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
+
+
+class _Row(NamedTuple):
+    """What (4)-(8) are made of; every field but ``kept`` and the sums has the logits' shape."""
+
+    q: Tensor  # (3), zero in an ignored row
+    total: Tensor  # Q
+    nll: Tensor  # d, (7)
+    e: Tensor  # exp(z - m)
+    rest: Tensor  # rho, (6)
+    leader: Tensor  # the class k, (8)
+    kept: Tensor | None  # rows that are not ignored; None where all are kept
+
+
+class CrossEntropyLossFunction(LossFunction):
+    """``apply(input, target, weight, ignore_index, label_smoothing, reduction)``.
+
+    ``input`` is (C) or (N, C, d1, …). A floating point ``target`` holds probabilities, and ``target`` and ``weight`` (or
+    None) have the input's shape; an integer one holds class indices, () or (N, d1, …), and ``weight`` is (C).
+    """
+
+    tensors = 3
+
+    @classmethod
+    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
+        z = X[0]
+        return z.shape[:1] + z.shape[2:] if z.dim() > 1 else z.shape[:0]
+
+    @staticmethod
+    def contract(terms: Tensor, *options: Any) -> Tensor:
+        return terms.sum(_class_dim(terms))
+
+    @classmethod
+    def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int, label_smoothing: float) -> Tensor | int:
+        z, t, w = X
+        if t.is_floating_point():
+            return loss.numel()
+        kept = t != ignore_index
+        weights = torch.ones_like(loss) if w is None else w[torch.where(kept, t, 0)]
+        return torch.where(kept, weights, 0).sum().to(loss.dtype)
+
+    @classmethod
+    def value(cls, X: Tensors, ignore_index: int, label_smoothing: float) -> Tensor:
+        row = _row(X, ignore_index, label_smoothing)
+        terms = torch.where(row.q == 0, 0, row.q * row.nll)  # 0 log 0 = 0
+        return terms.sum(_class_dim(X[0]))  # (2)
+
+    @classmethod
+    def gradient(cls, g: Tensor, X: Tensors, ignore_index: int, label_smoothing: float) -> Tensors:
+        z, t, w = X
+        dim, row, g = _class_dim(z), _row(X, ignore_index, label_smoothing), g.unsqueeze(_class_dim(z))
+        dz = row.total * (row.e / (1 + row.rest)) - row.q  # (4)
+        others = row.q.scatter(dim, row.leader, 0).sum(dim, keepdim=True)
+        dz = dz.scatter(dim, row.leader, others - row.total * (row.rest / (1 + row.rest)))  # (8)
+        dz = g * dz if row.kept is None else torch.where(row.kept, g * dz, 0)
+        if not t.is_floating_point():
+            return dz, None, None
+        dt, dw = g * (1 - label_smoothing) * row.nll, None  # (5)
+        if w is not None:
+            dt, dw = w * dt, g * _smooth(t, label_smoothing, z.shape[dim]) * row.nll
+        return dz, dt, dw
+
+    @classmethod
+    def curvature(cls, g: Tensor, X: Tensors, v: Tensors, ignore_index: int, label_smoothing: float) -> Tensors:
+        (z, t, w), (vz, vt, vw) = X, v
+        dim, g = _class_dim(z), g.unsqueeze(_class_dim(z))
+        q, kept = _effective_target(X, ignore_index, label_smoothing)
+        if kept is not None:
+            z = torch.where(kept, z, 0)  # whatever an ignored row holds, it has no part in the result
+        p, total = z.softmax(dim), q.sum(dim, keepdim=True)
+        zero = torch.zeros_like(z)
+        vz = zero if vz is None else vz
+        spread = vz - (p * vz).sum(dim, keepdim=True)  # v - <v>
+        hz = total * p * spread
+        if not t.is_floating_point():
+            return g * hz, None, None  # (9)
+        keep, nll = 1 - label_smoothing, -z.log_softmax(dim)
+        smooth = _smooth(t, label_smoothing, z.shape[dim])
+        vt = zero if vt is None else vt
+        delta = keep * vt if w is None else keep * w * vt
+        ht = -spread
+        hw = None
+        if w is not None:
+            vw = zero if vw is None else vw
+            delta = delta + smooth * vw
+            hw = g * (keep * vt * nll - smooth * spread)
+            ht = vw * nll - w * spread
+        hz = hz + p * delta.sum(dim, keepdim=True) - delta
+        return g * hz, g * keep * ht, hw  # (9)
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        op, (z, t, w), (ignore_index, label_smoothing) = kernels.op("cross_entropy"), X, options
+        if op is None or not kernels.serves(z, w) or not (t.dtype is torch.int64 or kernels.serves(z, t)):
+            return None
+        loss = None
+        if value:
+            loss = z.new_empty(cls.shape(X) if reduction == "none" else ())
+        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs, strict=True)]
+        op(z, t, w, g, ignore_index, label_smoothing, _REDUCTION[reduction], loss, *gradients)
+        return loss, gradients
+
+
+_REDUCTION = {"none": 0, "mean": 1, "sum": 2}
+
+
+def _class_dim(z: Tensor) -> int:
+    return 1 if z.dim() > 1 else 0
+
+
+def _smooth(t: Tensor | float, label_smoothing: float, classes: int) -> Any:
+    return (1 - label_smoothing) * t + label_smoothing / classes if label_smoothing else t
+
+
+def _effective_target(X: Tensors, ignore_index: int, label_smoothing: float) -> tuple[Tensor, Tensor | None]:
+    """q of (3), and which rows are kept."""
+    z, t, w = X
+    dim = _class_dim(z)
+    if t.is_floating_point():
+        q = _smooth(t, label_smoothing, z.shape[dim])
+        return (q if w is None else w * q), None
+    kept = (t != ignore_index).unsqueeze(dim)
+    y = torch.where(kept, t.unsqueeze(dim), 0)
+    q = _smooth(torch.zeros_like(z).scatter(dim, y, 1), label_smoothing, z.shape[dim])
+    if w is not None:
+        q = w.view(-1, *(1,) * (z.dim() - dim - 1)) * q
+    return torch.where(kept, q, 0), kept
+
+
+def _row(X: Tensors, ignore_index: int, label_smoothing: float) -> _Row:
+    z, dim = X[0], _class_dim(X[0])
+    q, kept = _effective_target(X, ignore_index, label_smoothing)
+    m, leader = z.max(dim, keepdim=True)
+    e = torch.exp(z - m)
+    rest = e.scatter(dim, leader, 0).sum(dim, keepdim=True)  # (6)
+    return _Row(q, q.sum(dim, keepdim=True), (m - z) + rest.log1p(), e, rest, leader, kept)  # (7)
+
+
+@arguments.functional
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross entropy of logits; see :func:`torch.nn.functional.cross_entropy`.
+
+    Args:
+        input: Logits, floating point, of shape (C), (N, C) or (N, C, d1, …, dk).
+        target: Class indices in [0, C), int64 or uint8, of shape (), (N) or (N, d1, …, dk); or class probabilities,
+            floating point, of the input's shape.
+        weight: Optional weight of each class, of shape (C).
+        size_average, reduce: Deprecated; they override ``reduction``.
+        ignore_index: A class index whose rows count neither in the loss nor in its mean; for class indices only.
+        reduction: 'none', 'mean' or 'sum'. The mean of class indices divides by the kept rows' weights, that of
+            probabilities by the number of rows; with every row ignored it is nan.
+        label_smoothing: The share, in [0, 1], of the target that is spread evenly over the classes.
+
+    Returns:
+        A scalar, or for 'none' a tensor of shape (), (N) or (N, d1, …, dk), in the input's dtype (float32 under
+        autocast). ``input`` may require a gradient; with probabilities ``target`` and ``weight`` may too.
+
+    Raises:
+        IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU); ``input`` is 0-d.
+        ValueError: ``reduction`` is unknown; the batch sizes differ.
+        RuntimeError: shapes or dtypes that do not fit; ``label_smoothing`` outside [0, 1]; a ``weight`` that requires a
+            gradient with class indices.
+        TypeError: ``ignore_index`` or ``label_smoothing`` is not a number.
+    """
+    reduction = arguments.reduction_of(reduction, size_average, reduce)
+    ignore_index = arguments.integer("cross_entropy", "ignore_index", ignore_index)
+    label_smoothing = arguments.real("cross_entropy", "label_smoothing", label_smoothing)
+    by_probability = target.shape == input.shape
+    _check(input, target, weight, ignore_index, label_smoothing, by_probability)
+    if by_probability:
+        if weight is not None:
+            weight = weight.view(-1, *(1,) * (input.dim() - _class_dim(input) - 1)).expand_as(input)
+        z, t, w = arguments.autocast(input, target, weight)
+        t = t.to(z.dtype)
+    else:
+        z, w = arguments.autocast(input, weight)
+        t = target.long()
+    return evaluate(CrossEntropyLossFunction, z, t, w, ignore_index, label_smoothing, reduction)
+
+
+def _check(
+    z: Tensor, t: Tensor, w: Tensor | None, ignore_index: int, label_smoothing: float, by_probability: bool
+) -> None:
+    if z.dim() == 0:
+        raise IndexError("Dimension out of range: cross_entropy's input must have at least 1 dimension, got a scalar")
+    arguments.require_floating("cross_entropy", z)
+    classes = z.shape[_class_dim(z)]
+    if not 0 <= label_smoothing <= 1:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    if by_probability:
+        if not t.is_floating_point():
+            raise RuntimeError(f"Expected floating point type for target with class probabilities, got {t.dtype}")
+        if ignore_index >= 0:
+            raise RuntimeError("ignore_index is not supported for floating point target")
+    else:
+        rows = z.shape[:1] + z.shape[2:] if z.dim() > 1 else z.shape[:0]
+        if t.shape != rows:
+            if z.dim() > 1 and t.dim() > 0 and t.shape[0] != z.shape[0]:
+                raise ValueError(f"Expected input batch_size ({z.shape[0]}) to match target batch_size ({t.shape[0]}).")
+            if z.dim() <= 2:
+                raise RuntimeError(
+                    "0D or 1D target tensor expected, multi-target not supported: "
+                    f"input of shape {list(z.shape)}, target of shape {list(t.shape)}"
+                )
+            raise RuntimeError(f"Expected target size {list(rows)}, got {list(t.shape)}")
+        if t.dtype not in (torch.int64, torch.uint8):
+            raise RuntimeError(f"expected target dtype to be Long or Byte, but got {t.dtype}")
+        if w is not None and w.requires_grad:
+            raise RuntimeError(
+                "cross_entropy with class indices is not differentiable with respect to argument 'weight'. "
+                "This input cannot have requires_grad True."
+            )
+    if w is not None:
+        if w.shape != (classes,):
+            raise RuntimeError(
+                f"weight tensor should be defined either for all {classes} classes or no classes "
+                f"but got weight tensor of shape: {list(w.shape)}"
+            )
+        if w.dtype != z.dtype:
+            raise RuntimeError(f"weight: expected scalar type {z.dtype} but found {w.dtype}")
+
+
+class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
+    """:func:`cross_entropy` as a module, interchangeable with :class:`torch.nn.CrossEntropyLoss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(
+            input,
+            target,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
