@@ -70,6 +70,46 @@ struct ComputeType<double> { using T = double; };
 template <>
 struct ComputeType<float> { using T = double; };
 
+// A vector of the compute type from, and to, as many contiguous elements: the same conversions, lane by lane.
+template <class Bits, int lanes>
+struct Raw { typedef Bits V __attribute__((vector_size(lanes * sizeof(Bits)))); };
+
+template <class V, class S>
+inline V load_raw(const S* p) {
+  V raw;
+  std::memcpy(&raw, p, sizeof raw);
+  return raw;
+}
+
+inline Vec<double> load_vector(const double* p) { return load_raw<Vec<double>>(p); }
+inline Vec<double> load_vector(const float* p) {
+  return __builtin_convertvector(load_raw<Raw<float, kLanes<double>>::V>(p), Vec<double>);
+}
+using U16 = Raw<uint16_t, kLanes<float>>::V;
+using U32 = Raw<uint32_t, kLanes<float>>::V;
+inline Vec<float> load_vector(const bf16* p) {
+  return bitcast<Vec<float>>(__builtin_convertvector(load_raw<U16>(p), U32) << 16);
+}
+inline Vec<float> load_vector(const f16* p) {
+  const U32 x = __builtin_convertvector(load_raw<U16>(p), U32), rest = (x & 0x7fff) << 13;
+  const U32 finite = bitcast<U32>(bitcast<Vec<float>>(rest) * 0x1p112f);
+  return bitcast<Vec<float>>(((x & 0x8000) << 16) | ((x & 0x7c00) == 0x7c00 ? rest | 0x7f800000 : finite));
+}
+
+inline void store_vector(double* p, Vec<double> v) { std::memcpy(p, &v, sizeof v); }
+inline void store_vector(float* p, Vec<double> v) {
+  const auto narrow = __builtin_convertvector(v, typename Raw<float, kLanes<double>>::V);
+  std::memcpy(p, &narrow, sizeof narrow);
+}
+inline void store_vector(bf16* p, Vec<float> v) {
+  const U32 bits = bitcast<U32>(v), rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const U16 half = __builtin_convertvector((bits & 0x7fffffff) > 0x7f800000 ? (bits & 0) + 0x7fc0 : rounded, U16);
+  std::memcpy(p, &half, sizeof half);
+}
+inline void store_vector(f16* p, Vec<float> v) {
+  for (int lane = 0; lane < kLanes<float>; ++lane) p[lane] = narrow<f16>(static_cast<double>(v[lane]));
+}
+
 template <class S, class T>
 inline void load_run(const S* p, int64_t stride, int64_t n, T* out) {
   if (stride == 1) {

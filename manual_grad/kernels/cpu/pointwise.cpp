@@ -3,6 +3,7 @@
 // A functor computes, for a vector of elements, the loss e and its derivatives; letters as in the loss files:
 // x input, t target, a auxiliary input (pos_weight, variance), e loss, dx dt da derivatives, p q parameters.
 #include <algorithm>
+#include <type_traits>
 
 #include "layout.h"
 #include "ops.h"
@@ -46,7 +47,7 @@ struct BinaryCrossEntropyWithLogits {  // losses/binary_cross_entropy_with_logit
   template <class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T> a, T, T) {
     const Vec<T> zero{}, one = splat(T{1});
-    const Vec<T> u = exp<T>(-abs<T>(x)), log1p_u = log1p<T>(u), small = u / (one + u), large = one / (one + u);
+    const Vec<T> u = exp<T>(-abs<T>(x)), log1p_u = log1p_unit<T>(u), large = one / (one + u), small = u * large;
     const Vec<T> softplus_minus = (x < zero ? -x : zero) + log1p_u;
     const Vec<T> sigmoid = x < zero ? small : large, sigmoid_minus = x < zero ? large : small;
     const Vec<T> not_t = one - t, at = a * t;
@@ -104,38 +105,67 @@ void run(const Call& call) {
   const int64_t chunks = (space.numel + kChunk - 1) / kChunk;
   Scratch<double> partial(want_sum ? chunks : 0);
 
+  bool dense = space.dim <= 1;  // every operand one straight run: no staging
+  for (int o = 0; o < count; ++o) dense = dense && (space.dim == 0 || operands[o]->stride[0] == 1);
+
   parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
     // zeroed once: the lanes past the end of a short block must not hold signalling garbage
-    alignas(64) T bx[kBlock] = {}, bt[kBlock] = {}, ba[kBlock], bw[kBlock] = {}, bg[kBlock] = {};
-    std::fill(ba, ba + kBlock, T{1});  // an absent auxiliary input is a factor of 1
+    alignas(64) T bx[kBlock] = {}, bt[kBlock] = {}, ba[kBlock] = {}, bw[kBlock] = {}, bg[kBlock] = {};
     alignas(64) T be[kBlock], bdx[kBlock], bdt[kBlock], bda[kBlock], bdw[kBlock];
+
+    // One block; returns the sum of its losses. Direct: straight from and to memory, n a whole number of vectors.
+    auto block = [&](int64_t start, int64_t n, auto direct) {
+      auto get = [&](const Operand<S>& operand, const T* staged, int64_t i) {
+        if constexpr (direct) return load_vector(operand.data + start + i);
+        return mg::load(staged + i);
+      };
+      auto put = [&](const Operand<S>& operand, T* staged, int64_t i, Vec<T> v) {
+        if (!operand) return;
+        if constexpr (direct) {
+          store_vector(operand.data + start + i, v);
+        } else {
+          mg::store<T>(staged + i, v);
+        }
+      };
+      Vec<T> lanes{};
+      for (int64_t i = 0; i < n; i += kLanes<T>) {
+        const Vec<T> at_a = a ? get(a, ba, i) : splat(T{1});  // an absent auxiliary input is a factor of 1
+        const Element<T> at = F::template eval<T>(get(x, bx, i), get(t, bt, i), at_a, p, q);
+        Vec<T> up = g ? get(g, bg, i) * upstream : splat(upstream), e = at.e;
+        put(dw, bdw, i, up * e);
+        if (w) {
+          const Vec<T> at_w = get(w, bw, i);
+          up *= at_w;
+          e *= at_w;
+        }
+        put(value, be, i, e);
+        put(dx, bdx, i, up * at.dx);
+        put(dt, bdt, i, up * at.dt);
+        put(da, bda, i, up * at.da);
+        if constexpr (!direct)
+          for (int64_t lane = n - i; lane < kLanes<T>; ++lane) e[lane] = 0;
+        lanes += e;
+      }
+      double total = 0;
+      for (int lane = 0; lane < kLanes<T>; ++lane) total += static_cast<double>(lanes[lane]);
+      return total;
+    };
+
     for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
       ExactSum sum;
       const int64_t end = std::min(space.numel, (chunk + 1) * kChunk);
       for (int64_t start = chunk * kChunk; start < end; start += kBlock) {
         const int64_t n = std::min(kBlock, end - start);
+        if (dense && n % kLanes<T> == 0) {
+          sum.add(block(start, n, std::true_type{}));
+          continue;
+        }
         load(space, x, start, n, bx);
         load(space, t, start, n, bt);
         if (a) load(space, a, start, n, ba);
         if (w) load(space, w, start, n, bw);
         if (g) load(space, g, start, n, bg);
-        for (int64_t i = 0; i < n; i += kLanes<T>) {
-          Element<T> at = F::template eval<T>(mg::load(bx + i), mg::load(bt + i), mg::load(ba + i), p, q);
-          const Vec<T> up = g ? mg::load(bg + i) * upstream : splat(upstream);
-          const Vec<T> slope = w ? up * mg::load(bw + i) : up;
-          mg::store<T>(be + i, w ? at.e * mg::load(bw + i) : at.e);
-          if (dw) mg::store<T>(bdw + i, up * at.e);
-          mg::store<T>(bdx + i, slope * at.dx);
-          mg::store<T>(bdt + i, slope * at.dt);
-          if (da) mg::store<T>(bda + i, slope * at.da);
-        }
-        if (want_sum) {
-          Vec<T> lanes{};
-          int64_t i = 0;
-          for (; i + kLanes<T> <= n; i += kLanes<T>) lanes += mg::load(be + i);
-          for (int lane = 0; lane < kLanes<T>; ++lane) sum.add(static_cast<double>(lanes[lane]));
-          for (; i < n; ++i) sum.add(static_cast<double>(be[i]));
-        }
+        sum.add(block(start, n, std::false_type{}));
         if (value) store(space, value, start, n, be);
         if (dx) store(space, dx, start, n, bdx);
         if (dt) store(space, dt, start, n, bdt);

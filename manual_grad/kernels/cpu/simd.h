@@ -8,6 +8,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 namespace mg {
 
 #if defined(__AVX512F__)
@@ -29,7 +33,7 @@ struct Simd<double> {
   static constexpr int mantissa_bits = 52;
   static constexpr Bits exponent_bias = 1023;
   static constexpr double round_magic = 0x1.8p52;  // adding it rounds to an integer, left in the low bits
-  static constexpr double exp_low = -745.2, exp_high = 709.79;
+  static constexpr double exp_low = -746.0;  // e^x is 0 from here
   static constexpr double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
 };
 
@@ -41,7 +45,7 @@ struct Simd<float> {
   static constexpr int mantissa_bits = 23;
   static constexpr Bits exponent_bias = 127;
   static constexpr float round_magic = 0x1.8p23f;
-  static constexpr float exp_low = -104.0f, exp_high = 88.73f;
+  static constexpr float exp_low = -104.0f;
   static constexpr float ln2_high = 0x1.62e400p-1f, ln2_low = 0x1.7f7d1cp-20f;
 };
 
@@ -72,7 +76,12 @@ inline Vec<T> abs(Vec<T> x) {
   return x;
 }
 
-// 2^k for an integral k within the normal exponents
+// y 2^k for an integral k, down to the smallest subnormal: one instruction where there is one, else in two halves, so
+// that 2^k itself never underflows
+#if defined(__AVX512F__)
+inline Vec<double> scale(Vec<double> y, Vec<double> k) { return (Vec<double>)_mm512_scalef_pd((__m512d)y, (__m512d)k); }
+inline Vec<float> scale(Vec<float> y, Vec<float> k) { return (Vec<float>)_mm512_scalef_ps((__m512)y, (__m512)k); }
+#else
 template <class T>
 inline Vec<T> exp2i(Vec<T> k) {
   Vec<T> shifted = k + (Simd<T>::round_magic + static_cast<T>(Simd<T>::exponent_bias));
@@ -82,6 +91,14 @@ inline Vec<T> exp2i(Vec<T> k) {
   std::memcpy(&shifted, &bits, sizeof bits);
   return shifted;
 }
+template <class T>
+inline Vec<T> scale_in_halves(Vec<T> y, Vec<T> k) {
+  const Vec<T> half = (k * static_cast<T>(0.5) + Simd<T>::round_magic) - Simd<T>::round_magic;
+  return (y * exp2i<T>(half)) * exp2i<T>(k - half);
+}
+inline Vec<double> scale(Vec<double> y, Vec<double> k) { return scale_in_halves<double>(y, k); }
+inline Vec<float> scale(Vec<float> y, Vec<float> k) { return scale_in_halves<float>(y, k); }
+#endif
 
 // e^r on |r| <= ln(2)/2: the Taylor polynomial whose first dropped term is below half an ulp
 inline Vec<double> exp_reduced(Vec<double> r) {
@@ -109,18 +126,13 @@ inline Vec<float> exp_reduced(Vec<float> r) {
   return (p * r) * r + r + 1.0f;
 }
 
-// e^x = 2^k e^r with k = round(x / ln 2), r = x - k ln 2 (ln 2 in two pieces, so that r keeps its low bits).
-// 2^k is applied in two halves, so that results down to the smallest subnormal are reached without an underflow of 2^k.
+// e^x for x <= 0, the only exponential a stable loss takes: 2^k e^r with k = round(x / ln 2), r = x - k ln 2 (ln 2 in two
+// pieces, so that r keeps its low bits)
 template <class T>
 inline Vec<T> exp(Vec<T> x) {
-  constexpr T log2e = static_cast<T>(1.44269504088896340736);
-  Vec<T> c = x < Simd<T>::exp_low ? splat(Simd<T>::exp_low) : x;
-  c = c > Simd<T>::exp_high ? splat(Simd<T>::exp_high) : c;
-  Vec<T> k = (c * log2e + Simd<T>::round_magic) - Simd<T>::round_magic;
-  Vec<T> r = (c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low;
-  Vec<T> half = (k * static_cast<T>(0.5) + Simd<T>::round_magic) - Simd<T>::round_magic;
-  Vec<T> y = (exp_reduced(r) * exp2i<T>(half)) * exp2i<T>(k - half);
-  return x > Simd<T>::exp_high ? splat(static_cast<T>(__builtin_inf())) : y;
+  const Vec<T> c = x < Simd<T>::exp_low ? splat(Simd<T>::exp_low) : x;
+  const Vec<T> k = (c * static_cast<T>(1.44269504088896340736) + Simd<T>::round_magic) - Simd<T>::round_magic;
+  return scale(exp_reduced((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low), k);
 }
 
 // log((1+s)/(1-s)) = 2 s (1 + s^2/3 + s^4/5 + ...): the sum in the brackets without its leading 1, over s^2
@@ -143,8 +155,23 @@ inline Vec<float> atanh_tail(Vec<float> q) {
   return p * q + 1.0f / 3;
 }
 
+// log(1+f) for 1+f in [1/sqrt 2, sqrt 2]: with s = f/(2+f), 2s = f - s f
+template <class T>
+inline Vec<T> log1p_reduced(Vec<T> f) {
+  const Vec<T> s = f / (f + static_cast<T>(2)), q = s * s;
+  return f - s * (f - (static_cast<T>(2) * q) * atanh_tail(q));
+}
+
+// log(1+u) for u in [0, 1], what softplus needs: beyond sqrt 2 half of 1+u is taken, 1+f = (1+u)/2
+template <class T>
+inline Vec<T> log1p_unit(Vec<T> u) {
+  const Mask<T> beyond = u > static_cast<T>(0.41421356237309504880);
+  const Vec<T> log_f = log1p_reduced<T>(beyond ? (u - static_cast<T>(1)) * static_cast<T>(0.5) : u);
+  return beyond ? log_f + static_cast<T>(0.69314718055994530942) : log_f;
+}
+
 // log(1+u) for u >= 0. With 2^k the power of two nearest to 1+u and f = (1+u)/2^k - 1 = u 2^-k + (2^-k - 1), which is
-// u itself for k = 0 and so keeps every digit of a small u: log(1+u) = k ln 2 + log(1+f), s = f/(2+f).
+// u itself for k = 0 and so keeps every digit of a small u: log(1+u) = k ln 2 + log(1+f).
 template <class T>
 inline Vec<T> log1p(Vec<T> u) {
   constexpr auto bias = Simd<T>::exponent_bias;
@@ -156,10 +183,8 @@ inline Vec<T> log1p(Vec<T> u) {
   Vec<T> down;
   std::memcpy(&down, &down_bits, sizeof down);
   Vec<T> f = u * down + (down - static_cast<T>(1));
-  Vec<T> s = f / (f + static_cast<T>(2)), q = s * s;
-  Vec<T> log_f = f - s * (f - (static_cast<T>(2) * q) * atanh_tail(q));  // 2s + 2s q tail = f - s f + 2 s q tail
   Vec<T> kf = __builtin_convertvector(k, Vec<T>);
-  Vec<T> result = kf * Simd<T>::ln2_high + (log_f + kf * Simd<T>::ln2_low);
+  Vec<T> result = kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low);
   return u < splat(static_cast<T>(__builtin_inf())) ? result : u;  // inf and nan
 }
 
