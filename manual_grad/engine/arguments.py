@@ -93,11 +93,26 @@ def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
         )
 
 
+def class_indices_in_range(name: str, target: Tensor, classes: int, ignore_index: int) -> None:
+    """What the kernels check before they touch memory, for the formulas; on the CPU, where it costs no synchronisation."""
+    if not target.is_cpu or type(target) is not Tensor or torch._C._are_functorch_transforms_active():
+        return
+    bad = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
+    if bad.numel():
+        raise IndexError(
+            f"Target {int(bad[0])} is out of bounds: {name}'s target must be in [0, {classes - 1}] "
+            f"or ignore_index ({ignore_index})."
+        )
+
+
 def together(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """The tensors in one dtype (autocast, then promotion) and one shape (broadcasting); None stays None."""
     tensors = promote(*autocast(*tensors))
-    shape = tensors[0].shape
-    if all(t is None or t.shape == shape for t in tensors):
+    first = tensors[0]
+    for t in tensors:
+        if t is not None and t.shape != first.shape:
+            break
+    else:
         return tensors
     expanded = iter(torch.broadcast_tensors(*(t for t in tensors if t is not None)))
     return tuple(None if t is None else next(expanded) for t in tensors)

@@ -26,21 +26,22 @@ def widen(tensors: tuple[Tensor | None, ...], dtype: torch.dtype) -> tuple[Tenso
 
 def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """The tensors as torch's autocast hands them to a loss: low-precision floating point becomes float32."""
-    device = next(t.device.type for t in tensors if t is not None)
+    device = tensors[0].device.type  # type: ignore[union-attr]
     if not torch.is_autocast_enabled(device):
         return tensors
-    return tuple(
-        t.float() if t is not None and t.dtype in (torch.bfloat16, torch.float16) and t.device.type == device else t
-        for t in tensors
-    )
+    low = (torch.bfloat16, torch.float16)
+    return tuple(t.float() if t is not None and t.dtype in low and t.device.type == device else t for t in tensors)
 
 
 def promote(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """The tensors in their common dtype, by torch's promotion rules."""
-    present = [t for t in tensors if t is not None]
-    if all(t.dtype is present[0].dtype for t in present):
+    common = tensors[0].dtype  # type: ignore[union-attr]
+    for t in tensors:
+        if t is not None and t.dtype is not common:
+            break
+    else:
         return tensors
-    common = present[0].dtype
-    for t in present[1:]:
-        common = torch.promote_types(common, t.dtype)
+    for t in tensors:
+        if t is not None:
+            common = torch.promote_types(common, t.dtype)
     return tuple(None if t is None else t.to(common) for t in tensors)

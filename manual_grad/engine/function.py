@@ -285,36 +285,39 @@ class Eager(Function):
 
     @staticmethod
     def forward(ctx: Any, loss: type[LossFunction], *args: Any) -> Tensor:
-        X, ctx.options, ctx.reduction = loss.split(args)
-        ctx.loss = loss
-        needs = ctx.needs_input_grad[1 : 1 + loss.tensors]
-        now = needs if ctx.reduction != "none" else (False,) * len(X)  # 'none' must wait for its upstream gradient
-        result = loss.fused(X, ctx.options, ctx.reduction, now, None, True)
-        value, gradients = (loss.compute(X, ctx.options, ctx.reduction), ()) if result is None else result
-        ctx.swept = len(gradients) > 0 and any(now)
-        ctx.save_for_backward(*X, *gradients)
-        return value
+        n = loss.tensors
+        X, options, reduction = args[:n], args[n:-1], args[-1]
+        ctx.call = loss, options, reduction
+        # 'none' must wait for its upstream gradient
+        needs = ctx.needs_input_grad[1 : n + 1] if reduction != "none" else (False,) * n
+        result = loss.fused(X, options, reduction, needs, None, True)
+        if result is None:
+            ctx.save_for_backward(*X)
+            return loss.compute(X, options, reduction)
+        ctx.save_for_backward(*X, *result[1])
+        return result[0]
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        loss, saved, needs = ctx.loss, ctx.saved_tensors, ctx.needs_input_grad[1 : 1 + ctx.loss.tensors]
-        X, rest = saved[: loss.tensors], (None,) * (len(ctx.needs_input_grad) - 1 - loss.tensors)
+        loss, options, reduction = ctx.call
+        n, saved = loss.tensors, ctx.saved_tensors
+        X, swept, needs = saved[:n], saved[n:], ctx.needs_input_grad[1 : n + 1]
         batched = torch._C._functorch.is_legacy_batchedtensor(g)  # torch.autograd.grad(…, is_grads_batched=True)
         if torch.is_grad_enabled() or transforming():
-            gradients = loss.differentiable_gradient(g, X, ctx.options, ctx.reduction, needs)
-        elif ctx.swept:
-            gradients = saved[loss.tensors :]
+            gradients = loss.differentiable_gradient(g, X, options, reduction, needs)
+        elif swept and reduction != "none":
+            gradients = swept
             if batched or type(g) is not Tensor or g.item() != 1:  # a subclass may be a tracer's, without a value
                 gradients = tuple(None if d is None else d * g for d in gradients)
         else:
-            result = None if batched else loss.fused(X, ctx.options, ctx.reduction, needs, g, False)
+            result = None if batched else loss.fused(X, options, reduction, needs, g, False)
             if result is None:
-                g = g.to(compute_dtype(X[0]))
-                rows = loss.spread(g, X, ctx.options, ctx.reduction)
-                gradients = Call(loss, ctx.options).gradient(rows, X)
+                rows = loss.spread(g.to(compute_dtype(X[0])), X, options, reduction)
+                gradients = Call(loss, options).gradient(rows, X)
             else:
                 gradients = result[1]
-        return None, *(d if needed else None for d, needed in zip(gradients, needs, strict=True)), *rest
+        picked = tuple(d if needed else None for d, needed in zip(gradients, needs, strict=True))
+        return None, *picked, *(None for _ in options), None
 
 
 # Function.apply binds default arguments through inspect.signature on every call, which costs more than a small loss.

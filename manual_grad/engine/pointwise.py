@@ -80,23 +80,21 @@ class PointwiseLoss(LossFunction):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         op = kernels.op(cls.kernel)
-        x, t, *auxiliary, weight = X
         if op is None or not kernels.serves(*X):
             return None
-        reduced = reduction != "none"
-        loss = (torch.empty((), dtype=x.dtype) if reduced else torch.empty_like(x)) if value else None
-        dx, dt, *da, dw = gradients = [
-            torch.empty_like(u) if needed else None for u, needed in zip(X, needs, strict=True)
-        ]
-        if g is not None and g.dtype is not x.dtype:
-            g = g.to(x.dtype)
+        x, t, *auxiliary, weight = X
+        a = auxiliary[0] if auxiliary else None
         p, q = (*options, 0.0, 0.0)[:2]
-        op(
-            x, t, auxiliary[0] if auxiliary else None, weight, g, p, q,
-            1 / max(x.numel(), 1) if reduction == "mean" else 1.0, reduced, loss, dx, dt, da[0] if da else None, dw,
-        )  # fmt: skip
-        if value and reduction == "mean" and x.numel() == 0:
-            loss = loss.fill_(float("nan"))
+        reduced = reduction != "none"
+        loss = None
+        if value:
+            loss = torch.empty((), dtype=x.dtype) if reduced else torch.empty_like(x)
+        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs, strict=True)]
+        dx, dt, *da, dw = gradients
+        scale = 1.0
+        if reduction == "mean":
+            scale = 1 / x.numel() if x.numel() else float("nan")
+        op(x, t, a, weight, g, p, q, scale, reduced, loss, dx, dt, da[0] if da else None, dw)
         return loss, gradients
 
 

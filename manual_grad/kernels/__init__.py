@@ -5,13 +5,17 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# torch.backends.cpu.get_cpu_capability() -> the library built for it, best first
+import manual_grad
+
+_FOLDER = Path(__file__).parent / "cpu"
+# torch.backends.cpu.get_cpu_capability() -> the libraries that run there, best first
 _LIBRARIES = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
@@ -23,16 +27,20 @@ def _load() -> tuple[str | None, str | None]:
     """The instruction set of the library in use, or None and the reason."""
     if os.environ.get("MANUAL_GRAD_KERNELS", "1") == "0":
         return None, "switched off by MANUAL_GRAD_KERNELS=0"
-    folder = Path(__file__).parent / "cpu"
-    reason = "not built: install a C++17 compiler and reinstall manual_grad"
+    note = _FOLDER / "not_built.txt"  # left by setup.py where it had to go without kernels
+    if note.exists():
+        why = note.read_text().strip()
+        reason = f"{why}; install a C++17 compiler (g++ or clang++), then reinstall manual_grad from its sources"
+    else:
+        reason = "not built in this source tree; pip install -e . builds them"
     for isa in _LIBRARIES.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)):
-        path = folder / f"manual_grad_{isa}.so"
-        if not path.exists():
+        library = _FOLDER / f"manual_grad_{isa}.so"
+        if not library.exists():
             continue
         try:
-            ctypes.CDLL(str(path)).manual_grad_register()
+            ctypes.CDLL(str(library)).manual_grad_register()
         except (OSError, AttributeError, RuntimeError) as error:
-            reason = f"{path.name} does not load ({error}); reinstall manual_grad"
+            reason = f"{library.name} does not load ({error}); reinstall manual_grad"
             continue
         return isa, None
     return None, reason
@@ -64,6 +72,20 @@ def serves(*tensors: Tensor | None) -> bool:
 
 
 def show_config() -> str:
-    """Which kernels are in use."""
-    isa, reason = _load()
-    return f"CPU kernels: {isa or 'none'}" + (f" ({reason})" if reason else "")
+    """Versions, the kernels in use or why there are none, and threads: one line each, for people and bug reports.
+
+    The CPU kernels are built for several instruction sets, and torch's choice decides (``ATEN_CPU_CAPABILITY`` lowers
+    it, for the kernels too); ``MANUAL_GRAD_KERNELS=0`` switches them off.
+    """
+    isa, reason = _load() if enabled else (None, "switched off in this context")
+    built = ", ".join(sorted(path.stem.removeprefix("manual_grad_") for path in _FOLDER.glob("manual_grad_*.so")))
+    cpu = f"none, losses run from their formulas: {reason}" if isa is None else f"{isa} (built: {built})"
+    rows = {
+        "manual_grad": manual_grad.__version__,
+        "torch": torch.__version__,
+        "Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        "CPU kernels": cpu,
+        "CPU threads": torch.get_num_threads(),
+        "GPU kernels": "none yet, losses run from their formulas",
+    }
+    return "\n".join(f"{name:12} {value}" for name, value in rows.items())

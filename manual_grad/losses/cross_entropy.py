@@ -207,6 +207,7 @@ def _effective_target(X: Tensors, ignore_index: int, label_smoothing: float) -> 
     if t.is_floating_point():
         q = _smooth(t, label_smoothing, z.shape[dim])
         return (q if w is None else w * q), None
+    arguments.class_indices_in_range("cross_entropy", t, z.shape[dim], ignore_index)
     kept = (t != ignore_index).unsqueeze(dim)
     y = torch.where(kept, t.unsqueeze(dim), 0)
     q = _smooth(torch.zeros_like(z).scatter(dim, y, 1), label_smoothing, z.shape[dim])
@@ -262,59 +263,60 @@ def cross_entropy(
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     ignore_index = arguments.integer("cross_entropy", "ignore_index", ignore_index)
     label_smoothing = arguments.real("cross_entropy", "label_smoothing", label_smoothing)
-    by_probability = target.shape == input.shape
-    _check(input, target, weight, ignore_index, label_smoothing, by_probability)
-    if by_probability:
+    if not 0 <= label_smoothing <= 1:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    shape = input.shape
+    if not shape:
+        raise IndexError("Dimension out of range: cross_entropy's input must have at least 1 dimension, got a scalar")
+    arguments.require_floating("cross_entropy", input)
+    if weight is not None:
+        _check_weight(input, weight)
+    if target.shape == shape:
+        if not target.is_floating_point():
+            raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype}")
+        if ignore_index >= 0:
+            raise RuntimeError("ignore_index is not supported for floating point target")
         if weight is not None:
-            weight = weight.view(-1, *(1,) * (input.dim() - _class_dim(input) - 1)).expand_as(input)
+            weight = weight.view(-1, *(1,) * (len(shape) - _class_dim(input) - 1)).expand_as(input)
         z, t, w = arguments.autocast(input, target, weight)
         t = t.to(z.dtype)
     else:
+        _check_class_indices(input, target, weight)
         z, w = arguments.autocast(input, weight)
         t = target.long()
     return evaluate(CrossEntropyLossFunction, z, t, w, ignore_index, label_smoothing, reduction)
 
 
-def _check(
-    z: Tensor, t: Tensor, w: Tensor | None, ignore_index: int, label_smoothing: float, by_probability: bool
-) -> None:
-    if z.dim() == 0:
-        raise IndexError("Dimension out of range: cross_entropy's input must have at least 1 dimension, got a scalar")
-    arguments.require_floating("cross_entropy", z)
+def _check_weight(z: Tensor, w: Tensor) -> None:
     classes = z.shape[_class_dim(z)]
-    if not 0 <= label_smoothing <= 1:
-        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    if by_probability:
-        if not t.is_floating_point():
-            raise RuntimeError(f"Expected floating point type for target with class probabilities, got {t.dtype}")
-        if ignore_index >= 0:
-            raise RuntimeError("ignore_index is not supported for floating point target")
-    else:
-        rows = z.shape[:1] + z.shape[2:] if z.dim() > 1 else z.shape[:0]
-        if t.shape != rows:
-            if z.dim() > 1 and t.dim() > 0 and t.shape[0] != z.shape[0]:
-                raise ValueError(f"Expected input batch_size ({z.shape[0]}) to match target batch_size ({t.shape[0]}).")
-            if z.dim() <= 2:
-                raise RuntimeError(
-                    "0D or 1D target tensor expected, multi-target not supported: "
-                    f"input of shape {list(z.shape)}, target of shape {list(t.shape)}"
-                )
-            raise RuntimeError(f"Expected target size {list(rows)}, got {list(t.shape)}")
-        if t.dtype not in (torch.int64, torch.uint8):
-            raise RuntimeError(f"expected target dtype to be Long or Byte, but got {t.dtype}")
-        if w is not None and w.requires_grad:
+    if w.shape != (classes,):
+        raise RuntimeError(
+            f"weight tensor should be defined either for all {classes} classes or no classes "
+            f"but got weight tensor of shape: {list(w.shape)}"
+        )
+    if w.dtype != z.dtype:
+        raise RuntimeError(f"weight: expected scalar type {z.dtype} but found {w.dtype}")
+
+
+def _check_class_indices(z: Tensor, y: Tensor, w: Tensor | None) -> None:
+    shape = z.shape
+    rows = shape[:1] + shape[2:] if len(shape) > 1 else ()
+    if y.shape != rows:
+        if len(shape) > 1 and y.dim() > 0 and y.shape[0] != shape[0]:
+            raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({y.shape[0]}).")
+        if len(shape) <= 2:
             raise RuntimeError(
-                "cross_entropy with class indices is not differentiable with respect to argument 'weight'. "
-                "This input cannot have requires_grad True."
+                "0D or 1D target tensor expected, multi-target not supported: "
+                f"input of shape {list(shape)}, target of shape {list(y.shape)}"
             )
-    if w is not None:
-        if w.shape != (classes,):
-            raise RuntimeError(
-                f"weight tensor should be defined either for all {classes} classes or no classes "
-                f"but got weight tensor of shape: {list(w.shape)}"
-            )
-        if w.dtype != z.dtype:
-            raise RuntimeError(f"weight: expected scalar type {z.dtype} but found {w.dtype}")
+        raise RuntimeError(f"Expected target size {list(rows)}, got {list(y.shape)}")
+    if y.dtype not in (torch.int64, torch.uint8):
+        raise RuntimeError(f"expected target dtype to be Long or Byte, but got {y.dtype}")
+    if w is not None and w.requires_grad:
+        raise RuntimeError(
+            "cross_entropy with class indices is not differentiable with respect to argument 'weight'. "
+            "This input cannot have requires_grad True."
+        )
 
 
 class CrossEntropyLoss(torch.nn.CrossEntropyLoss):

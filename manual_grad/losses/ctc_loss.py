@@ -1,0 +1,428 @@
+r"""Connectionist temporal classification.
+
+A network reads :math:`T` frames and gives, at each, the log-probabilities :math:`x_t(k)` of :math:`C` symbols, one of
+them the blank. The target is a shorter sequence of :math:`S` labels, and nobody says at which frame a label belongs. A
+path :math:`\pi`, one symbol per frame, spells the target if it becomes the target when repetitions are merged and then
+blanks are removed. Graves et al. (2006) take the negative log-likelihood of all such paths together,
+
+.. math::
+    L = -\log P, \qquad P = \sum_{\pi} \exp V(\pi), \qquad V(\pi) = \sum_{t=0}^{T-1} x_t(\pi_t) \tag{1}
+
+**The lattice.** Put a blank between the labels and at both ends: :math:`K = 2S + 1` states, of which state :math:`s`
+emits the symbol :math:`l_s`. A path that spells the target is a walk which starts in state 0 or 1, ends in state
+:math:`K - 2` or :math:`K - 1`, and at every frame stays, goes on by one state, or by two where :math:`l_s \ne l_{s-2}`:
+a blank between two different labels may be left out, one between equal labels may not. (A label that equals the blank
+is treated like any other.)
+
+Paths are too many to count one by one, but those that meet in a state share their future. Let :math:`\alpha_t(s)` be
+the logarithm of the total weight, before frame :math:`t`, of the walks that are in state :math:`s` at frame :math:`t`,
+and :math:`\beta_t(s)` the same after frame :math:`t`. With :math:`a \oplus b = \log(e^a + e^b)` and :math:`r \to s` for
+the allowed steps,
+
+.. math::
+    \alpha_t(s) = \bigoplus_{r \to s} \big(\alpha_{t-1}(r) + x_{t-1}(l_r)\big), \qquad
+    \alpha_0(s) = \begin{cases} 0 & s \le 1 \\ -\infty & s > 1 \end{cases} \tag{2}
+
+.. math::
+    \beta_t(s) = \bigoplus_{s \to r} \big(\beta_{t+1}(r) + x_{t+1}(l_r)\big), \qquad
+    \beta_{T-1}(s) = \begin{cases} 0 & s \ge K - 2 \\ -\infty & s < K - 2 \end{cases} \tag{3}
+
+Read backwards in time and from the last state to the first, a walk is again a walk: (3) is (2) in the mirror. A frame
+:math:`T` behind the last, reached in the last blank, collects both ends:
+
+.. math::
+    L = -\alpha_T(K - 1) \tag{4}
+
+**First derivative.** :math:`x_t(k)` is a factor of exactly those walks that emit :math:`k` at frame :math:`t`.
+Differentiating (1), the gradient is minus the posterior probability of that,
+
+.. math::
+    \gamma_t(s) = \frac1P \exp\big(\alpha_t(s) + x_t(l_s) + \beta_t(s)\big), \qquad
+    \frac{\partial L}{\partial x_t(k)} = -\sum_{s:\, l_s = k} \gamma_t(s) \tag{5}
+
+At every frame the walk is in some state, so :math:`\sum_s \gamma_t(s) = 1` and the posterior is a softmax over the
+states,
+
+.. math::
+    \gamma_t = \operatorname{softmax}_s\big(\alpha_t(s) + x_t(l_s) + \beta_t(s)\big) \tag{6}
+
+torch returns :math:`e^{x_t(k)}` more than (5). Behind a log-softmax the two are the same, since what it back-propagates
+does not change when a multiple of :math:`e^{x_t}` is added; (5) is the derivative of (1) wherever the log-probabilities
+come from.
+
+**Second derivative.** :math:`-\log P` is a log-partition function: its gradient is minus the mean, and its Hessian
+minus the covariance, of the indicators :math:`[\pi_t = k]` when the walk is drawn with probability
+:math:`e^{V(\pi)}/P`. Along a direction :math:`v`, with :math:`\dot V(\pi) = \sum_t v_t(\pi_t)`,
+
+.. math::
+    \dot\gamma_t(s) = \gamma_t(s)\, \big(E[\dot V \mid \pi \text{ is in } s \text{ at } t] - E[\dot V]\big), \qquad
+    (H v)_t(k) = -\sum_{s:\, l_s = k} \dot\gamma_t(s) \tag{7}
+
+What is before a state and what is after it are independent, so the conditional mean is a sum,
+:math:`\dot\alpha_t(s) + v_t(l_s) + \dot\beta_t(s)`, and differentiating (2) gives the mean of the past as that of the
+predecessors, each with its share of the weight,
+
+.. math::
+    \dot\alpha_t(s) = \sum_{r \to s} \exp\big(\alpha_{t-1}(r) + x_{t-1}(l_r) - \alpha_t(s)\big)\,
+                      \big(\dot\alpha_{t-1}(r) + v_{t-1}(l_r)\big), \qquad \dot\alpha_0 = 0 \tag{8}
+
+and :math:`\dot\beta` is its mirror image. Everything is smooth: there are no kinks.
+
+**In floating point.** Probabilities of a thousand frames underflow, logarithms do not. The logarithm of the sum is
+
+.. math::
+    a \oplus b = \max(a, b) + \log(1 + e^{-|a - b|}) \tag{9}
+
+by ``log1p``, so that a confident network keeps its digits too: its :math:`L` is made of numbers as small as its
+:math:`x_t`. Of large numbers, on the contrary, only the differences between states matter: (6) needs neither :math:`P`
+nor the size of :math:`\alpha` and :math:`\beta`, and the kernel measures every frame from the best state of the frame
+before. The weight of an unreachable state is :math:`-\infty`, which meets only sums, maxima and exponentials. A target
+that no path spells has :math:`L = \infty` and no derivative (nan), or with ``zero_infinity`` counts as 0 with a gradient
+of 0.
+
+Source: A. Graves, S. Fernández, F. Gomez and J. Schmidhuber, "Connectionist Temporal Classification: Labelling
+Unsegmented Sequence Data with Recurrent Neural Networks", ICML (2006) 369-376,
+`doi:10.1145/1143844.1143891 <https://doi.org/10.1145/1143844.1143891>`_.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from manual_grad import kernels
+from manual_grad.engine import arguments
+from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate, transforming
+
+_REDUCTION = {"none": 0, "mean": 1, "sum": 2}
+_INFINITY = float("inf")
+
+
+class CTCLossFunction(LossFunction):
+    """``apply(log_probs, targets, input_lengths, target_lengths, blank, zero_infinity, reduction)``.
+
+    ``log_probs`` is (T, N, C); the rest is int64: ``targets`` (N, S) or concatenated, the lengths (N).
+    """
+
+    tensors = 4
+
+    @classmethod
+    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
+        return X[0].shape[1:2]
+
+    @staticmethod
+    def contract(terms: Tensor, *options: Any) -> Tensor:
+        return terms.sum((0, 2))
+
+    @classmethod
+    def value(cls, X: Tensors, blank: int, zero_infinity: bool) -> Tensor:
+        lattice = _lattice(X, blank)
+        loss = 0 - _log_likelihood(lattice, _arrivals(lattice)[0])  # (4)
+        return loss.masked_fill(loss == _INFINITY, 0) if zero_infinity else loss
+
+    @classmethod
+    def gradient(cls, g: Tensor, X: Tensors, blank: int, zero_infinity: bool) -> Tensors:
+        lattice = _lattice(X, blank)
+        gamma, impossible, _ = _posterior(lattice)
+        dx = _by_symbol(lattice, -gamma, X[0], impossible, zero_infinity)  # (5)
+        return g[:, None] * dx, None, None, None
+
+    @classmethod
+    def curvature(cls, g: Tensor, X: Tensors, v: Tensors, blank: int, zero_infinity: bool) -> Tensors:
+        if v[0] is None:
+            return (None,) * cls.tensors
+        lattice = _lattice(X, blank)
+        gamma, impossible, mean = _posterior(lattice, _on_states(lattice, v[0]))
+        bent = gamma * (mean - (gamma * mean).sum(2, keepdim=True))  # (7)
+        return g[:, None] * _by_symbol(lattice, -bent, X[0], impossible, zero_infinity), None, None, None
+
+    @classmethod
+    def reduce(cls, loss: Tensor, X: Tensors, options: Options, reduction: str) -> Tensor:
+        if reduction == "none":
+            return loss
+        return (loss / _divisor(X) if reduction == "mean" else loss).sum()
+
+    @classmethod
+    def spread(cls, g: Tensor, X: Tensors, options: Options, reduction: str) -> Tensor:
+        return (g / _divisor(X) if reduction == "mean" else g).expand(cls.shape(X))
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        op, x = kernels.op("ctc_loss"), X[0]
+        if op is None or not kernels.serves(x):
+            return None
+        loss = x.new_empty(cls.shape(X) if reduction == "none" else ()) if value else None
+        dx = torch.empty_like(x) if needs[0] else None
+        op(*X, None if g is None else g.to(x.dtype), *options, _REDUCTION[reduction], loss, dx)
+        return loss, [dx, None, None, None]
+
+
+def _divisor(X: Tensors) -> Tensor:
+    """What torch's mean divides each sample's loss by: its target length, and the size of the batch."""
+    return X[3].clamp(min=1) * X[0].shape[1]
+
+
+class _Lattice(NamedTuple):
+    """N lattices of K states each, those of a shorter target with states to spare behind the last of its own."""
+
+    symbols: Tensor  # (N, K): l
+    emissions: Tensor  # (T, N, K): x_t(l_s), or 0 at frames behind the last
+    frames: Tensor  # (T, N, 1): whether the frame is one of the input's
+    lengths: Tensor  # (N, 1): the number of frames
+    last: Tensor  # (N, 1): the last state
+
+
+def _lattice(X: Tensors, blank: int) -> _Lattice:
+    x, targets, input_lengths, target_lengths = X
+    if targets.dim() == 1:
+        targets = _padded(targets, target_lengths)
+    labels = torch.arange(targets.shape[1], device=x.device)
+    targets = torch.where(labels < target_lengths[:, None], targets, blank)  # padding may be no symbol at all
+    symbols = pad(torch.stack((torch.full_like(targets, blank), targets), 2).flatten(1), (0, 1), value=blank)
+    frames = torch.arange(x.shape[0], device=x.device)[:, None, None] < input_lengths[:, None]
+    lattice = _Lattice(symbols, x, frames, input_lengths[:, None], 2 * target_lengths[:, None])
+    return lattice._replace(emissions=_on_states(lattice, x))
+
+
+def _padded(targets: Tensor, target_lengths: Tensor) -> Tensor:
+    longest = int(target_lengths.max()) if _readable(target_lengths) else targets.shape[0]
+    begin = target_lengths.cumsum(0) - target_lengths
+    index = begin[:, None] + torch.arange(longest, device=targets.device)
+    return pad(targets, (0, 1))[index.clamp(0, targets.shape[0])]
+
+
+def _on_states(lattice: _Lattice, values: Tensor) -> Tensor:
+    """(T, N, C) to (T, N, K): each state gets what belongs to its symbol."""
+    inside = values.masked_fill(~lattice.frames, 0)  # whatever is behind the last frame, it has no part in the result
+    return inside.gather(2, lattice.symbols.expand(inside.shape[0], *lattice.symbols.shape))
+
+
+def _by_symbol(lattice: _Lattice, values: Tensor, like: Tensor, impossible: Tensor, zero_infinity: bool) -> Tensor:
+    """(T, N, K) to (T, N, C), the transpose of :func:`_on_states`; what is agreed where no path spells the target."""
+    values = values.masked_fill(impossible | ~lattice.frames, 0)
+    summed = torch.zeros_like(like).scatter_add(2, lattice.symbols.expand(values.shape), values)
+    return summed if zero_infinity else summed.masked_fill(impossible & lattice.frames, float("nan"))
+
+
+def _mirrored(lattice: _Lattice, rows: Tensor) -> Tensor:
+    """(T, N, K) with the frames and the states of each sample in reverse order; what is left over is arbitrary."""
+    T, _, K = rows.shape
+    t = (lattice.lengths - 1 - torch.arange(T, device=rows.device)).clamp(min=0).T
+    s = (lattice.last - torch.arange(K, device=rows.device)).clamp(min=0)
+    return rows.gather(0, t[:, :, None].expand(rows.shape)).gather(2, s.expand(rows.shape))
+
+
+def _shifted(a: Tensor, by: int, fill: float = 0) -> Tensor:
+    """What each state has ``by`` states before it."""
+    return pad(a, (by, 0), value=fill)[:, :-by]
+
+
+def _log_add(a: Tensor, b: Tensor) -> Tensor:
+    """(9), where a and b may be -inf, differentiable to every order, also where they are equal."""
+    high, low = torch.where(a > b, a, b), torch.where(a > b, b, a)
+    return high + torch.exp(low - _finite(high)).log1p()
+
+
+def _finite(a: Tensor) -> Tensor:
+    return a.masked_fill(a == -_INFINITY, 0)  # -inf - -inf would be nan
+
+
+def _arrivals(lattice: _Lattice, direction: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """alpha (2) of the frames 0 to T, (T + 1, N, K), and its derivative (8) along ``direction``.
+
+    Behind a sample's last frame alpha stays what it was.
+    """
+    symbols, emissions, frames, *_ = lattice
+    T, N, K = emissions.shape
+    skip = symbols != _shifted(symbols, 2)
+    alpha = emissions.new_zeros(N, K).masked_fill(torch.arange(K, device=emissions.device) > 1, -_INFINITY)
+    mean = torch.zeros_like(alpha)
+    alphas, means = [alpha], [mean]
+    for t in range(T):
+        here = alpha + emissions[t]
+        one = _shifted(here, 1, -_INFINITY)
+        two = _shifted(here, 2, -_INFINITY).masked_fill(~skip, -_INFINITY)
+        after = _log_add(_log_add(here, one), two)
+        if direction is not None:
+            past = mean + direction[t]
+            steps = (here, past), (one, _shifted(past, 1)), (two, _shifted(past, 2))
+            stay, go, leap = (torch.exp(weight - _finite(after)) * value for weight, value in steps)
+            mean = torch.where(frames[t], stay + go + leap, mean)
+            means.append(mean)
+        alpha = torch.where(frames[t], after, alpha)
+        alphas.append(alpha)
+    return torch.stack(alphas), None if direction is None else torch.stack(means)
+
+
+def _log_likelihood(lattice: _Lattice, alpha: Tensor) -> Tensor:
+    return alpha[-1].gather(1, lattice.last).squeeze(1)
+
+
+def _posterior(lattice: _Lattice, direction: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """gamma (6), which samples are impossible (N, 1), and the conditional mean of (7); arbitrary where impossible."""
+    _, N, K = lattice.emissions.shape
+    states = torch.arange(K, device=lattice.last.device)
+    mirror = _Lattice(
+        lattice.symbols.gather(1, (lattice.last - states).clamp(min=0)),
+        _mirrored(lattice, lattice.emissions),
+        *lattice[2:],
+    )
+    both = _Lattice(*(torch.cat(pair, -2) for pair in zip(lattice, mirror, strict=True)))  # one walk for (2) and (3)
+    if direction is not None:
+        direction_of_both = torch.cat((direction, _mirrored(lattice, direction)), 1)
+    alpha_beta, mean = _arrivals(both, None if direction is None else direction_of_both)
+    impossible = _log_likelihood(lattice, alpha_beta[:, :N])[:, None] == -_INFINITY
+    score = alpha_beta[:-1, :N] + lattice.emissions + _mirrored(lattice, alpha_beta[:-1, N:])
+    score = score.masked_fill(states > lattice.last, -_INFINITY)
+    gamma = score.masked_fill(~lattice.frames | impossible, 0).softmax(2)  # (6)
+    if direction is not None:
+        mean = mean[:-1, :N] + direction + _mirrored(lattice, mean[:-1, N:])
+    return gamma, impossible, mean
+
+
+@arguments.functional
+def ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor | Sequence[int],
+    target_lengths: Tensor | Sequence[int],
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    """Connectionist temporal classification; see :func:`torch.nn.functional.ctc_loss`.
+
+    Args:
+        log_probs: Log-probabilities of the symbols at each frame, floating point, of shape (T, N, C) or (T, C). Their
+            exponentials need not sum to 1: the gradient is that of the function itself.
+        targets: Labels in [0, C), of an integer dtype: (N, S), where entries behind a target's length are not looked
+            at, or all targets one after the other, (sum of ``target_lengths``).
+        input_lengths: The number of frames of each sample, at most T; an integer tensor, or a tuple or list of ints.
+        target_lengths: The number of labels of each sample; a tensor or a sequence, as ``input_lengths`` is.
+        blank: The symbol that separates labels.
+        reduction: 'none', 'mean' (each loss divided by its target length, at least 1; then over the batch) or 'sum'.
+        zero_infinity: Count a sample whose target cannot be spelt as 0, with a gradient of 0, instead of inf and nan.
+
+    Returns:
+        A scalar, or for 'none' a tensor of shape (N), or () without a batch, in the dtype of ``log_probs`` (float32
+        under autocast). ``log_probs`` may require a gradient, of any order.
+
+    Raises:
+        IndexError: a label is outside [0, C) (checked on the CPU).
+        ValueError: ``reduction`` is unknown.
+        RuntimeError: a length is negative, larger than T, or does not fit ``targets``; ``blank`` is outside [0, C);
+            shapes that do not fit; ``log_probs`` is empty.
+        TypeError: one of the lengths is a tensor and the other is not, or holds other numbers than ints.
+        NotImplementedError: ``log_probs`` is not of a real floating point dtype.
+    """
+    reduction = arguments.reduction_of(reduction)
+    blank = arguments.integer("ctc_loss", "blank", blank)
+    if not isinstance(zero_infinity, bool):
+        raise TypeError(f"ctc_loss(): argument 'zero_infinity' must be bool, not {type(zero_infinity).__name__}")
+    for name, t in ("log_probs", log_probs), ("targets", targets):
+        if not isinstance(t, Tensor):
+            raise TypeError(f"ctc_loss(): argument '{name}' must be Tensor, not {type(t).__name__}")
+    frames, labels = _lengths(input_lengths, target_lengths)
+    (x,) = arguments.autocast(log_probs)
+    batched = x.dim() != 2
+    if not batched:
+        x = x.unsqueeze(1)
+    targets = targets.long()
+    _check_shapes(x, targets, frames, labels, blank)
+    if transforming() or kernels.op("ctc_loss") is None or not kernels.serves(x):
+        _check_values(x, targets, frames, labels)
+    X = (x, *(t.to(x.device) for t in (targets, frames, labels)))
+    loss = evaluate(CTCLossFunction, *X, blank, zero_infinity, reduction)
+    return loss if batched or reduction != "none" else loss.squeeze(0)
+
+
+def _lengths(input_lengths: Any, target_lengths: Any) -> tuple[Tensor, Tensor]:
+    both = {"input_lengths": input_lengths, "target_lengths": target_lengths}
+    if all(isinstance(lengths, Tensor) for lengths in both.values()):
+        for name, lengths in both.items():
+            if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype is torch.bool:
+                raise RuntimeError(f"{name} must be integral, but got {lengths.dtype}")
+        return input_lengths.long().flatten(), target_lengths.long().flatten()
+    if not all(isinstance(lengths, (tuple, list)) for lengths in both.values()):
+        raise TypeError(
+            "ctc_loss(): arguments 'input_lengths' and 'target_lengths' must both be tensors, or both tuples or lists "
+            f"of ints, not {type(input_lengths).__name__} and {type(target_lengths).__name__}"
+        )
+    frames, labels = ([operator.index(n) for n in lengths] for lengths in both.values())
+    return torch.tensor(frames, dtype=torch.int64), torch.tensor(labels, dtype=torch.int64)
+
+
+def _check_shapes(x: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, blank: int) -> None:
+    if x.dim() != 3:
+        raise RuntimeError(
+            f"Expected 2 to 3 dimensions, but got {x.dim()}-dimensional tensor for argument #1 'log_probs'"
+        )
+    arguments.require_floating("ctc_loss", x)
+    if x.numel() == 0:
+        raise RuntimeError("log_probs tensor must not be empty")
+    if targets.dim() not in (1, 2):
+        raise RuntimeError(
+            f"Expected 1 to 2 dimensions, but got {targets.dim()}-dimensional tensor for argument #2 'targets'"
+        )
+    _, samples, classes = x.shape
+    if not 0 <= blank < classes:
+        raise RuntimeError(f"blank must be in label range: expected 0 <= blank < {classes}, but got {blank}")
+    for name, lengths in ("input_lengths", frames), ("target_lengths", labels):
+        if lengths.numel() != samples:
+            raise RuntimeError(f"{name} must be of size batch_size: expected {samples}, but got {lengths.numel()}")
+    if targets.dim() == 2 and targets.shape[0] != samples:
+        raise RuntimeError(
+            f"Expected tensor to have size {samples} at dimension 0, but got size {targets.shape[0]} "
+            "for argument #2 'targets'"
+        )
+
+
+def _readable(t: Tensor) -> bool:
+    """Whether the tensor has values: not while tracing, nor where torch.func has wrapped it."""
+    return type(t) is Tensor and not t.is_meta and not torch._C._functorch.is_functorch_wrapped_tensor(t)
+
+
+def _check_values(x: Tensor, targets: Tensor, frames: Tensor, labels: Tensor) -> None:
+    """What the kernel checks, for a call that it does not serve; on a GPU, reading values would wait for it."""
+    T, _, C = x.shape
+    limits = {"target_lengths": (labels, None), "input_lengths": (frames, T)}
+    for name, (lengths, most) in limits.items():
+        for got in lengths.tolist() if lengths.is_cpu and _readable(lengths) else ():
+            if got < 0:
+                raise RuntimeError(f"Expected {name} to have value at least 0, but got value {got}")
+            if most is not None and got > most:
+                raise RuntimeError(f"Expected {name} to have value at most {most}, but got value {got}")
+    if not (labels.is_cpu and _readable(labels)):
+        return
+    size, total, longest = targets.shape[-1], sum(labels.tolist()), max(labels.tolist())
+    wrong = f"{total} at dimension 0" if targets.dim() == 1 else f"at least {longest} at dimension 1"
+    if size != total if targets.dim() == 1 else size < longest:
+        raise RuntimeError(f"Expected tensor to have size {wrong}, but got size {size} for argument #2 'targets'")
+    if targets.is_cpu and _readable(targets):
+        outside = (targets < 0) | (targets >= C)
+        if targets.dim() == 2:
+            outside &= torch.arange(size) < labels[:, None]
+        for got in targets[outside].tolist():
+            raise IndexError(f"Target {got} is out of bounds: ctc_loss's targets must be in [0, {C})")
+
+
+class CTCLoss(torch.nn.CTCLoss):
+    """:func:`ctc_loss` as a module, interchangeable with :class:`torch.nn.CTCLoss`."""
+
+    def forward(
+        self,
+        log_probs: Tensor,
+        targets: Tensor,
+        input_lengths: Tensor | Sequence[int],
+        target_lengths: Tensor | Sequence[int],
+    ) -> Tensor:
+        return ctc_loss(
+            log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
+        )

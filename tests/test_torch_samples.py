@@ -1,0 +1,103 @@
+"""Samples and error cases that PyTorch wrote for its own losses, run against ours.
+
+``torch.testing._internal`` ships with torch: OpInfo's sample inputs, error inputs and dtypes.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import manual_grad.functional as M
+
+internal = pytest.importorskip(
+    "torch.testing._internal.common_methods_invocations",
+    reason="this torch ships no OpInfo database, or its dependency expecttest is missing",
+)
+
+OPS = {op.name.removeprefix("nn.functional."): op for op in internal.op_db if op.name.startswith("nn.functional.")}
+OPS = {name: op for name, op in OPS.items() if name in M.__all__}
+CASES = [(name, dtype) for name, op in OPS.items() for dtype in sorted(op.supported_dtypes("cpu"), key=str)]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using a target size", "ignore:.*deprecated")
+
+
+def wide(value: object) -> object:
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value.detach().double().requires_grad_(value.requires_grad)
+    return value
+
+
+def gradients(loss: torch.Tensor, inputs: list[torch.Tensor], g: torch.Tensor) -> list[torch.Tensor | None]:
+    return list(torch.autograd.grad(loss, inputs, g.to(loss.dtype), allow_unused=True))
+
+
+def compare(name: str, sample: object, dtype: torch.dtype) -> None:
+    """No further from torch in float64 than twice torch's own distance in this dtype, and a few eps."""
+    arguments = (sample.input, *sample.args)
+    ours, torchs = getattr(M, name), getattr(torch.nn.functional, name)
+    expected, result = torchs(*arguments, **sample.kwargs), ours(*arguments, **sample.kwargs)
+    assert result.dtype is expected.dtype
+    assert result.shape == expected.shape
+    if not dtype.is_floating_point:
+        return torch.testing.assert_close(result, expected)
+    wide_arguments = [wide(a) for a in arguments]
+    wide_kwargs = {k: wide(v) for k, v in sample.kwargs.items()}
+    exact = torchs(*wide_arguments, **wide_kwargs)
+    trios = [(result, expected, exact)]
+    if expected.requires_grad:
+        g = torch.randn_like(expected)
+
+        def leaves(*values: object) -> list[torch.Tensor]:
+            return [v for v in values if isinstance(v, torch.Tensor) and v.requires_grad]
+
+        mine = leaves(*arguments, *sample.kwargs.values())
+        others = leaves(*wide_arguments, *wide_kwargs.values())
+        trios += zip(gradients(result, mine, g), gradients(expected, mine, g), gradients(exact, others, g), strict=True)
+    for a, b, c in trios:
+        assert (a is None) == (b is None)
+        if a is None:
+            continue
+        if dtype is torch.float64:  # torch's own rounding is in the reference: a bound in eps would judge it too
+            torch.testing.assert_close(a, b, equal_nan=True, rtol=1e-12, atol=1e-12)
+            continue
+        finite = c.isfinite() & b.isfinite()
+        torch.testing.assert_close(a[~finite], b[~finite], equal_nan=True)
+        scale = c[finite].abs().max() if finite.any() else 0
+        bound = 2 * (b[finite].double() - c[finite]).abs() + 4 * torch.finfo(dtype).eps * scale
+        assert ((a[finite].double() - c[finite]).abs() <= bound).all()
+
+
+def samples(name: str, dtype: torch.dtype) -> Iterator[object]:
+    grad = dtype.is_floating_point
+    yield from OPS[name].sample_inputs("cpu", dtype, requires_grad=grad)
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_samples(name: str, dtype: torch.dtype) -> None:
+    count = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for sample in samples(name, dtype):
+            compare(name, sample, dtype)
+            count += 1
+    assert count > 0
+
+
+@pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.error_inputs_func is not None])
+def test_error_inputs(name: str) -> None:
+    count = 0
+    for case in OPS[name].error_inputs("cpu"):
+        sample = case.sample_input
+        with pytest.raises(case.error_type, match=re.compile(case.error_regex)):
+            getattr(M, name)(sample.input, *sample.args, **sample.kwargs)
+        count += 1
+    assert count > 0
+
+
+def test_every_loss_has_samples() -> None:
+    assert set(M.__all__) - set(OPS) <= {"linear_cross_entropy"}
