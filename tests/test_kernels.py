@@ -1,0 +1,200 @@
+"""The compiled kernels: elementary functions against mpmath, threads, layouts, faults."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+
+import manual_grad.functional as M
+from manual_grad import kernels
+
+SOURCES = Path(kernels.__file__).parent / "cpu"
+FLAGS = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
+}
+CAPABILITY = {"DEFAULT": 1, "AVX2": 2, "AVX512": 3}.get(torch.backends.cpu.get_cpu_capability(), 1)
+
+needs_kernels = pytest.mark.skipif(kernels.op("mse_loss") is None, reason="the kernels are not built here")
+
+HARNESS = """
+#include "simd.h"
+using namespace mg;
+#define TEST(name, T, f) extern "C" void name(const T* x, T* y, long n) { \\
+    for (long i = 0; i < n; i += kLanes<T>) store<T>(y + i, f<T>(load(x + i))); }
+TEST(exp_f64, double, mg::exp) TEST(exp_f32, float, mg::exp)
+TEST(log1p_f64, double, mg::log1p) TEST(log1p_f32, float, mg::log1p)
+TEST(log1p_unit_f64, double, log1p_unit) TEST(log1p_unit_f32, float, log1p_unit)
+"""
+
+
+@pytest.fixture(scope="module", params=list(FLAGS)[:CAPABILITY])
+def simd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler to build the elementary functions with")
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "harness.cpp").write_text(HARNESS)
+    flags = FLAGS[request.param] if CAPABILITY > 1 else []
+    subprocess.run(
+        [compiler, "-std=c++17", "-O2", "-fPIC", "-shared", *flags, f"-I{SOURCES}", "harness.cpp", "-o", "simd.so"],
+        cwd=folder,
+        check=True,
+    )
+    return ctypes.CDLL(str(folder / "simd.so"))
+
+
+def points(function: str, dtype: type) -> np.ndarray:
+    random = np.random.default_rng(0)
+    low = -746.0 if dtype is np.float64 else -104.0
+    tiny = np.logspace(-300 if dtype is np.float64 else -37, 0, 500)
+    if function == "exp":
+        x = np.concatenate([-tiny, random.uniform(low, 0, 900), random.uniform(-1, 0, 600), [0.0, -0.0, low]])
+    elif function == "log1p_unit":
+        x = np.concatenate([tiny, random.uniform(0, 1, 1500), [0.0, 1.0, 0.41421356237309503, 0.4142135623730951]])
+    else:
+        x = np.concatenate([tiny, random.uniform(0, 4, 1000), np.logspace(0, 37, 500), 2.0 ** np.arange(60), [0.0]])
+    return np.pad(x.astype(dtype), (0, -len(x) % 16))
+
+
+@pytest.mark.parametrize("function", ["exp", "log1p", "log1p_unit"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_elementary_functions_to_two_ulp(simd: ctypes.CDLL, function: str, dtype: type) -> None:
+    x = points(function, dtype)
+    y = np.empty_like(x)
+    suffix = "f64" if dtype is np.float64 else "f32"
+    call = getattr(simd, f"{function}_{suffix}")
+    call(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(len(x)))
+    exact = mpmath.exp if function == "exp" else mpmath.log1p
+    with mpmath.workdps(40):
+        errors = [
+            abs(mpmath.mpf(float(b)) - exact(mpmath.mpf(float(a)))) / mpmath.mpf(float(np.spacing(abs(b))))
+            for a, b in zip(x, y, strict=True)
+        ]
+    assert max(errors) <= 2
+
+
+def test_elementary_functions_at_the_ends(simd: ctypes.CDLL) -> None:
+    x = np.array([-np.inf, np.nan, -1e300, -746.0, 0.0, -0.0] + [0.0] * 10)
+    y = np.empty_like(x)
+    simd.exp_f64(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
+    np.testing.assert_array_equal(y[:6], [0.0, np.nan, 0.0, 0.0, 1.0, 1.0])
+    x[:2] = [np.inf, np.nan]
+    simd.log1p_f64(np.abs(x).ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
+    np.testing.assert_array_equal(y[:2], [np.inf, np.nan])
+
+
+def inputs(dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+
+    def classes(n: int, *shape: int) -> torch.Tensor:
+        return torch.randint(n, shape, generator=generator)
+
+    x, t, image = (torch.randn(*shape, generator=generator) for shape in ((300, 411), (300, 411), (6, 9, 50, 31)))
+    return {
+        "x": x.to(dtype),
+        "t": t.sigmoid().to(dtype),
+        "image": image.to(dtype),
+        "y": classes(411, 300),
+        "labels": classes(9, 6, 50, 31),
+        "sign": classes(2, 300) * 2 - 1,
+    }
+
+
+def losses_and_gradients(
+    dtype: torch.dtype,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    image: torch.Tensor,
+    y: torch.Tensor,
+    labels: torch.Tensor,
+    sign: torch.Tensor,
+) -> list[torch.Tensor]:
+    results = []
+
+    def collect(name: str, *inputs: torch.Tensor, **options: object) -> None:
+        for reduction in ("none", "mean"):
+            leaves = [u.detach().requires_grad_() if u.dtype is dtype else u for u in inputs]
+            loss = getattr(M, name)(*leaves, reduction=reduction, **options)
+            results.extend([loss, *torch.autograd.grad(loss.sum(), [u for u in leaves if u.requires_grad])])
+
+    for name in ("l1_loss", "mse_loss", "huber_loss", "binary_cross_entropy_with_logits"):
+        collect(name, x, t)
+    collect("cross_entropy", x, y, label_smoothing=0.1)
+    collect("cross_entropy", x.t().contiguous().t(), t)
+    collect("cross_entropy", image, labels)
+    collect("cosine_embedding_loss", x, t, sign)
+    return results
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_results_do_not_depend_on_the_number_of_threads(dtype: torch.dtype) -> None:
+    threads, results, fixed = torch.get_num_threads(), [], inputs(dtype)
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            results.append(losses_and_gradients(dtype, **fixed))
+    finally:
+        torch.set_num_threads(threads)
+    for one, two, three in zip(*results, strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(one, three)
+
+
+@needs_kernels
+@pytest.mark.parametrize("index", [7, 5, -1, 2**40, -(2**62)])
+def test_class_index_out_of_range_is_an_index_error(index: int) -> None:
+    target = torch.tensor([0, index, 4])
+    with pytest.raises(IndexError, match=f"Target {index} is out of bounds"):
+        M.cross_entropy(torch.randn(3, 5), target)
+    M.cross_entropy(torch.randn(3, 5), target, ignore_index=index)
+
+
+@needs_kernels
+def test_nan_in_an_ignored_row_stays_there() -> None:
+    z = torch.randn(40, 7)
+    z[3] = float("nan")
+    z.requires_grad_()
+    target = torch.full((40,), 2)
+    target[3] = -100
+    loss = M.cross_entropy(z, target)
+    (gradient,) = torch.autograd.grad(loss, z)
+    assert loss.isfinite()
+    assert gradient.isfinite().all()
+    assert (gradient[3] == 0).all()
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["l1_loss", "mse_loss", "huber_loss", "binary_cross_entropy_with_logits"])
+def test_nan_and_infinity_propagate_as_in_torch(name: str) -> None:
+    x = torch.tensor([float("nan"), float("inf"), -float("inf"), 1.0, 0.0]).repeat(20)
+    t = torch.tensor([0.5, 0.5, 0.5, float("nan"), 0.25]).repeat(20)
+    if name == "binary_cross_entropy_with_logits":
+        x[x == -float("inf")] = 3.0  # torch: inf - inf = nan; ours is the exact inf
+    for reduction in ("none", "sum", "mean"):
+        ours, torchs = (
+            getattr(module, name)(x, t, reduction=reduction) for module in (M, torch.nn.functional)
+        )
+        torch.testing.assert_close(ours, torchs, equal_nan=True)
+
+
+@needs_kernels
+def test_kernels_refuse_tensors_that_do_not_fit() -> None:
+    op = kernels.op("mse_loss")
+    x, loss = torch.randn(8), torch.empty(())
+    with pytest.raises(RuntimeError, match="one dtype and one shape"):
+        op(x, torch.randn(4), None, None, None, 0.0, 0.0, 1.0, True, loss, None, None, None, None)
+    with pytest.raises(RuntimeError, match="one dtype and one shape"):
+        op(x, x.double(), None, None, None, 0.0, 0.0, 1.0, True, loss, None, None, None, None)
+    ce = kernels.op("cross_entropy")
+    with pytest.raises(RuntimeError, match="do not fit together"):
+        ce(torch.randn(3, 5), torch.tensor([1, 2]), None, None, -100, 0.0, 1, loss, None, None, None)
