@@ -16,6 +16,7 @@ from manual_grad.kernels import show_config
 from manual_grad.losses.binary_cross_entropy_with_logits import BCEWithLogitsLoss
 from manual_grad.losses.cosine_embedding_loss import CosineEmbeddingLoss
 from manual_grad.losses.cross_entropy import CrossEntropyLoss
+from manual_grad.losses.ctc_loss import CTCLoss
 from manual_grad.losses.huber_loss import HuberLoss
 from manual_grad.losses.l1_loss import L1Loss
 from manual_grad.losses.mse_loss import MSELoss
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BCEWithLogitsLoss",
+    "CTCLoss",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "HuberLoss",
