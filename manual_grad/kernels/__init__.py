@@ -19,7 +19,7 @@ _FOLDER = Path(__file__).parent / "cpu"
 _LIBRARIES = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
-enabled = True  # set by `formulas_only`; read on every call
+enabled = True  # read on every call; set it to False to run the formulas
 
 
 @functools.cache
@@ -38,11 +38,14 @@ def _load() -> tuple[str | None, str | None]:
         if not library.exists():
             continue
         try:
-            ctypes.CDLL(str(library)).manual_grad_register()
-        except (OSError, AttributeError, RuntimeError) as error:
-            reason = f"{library.name} does not load ({error}); reinstall manual_grad"
-            continue
-        return isa, None
+            register = ctypes.CDLL(str(library)).manual_grad_register
+            register.restype = ctypes.c_char_p
+            error = register()
+        except (OSError, AttributeError) as cause:
+            error = str(cause).encode()
+        if error is None:
+            return isa, None
+        reason = f"{library.name} does not load ({error.decode()}); reinstall manual_grad"
     return None, reason
 
 

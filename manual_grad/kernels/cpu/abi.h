@@ -2,7 +2,7 @@
 //
 // These functions are exported by every libtorch_cpu from 2.10 on and their meaning is frozen (torch/csrc/stable/c/shim.h).
 // They are declared here, not included, so that the library builds where no torch is installed, in an isolated build
-// environment too; tests/test_kernels.py compiles this file beside torch's own headers, so that a wrong declaration
+// environment too; tests/test_packaging.py compiles this file beside torch's own headers, so that a wrong declaration
 // is a compile error.
 #pragma once
 

@@ -20,5 +20,12 @@ struct Registration {
 }  // namespace
 }  // namespace mg
 
-// Called once by manual_grad/kernels/__init__.py; the registrations live as long as the process.
-extern "C" __attribute__((visibility("default"))) void manual_grad_register() { static const mg::Registration once; }
+// Called once by manual_grad/kernels/__init__.py, through C: returns null, or what went wrong. The registrations live as
+// long as the process.
+extern "C" __attribute__((visibility("default"))) const char* manual_grad_register() noexcept try {
+  static const mg::Registration once;
+  return nullptr;
+} catch (const std::exception& error) {
+  static const std::string message = error.what();
+  return message.c_str();
+}

@@ -213,7 +213,8 @@ class Sample {
       const int64_t first = begin(t), behind = end(t);
       const double blank_emission = emit(t) - offset;
       V top = splat(-kInfinity), far = splat(-kInfinity);
-      store(around_.get() + behind, splat(-kInfinity));
+      // a label leaps to the next one, which in the frame ahead may be a vector further
+      store(around_.get() + behind, log_add(load(ahead.blank + behind), load(ahead.label + behind)));
       for (int64_t i = first; i < behind; i += kStep) {
         const V beta = log_add(load(ahead.blank + i), load(ahead.label + i));
         const V score = beta + load(alpha.blank + i);

@@ -1,0 +1,149 @@
+"""The two commands of this repository. Each first sets up what it finds missing, so that both work in a fresh clone.
+
+    python3 dev.py demo             check every loss (python -m gradcheck), then train on the digits
+    python3 dev.py test [ARGS...]   run the tests (python -m pytest ARGS...)
+
+The virtual or conda environment that is active is used, or else one is made in ./.venv; so is a torch that is already
+there, if it is new enough. Python 3.10 is all that is needed, and a C++17 compiler if the losses are to be fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+TORCH = "2.13.0"  # installed where there is no torch, or one older than TORCH_AT_LEAST
+TORCH_AT_LEAST = (2, 10)
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+PROBE = """
+import importlib.metadata, json, sys
+try: torch = importlib.metadata.version("torch")
+except importlib.metadata.PackageNotFoundError: torch = "0"
+print(json.dumps({"prefix": sys.prefix, "python": sys.version, "torch": torch}))
+"""
+
+
+def main(command: str = "", *arguments: str) -> int:
+    if sys.version_info < (3, 10):  # noqa: UP036 - the first thing an older Python should be told
+        return fail(f"manual_grad needs Python 3.10 or later, this is {sys.version.split()[0]}")
+    if command == "demo" and not arguments:
+        programs = [["-m", "gradcheck"], ["examples/digits.py"]]
+    elif command == "test":
+        programs = [["-m", "pytest", *arguments]]
+    else:
+        return fail(__doc__)
+    python = set_up()
+    for program in programs:
+        status = subprocess.call([python, *program], cwd=ROOT)
+        if status != 0:
+            return status
+    return 0
+
+
+def set_up() -> str:
+    """The Python of an environment that has torch, manual_grad and the packages behind the two commands."""
+    python = environment()
+    stamp = Path(probe(python)["prefix"], "manual_grad-ready")
+    if stamp.exists() and stamp.read_text() == state(python):
+        return python
+    pip = find_pip(python)
+    if not has_torch(python):
+        install_torch(pip)
+    with step("installing manual_grad, its kernels, and what gradcheck, the tests and the examples need"):
+        run(*pip, "install", "-qq", "--editable", f"{ROOT}[gradcheck,test,examples]")
+    run(python, "-c", "import manual_grad; print(manual_grad.show_config())")
+    stamp.write_text(state(python))
+    return python
+
+
+def environment() -> str:
+    if sys.prefix != sys.base_prefix or Path(sys.prefix, "conda-meta").is_dir():
+        return sys.executable
+    folder = ROOT / ".venv"
+    python = str(folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    if not succeeds(python, "-c", ""):
+        on_top = ["--system-site-packages"] if has_torch(sys.executable) else []
+        with step("making the environment .venv" + (", on top of the torch that this Python has" if on_top else "")):
+            # find_pip adds pip: Debian's Python lacks the module that venv would take it from
+            run(sys.executable, "-m", "venv", "--clear", "--without-pip", *on_top, str(folder))
+    return python
+
+
+def find_pip(python: str) -> list[str]:
+    """A command that is pip for that environment: its own, if need be made by ensurepip, or the one of this Python."""
+    own, other = [python, "-m", "pip"], [sys.executable, "-m", "pip", "--python", python]
+    if succeeds(*own, "--version") or succeeds(python, "-m", "ensurepip"):
+        return own
+    if succeeds(*other, "--version"):
+        return other
+    sys.exit(fail("there is no pip; install it (Debian and Ubuntu: apt install python3-venv), then try again"))
+
+
+def install_torch(pip: list[str]) -> None:
+    install = [*pip, "install", "-qq"]
+    if sys.platform != "linux" or shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
+        with step(f"installing torch {TORCH}"):
+            return run(*install, f"torch=={TORCH}")
+    # On Linux the default build brings gigabytes of CUDA libraries, of no use here. The CPU build may lie where pip is
+    # told to look; if not, PyTorch has an index for it.
+    with step(f"installing the CPU build of torch {TORCH}, about 200 MB"):
+        install.append(f"torch=={TORCH}+cpu")
+        if not succeeds(*install):
+            hint = "no CPU build of torch was found: install a torch of at least 2.10 here yourself, then try again"
+            run(*install, "--index-url", TORCH_CPU_INDEX, "--timeout", "30", "--retries", "2", hint=hint)
+
+
+def state(python: str) -> str:
+    """Changes with all that an installation depends on: torch, Python, compiler, package files, kernels."""
+    compilers = [shutil.which(name) for name in ("c++", "g++", "clang++", os.environ.get("CXX", ""))]
+    digest = hashlib.sha256(json.dumps([str(ROOT), probe(python), compilers]).encode())
+    for path in (ROOT / "pyproject.toml", ROOT / "setup.py", *sorted(ROOT.glob("manual_grad/kernels/cpu/*.*"))):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def has_torch(python: str) -> bool:
+    return tuple(map(int, probe(python)["torch"].split(".")[:2])) >= TORCH_AT_LEAST
+
+
+def probe(python: str) -> dict[str, str]:
+    return json.loads(subprocess.check_output([python, "-c", PROBE], cwd=ROOT))
+
+
+@contextlib.contextmanager
+def step(what: str) -> Iterator[None]:
+    start = time.perf_counter()
+    print(f"dev.py: {what} ...", end=" ", flush=True)
+    yield
+    print(f"{time.perf_counter() - start:.1f} s", flush=True)
+
+
+def run(*command: str, hint: str = "") -> None:
+    if subprocess.call(command, cwd=ROOT) != 0:
+        sys.exit(fail(f"this failed: {' '.join(command)}\n{hint}".rstrip()))
+
+
+def succeeds(*command: str) -> bool:
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def fail(message: str) -> int:
+    print(f"dev.py: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
