@@ -27,7 +27,8 @@ of almost equal numbers. Take an approximate multiple of :math:`a` out of :math:
 .. math::
     \rho = b - \kappa a, \qquad \kappa \approx \frac{a \cdot b}{a \cdot a} \tag{4}
 
-with a :math:`\kappa` of so few bits that :math:`\kappa a` is exact: then the subtraction is exact as well, whatever cancels.
+with a :math:`\kappa` of half the bits, and :math:`a` in two halves, so that both products :math:`\kappa a` are exact: then the
+subtraction is exact as well, whatever cancels.
 The Gram determinant does not change under (4), so that with
 :math:`\Gamma = (a \cdot a)(\rho \cdot \rho) - (a \cdot \rho)^2 = (a \cdot a)(b \cdot b) - (a \cdot b)^2`
 
@@ -140,11 +141,18 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1, keepdim=True)
 
 
+def _head(x: Tensor) -> Tensor:
+    """x without the lower half of its bits (Veltkamp 1968): the product of two such numbers is exact."""
+    shifted = x * (2**27 + 1 if x.dtype is torch.float64 else 2**12 + 1)
+    return shifted - (shifted - x)
+
+
 def _residual(a: Tensor, b: Tensor, aa: Tensor, ab: Tensor) -> Tensor:
-    """rho of (4). The second step takes out what rounding kappa to a few bits has left."""
+    """rho of (4). The second step takes out what cutting kappa short has left."""
+    high = _head(a)
     for _ in range(2):
-        kappa = torch.where(aa > 0, ab / aa, 0).float().to(a.dtype)
-        b = b - kappa * a
+        kappa = _head(torch.where(aa > 0, ab / aa, 0))
+        b = (b - kappa * high) - kappa * (a - high)
         ab = _dot(a, b)
     return b
 

@@ -250,8 +250,8 @@ def cross_entropy(
         label_smoothing: The share, in [0, 1], of the target that is spread evenly over the classes.
 
     Returns:
-        A scalar, or for 'none' a tensor of shape (), (N) or (N, d1, …, dk), in the input's dtype (float32 under
-        autocast). ``input`` may require a gradient; with probabilities ``target`` and ``weight`` may too.
+        A scalar, or for 'none' a tensor of shape (), (N) or (N, d1, …, dk), in the input's dtype, promoted with that of
+        probabilities (float32 under autocast). ``input`` may require a gradient; with probabilities ``target`` and ``weight`` may too.
 
     Raises:
         IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU); ``input`` is 0-d.
@@ -278,8 +278,7 @@ def cross_entropy(
             raise RuntimeError("ignore_index is not supported for floating point target")
         if weight is not None:
             weight = weight.view(-1, *(1,) * (len(shape) - _class_dim(input) - 1)).expand_as(input)
-        z, t, w = arguments.autocast(input, target, weight)
-        t = t.to(z.dtype)
+        z, t, w = arguments.promote(*arguments.autocast(input, target, weight))
     else:
         _check_class_indices(input, target, weight)
         z, w = arguments.autocast(input, weight)

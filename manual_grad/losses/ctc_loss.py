@@ -75,10 +75,10 @@ and :math:`\dot\beta` is its mirror image. Everything is smooth: there are no ki
 
 by ``log1p``, so that a confident network keeps its digits too: its :math:`L` is made of numbers as small as its
 :math:`x_t`. Of large numbers, on the contrary, only the differences between states matter: (6) needs neither :math:`P`
-nor the size of :math:`\alpha` and :math:`\beta`, and the kernel measures every frame from the best state of the frame
-before. The weight of an unreachable state is :math:`-\infty`, which meets only sums, maxima and exponentials. A target
-that no path spells has :math:`L = \infty` and no derivative (nan), or with ``zero_infinity`` counts as 0 with a gradient
-of 0.
+nor the size of :math:`x`, :math:`\alpha` and :math:`\beta`, and at every frame all three are measured from the largest.
+The weight of an unreachable state is :math:`-\infty`, which meets only sums, maxima and exponentials. A target
+that no path spells has :math:`L = \infty` and no derivative (nan), or, with ``zero_infinity``, counts as 0 with a
+gradient of 0.
 
 Source: A. Graves, S. Fernández, F. Gomez and J. Schmidhuber, "Connectionist Temporal Classification: Labelling
 Unsegmented Sequence Data with Recurrent Neural Networks", ICML (2006) 369-376,
@@ -122,7 +122,8 @@ class CTCLossFunction(LossFunction):
     @classmethod
     def value(cls, X: Tensors, blank: int, zero_infinity: bool) -> Tensor:
         lattice = _lattice(X, blank)
-        loss = 0 - _log_likelihood(lattice, _arrivals(lattice)[0])  # (4)
+        walk = _arrivals(lattice)
+        loss = 0 - (_at_the_end(lattice, walk.alpha) + (walk.level + lattice.levels.sum(0)).squeeze(1))  # (4)
         return loss.masked_fill(loss == _INFINITY, 0) if zero_infinity else loss
 
     @classmethod
@@ -173,7 +174,8 @@ class _Lattice(NamedTuple):
     """N lattices of K states each, those of a shorter target with states to spare behind the last of its own."""
 
     symbols: Tensor  # (N, K): l
-    emissions: Tensor  # (T, N, K): x_t(l_s), or 0 at frames behind the last
+    emissions: Tensor  # (T, N, K): x_t(l_s), or 0 at frames behind the last; less the frame's level
+    levels: Tensor  # (T, N, 1): the largest of them
     frames: Tensor  # (T, N, 1): whether the frame is one of the input's
     lengths: Tensor  # (N, 1): the number of frames
     last: Tensor  # (N, 1): the last state
@@ -187,12 +189,14 @@ def _lattice(X: Tensors, blank: int) -> _Lattice:
     targets = torch.where(labels < target_lengths[:, None], targets, blank)  # padding may be no symbol at all
     symbols = pad(torch.stack((torch.full_like(targets, blank), targets), 2).flatten(1), (0, 1), value=blank)
     frames = torch.arange(x.shape[0], device=x.device)[:, None, None] < input_lengths[:, None]
-    lattice = _Lattice(symbols, x, frames, input_lengths[:, None], 2 * target_lengths[:, None])
-    return lattice._replace(emissions=_on_states(lattice, x))
+    lattice = _Lattice(symbols, x, x, frames, input_lengths[:, None], 2 * target_lengths[:, None])
+    emissions = _on_states(lattice, x)
+    levels = _level(emissions)
+    return lattice._replace(emissions=emissions - levels, levels=levels)
 
 
 def _padded(targets: Tensor, target_lengths: Tensor) -> Tensor:
-    longest = int(target_lengths.max()) if _readable(target_lengths) else targets.shape[0]
+    longest = max(target_lengths.tolist()) if _readable(target_lengths) else targets.shape[0]
     begin = target_lengths.cumsum(0) - target_lengths
     index = begin[:, None] + torch.arange(longest, device=targets.device)
     return pad(targets, (0, 1))[index.clamp(0, targets.shape[0])]
@@ -234,16 +238,25 @@ def _finite(a: Tensor) -> Tensor:
     return a.masked_fill(a == -_INFINITY, 0)  # -inf - -inf would be nan
 
 
-def _arrivals(lattice: _Lattice, direction: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """alpha (2) of the frames 0 to T, (T + 1, N, K), and its derivative (8) along ``direction``.
+def _level(a: Tensor) -> Tensor:
+    """The largest over the states: a constant, to measure a frame from."""
+    return _finite(a.detach().amax(-1, keepdim=True))
 
-    Behind a sample's last frame alpha stays what it was.
-    """
-    symbols, emissions, frames, *_ = lattice
+
+class _Walk(NamedTuple):
+    alpha: Tensor  # (T + 1, N, K): (2), less what the frame is measured from
+    level: Tensor  # (N, 1): what the last is measured from, beside the levels of the emissions
+    mean: Tensor | None  # (T + 1, N, K): (8)
+
+
+def _arrivals(lattice: _Lattice, direction: Tensor | None = None) -> _Walk:
+    """(2) of the frames 0 to T, and (8) along ``direction``; behind a sample's last frame they stay what they were."""
+    symbols, emissions, _, frames, *_ = lattice
     T, N, K = emissions.shape
     skip = symbols != _shifted(symbols, 2)
-    alpha = emissions.new_zeros(N, K).masked_fill(torch.arange(K, device=emissions.device) > 1, -_INFINITY)
-    mean = torch.zeros_like(alpha)
+    states = torch.arange(K, device=emissions.device)
+    alpha = emissions.new_zeros(N, K).masked_fill(states > 1, -_INFINITY)
+    mean, level = torch.zeros_like(alpha), emissions.new_zeros(N, 1)
     alphas, means = [alpha], [mean]
     for t in range(T):
         here = alpha + emissions[t]
@@ -256,12 +269,13 @@ def _arrivals(lattice: _Lattice, direction: Tensor | None = None) -> tuple[Tenso
             stay, go, leap = (torch.exp(weight - _finite(after)) * value for weight, value in steps)
             mean = torch.where(frames[t], stay + go + leap, mean)
             means.append(mean)
-        alpha = torch.where(frames[t], after, alpha)
+        top = _level(after.masked_fill(states > lattice.last, -_INFINITY)).masked_fill(~frames[t], 0)
+        alpha, level = torch.where(frames[t], after - top, alpha), level + top
         alphas.append(alpha)
-    return torch.stack(alphas), None if direction is None else torch.stack(means)
+    return _Walk(torch.stack(alphas), level, None if direction is None else torch.stack(means))
 
 
-def _log_likelihood(lattice: _Lattice, alpha: Tensor) -> Tensor:
+def _at_the_end(lattice: _Lattice, alpha: Tensor) -> Tensor:
     return alpha[-1].gather(1, lattice.last).squeeze(1)
 
 
@@ -269,20 +283,18 @@ def _posterior(lattice: _Lattice, direction: Tensor | None = None) -> tuple[Tens
     """gamma (6), which samples are impossible (N, 1), and the conditional mean of (7); arbitrary where impossible."""
     _, N, K = lattice.emissions.shape
     states = torch.arange(K, device=lattice.last.device)
-    mirror = _Lattice(
-        lattice.symbols.gather(1, (lattice.last - states).clamp(min=0)),
-        _mirrored(lattice, lattice.emissions),
-        *lattice[2:],
+    mirror = lattice._replace(
+        symbols=lattice.symbols.gather(1, (lattice.last - states).clamp(min=0)),
+        emissions=_mirrored(lattice, lattice.emissions),
     )
     both = _Lattice(*(torch.cat(pair, -2) for pair in zip(lattice, mirror, strict=True)))  # one walk for (2) and (3)
-    if direction is not None:
-        direction_of_both = torch.cat((direction, _mirrored(lattice, direction)), 1)
-    alpha_beta, mean = _arrivals(both, None if direction is None else direction_of_both)
-    impossible = _log_likelihood(lattice, alpha_beta[:, :N])[:, None] == -_INFINITY
+    along = None if direction is None else torch.cat((direction, _mirrored(lattice, direction)), 1)
+    alpha_beta, _, mean = _arrivals(both, along)
+    impossible = _at_the_end(lattice, alpha_beta[:, :N])[:, None] == -_INFINITY
     score = alpha_beta[:-1, :N] + lattice.emissions + _mirrored(lattice, alpha_beta[:-1, N:])
     score = score.masked_fill(states > lattice.last, -_INFINITY)
     gamma = score.masked_fill(~lattice.frames | impossible, 0).softmax(2)  # (6)
-    if direction is not None:
+    if mean is not None:
         mean = mean[:-1, :N] + direction + _mirrored(lattice, mean[:-1, N:])
     return gamma, impossible, mean
 

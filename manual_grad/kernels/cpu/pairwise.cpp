@@ -27,15 +27,19 @@ T dot(const T* a, const T* b, int64_t n) {
   return total;
 }
 
+// x without the lower half of its bits: the product of two such numbers is exact
+inline double head(double x) { return bitcast<double>(bitcast<uint64_t>(x) & ~uint64_t{0x7ffffff}); }
+inline Vec<double> head(Vec<double> x) { return bitcast<Vec<double>>(bitcast<Mask<double>>(x) & ~int64_t{0x7ffffff}); }
+
 // rho = b - kappa a, (4), in two steps; returns a . rho
 template <class T>
 T residual(const T* a, const T* b, T aa, T ab, int64_t n, T* rho) {
   const T* from = b;
   for (int step = 0; step < 2; ++step, from = rho) {
-    const T kappa = aa > 0 ? static_cast<T>(static_cast<float>(ab / aa)) : T{0};
+    const T kappa = aa > 0 ? head(ab / aa) : T{0};
     Vec<T> sum{};
     for (int64_t i = 0; i < n; i += kLanes<T>) {
-      const Vec<T> va = load(a + i), r = load(from + i) - kappa * va;
+      const Vec<T> va = load(a + i), high = head(va), r = (load(from + i) - kappa * high) - kappa * (va - high);
       store<T>(rho + i, r);
       sum += va * r;
     }

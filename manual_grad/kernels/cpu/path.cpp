@@ -162,17 +162,23 @@ class Sample {
   int64_t begin(int64_t t) const { return std::max<int64_t>(0, count_ - (frames_ - t)) / kStep * kStep; }
   int64_t end(int64_t t) const { return round_up(std::min(count_, t) + 1); }
 
-  // Reads what the labels emit at frame t; returns what the blanks do.
-  double emit(int64_t t) const {
+  // Reads what the states emit at frame t, less the largest of it, which is returned.
+  double emit(int64_t t) {
     const S* at = x_ + t * call_.x.strides[0] + n_ * call_.x.strides[1];
-    const int64_t stride = call_.x.strides[2], last = std::min(end(t), count_);
-    for (int64_t i = begin(t); i < last; ++i) emission_[i] = widen(at[labels_[i] * stride]);
-    return widen(at[call_.blank * stride]);
+    const int64_t stride = call_.x.strides[2], first = begin(t), behind = end(t), last = std::min(behind, count_);
+    for (int64_t i = first; i < last; ++i) emission_[i] = widen(at[labels_[i] * stride]);
+    blank_emission_ = widen(at[call_.blank * stride]);
+    V top = splat(blank_emission_);
+    for (int64_t i = first; i < behind; i += kStep) top = larger(load(emission_.get() + i), top);
+    const double level = finite_or_zero(largest(top));
+    for (int64_t i = first; i < behind; i += kStep) store(emission_.get() + i, load(emission_.get() + i) - level);
+    blank_emission_ -= level;
+    return level;
   }
 
   // (2) with each frame's own emission included, frame t in row t + 1; returns log P. Every frame is measured from the
   // largest weight of the one before, so that the digits of the numbers are spent on the differences between states.
-  double forward() const {
+  double forward() {
     if (count_ > frames_) return -kInfinity;
     frame(0).clear();
     frame(0).blank[0] = 0;  // before the first frame every path is in the first blank, which has emitted nothing
@@ -181,8 +187,9 @@ class Sample {
     for (int64_t t = 0; t < frames_; ++t) {
       const Frame from = frame(t), to = frame(t + 1);
       const int64_t first = begin(t), behind = end(t);
-      const double blank_emission = emit(t) - offset;
+      log_p.add(emit(t));
       log_p.add(offset);
+      const double blank_emission = blank_emission_ - offset;
       V top = splat(-kInfinity);
       for (int64_t i = first; i < behind; i += kStep)  // arrives in the blank, or behind it where it may be skipped
         store(around_.get() + i, log_add(load(from.blank + i), load(from.label + i - 1)));
@@ -203,7 +210,7 @@ class Sample {
   }
 
   // (3), (5) and (6), one frame after the other from the last: beta needs the frame ahead only.
-  void backward(double upstream) const {
+  void backward(double upstream) {
     const Frame ahead(ahead_.get(), width_);  // beta of the frame ahead with that frame's own emission
     ahead.clear();
     ahead.blank[count_] = 0;  // behind the last frame every path is in the last blank
@@ -211,7 +218,8 @@ class Sample {
     for (int64_t t = frames_ - 1; t >= 0; --t) {
       const Frame alpha = frame(t + 1);  // becomes log gamma, but for a constant of the frame, and then gamma
       const int64_t first = begin(t), behind = end(t);
-      const double blank_emission = emit(t) - offset;
+      emit(t);
+      const double blank_emission = blank_emission_ - offset;
       V top = splat(-kInfinity), far = splat(-kInfinity);
       // a label leaps to the next one, which in the frame ahead may be a vector further
       store(around_.get() + behind, log_add(load(ahead.blank + behind), load(ahead.label + behind)));
@@ -273,6 +281,7 @@ class Sample {
   const S* x_;
   S* dx_;
   int64_t n_ = 0, frames_ = 0, count_ = 0, width_ = 0;
+  double blank_emission_ = 0;
   Scratch<int64_t> labels_;
   Scratch<double> skip_, emission_, table_, ahead_, around_, gradient_;
 };

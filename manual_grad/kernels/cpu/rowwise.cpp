@@ -341,7 +341,8 @@ class CrossEntropy {
     if (!call_.dz.exists()) return;
 
     for (int64_t j = 0; j < Pack::kRows; ++j) e_y[j] = j < n ? z[Pack::at(y[j], j)] : T{0};
-    const Vec<T> at_e = Pack::per_row(e_y), up = upstream<Pack>(r, n);
+    // the mean over no rows has a scale of 1/0, which must not reach an ignored row
+    const Vec<T> at_e = Pack::per_row(e_y), up = is_kept == one ? upstream<Pack>(r, n) : Vec<T>{};
     const Mask<T> leads = at_e == one, exact = leads & (sums.leaders == one);
     sums.rest_q += leads ? Vec<T>{} : at_y;
     gradient(pack, z, q, Q, up, sums);
