@@ -1,7 +1,7 @@
 """Loss functions whose forward, backward and second derivative were derived by hand.
 
-The Modules below and the functions of :mod:`manual_grad.functional` have the names and signatures of torch's. By family,
-that is, by what the loss is a function of:
+The Modules below and the functions of :mod:`manual_grad.functional` have the names and signatures of torch's. By
+family, that is, by what the loss is a function of:
 
 =========  ======================================  ==========================================
 pointwise  one element of each input               L1, MSE, Huber, BCEWithLogits

@@ -7,6 +7,7 @@ import inspect
 import io
 import pickle
 import warnings
+from typing import ClassVar
 
 import pytest
 import torch
@@ -127,7 +128,7 @@ def test_broadcasting_warns_where_the_call_is_made(name: str) -> None:
 @pytest.mark.parametrize("name", M.__all__)
 def test_tensor_subclasses(name: str) -> None:
     class Tagged(torch.Tensor):
-        seen: list[object] = []
+        seen: ClassVar[list[object]] = []
 
         @classmethod
         def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]

@@ -181,9 +181,7 @@ def test_nan_and_infinity_propagate_as_in_torch(name: str) -> None:
     if name == "binary_cross_entropy_with_logits":
         x[x == -float("inf")] = 3.0  # torch: inf - inf = nan; ours is the exact inf
     for reduction in ("none", "sum", "mean"):
-        ours, torchs = (
-            getattr(module, name)(x, t, reduction=reduction) for module in (M, torch.nn.functional)
-        )
+        ours, torchs = (getattr(module, name)(x, t, reduction=reduction) for module in (M, torch.nn.functional))
         torch.testing.assert_close(ours, torchs, equal_nan=True)
 
 

@@ -21,8 +21,8 @@ _REDUCTIONS = frozenset(("none", "mean", "sum"))
 def functional(function: F) -> F:
     """Make a functional of a function, as torch's own losses are.
 
-    A tensor subclass can take the call over through ``__torch_function__``; torch.compile puts the call into its graph as
-    it is and traces the kernels or formulas below it (Dynamo itself refuses a Function with a ``jvp``).
+    A tensor subclass can take the call over through ``__torch_function__``; torch.compile puts the call into its graph
+    as it is and traces the kernels or formulas below it (Dynamo itself refuses a Function with a ``jvp``).
     """
     in_graph = torch.compiler.allow_in_graph(function)
 
@@ -94,7 +94,7 @@ def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
 
 
 def class_indices_in_range(name: str, target: Tensor, classes: int, ignore_index: int) -> None:
-    """What the kernels check before they touch memory, for the formulas; on the CPU, where it costs no synchronisation."""
+    """What the kernels check before they touch memory, for the formulas; on the CPU, where it needs no waiting."""
     if not target.is_cpu or type(target) is not Tensor or torch._C._are_functorch_transforms_active():
         return
     bad = target[((target < 0) | (target >= classes)) & (target != ignore_index)]

@@ -28,8 +28,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd import forward_ad
+from torch.autograd import Function, forward_ad
 
 from manual_grad.engine.dtypes import compute_dtype, widen
 

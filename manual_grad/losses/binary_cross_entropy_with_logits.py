@@ -1,12 +1,13 @@
 r"""Binary cross entropy of logits.
 
-A logit :math:`x` stands for the probability :math:`\sigma(x) = 1/(1 + e^{-x})`. The negative log-likelihood of a target
-:math:`t \in [0, 1]`, with the positive class counted :math:`a` times (``pos_weight``, 1 where there is none), is
+A logit :math:`x` stands for the probability :math:`\sigma(x) = 1/(1 + e^{-x})`. The negative log-likelihood of a
+target :math:`t \in [0, 1]`, with the positive class counted :math:`a` times (``pos_weight``, 1 where there is none), is
 
 .. math::
     e(x, t) = -a\,t \log \sigma(x) - (1 - t) \log \sigma(-x) \tag{1}
 
-since :math:`1 - \sigma(x) = \sigma(-x)`. With :math:`s(x) = \log(1 + e^x)`, the softplus, :math:`-\log\sigma(x) = s(-x)`:
+since :math:`1 - \sigma(x) = \sigma(-x)`. With the softplus :math:`s(x) = \log(1 + e^x)`, :math:`-\log\sigma(x)` is
+:math:`s(-x)`:
 
 .. math::
     e(x, t) = a\,t\, s(-x) + (1 - t)\, s(x) \tag{2}

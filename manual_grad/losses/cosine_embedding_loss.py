@@ -27,8 +27,8 @@ of almost equal numbers. Take an approximate multiple of :math:`a` out of :math:
 .. math::
     \rho = b - \kappa a, \qquad \kappa \approx \frac{a \cdot b}{a \cdot a} \tag{4}
 
-with a :math:`\kappa` of half the bits, and :math:`a` in two halves, so that both products :math:`\kappa a` are exact: then the
-subtraction is exact as well, whatever cancels.
+with a :math:`\kappa` of half the bits, and :math:`a` in two halves, so that both products :math:`\kappa a` are exact:
+then the subtraction is exact as well, whatever cancels.
 The Gram determinant does not change under (4), so that with
 :math:`\Gamma = (a \cdot a)(\rho \cdot \rho) - (a \cdot \rho)^2 = (a \cdot a)(b \cdot b) - (a \cdot b)^2`
 

@@ -40,8 +40,8 @@ plus a rest to which only the other classes contribute:
 .. math::
     \mathrm{lse}(z) = m + \log(1 + \rho), \qquad \rho = \sum_{c \ne k} e^{z_c - m} \tag{6}
 
-As the model becomes confident, :math:`\rho \to 0`; ``log1p`` keeps every digit of it, where :math:`\log(1 + \rho)` rounds
-to 0 in float32 from a gap of 17 on. The two parts of
+As the model becomes confident, :math:`\rho \to 0`; ``log1p`` keeps every digit of it, where :math:`\log(1 + \rho)`
+rounds to 0 in float32 from a gap of 17 on. The two parts of
 
 .. math::
     d_c = (m - z_c) + \log(1 + \rho) \tag{7}
@@ -64,8 +64,8 @@ others are pushed down.
     (H v)_{q_c} = \langle v \rangle - v_c \tag{9}
 
 and by (3) :math:`\delta_c = (1 - \varepsilon)\, w_c\, v_{t_c} + \tilde t_c\, v_{w_c}`, with the one mixed term
-:math:`\partial^2 \ell / \partial t_c\, \partial w_c = (1 - \varepsilon)\, d_c` besides. Everything is smooth: there are no
-kinks.
+:math:`\partial^2 \ell / \partial t_c\, \partial w_c = (1 - \varepsilon)\, d_c` besides. Everything is smooth: there
+are no kinks.
 
 Sources: J. S. Bridle, "Probabilistic Interpretation of Feedforward Classification Network Outputs" (1990),
 `doi:10.1007/978-3-642-76153-9_28 <https://doi.org/10.1007/978-3-642-76153-9_28>`_; for (6), P. Blanchard, D. J. Higham
@@ -101,8 +101,8 @@ class _Row(NamedTuple):
 class CrossEntropyLossFunction(LossFunction):
     """``apply(input, target, weight, ignore_index, label_smoothing, reduction)``.
 
-    ``input`` is (C) or (N, C, d1, …). A floating point ``target`` holds probabilities, and ``target`` and ``weight`` (or
-    None) have the input's shape; an integer one holds class indices, () or (N, d1, …), and ``weight`` is (C).
+    ``input`` is (C) or (N, C, d1, …). A floating point ``target`` holds probabilities, and it and ``weight`` (or None)
+    have the input's shape; an integer one holds class indices, () or (N, d1, …), and ``weight`` is (C).
     """
 
     tensors = 3
@@ -251,7 +251,8 @@ def cross_entropy(
 
     Returns:
         A scalar, or for 'none' a tensor of shape (), (N) or (N, d1, …, dk), in the input's dtype, promoted with that of
-        probabilities (float32 under autocast). ``input`` may require a gradient; with probabilities ``target`` and ``weight`` may too.
+        probabilities (float32 under autocast). ``input`` may require a gradient; with probabilities ``target`` and
+        ``weight`` may too.
 
     Raises:
         IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU); ``input`` is 0-d.
