@@ -33,6 +33,9 @@ using namespace mg;
 TEST(exp_f64, double, mg::exp) TEST(exp_f32, float, mg::exp)
 TEST(log1p_f64, double, mg::log1p) TEST(log1p_f32, float, mg::log1p)
 TEST(log1p_unit_f64, double, log1p_unit) TEST(log1p_unit_f32, float, log1p_unit)
+extern "C" void exp_to_float_f64(const double* x, double* y, long n) {
+    for (long i = 0; i < n; i += kLanes<double>) store<double>(y + i, exp_to_float(load(x + i)));
+}
 """
 
 
@@ -80,6 +83,18 @@ def test_elementary_functions_to_two_ulp(simd: ctypes.CDLL, function: str, dtype
             for a, b in zip(x, y, strict=True)
         ]
     assert max(errors) <= 2
+
+
+def test_exponential_for_float32_results(simd: ctypes.CDLL) -> None:
+    x = points("exp", np.float64)
+    x = x[x > -708]  # normal results
+    x = np.pad(x, (0, -len(x) % 16))
+    y = np.empty_like(x)
+    simd.exp_to_float_f64(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(len(x)))
+    with mpmath.workdps(40):
+        errors = [abs(mpmath.mpf(float(b)) / mpmath.exp(mpmath.mpf(float(a))) - 1) for a, b in zip(x, y, strict=True)]
+    assert max(errors) <= 2.0**-42
+    assert (y[x == 0] == 1).all()
 
 
 def test_elementary_functions_at_the_ends(simd: ctypes.CDLL) -> None:

@@ -18,14 +18,6 @@ namespace mg {
 struct bf16 { uint16_t bits; };
 struct f16 { uint16_t bits; };
 
-template <class To, class From>
-inline To bitcast(From from) {
-  To to;
-  static_assert(sizeof to == sizeof from);
-  std::memcpy(&to, &from, sizeof to);
-  return to;
-}
-
 inline float widen(bf16 x) { return bitcast<float>(static_cast<uint32_t>(x.bits) << 16); }
 inline float widen(float x) { return x; }
 inline double widen(double x) { return x; }

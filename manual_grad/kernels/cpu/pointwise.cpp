@@ -17,7 +17,7 @@ struct Element {
 };
 
 struct L1 {  // losses/l1_loss.py (1) (2)
-  template <class T>
+  template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T) {
     const Vec<T> r = x - t, zero{}, one = splat(T{1});
     const Vec<T> sign = (r > zero ? one : zero) - (r < zero ? one : zero);
@@ -26,7 +26,7 @@ struct L1 {  // losses/l1_loss.py (1) (2)
 };
 
 struct Mse {  // losses/mse_loss.py (1) (2)
-  template <class T>
+  template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T) {
     const Vec<T> r = x - t, slope = r + r;
     return {r * r, slope, -slope, Vec<T>{}};
@@ -34,7 +34,7 @@ struct Mse {  // losses/mse_loss.py (1) (2)
 };
 
 struct Huber {  // losses/huber_loss.py (1) (2); p = delta
-  template <class T>
+  template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T delta, T) {
     const Vec<T> r = x - t, size = abs<T>(r);
     const Vec<T> slope = r > delta ? splat(delta) : (r < -delta ? splat(-delta) : r);
@@ -44,10 +44,10 @@ struct Huber {  // losses/huber_loss.py (1) (2); p = delta
 };
 
 struct BinaryCrossEntropyWithLogits {  // losses/binary_cross_entropy_with_logits.py (4) (5) (6); a = pos_weight
-  template <class T>
+  template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T> a, T, T) {
     const Vec<T> zero{}, one = splat(T{1});
-    const Vec<T> u = exp<T>(-abs<T>(x)), log1p_u = log1p_unit<T>(u), large = one / (one + u), small = u * large;
+    const Vec<T> u = exp_for<S, T>(-abs<T>(x)), log1p_u = log1p_unit<T>(u), large = one / (one + u), small = u * large;
     const Vec<T> softplus_minus = (x < zero ? -x : zero) + log1p_u;
     const Vec<T> sigmoid = x < zero ? small : large, sigmoid_minus = x < zero ? large : small;
     const Vec<T> not_t = one - t, at = a * t;
@@ -130,7 +130,7 @@ void run(const Call& call) {
       Vec<T> lanes{};
       for (int64_t i = 0; i < n; i += kLanes<T>) {
         const Vec<T> at_a = a ? get(a, ba, i) : splat(T{1});  // an absent auxiliary input is a factor of 1
-        const Element<T> at = F::template eval<T>(get(x, bx, i), get(t, bt, i), at_a, p, q);
+        const Element<T> at = F::template eval<S, T>(get(x, bx, i), get(t, bt, i), at_a, p, q);
         Vec<T> up = g ? get(g, bg, i) * upstream : splat(upstream), e = at.e;
         put(dw, bdw, i, up * e);
         if (w) {

@@ -287,7 +287,7 @@ class CrossEntropy {
     Vec<T> rest{}, leaders{}, rest_q{}, distance{};
     for (int64_t i = 0; i < pack.vectors; ++i) {
       T* at = z + i * kLanes<T>;
-      const Vec<T> gap = load(at) - m, e = exp<T>(gap);
+      const Vec<T> gap = load(at) - m, e = exp_for<S, T>(gap);
       store<T>(at, e);
       rest += e == one ? zero : e;
       leaders += e == one ? one : zero;

@@ -56,6 +56,14 @@ using Mask = typename Simd<T>::M;
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 
+template <class To, class From>
+inline To bitcast(From from) {
+  To to;
+  static_assert(sizeof to == sizeof from);
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
 template <class T>
 inline Vec<T> splat(T value) { return value - Vec<T>{}; }
 template <class T>
@@ -133,6 +141,42 @@ inline Vec<T> exp(Vec<T> x) {
   const Vec<T> c = x < Simd<T>::exp_low ? splat(Simd<T>::exp_low) : x;
   const Vec<T> k = (c * static_cast<T>(1.44269504088896340736) + Simd<T>::round_magic) - Simd<T>::round_magic;
   return scale(exp_reduced((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low), k);
+}
+
+// e^x for x <= 0 to 2^-42, for results that will be rounded to float32 and may cancel a little before: with sixteenths,
+// x = (16 k + j) ln 2 / 16 + r and |r| <= ln 2 / 32, the polynomial is short and 2^(j/16) comes from a register.
+#if defined(__AVX512F__)
+inline Vec<double> exp_to_float(Vec<double> x) {
+  alignas(64) static const double roots[16] = {
+      0x1.0000000000000p+0, 0x1.0b5586cf9890fp+0, 0x1.172b83c7d517bp+0, 0x1.2387a6e756238p+0,
+      0x1.306fe0a31b715p+0, 0x1.3dea64c123422p+0, 0x1.4bfdad5362a27p+0, 0x1.5ab07dd485429p+0,
+      0x1.6a09e667f3bcdp+0, 0x1.7a11473eb0187p+0, 0x1.8ace5422aa0dbp+0, 0x1.9c49182a3f090p+0,
+      0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0, 0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0};
+  const Vec<double> c = x < Simd<double>::exp_low ? splat(Simd<double>::exp_low) : x;
+  const Vec<double> shifted = c * (16 * 1.44269504088896340736) + Simd<double>::round_magic;
+  const Vec<double> k = shifted - Simd<double>::round_magic, r = c - k * (0.69314718055994530942 / 16);
+  const Vec<double> root = (Vec<double>)_mm512_permutex2var_pd(
+      (__m512d)load(roots), bitcast<__m512i>(shifted), (__m512d)load(roots + 8));  // by the low four bits of 16 k + j
+  Vec<double> p = splat(1.0 / 120);
+  p = p * r + 1.0 / 24;
+  p = p * r + 1.0 / 6;
+  p = p * r + 0.5;
+  p = p * r + 1.0;
+  p = p * r + 1.0;
+  return scale(p * root, k * (1.0 / 16));  // which takes the floor of its exponent
+}
+#else
+inline Vec<double> exp_to_float(Vec<double> x) { return exp<double>(x); }
+#endif
+
+// e^x for x <= 0, as exactly as a result stored as S can show
+template <class S, class T>
+inline Vec<T> exp_for(Vec<T> x) {
+  if constexpr (sizeof(S) == sizeof(float) && sizeof(T) == sizeof(double)) {
+    return exp_to_float(x);
+  } else {
+    return exp<T>(x);
+  }
 }
 
 // log((1+s)/(1-s)) = 2 s (1 + s^2/3 + s^4/5 + ...): the sum in the brackets without its leading 1, over s^2
