@@ -105,9 +105,9 @@ def class_indices_in_range(name: str, target: Tensor, classes: int, ignore_index
         )
 
 
-def together(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+def together(*tensors: Tensor | None, autocasts: bool = True) -> tuple[Tensor | None, ...]:
     """The tensors in one dtype (autocast, then promotion) and one shape (broadcasting); None stays None."""
-    tensors = promote(*autocast(*tensors))
+    tensors = promote(*(autocast(*tensors) if autocasts else tensors))
     first = tensors[0]
     for t in tensors:
         if t is not None and t.shape != first.shape:

@@ -83,7 +83,8 @@ def l1_loss(
     arguments.same_size_or_warn(input, target)
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     arguments.weight_of_input_size(weight, input)
-    x, t, w = arguments.together(input, target, weight)
+    # with a weight torch composes the loss of ops, of which autocast knows the sum only
+    x, t, w = arguments.together(input, target, weight, autocasts=weight is None or reduction != "none")
     if not x.is_floating_point():
         e = (x - t).abs() if w is None else w * (x - t).abs()
         if reduction == "mean":

@@ -79,7 +79,9 @@ def mse_loss(
     arguments.same_size_or_warn(input, target)
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     arguments.weight_of_input_size(weight, input)
-    x, t, w = arguments.together(input, target, weight)
+    # with a weight torch composes the loss of ops, of which autocast knows the sum, and on CUDA the power
+    autocasts = weight is None or reduction != "none" or input.is_cuda
+    x, t, w = arguments.together(input, target, weight, autocasts=autocasts)
     arguments.require_floating("mse_loss", x)
     if w is not None and reduction == "mean":
         return weighted_mean(MSELossFunction, x, t, w)
