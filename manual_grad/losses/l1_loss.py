@@ -74,7 +74,8 @@ def l1_loss(
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
-        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype (float32 under autocast).
+        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype; float32 under autocast,
+        but for 'none' with a weight, as in torch.
 
     Raises:
         ValueError: ``reduction`` is unknown, or ``weight`` has not the input's shape.
