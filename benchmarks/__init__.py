@@ -1,0 +1,1 @@
+"""``python -m benchmarks``: each loss with its gradient, timed beside torch eager and torch.compile."""

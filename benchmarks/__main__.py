@@ -1,0 +1,101 @@
+"""``python -m benchmarks``: time the losses of manual_grad."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from benchmarks import report
+from benchmarks.cases import CASES, SIZES
+from benchmarks.timing import measure
+
+LOSSES = tuple(dict.fromkeys(case.loss for case in CASES))
+QUICK = 0.2  # seconds
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0, or 1 if a loss was refused because its check is red, or 2 for bad usage."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.table:
+        print(report.markdown(*report.read_json(args.table)))
+        return 0
+    for name in args.losses:
+        if name not in LOSSES:
+            parser.error(f"no loss named {name!r}; there are: {', '.join(LOSSES)}")
+    for path in filter(None, (args.json, args.plot)):
+        if not path.parent.is_dir():
+            parser.error(f"{path}: no such folder")
+    if args.device == "cuda":
+        parser.error("--device cuda: not yet")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    sizes = args.size or (("medium", "small") if args.quick else SIZES)
+    sections = [(size, g) for size in sizes for g in ((1.0, 0.5) if args.grad_output and size == "large" else (1.0,))]
+    seconds = QUICK if args.quick else args.seconds
+    cases = [case for case in CASES if case.loss in (args.losses or LOSSES)]
+
+    machine = report.machine()
+    for name, value in machine.items():
+        print(f"{name:11} {value}")
+    results = []
+    for size, upstream in sections:
+        section = []
+        with _progress(size, len(cases)) as begin:
+            for case in cases:
+                begin(case.name)
+                section.append(measure(case, size, upstream, seconds, compiled=not args.quick))
+        print("\n" + report.plain(section), flush=True)
+        results += section
+    print("\n" + textwrap.fill(report.NOTE + " In brackets: the quartiles.", width=120))
+
+    if args.json:
+        report.write_json(results, machine, args.json)
+    if args.plot and any(not r.red for r in results):
+        report.plot(results, machine, args.plot)
+    return int(any(r.red for r in results))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Forward and backward of each loss beside torch eager and torch.compile, taking turns.",
+    )
+    parser.add_argument("losses", nargs="*", metavar="LOSS", help=f"of {', '.join(LOSSES)}; all by default")
+    parser.add_argument("--size", nargs="+", action="extend", choices=SIZES, help="all by default")
+    parser.add_argument("--threads", type=int, metavar="N", help="of torch and of the kernels")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of taking turns, for each row (%(default)g)")
+    parser.add_argument("--grad-output", action="store_true", help="large size also with 0.5 from upstream, not 1")
+    parser.add_argument("--quick", action="store_true", help="a glance: medium and small, no torch.compile")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: not yet")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every figure, machine-readable")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="the speed-ups as bars")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="only print an earlier JSON as Markdown")
+    return parser
+
+
+@contextmanager
+def _progress(size: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A live line in a terminal with rich, else a line as each loss begins."""
+    if not sys.stderr.isatty() or find_spec("rich") is None:
+        yield lambda name: print(f"{size}: {name}", file=sys.stderr, flush=True)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # without auto_refresh, whose thread would draw while something is being timed
+    with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("", total=total)
+        begun = iter(range(total))
+        yield lambda name: bar.update(task, completed=next(begun), description=f"{size}: {name}", refresh=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

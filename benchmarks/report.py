@@ -1,0 +1,163 @@
+"""Results as a table in the terminal, as Markdown, as JSON and as bars."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import manual_grad
+from benchmarks.check import TOLERANCE
+from benchmarks.timing import Result, Timing
+
+OTHERS = ("eager", "compiled")
+HEAD = ("loss", "manual_grad", "eager", "compiled", "× eager", "× compiled", "GB/s", "of sweep")
+NOTE = (
+    "Forward and backward together: the median. × says how many times faster manual_grad is. GB/s counts each input "
+    "read once and each gradient written once. The sweep does that and no more, with torch's own ops; where memory is "
+    "fresh it can be passed, since the kernels ask for huge pages."
+)
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on."""
+    (kernels,) = (line for line in manual_grad.show_config().splitlines() if line.startswith("CPU kernels"))
+    return {
+        "CPU": _cpu(),
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "kernels": kernels.removeprefix("CPU kernels").strip(),
+        "huge pages": _huge_pages(),
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _huge_pages() -> str:
+    try:
+        text = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return "unknown"
+    return text[text.index("[") + 1 : text.index("]")]
+
+
+def rows(results: Sequence[Result], quartiles: bool = True) -> list[list[str]]:
+    """The cells of one section below :data:`HEAD`, with the geometric means of the speed-ups as the last row."""
+    table = []
+    for r in results:
+        if r.red:
+            table.append([r.name, f"RED: off by {r.error:.3g} eps, {TOLERANCE:g} allowed", *[""] * (len(HEAD) - 2)])
+            continue
+        times = [_time(r.timings.get(name), quartiles) for name in ("manual_grad", *OTHERS)]
+        ratios = [_ratio(r.speedup(other)) for other in OTHERS]
+        table.append([r.name, *times, *ratios, f"{r.bandwidth / 1e9:.1f}", f"{r.of_sweep:.0%}"])
+    table.append(["geometric mean", "", "", "", *(_ratio(mean_speedup(results, other)) for other in OTHERS), "", ""])
+    return table
+
+
+def mean_speedup(results: Sequence[Result], other: str) -> float | None:
+    speedups = [r.speedup(other) for r in results if other in r.timings]
+    return statistics.geometric_mean(speedups) if speedups else None
+
+
+def _ratio(speedup: float | None) -> str:
+    return "" if speedup is None else _digits(speedup)
+
+
+def _time(timing: Timing | None, quartiles: bool) -> str:
+    if timing is None:
+        return ""
+    scale, unit = (1e3, "ms") if timing.median >= 1e-3 else (1e6, "µs")
+    spread = f" [{_digits(timing.lower * scale)}, {_digits(timing.upper * scale)}]" if quartiles else ""
+    return f"{_digits(timing.median * scale)}{spread} {unit}"
+
+
+def _digits(value: float) -> str:
+    """Three digits, never an exponent."""
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def sections(results: Sequence[Result]) -> dict[str, list[Result]]:
+    return {title: [r for r in results if r.section == title] for title in dict.fromkeys(r.section for r in results)}
+
+
+def plain(results: Sequence[Result]) -> str:
+    """The table of one section."""
+    table = [list(HEAD), *rows(results)]
+    # a red row has a sentence in its second cell, which may run on over the empty ones
+    widths = [max(len(row[i]) for row in table if not row[1].startswith("RED")) for i in range(len(HEAD))]
+    widths[0] = max(len(row[0]) for row in table)
+    lines = (
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in table
+    )
+    return "\n".join([results[0].section, *(line.rstrip() for line in lines)])
+
+
+def markdown(results: Sequence[Result], machine: dict[str, str]) -> str:
+    """The tables of the README."""
+    parts = ["; ".join(f"{name}: {value}" for name, value in machine.items()) + "."]
+    for title, some in sections(results).items():
+        parts.append(f"**{title}**")
+        lines = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *rows(some, quartiles=False)]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join([*parts, NOTE])
+
+
+def write_json(results: Sequence[Result], machine: dict[str, str], path: Path) -> None:
+    text = json.dumps({"machine": machine, "results": [dataclasses.asdict(r) for r in results]}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> tuple[list[Result], dict[str, str]]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    results = []
+    for entry in content["results"]:
+        entry["shape"] = tuple(entry["shape"])
+        entry["timings"] = {name: Timing(**timing) for name, timing in entry["timings"].items()}
+        results.append(Result(**entry))
+    return results, content["machine"]
+
+
+def plot(results: Sequence[Result], machine: dict[str, str], path: Path) -> None:
+    """The speed-ups as bars, to the right of 1 where manual_grad is faster; a panel for each section."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    shown = sections([r for r in results if not r.red])
+    counts = [len(some) for some in shown.values()]
+    figure = Figure(figsize=(9, 0.36 * sum(counts) + 0.8 * len(counts) + 0.8), layout="constrained")
+    panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False, height_ratios=counts)[:, 0]
+    for ax, (title, some) in zip(panels, shown.items(), strict=True):
+        for offset, other, color in zip((-0.2, 0.2), OTHERS, ("#7b3fa0", "#9aa5b1"), strict=True):
+            for place, r in enumerate(some):
+                if speedup := r.speedup(other):
+                    ax.barh(place + offset, speedup - 1, left=1, height=0.36, color=color)
+                    ax.text(max(speedup, 1) * 1.03, place + offset, _digits(speedup), va="center", fontsize="small")
+            ax.barh(0, 0, left=1, color=color, label=f"times faster than torch {other}")
+        ax.axvline(1, color="black", linewidth=0.8)
+        ax.set(title=title, xscale="log", ylim=(len(some) - 0.4, -0.6))
+        ax.set_yticks(range(len(some)), [r.name for r in some])
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.grid(axis="x", alpha=0.25)
+        ax.set_axisbelow(True)
+        ax.spines[["left", "top", "right"]].set_visible(False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
+    figure.suptitle(f"{machine['CPU']}, {machine['threads']} threads, torch {machine['torch']}", fontsize="medium")
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,132 @@
+"""How it is timed: in one process, taking turns, medians.
+
+Machines are noisy, so that two runs one after the other compare two moments rather than two programs. Here manual_grad,
+torch eager, torch.compile and the sweep take turns until the time is up. A turn is one call, or as many as fill a
+millisecond. A call is what a training step does: forward, backward into fresh memory, gradients set to None.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import timeit
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import manual_grad.functional
+from benchmarks.cases import Case, Inputs, least_bytes, sweep
+from benchmarks.check import TOLERANCE, error
+
+TURN = 1e-3  # seconds
+LEAST_TURNS = 5
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds for a call: the quartiles over all turns."""
+
+    lower: float
+    median: float
+    upper: float
+    turns: int
+    calls: int  # in a turn
+
+
+@dataclass(frozen=True)
+class Result:
+    loss: str
+    variant: str
+    size: str
+    shape: tuple[int, ...]
+    upstream: float
+    bytes: int  # least_bytes
+    error: float  # in eps
+    timings: dict[str, Timing]  # empty where the check is red
+
+    @property
+    def red(self) -> bool:
+        return not self.timings
+
+    @property
+    def name(self) -> str:
+        return f"{self.loss}, {self.variant}" if self.variant else self.loss
+
+    @property
+    def section(self) -> str:
+        """Of the report: what may be averaged."""
+        return self.size if self.upstream == 1 else f"{self.size}, upstream {self.upstream:g}"
+
+    def speedup(self, other: str) -> float | None:
+        if other not in self.timings:
+            return None
+        return self.timings[other].median / self.timings["manual_grad"].median
+
+    @property
+    def bandwidth(self) -> float:
+        return self.bytes / self.timings["manual_grad"].median
+
+    @property
+    def of_sweep(self) -> float:
+        """Which part of the sweep's speed is reached; more than all of it where fresh pages come faster."""
+        return self.timings["sweep"].median / self.timings["manual_grad"].median
+
+
+def measure(case: Case, size: str, upstream: float, seconds: float, compiled: bool = True) -> Result:
+    inputs = case.inputs(size)
+    ours, theirs = getattr(manual_grad.functional, case.loss), getattr(torch.nn.functional, case.loss)
+    off = error(case, inputs, ours, upstream)
+    timings = {}
+    if off <= TOLERANCE:
+        runs = {"manual_grad": step(case, ours, inputs, upstream), "eager": step(case, theirs, inputs, upstream)}
+        if compiled:
+            torch.compiler.reset()
+            runs["compiled"] = step(case, theirs, inputs, upstream, torch.compile(dynamic=False))
+        runs["sweep"] = sweep(inputs)
+        timings = take_turns(runs, seconds)
+    shape = tuple(inputs[0].shape)
+    return Result(case.loss, case.variant, size, shape, upstream, least_bytes(inputs), off, timings)
+
+
+def step(
+    case: Case,
+    loss: Callable[..., Tensor],
+    inputs: Inputs,
+    upstream: float,
+    transform: Callable[[Callable[..., Tensor]], Callable[..., Tensor]] = lambda call: call,
+) -> Callable[[], None]:
+    """Forward, backward and what the optimizer does to the gradients at the end."""
+
+    @transform
+    def call(*inputs: Tensor) -> Tensor:
+        return loss(*inputs, **case.options)
+
+    differentiable = [t for t in inputs if t.requires_grad]
+    g = None if upstream == 1 else torch.tensor(upstream)
+
+    def run() -> None:
+        call(*inputs).backward(g)
+        for x in differentiable:
+            x.grad = None
+
+    return run
+
+
+def take_turns(runs: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, Timing]:
+    calls = {}
+    for name, run in runs.items():
+        run()  # compiles, loads, allocates
+        calls[name] = max(1, round(TURN / min(timeit.repeat(run, number=1, repeat=3))))
+    turns: dict[str, list[float]] = {name: [] for name in runs}
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline or min(map(len, turns.values())) < LEAST_TURNS:
+        for name, run in runs.items():
+            turns[name].append(timeit.timeit(run, number=calls[name]) / calls[name])
+    return {name: _timing(taken, calls[name]) for name, taken in turns.items()}
+
+
+def _timing(turns: list[float], calls: int) -> Timing:
+    lower, median, upper = statistics.quantiles(turns, n=4, method="inclusive")
+    return Timing(lower, median, upper, len(turns), calls)

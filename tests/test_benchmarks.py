@@ -1,0 +1,165 @@
+"""The benchmarks: they take turns, count bytes as stated, and refuse a loss that is wrong."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import pytest
+import torch
+from torch import Tensor
+
+import manual_grad.functional
+from benchmarks import cases, report
+from benchmarks.__main__ import main
+from benchmarks.cases import CASES, least_bytes
+from benchmarks.check import TOLERANCE, error
+from benchmarks.timing import Result, Timing, take_turns
+
+
+def test_every_loss_is_timed() -> None:
+    assert {case.loss for case in CASES} == set(manual_grad.functional.__all__)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_least_bytes(case: cases.Case) -> None:
+    rows, classes = cases.SCORES["small"]
+    pairs, dimensions = cases.VECTORS["small"]
+    steps, samples, labels = cases.FRAMES["small"]
+    stated = {
+        "class indices": 8 * rows * classes + 8 * rows,
+        "label_smoothing=0.1": 8 * rows * classes + 8 * rows,
+        "class probabilities": 12 * rows * classes,
+        "cosine_embedding_loss": 16 * pairs * dimensions + 4 * pairs,
+        "ctc_loss": 8 * steps * samples * labels + 8 * samples * (steps // 4) + 16 * samples,
+    }
+    expected = stated.get(case.variant or case.loss, 12 * cases.ELEMENTS["small"][0])
+    assert least_bytes(case.inputs("small")) == expected
+
+
+def test_inputs_are_the_same_every_time() -> None:
+    for case in CASES:
+        for a, b in zip(case.inputs("small"), case.inputs("small"), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_runs_take_turns() -> None:
+    order: list[str] = []
+
+    def run(name: str) -> None:
+        order.append(name)
+        time.sleep(2e-3)  # longer than a turn need be, so that each turn is one call
+
+    timings = take_turns({name: partial(run, name) for name in ("a", "b")}, seconds=0.05)
+    turns = timings["a"].turns
+    assert order[-2 * turns :] == ["a", "b"] * turns
+    for timing in timings.values():
+        assert timing.calls == 1 and timing.turns == turns
+        assert 2e-3 <= timing.lower <= timing.median <= timing.upper
+
+
+def test_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written, drawn = tmp_path / "results.json", tmp_path / "bars.png"
+    assert main(["--quick", "--size", "small", "--json", str(written), "--plot", str(drawn)]) == 0
+    printed = capsys.readouterr().out
+    for case in CASES:
+        assert case.name in printed
+    assert "geometric mean" in printed and "RED" not in printed
+
+    results, machine = report.read_json(written)
+    assert machine == report.machine()
+    for r in results:
+        assert r.error <= TOLERANCE
+        assert set(r.timings) == {"manual_grad", "eager", "sweep"}
+        assert r.speedup("eager") == r.timings["eager"].median / r.timings["manual_grad"].median
+    assert matplotlib.image.imread(drawn)[..., :3].std() > 0.05
+
+    assert main(["--table", str(written)]) == 0
+    assert capsys.readouterr().out.strip() == report.markdown(results, machine)
+
+
+def test_compiled_and_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cases.ELEMENTS, "large", (1000,))
+    written = tmp_path / "results.json"
+    assert main(["mse_loss", "--size", "large", "--grad-output", "--seconds", "0.01", "--json", str(written)]) == 0
+    results, _ = report.read_json(written)
+    assert [(r.name, r.section) for r in results] == [("mse_loss", "large"), ("mse_loss", "large, upstream 0.5")]
+    for r in results:
+        assert set(r.timings) == {"manual_grad", "eager", "compiled", "sweep"}
+        assert r.shape == (1000,) and r.bytes == 12_000
+
+
+class Planted(torch.autograd.Function):
+    """A loss passed through with its value and its gradient multiplied by given factors."""
+
+    @staticmethod
+    def forward(loss: Tensor, value: float, gradient: float) -> Tensor:
+        return loss * value
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.gradient = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        return g * ctx.gradient, None, None
+
+
+@pytest.mark.parametrize(
+    ("value", "gradient"),
+    [(1.00001, 1.0), (1.0, 1.00001), (1.0, 0.0), (float("nan"), 1.0), (1.0, float("inf"))],
+)
+def test_a_wrong_loss_is_refused(
+    value: float, gradient: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right, written = manual_grad.functional.huber_loss, tmp_path / "results.json"
+    monkeypatch.setattr(
+        manual_grad.functional, "huber_loss", lambda *args: Planted.apply(right(*args), value, gradient)
+    )
+    assert main(["huber_loss", "mse_loss", "--quick", "--size", "small", "--json", str(written)]) == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    (red,) = (line for line in lines if line.startswith("huber_loss"))
+    assert "RED" in red and "µs" not in red
+    (green,) = (line for line in lines if line.startswith("mse_loss"))
+    assert "RED" not in green and "µs" in green
+    assert [r.red for r in report.read_json(written)[0]] == [False, True]
+
+
+def test_one_wrong_number_is_found() -> None:
+    (case,) = (case for case in CASES if case.loss == "huber_loss")
+    inputs = case.inputs("large")
+
+    def one_off(x: Tensor, target: Tensor) -> Tensor:
+        return manual_grad.functional.huber_loss(torch.cat([x[:1].detach(), x[1:]]), target)
+
+    assert error(case, inputs, manual_grad.functional.huber_loss) <= TOLERANCE
+    assert error(case, inputs, one_off) > TOLERANCE
+
+
+def test_table() -> None:
+    def timing(median: float) -> Timing:
+        return Timing(lower=0.9 * median, median=median, upper=1.1 * median, turns=5, calls=1)
+
+    timings = {"manual_grad": timing(2e-3), "eager": timing(8e-3), "compiled": timing(5e-4), "sweep": timing(1e-3)}
+    fast = Result("a_loss", "", "large", (100,), 1.0, 4_000_000, 0.5, timings)
+    wrong = Result("b_loss", "variant", "large", (100,), 1.0, 4_000_000, 1e6, {})
+    machine = {"CPU": "some", "cores": "2"}
+
+    table = report.markdown([fast, wrong], machine)
+    assert table.startswith("CPU: some; cores: 2.\n\n**large**\n\n| loss | manual_grad |")
+    assert "| a_loss | 2.00 ms | 8.00 ms | 500 µs | 4.00 | 0.25 | 2.0 | 50% |" in table
+    assert "| b_loss, variant | RED: off by 1e+06 eps, 8 allowed |" in table
+    assert "| geometric mean |  |  |  | 4.00 | 0.25 |  |  |" in table
+    assert "2.00 [1.80, 2.20] ms" in report.plain([fast, wrong])
+
+
+@pytest.mark.parametrize("bad", ["no_such_loss", "--size huge", "--device cuda", "--json no/such/folder.json"])
+def test_bad_usage(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(bad.split())
+    assert stop.value.code == 2
+    assert bad.split()[-1].split("/")[0] in capsys.readouterr().err
