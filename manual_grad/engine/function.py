@@ -301,26 +301,30 @@ class Eager(Function):
         loss, options, reduction = ctx.call
         n, saved = loss.tensors, ctx.saved_tensors
         X, swept, needs = saved[:n], saved[n:], ctx.needs_input_grad[1 : n + 1]
-        batched = torch._C._functorch.is_legacy_batchedtensor(g)  # torch.autograd.grad(…, is_grads_batched=True)
+        rest = (None,) * (len(options) + 1)
         if torch.is_grad_enabled() or transforming():
             gradients = loss.differentiable_gradient(g, X, options, reduction, needs)
         elif swept and reduction != "none":
-            gradients = swept
-            if batched or type(g) is not Tensor or g.item() != 1:  # a subclass may be a tracer's, without a value
-                gradients = tuple(None if d is None else d * g for d in gradients)
+            # a subclass may be a tracer's, without a value
+            if type(g) is not Tensor or _is_batched(g) or g.item() != 1:
+                swept = tuple(None if d is None else d * g for d in swept)
+            return None, *swept, *rest
         else:
-            result = None if batched else loss.fused(X, options, reduction, needs, g, False)
+            result = None if _is_batched(g) else loss.fused(X, options, reduction, needs, g, False)
             if result is None:
                 rows = loss.spread(g.to(compute_dtype(X[0])), X, options, reduction)
                 gradients = Call(loss, options).gradient(rows, X)
             else:
                 gradients = result[1]
-        picked = tuple(d if needed else None for d, needed in zip(gradients, needs, strict=True))
-        return None, *picked, *(None for _ in options), None
+        return None, *(d if needed else None for d, needed in zip(gradients, needs, strict=True)), *rest
 
 
 # Function.apply binds default arguments through inspect.signature on every call, which costs more than a small loss.
 _eager_apply = super(Function, Eager).apply
+
+
+# torch.autograd.grad(…, is_grads_batched=True) wraps the upstream gradient in a tensor that has no storage
+_is_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
 def _save(ctx: Any, tensors: Any) -> None:

@@ -82,19 +82,20 @@ class PointwiseLoss(LossFunction):
         op = kernels.op(cls.kernel)
         if op is None or not kernels.serves(*X):
             return None
-        x, t, *auxiliary, weight = X
-        a = auxiliary[0] if auxiliary else None
-        p, q = (*options, 0.0, 0.0)[:2]
-        reduced = reduction != "none"
-        loss = None
+        x, t, *auxiliary, w = X
+        a, p, q = None, 0.0, 0.0
+        if auxiliary:
+            (a,) = auxiliary
+        if options:
+            p, q = (*options, 0.0)[:2]
+        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs)]  # noqa: B905 - 1 µs a call
+        da = gradients[2] if auxiliary else None
+        reduced, loss, scale = reduction != "none", None, 1.0
         if value:
             loss = torch.empty((), dtype=x.dtype) if reduced else torch.empty_like(x)
-        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs, strict=True)]
-        dx, dt, *da, dw = gradients
-        scale = 1.0
         if reduction == "mean":
             scale = 1 / x.numel() if x.numel() else float("nan")
-        op(x, t, a, weight, g, p, q, scale, reduced, loss, dx, dt, da[0] if da else None, dw)
+        op(x, t, a, w, g, p, q, scale, reduced, loss, gradients[0], gradients[1], da, gradients[-1])
         return loss, gradients
 
 

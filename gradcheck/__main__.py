@@ -1,0 +1,119 @@
+"""``python -m gradcheck``: audit the losses of manual_grad."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from gradcheck import html, report, specs
+from gradcheck.checks import CHECKS
+from gradcheck.compare import Result
+from gradcheck.run import Listener, Report, audit
+from gradcheck.spec import Settings
+
+DTYPES = {str(d).removeprefix("torch."): d for d in Settings.dtypes}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0 if everything passed, 1 if something failed, 2 for bad usage, 130 if interrupted."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    for kind, given, known in (("loss", args.losses, specs.NAMES), ("check", args.check, CHECKS)):
+        for name in given or ():
+            if name not in known:
+                parser.error(f"no {kind} named {name!r}; there are: {', '.join(known)}")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: no device")
+    for path in filter(None, (args.json, args.html)):
+        if not path.parent.is_dir():
+            parser.error(f"{path}: no such folder")
+    dtypes = tuple(DTYPES[name] for name in args.dtype or DTYPES)
+    settings = Settings(args.device, dtypes, args.quick, args.seed)
+    losses, checks = tuple(args.losses or specs.NAMES), tuple(args.check or CHECKS)
+    with _progress(losses, checks) as listen:
+        found = audit([specs.load(name) for name in losses], checks, settings, listen)
+    _show(found)
+    if args.json:
+        report.write_json(found, args.json)
+    if args.html:
+        args.html.write_text(html.page(found))
+    return 130 if found.interrupted else int(not found.ok)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m gradcheck",
+        description="Audit every hand-written rule: value, gradient, second derivative, forward mode, digits.",
+    )
+    parser.add_argument("losses", nargs="*", metavar="LOSS", help=f"of {', '.join(specs.NAMES)}; all by default")
+    parser.add_argument("--check", nargs="+", action="extend", metavar="NAME", help=f"of {', '.join(CHECKS)}")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", nargs="+", action="extend", choices=DTYPES, help="of the oracle and of parity")
+    parser.add_argument("--quick", action="store_true", help="fewer combinations, no torch.compile")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every result, machine-readable")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="one page, with the error by regime beside torch's")
+    return parser
+
+
+@contextmanager
+def _progress(losses: Sequence[str], checks: Sequence[str]) -> Iterator[Listener]:
+    """A live bar in a terminal with rich, else a line as each function begins."""
+    if not _rich():
+
+        def tell(loss: str, check: str, result: Result | None) -> None:
+            if result is None and check == checks[0]:
+                print(f"auditing {loss}", file=sys.stderr, flush=True)
+
+        yield tell
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("", total=len(losses) * len(checks))
+        counts = {"begun": 0, "compared": 0, "failed": 0}
+
+        def listen(loss: str, check: str, result: Result | None) -> None:
+            counts["begun"] += result is None
+            counts["compared"] += result is not None
+            counts["failed"] += result is not None and not result.ok
+            told = f"[red]{counts['failed']} failed[/] " if counts["failed"] else ""
+            text = f"{loss} / {check}  {counts['compared']} comparisons {told}"
+            bar.update(task, completed=counts["begun"] - 1, description=text)
+
+        yield listen
+
+
+def _show(found: Report) -> None:
+    if not _rich():
+        print(report.plain(found))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    for line in [*report.table(found, console.width), "", *report.remarks(found)]:
+        text = Text(line)
+        text.highlight_regex(r"FAIL( \d+)?", "bold red")
+        text.highlight_regex(r"all passed", "bold green")
+        console.print(text)
+
+
+def _rich() -> bool:
+    if not sys.stdout.isatty():
+        return False
+    try:
+        import rich  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

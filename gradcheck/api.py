@@ -1,0 +1,121 @@
+"""Auditing a function of one's own in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from gradcheck.run import Report, audit
+from gradcheck.spec import REAL, Arguments, Draw, Input, Settings, Spec
+
+
+def check(
+    fn: Callable[..., Tensor],
+    definition: Callable[..., Tensor] | None = None,
+    inputs: Mapping[str, Sequence[int] | Tensor] | None = None,
+    *,
+    differentiable: Collection[str] | None = None,
+    domain: Mapping[str, tuple[float, float]] | None = None,
+    params: Sequence[Mapping[str, Any]] = ({},),
+    oracle: Callable[..., Any] | None = None,
+    kinks: Mapping[int, Callable[..., Tensor]] | None = None,
+    order: int = 1,
+    promises: Collection[str] = (),
+    checks: Iterable[str] | None = None,
+    settings: Settings | None = None,
+    name: str = "",
+) -> Report:
+    """Audit a function, such as the ``apply`` of an ``autograd.Function``.
+
+    Args:
+        fn: Called with one tensor for each of ``inputs``, in that order, and with each of ``params`` as keywords. It must
+            take float64, in which most checks run.
+        definition: The same function in plain torch ops, called likewise. Without it only the finite differences judge.
+        inputs: For each tensor argument its name and its shape, or an example of it. An example of integers, or of
+            data with a meaning, is used as it is; for a shape, two different random tensors are drawn.
+        differentiable: The names of the inputs that a gradient is promised for; by default all floating point ones.
+        domain: The interval an input must stay in, by name; random tensors are drawn from it.
+        params: Keyword arguments, each mapping in turn.
+        oracle: The function for one element, on mpmath numbers with the names of the inputs as keywords, and the
+            params: then the digits of float32 are counted.
+        kinks: Order -> function of the inputs and params giving a signed distance, zero where the derivative of that
+            order jumps.
+        order: The highest derivative promised. A second one must raise or be right even where it is not promised.
+        promises: Which of 'forward', 'vmap' and 'compile' must work. Without the promise the first two may raise, but
+            not be wrong, and the last is not tried.
+        checks: Names of checks, all by default; see ``gradcheck.CHECKS``.
+        settings: Device, dtypes and seed.
+        name: What the report calls the function.
+
+    Returns:
+        A report, true if nothing failed; printed, it says which check caught what, and where.
+
+    Examples:
+        >>> import torch, gradcheck
+        >>> class Square(torch.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         ctx.save_for_backward(x)
+        ...         return (x * x).mean()
+        ...     @staticmethod
+        ...     def backward(ctx, g):
+        ...         (x,) = ctx.saved_tensors
+        ...         return g * 2 * x  # the mean's 1 / N is forgotten
+        >>> report = gradcheck.check(Square.apply, lambda x: (x * x).mean(), {"x": (3, 4)})
+        >>> bool(report), "definition" in report.caught_by()
+        (False, True)
+    """
+    if not inputs:
+        raise ValueError("inputs: at least one tensor argument is needed, as name -> shape or example")
+    domain = domain or {}
+    unknown = {*domain, *(differentiable or ())} - set(inputs)
+    if unknown:
+        raise ValueError(f"not among inputs: {', '.join(sorted(unknown))}")
+
+    def described(argument: str) -> Input:
+        promised = differentiable is None or argument in differentiable
+        return Input(argument, promised, domain.get(argument, REAL), batch=None)
+
+    def sample(draw: Draw) -> Arguments:
+        return {k: _drawn(draw, v, domain.get(k, REAL)) for k, v in inputs.items()}
+
+    names = tuple(inputs)
+
+    def positional(function: Callable[..., Tensor] | None) -> Callable[..., Tensor] | None:
+        if function is None:
+            return None
+
+        def call(**arguments: Any) -> Tensor:
+            tensors = [arguments.pop(k) for k in names]
+            return function(*tensors, **arguments)
+
+        return call
+
+    owner = getattr(fn, "__self__", None)
+    spec = Spec(
+        fn=positional(fn),
+        name=name or getattr(owner, "__name__", None) or getattr(fn, "__name__", "function"),
+        inputs=tuple(map(described, inputs)),
+        samples={"given" if any(isinstance(v, Tensor) for v in inputs.values()) else "random": sample},
+        params=tuple(params),
+        definition=positional(definition),
+        oracle=oracle,
+        kinks=kinks or {},
+        order=order,
+        promises=tuple(promises),
+    )
+    return audit([spec], checks, settings)
+
+
+def _drawn(draw: Draw, given: Sequence[int] | Tensor, domain: tuple[float, float]) -> Tensor:
+    if isinstance(given, Tensor):
+        return draw.tensor(given.detach().clone())
+    low, high = domain
+    if low > -float("inf") and high < float("inf"):
+        return draw.uniform(*given, low=low + (high - low) / 8, high=high - (high - low) / 8)
+    x = draw.normal(*given)
+    if low > -float("inf"):
+        return low + 0.5 + x.abs()
+    return high - 0.5 - x.abs() if high < float("inf") else x

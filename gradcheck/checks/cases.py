@@ -1,0 +1,37 @@
+"""Running a check over cases, so that one case that raises does not hide the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from gradcheck.compare import Result, failed, noted
+from gradcheck.spec import Case
+
+Body = Callable[[Case], Iterable[Result]]
+
+
+def each(cases: Iterable[Case], body: Body, promised: bool = True) -> Iterator[Result]:
+    for case in cases:
+        yield from guarded(case, body, promised)
+
+
+def guarded(case: Case, body: Body, promised: bool = True) -> Iterator[Result]:
+    """The results of ``body``, marked with the case; an exception becomes a failed result.
+
+    What is not ``promised`` may raise: refusing is right, only a silently wrong answer is not.
+    """
+    try:
+        for result in body(case):
+            yield replace(result, case=str(case), sample=case.sample)
+    except Exception as error:
+        if not promised and isinstance(error, (RuntimeError, NotImplementedError, ValueError)):
+            result = noted("call", "not promised, and raises")
+        else:
+            result = failed("call", raised(error))
+        yield replace(result, case=str(case), sample=case.sample)
+
+
+def raised(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"raised {type(error).__name__}: {lines[0].strip() if lines else ''}"

@@ -1,0 +1,79 @@
+"""Does it give gradients to the inputs it promises, none to the others, and refuse bad calls by name?"""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gradcheck.checks.cases import each, guarded, raised
+from gradcheck.compare import Result, compare, expect, failed, passed
+from gradcheck.spec import Case, Error, Settings, Spec
+
+BOUND = 64.0  # without a gradient to keep, another kernel may run
+
+
+def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    yield from each(spec.cases(settings), gradients_asked_for)
+    yield from each(spec.cases(settings), gradients_not_promised)
+    for error in spec.errors:
+        if error.raises is IndexError and settings.device != "cpu":
+            continue  # an index is range-checked on the CPU only: on a GPU the check would cost a synchronisation
+        yield from guarded(spec.case(settings), functools.partial(refuses, error=error))
+
+
+def gradients_asked_for(case: Case) -> Iterator[Result]:
+    """Asked for the gradient of one input, it gives the one it gives when asked for all, and no other."""
+    value, together = case.differentiate()
+    g = case.upstream(value)
+    with torch.no_grad():
+        without = case.call(**case.leaves())
+    yield expect("no_grad", not without.requires_grad, "the value requires a gradient")
+    yield compare("value under no_grad", without, value, BOUND)
+    yield expect("plain inputs", not case.call().requires_grad, "the value requires a gradient, no input does")
+    for name, leaf in case.leaves().items():
+        t = case.tensors[name]
+        (alone,) = torch.autograd.grad(case.call(**{name: leaf}), leaf, g, allow_unused=True)
+        yield compare(f"gradient of {name} alone", alone, together[name], 0)
+        if alone is not None:
+            right = alone.dtype is t.dtype and alone.device == t.device
+            yield expect(f"type of gradient of {name}", right, f"is {alone.dtype} on {alone.device}, input {t.dtype}")
+    expected = case.spec.definition and case.call(case.spec.definition)
+    if isinstance(expected, Tensor):
+        right = expected.dtype is value.dtype and expected.shape == value.shape and expected.device == value.device
+        yield expect("type of the value", right, f"is {value.dtype} {list(value.shape)} on {value.device}")
+
+
+def gradients_not_promised(case: Case) -> Iterator[Result]:
+    """A floating point input without a promised gradient gets None, or is refused when it requires one."""
+    for name, t in case.tensors.items():
+        if name in case.differentiable or not t.is_floating_point():
+            continue
+        leaf = t.detach().requires_grad_()
+        try:
+            value = case.call(**case.leaves(), **{name: leaf})
+            (d,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+        except RuntimeError:
+            yield passed(f"no gradient of {name}")
+            continue
+        yield expect(f"no gradient of {name}", d is None, "it got one, which the spec does not promise")
+
+
+def refuses(case: Case, error: Error) -> Iterator[Result]:
+    made = {k: v(**case.arguments) if callable(v) else v for k, v in error.arguments.items()}
+    shown = ", ".join(f"{k}={list(v.shape) if isinstance(v, Tensor) else v!r}" for k, v in made.items())
+    what = f"refuses {shown}"
+    try:
+        with warnings.catch_warnings():
+            if issubclass(error.raises, Warning):
+                warnings.simplefilter("error", error.raises)
+            case.at(made).call()
+    except Exception as came:
+        right = type(came) is error.raises and re.search(error.match, str(came))
+        yield expect(what, right, f"{raised(came)}; expected {error.raises.__name__} matching {error.match!r}")
+        return
+    yield failed(what, f"was accepted; expected {error.raises.__name__}")

@@ -1,0 +1,36 @@
+"""Is it the function it claims to be, value and gradient, at ordinary points and for every parameter?
+
+Against autograd of the definition, in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcheck.checks.cases import each
+from gradcheck.compare import Result, compare, failed, noted
+from gradcheck.spec import Case, Settings, Spec
+
+# autograd of a textbook formula rounds at every step; at ordinary points a few dozen steps lose a few dozen eps
+BOUND = 256.0
+
+
+def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    if spec.definition is None:
+        yield noted("definition", "none is given")
+        return
+    silent: set[str] = set()
+    heard: set[str] = set()
+
+    def body(case: Case) -> Iterator[Result]:
+        value, gradient = case.differentiate()
+        expected, expected_gradient = case.differentiate(spec.definition)
+        yield compare("value", value, expected, BOUND)
+        for name, d in gradient.items():
+            wanted = expected_gradient[name]
+            (silent if wanted is None or not wanted.any() else heard).add(name)
+            yield compare(f"gradient of {name}", d, wanted, BOUND)
+
+    yield from each(spec.cases(settings), body)
+    for name in sorted(silent - heard):
+        yield failed(f"gradient of {name}", "is zero in every sample, or has none: nothing was compared")

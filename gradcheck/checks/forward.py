@@ -1,0 +1,77 @@
+"""Does forward mode agree with reverse mode, alone, over reverse mode, and over itself?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.functional import hessian
+
+from gradcheck.checks.cases import each
+from gradcheck.checks.second import derivatives, directions
+from gradcheck.compare import Result, compare
+from gradcheck.spec import Case, Settings, Spec
+
+BOUND = 256.0  # the same derivatives, in another order of operations
+
+
+def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    promised = "forward" in spec.promises
+    yield from each(spec.covering(settings), first_order, promised)
+    if spec.order >= 2:
+        yield from each(spec.covering(settings), over_reverse, promised)
+        first = (spec.case(settings, params=params) for params in spec.params)
+        yield from each(first, over_itself, promised)
+
+
+def first_order(case: Case) -> Iterator[Result]:
+    """The transpose identity <v, J u> = <J^T v, u>, with u along the signs of J^T v so that nothing cancels."""
+    value, gradient = case.differentiate()
+    v = case.upstream(value)
+    for name, direction in directions(case).items():
+        d = gradient[name]
+        u = direction[name].abs() * (1 if d is None else d.sign())
+        right = torch.zeros(()) if d is None else (d * u).sum()
+        with forward_ad.dual_level():
+            dual = case.call(**{name: forward_ad.make_dual(case.tensors[name], u)})
+            tangent = forward_ad.unpack_dual(dual).tangent
+        left = None if tangent is None else (v * tangent).sum()
+        yield compare(f"tangent along {name}", left, right, BOUND)
+        through_func = torch.func.jvp(lambda t, name=name: case.call(**{name: t}), (case.tensors[name],), (u,))[1]
+        yield compare(f"torch.func.jvp along {name}", (v * through_func).sum(), right, BOUND)
+
+
+def over_reverse(case: Case) -> Iterator[Result]:
+    """Forward mode through the gradient against double backward."""
+    for name, direction in directions(case).items():
+        expected = derivatives(case, direction, 2)
+        tensors = case.leaves()
+        with forward_ad.dual_level():
+            dual = {k: forward_ad.make_dual(t, direction.get(k, torch.zeros_like(t))) for k, t in tensors.items()}
+            value = case.call(**dual)
+            g = case.upstream(forward_ad.unpack_dual(value).primal)
+            found = torch.autograd.grad(value, list(dual.values()), g, allow_unused=True, create_graph=True)
+            for k, d in zip(dual, found, strict=True):
+                tangent = None if d is None else forward_ad.unpack_dual(d).tangent
+                yield compare(f"d/d{k} of forward along {name}", tangent, expected[f"d/d{k}"], BOUND)
+
+
+def over_itself(case: Case) -> Iterator[Result]:
+    f, z = flat(case)
+    expected = hessian(f, z)
+    yield compare("jacfwd of jacfwd", torch.func.jacfwd(torch.func.jacfwd(f))(z), expected, BOUND)
+
+
+def flat(case: Case) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """The weighted sum of a case's values as a function of one vector, all differentiable tensors end to end."""
+    tensors = case.differentiable
+    g = case.upstream(case.call())
+
+    def f(z: Tensor) -> Tensor:
+        parts = z.split([t.numel() for t in tensors.values()])
+        named = {k: part.reshape(t.shape) for (k, t), part in zip(tensors.items(), parts, strict=True)}
+        return (case.call(**named) * g).sum()
+
+    return f, torch.cat([t.detach().flatten() for t in tensors.values()])

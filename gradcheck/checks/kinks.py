@@ -1,0 +1,176 @@
+"""Are the kinks where the spec says, nowhere else, and is what the rule does there among the legitimate choices?
+
+Along a segment between two draws of a sample, the gradient must integrate to the value on each piece between kinks
+(a kink that is not declared ruins the quadrature); at each declared one the one-sided slopes must differ, and the rule
+lie between them. The pins, points on a kink or at an edge, are compared exactly.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradcheck.checks.cases import each, guarded
+from gradcheck.compare import Result, compare, expect, failed, passed
+from gradcheck.numeric import nudge
+from gradcheck.spec import Case, Draw, Pin, Settings, Spec
+from gradcheck.switch import kernels
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
+GRID = np.linspace(0, 1, 129)  # finer than the distance between two kinks of one entry
+PIECES = np.linspace(0, 1, 5)
+FINEST = 1 / 128
+QUADRATURE = 1e-10  # of the largest slope; on the finest piece a jump of 1 leaves 1e-5, one of the curvature 1e-8
+STEP = 1e-5  # one-sided differences of second order: right to 1e-9 or so
+JUMP, SLACK = 1e-5, 1e-7  # a jump smaller than the first is none; the slopes are known to the second
+
+
+def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    for pin in spec.pins:
+        for dtype in (torch.float64, torch.float32):
+            draw = Draw(0, dtype, settings.device)
+            arguments = {k: draw.tensor(v) if k in spec.by_name else v for k, v in pin.arguments.items()}
+            case = Case(spec, f"pin: {pin.why}", arguments)
+            for on in (True, False):
+                with kernels(on):
+                    yield from guarded(case, functools.partial(pinned, pin=pin, draw=draw))
+
+    crossed: set[int] = set()
+
+    def body(case: Case) -> Iterator[Result]:
+        start, end = case.differentiable, spec.case(settings, case.sample, case.params, take=1).differentiable
+        segment = Segment(case, {k: (start[k], end[k] - start[k]) for k in start})
+        roots = {order: segment.roots(distance) for order, distance in spec.kinks.items()}
+        yield integrates(segment, sorted(s for found in roots.values() for s in found))
+        for order, found in roots.items():
+            alone = [s for s in found if all(s == o or abs(s - o) > 4 * STEP for r in roots.values() for o in r)]
+            for s in alone[:4]:
+                if STEP * 4 < s < 1 - STEP * 4:
+                    crossed.add(order)
+                    yield one_sided(segment, order, s)
+
+    yield from each(spec.covering(settings), body)
+    for order in sorted(set(spec.kinks) - crossed):
+        yield failed(f"kink of order {order}", "no sample crosses it: nothing was compared")
+
+
+class Segment:
+    """The sum of a case's values along a straight line, with its directional derivatives by the rule under audit."""
+
+    def __init__(self, case: Case, line: dict[str, tuple[Tensor, Tensor]]) -> None:
+        self.case, self.line = case, line
+        self.g = case.upstream(case.call())
+
+    def at(self, s: float) -> Case:
+        return self.case.at({k: start + s * direction for k, (start, direction) in self.line.items()})
+
+    def derivative(self, order: int) -> Callable[[float], float]:
+        def of(s: float) -> float:
+            case = self.at(s)
+            leaves = case.leaves()
+            d = (case.call(**leaves) * self.g).sum()
+            for k in range(order):
+                if not d.requires_grad:
+                    return 0.0
+                gradients = torch.autograd.grad(
+                    d, list(leaves.values()), create_graph=k + 1 < order, allow_unused=True, materialize_grads=True
+                )
+                d = torch.stack([(self.line[k][1] * u).sum() for k, u in zip(leaves, gradients, strict=True)]).sum()
+            return float(d)
+
+        return of
+
+    def roots(self, distance: Callable[..., Tensor]) -> list[float]:
+        """Where an entry of ``distance`` changes its sign, by bisection to the last bit."""
+
+        def signs(s: float) -> Tensor:
+            return distance(**self.at(s).arguments).flatten() > 0
+
+        found = []
+        every = [signs(s) for s in GRID]
+        for (low, before), (high, after) in pairwise(zip(GRID, every, strict=True)):
+            for i in (before != after).nonzero().flatten().tolist():
+                a, b = float(low), float(high)
+                while a < (middle := (a + b) / 2) < b:
+                    a, b = (middle, b) if signs(middle)[i] == before[i] else (a, middle)
+                found.append(b)
+        return found
+
+
+def integrates(segment: Segment, kinks: list[float]) -> Result:
+    """Whether the slope integrates to the difference of the values on every piece without a declared kink.
+
+    A piece where it does not is halved: that helps a smooth function, and not one with a kink.
+    """
+    value, slope = functools.cache(segment.derivative(0)), segment.derivative(1)
+    pieces = list(pairwise(np.unique([*PIECES, *kinks]).tolist()))
+    while pieces:
+        a, b = pieces.pop()
+        slopes = [slope(s) for s in (a + b) / 2 + (b - a) / 2 * NODES]
+        missed = abs((b - a) / 2 * float(WEIGHTS @ slopes) - (value(b) - value(a)))
+        if missed <= QUADRATURE * max(abs(value(a)), *map(abs, slopes)):
+            continue
+        if b - a < FINEST:
+            message = f"misses the difference of the values by {missed:.3g} from s = {a:.4f} to {b:.4f} of a segment"
+            return failed("integral of the slope", f"{message}: a wrong gradient, or a kink that is not declared")
+        pieces += [(a, (a + b) / 2), ((a + b) / 2, b)]
+    return passed("integral of the slope")
+
+
+def one_sided(segment: Segment, order: int, s: float) -> Result:
+    f, there = segment.derivative(order - 1), segment.derivative(order)(s)
+    left, right = _slope(f, s, -STEP), _slope(f, s, STEP)
+    what = f"kink of order {order}"
+    size = max(abs(left), abs(right), 1e-3)
+    if abs(right - left) <= JUMP * size:
+        return failed(what, f"is declared at s = {s:.6f} of a segment, but both slopes there are {left:.6g}")
+    return expect(
+        what,
+        min(left, right) - SLACK * size <= there <= max(left, right) + SLACK * size,
+        f"at s = {s:.6f} the rule gives {there:.9g}, the one-sided slopes are {left:.9g} and {right:.9g}",
+    )
+
+
+def pinned(case: Case, pin: Pin, draw: Draw) -> Iterator[Result]:
+    leaves = case.leaves()
+    value = case.call(**leaves)
+    if pin.value is not None:
+        yield compare("pinned value", value, draw.tensor(pin.value), 4, dtype=draw.dtype, nan=True)
+    gradients = dict.fromkeys(leaves)
+    if value.requires_grad:
+        found = torch.autograd.grad(value, list(leaves.values()), torch.ones_like(value), allow_unused=True)
+        gradients = dict(zip(leaves, found, strict=True))
+    for name, wanted in pin.gradient.items():
+        d = draw.tensor(wanted)
+        yield compare(f"pinned gradient of {name}", gradients[name], d, 4, dtype=draw.dtype, nan=True)
+        if draw.dtype is torch.float64:
+            yield from between(case, name, d)
+
+
+def between(case: Case, name: str, pinned: Tensor) -> Iterator[Result]:
+    """Whether each pinned slope lies between the one-sided ones, wherever all three are finite."""
+    t = case.tensors[name]
+    low, high = case.spec.by_name[name].domain
+    for i, d in enumerate(pinned.flatten().tolist()):
+        x = t.flatten()[i].item()
+
+        def f(s: float, i: int = i) -> float:
+            return case.at({name: nudge(t, i, s)}).call().sum().item()
+
+        sides = [_slope(f, 0.0, h) for h in (-STEP, STEP) if low <= x + 2 * h <= high]
+        if np.isfinite([d, *sides]).all() and sides:
+            slack = SLACK * max(1.0, abs(d))
+            yield expect(
+                f"pinned slope of {name}",
+                len(sides) < 2 or min(sides) - slack <= d <= max(sides) + slack,
+                f"[{i}] = {d:.9g} is not between the one-sided slopes {sides}",
+            )
+
+
+def _slope(f: Callable[[float], float], s: float, h: float) -> float:
+    return (-3 * f(s) + 4 * f(s + h) - f(s + 2 * h)) / (2 * h)

@@ -1,0 +1,134 @@
+"""Does it give the same, whatever the memory behind the tensors and however backward is called, and change nothing?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gradcheck.checks.cases import each
+from gradcheck.compare import Result, bitwise_equal, compare, expect, failed, passed
+from gradcheck.spec import Case, Settings, Spec
+
+BOUND = 64.0  # other strides may be summed in another order
+
+
+def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    for body in (inputs, upstreams, backwards, unchanged, empty):
+        yield from each(spec.cases(settings), body)
+
+
+def layouts(t: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The same numbers, laid out otherwise."""
+    if t.dim() >= 2:
+        yield "transposed", t.mT.contiguous().mT
+    if t.dim() == 4:
+        yield "channels last", t.contiguous(memory_format=torch.channels_last)
+    if t.dim() >= 1:
+        yield "every other entry", torch.stack([t, torch.full_like(t, 7)], -1)[..., 0]
+        if t.shape[0] > 1 and (t == t[:1]).all():
+            yield "expanded", t[:1].expand(t.shape)
+    yield "with an offset", torch.cat([t.new_full((3,), 7), t.flatten()])[3:].view(t.shape)
+
+
+def same(label: str, case: Case, expected: Case, g: Tensor, plain_g: Tensor) -> Iterator[Result]:
+    value, gradient = case.differentiate(g=g)
+    wanted, wanted_gradient = expected.differentiate(g=plain_g)
+    yield compare(f"value, {label}", value, wanted, BOUND)
+    for name, d in gradient.items():
+        yield compare(f"gradient of {name}, {label}", d, wanted_gradient[name], BOUND)
+
+
+def inputs(case: Case) -> Iterator[Result]:
+    """Every input in every layout, alone; and all of them expanded from one sample."""
+    g = case.upstream(case.call())
+    for name, t in case.tensors.items():
+        for label, other in layouts(t):
+            yield from same(f"{name} {label}", case.at({name: other}), case, g, g)
+    for name, t in case.differentiable.items():
+        if t.dim() and t.shape[0] > 1:
+            repeated = case.at({name: t[:1].expand(t.shape).contiguous()})
+            yield from same(f"{name} expanded", case.at({name: t[:1].expand(t.shape)}), repeated, g, g)
+
+
+def upstreams(case: Case) -> Iterator[Result]:
+    """Every layout of the upstream gradient, stride 0 among them, and zero."""
+    value = case.call()
+    g = case.upstream(value)
+    for label, other in layouts(g):
+        yield from same(f"upstream {label}", case, case, other, g)
+    constant = torch.full_like(value, 0.75, memory_format=torch.contiguous_format)
+    stride_0 = torch.full((), 0.75, dtype=value.dtype, device=value.device).expand(value.shape)
+    yield from same("upstream of stride 0", case, case, stride_0, constant)
+    yield from same("upstream of ones", case, case, torch.ones_like(value), torch.ones_like(value).clone())
+    for name, d in case.differentiate(g=torch.zeros_like(value))[1].items():
+        yield expect(f"gradient of {name}, upstream 0", d is None or not d.any(), "is not zero")
+
+
+def backwards(case: Case) -> Iterator[Result]:
+    """Two backwards through one graph, another upstream in between, a graph of the gradient, accumulation in .grad."""
+    leaves = case.leaves()
+    value = case.call(**leaves)
+    if not value.requires_grad:
+        return
+    g = case.upstream(value)
+    _, expected = case.differentiate(g=g)
+    _, expected_other = case.differentiate(g=-3 * g)
+    ways = {"first backward": (g, False), "another upstream": (-3 * g, False), "second backward": (g, False)}
+    if case.spec.order >= 2:
+        ways |= {"with create_graph": (g, True), "after create_graph": (g, False)}
+    for label, (upstream, graph) in ways.items():
+        found = torch.autograd.grad(
+            value, list(leaves.values()), upstream, retain_graph=True, create_graph=graph, allow_unused=True
+        )
+        wanted = expected_other if label == "another upstream" else expected
+        for name, d in zip(leaves, found, strict=True):
+            yield compare(f"gradient of {name}, {label}", d, wanted[name], BOUND)
+    value.backward(g, retain_graph=True)
+    value.backward(g)
+    for name, leaf in leaves.items():
+        wanted = None if expected[name] is None else 2 * expected[name]
+        yield compare(f".grad of {name}, accumulated", leaf.grad, wanted, BOUND)
+
+
+def unchanged(case: Case) -> Iterator[Result]:
+    """Inputs and upstream gradient, bit by bit, after everything."""
+    value = case.call()
+    watched = {**case.tensors, "upstream": case.upstream(value)}
+    before = {k: t.detach().clone() for k, t in watched.items()}
+    versions = {k: t._version for k, t in watched.items()}
+    for _ in range(2):
+        leaves = case.leaves()
+        out = case.call(**leaves)
+        if out.requires_grad:
+            torch.autograd.grad(out, list(leaves.values()), watched["upstream"], allow_unused=True)
+    for name, t in watched.items():
+        intact = bitwise_equal(t, before[name]) and t._version == versions[name]
+        yield expect(f"{name} unchanged", intact, "was written to")
+
+
+def empty(case: Case) -> Iterator[Result]:
+    """A batch of no samples, as the definition has it: refused, or with NaN for the mean of nothing."""
+    if case.spec.definition is None or not case.batch:
+        return
+    case = case.at({k: case.tensors[k].narrow(d, 0, 0) for k, d in case.batch.items()})
+    try:
+        expected, expected_gradient = case.differentiate(case.spec.definition)
+    except RuntimeError as refusal:
+        yield refuses(case, type(refusal))
+        return
+    value, gradient = case.differentiate()
+    yield compare("value, empty", value, expected, 0, nan=True)
+    for name, d in gradient.items():
+        shape = case.tensors[name].shape
+        yield expect(f"shape of gradient of {name}, empty", d is None or d.shape == shape, f"is not {list(shape)}")
+        yield compare(f"gradient of {name}, empty", d, expected_gradient[name], BOUND, nan=True)
+
+
+def refuses(case: Case, error: type[Exception]) -> Result:
+    try:
+        case.call()
+    except error:
+        return passed("empty")
+    return failed("empty", f"was accepted; the definition raises {error.__name__}")

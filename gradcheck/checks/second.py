@@ -1,0 +1,89 @@
+"""Are the second derivative (and higher ones, where promised) those of the function?
+
+Every block of the Hessian, and the derivative by the upstream gradient, against double backward of the definition and
+against finite differences of the gradient; torch's gradgradcheck besides, once for every parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradcheck.checks.cases import each
+from gradcheck.compare import Result, compare, expect
+from gradcheck.numeric import along, room
+from gradcheck.spec import Case, Draw, Settings, Spec
+
+BOUND = 4096.0  # two passes of autograd through a textbook formula
+NOISE = 1e-13  # of the largest derivative: below it a block that vanishes is not told from rounding
+DIFFERENCES = 1e-8 / 2.2e-16  # of the gradient, whose own rounding they enlarge
+
+
+def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    def body(case: Case) -> Iterator[Result]:
+        for name, direction in directions(case).items():
+            ours = derivatives(case, direction, spec.order)
+            if spec.definition is not None:
+                theirs = derivatives(case, direction, spec.order, spec.definition)
+                noise = NOISE * max(float(d.abs().max()) for d in theirs.values() if d.numel())
+                for (what, d), expected in zip(ours.items(), theirs.values(), strict=True):
+                    yield compare(f"{what} of d/d{name}", d, expected, BOUND, noise=noise)
+            step = room(case, direction)
+            if step is not None:
+                bent = torch.cat([ours[f"d/d{k}"].flatten() for k in case.differentiable])
+                yield compare(f"Hessian along {name}", bent, along(gradients, case, direction, step), DIFFERENCES)
+
+    promised = spec.order >= 2
+    yield from each(spec.covering(settings), body, promised)
+    if promised:
+        first = (spec.case(settings, params=params) for params in spec.params)
+        yield from each(first, torchs_own)
+
+
+def directions(case: Case) -> dict[str, dict[str, Tensor]]:
+    """One random direction for each differentiable tensor, zero in the others."""
+
+    def direction(seed: int, t: Tensor) -> Tensor:
+        draw = Draw(seed, t.dtype, str(t.device))
+        return draw.uniform(*t.shape, low=0.5, high=1.0) * draw.sign(*t.shape)
+
+    return {name: {name: direction(i, t)} for i, (name, t) in enumerate(case.differentiable.items())}
+
+
+def derivatives(
+    case: Case, direction: dict[str, Tensor], order: int, fn: Callable[..., Tensor] | None = None
+) -> dict[str, Tensor]:
+    """The derivatives of orders 2 to ``order``, by every input and by the upstream gradient, along ``direction``."""
+    leaves = case.leaves()
+    value = case.call(fn, **leaves)
+    g = case.upstream(value).requires_grad_()
+    how: dict[str, Any] = dict(create_graph=True, allow_unused=True, materialize_grads=True)
+    by = dict(zip(leaves, torch.autograd.grad(value, list(leaves.values()), g, **how), strict=True))
+    leaves["upstream"] = g
+    found: dict[str, Tensor] = {}
+    for k in range(max(order, 2) - 1):
+        d = torch.stack([(u * by[name]).sum() for name, u in direction.items()]).sum()
+        if not d.requires_grad:
+            if k == 0:
+                raise RuntimeError("the gradient has no graph, so that it cannot be differentiated")
+            break
+        by = dict(zip(leaves, torch.autograd.grad(d, list(leaves.values()), **how), strict=True))
+        found |= {f"d/d{name}" + k * "'": u.detach() for name, u in by.items()}
+    return found
+
+
+def gradients(case: Case) -> Tensor:
+    """The gradient, end to end."""
+    _, found = case.differentiate()
+    whole = ((torch.zeros_like(t) if found[k] is None else found[k]) for k, t in case.differentiable.items())
+    return torch.cat([d.flatten() for d in whole])
+
+
+def torchs_own(case: Case) -> Iterator[Result]:
+    if room(case) is None:
+        return
+    leaves = tuple(case.leaves().values())
+    yield expect("gradgradcheck", torch.autograd.gradgradcheck(case.function(), leaves), "fails")

@@ -1,0 +1,97 @@
+"""Do torch.func's transforms and torch.compile see the same function?"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.functional import hessian
+
+from gradcheck.checks.cases import each
+from gradcheck.checks.forward import flat
+from gradcheck.compare import Result, compare, noted
+from gradcheck.spec import Case, Settings, Spec
+
+BOUND = 256.0  # the same formulas, batched or fused: another order of operations
+TAKES = 3
+
+
+def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    vmap = "vmap" in spec.promises
+    yield from each(spec.covering(settings), derivatives, vmap)
+    yield from each(spec.covering(settings), functools.partial(batched, settings=settings), vmap)
+    if "compile" in spec.promises and not settings.quick:
+        yield from compiled(spec, settings)
+
+
+def derivatives(case: Case) -> Iterator[Result]:
+    """grad, jacrev and hessian against torch.autograd."""
+    f, z = flat(case)
+    leaf = z.detach().requires_grad_()
+    (expected,) = torch.autograd.grad(f(leaf), leaf)
+    yield compare("torch.func.grad", torch.func.grad(f)(z), expected, BOUND)
+    yield compare("is_grads_batched", *by_batched_upstreams(f, z), BOUND)
+    yield compare("torch.func.jacrev", torch.func.jacrev(f)(z), expected, BOUND)
+    if case.spec.order >= 2:
+        yield compare("torch.func.hessian", torch.func.hessian(f)(z), hessian(f, z), BOUND)
+
+
+def by_batched_upstreams(f: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """Several upstream gradients in one backward, which torch.autograd vectorises, and the same one by one."""
+    leaf = z.detach().requires_grad_()
+    value = f(leaf)
+    upstreams = torch.tensor([1.0, -0.5, 3.0]).to(value)
+    (together,) = torch.autograd.grad(value, leaf, upstreams, is_grads_batched=True, retain_graph=True)
+    singly = [torch.autograd.grad(value, leaf, g, retain_graph=True)[0] for g in upstreams]
+    return together, torch.stack(singly)
+
+
+def batched(case: Case, settings: Settings) -> Iterator[Result]:
+    """vmap and vmap of grad over several draws against a loop: of the differentiable tensors, and of all."""
+    takes = [case.spec.case(settings, case.sample, case.params, take=k) for k in range(TAKES)]
+    for names, label in {tuple(case.differentiable): "", tuple(case.tensors): ", all tensors"}.items():
+        stacked = [torch.stack([take.tensors[k].detach() for take in takes]) for k in names]
+        singly = [case.at({k: take.tensors[k] for k in names}).differentiate() for take in takes]
+        value, slope = _of(case, names)
+        yield compare(f"vmap{label}", torch.vmap(value)(*stacked), torch.stack([v for v, _ in singly]), BOUND)
+        for i, name in enumerate(names):
+            if all(gradient.get(name) is not None for _, gradient in singly):
+                expected = torch.stack([gradient[name] for _, gradient in singly])
+                found = torch.vmap(torch.func.grad(slope, argnums=i))(*stacked)
+                yield compare(f"vmap of grad by {name}{label}", found, expected, BOUND)
+
+
+def _of(case: Case, names: tuple[str, ...]) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """The call as a function of the tensors ``names``, and the sum that ``Case.differentiate`` differentiates."""
+    g = case.upstream(case.call())
+
+    def value(*tensors: Tensor) -> Tensor:
+        return case.call(**dict(zip(names, tensors, strict=True)))
+
+    return value, lambda *tensors: (value(*tensors) * g).sum()
+
+
+def compiled(spec: Spec, settings: Settings) -> Iterator[Result]:
+    """One whole graph for every parameter; code generation once, since it is slow and sees the same graph."""
+    yield from each(spec.covering(settings), functools.partial(through_compile, backend="aot_eager"))
+    if settings.device == "cpu" and not (os.environ.get("CXX") or any(map(shutil.which, ("g++", "c++", "clang++")))):
+        yield noted("torch.compile", "no C++ compiler for its code")
+        return
+    yield from each([spec.case(settings)], functools.partial(through_compile, backend="inductor"))
+
+
+def through_compile(case: Case, backend: str) -> Iterator[Result]:
+    torch.compiler.reset()
+    others = {k: t for k, t in case.tensors.items() if k not in case.differentiable}
+    run = torch.compile(lambda tensors: case.call(**tensors), fullgraph=True, backend=backend)
+    leaves = case.leaves()
+    value = run({**others, **leaves})
+    expected, expected_gradient = case.differentiate()
+    yield compare(f"value by {backend}", value, expected, BOUND)
+    found = torch.autograd.grad(value, list(leaves.values()), case.upstream(value), allow_unused=True)
+    for name, d in zip(leaves, found, strict=True):
+        yield compare(f"gradient of {name} by {backend}", d, expected_gradient[name], BOUND)

@@ -1,0 +1,87 @@
+"""What a function is a function *of*: which entries of its tensors belong to one element, row, pair or path.
+
+Each family gives, for every value of the unreduced result, the flat indices into each tensor, as nested lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradcheck.spec import Case
+
+Indices = dict[str, list[Any]]  # tensor name -> one (nested list of) flat index for each value
+
+
+def pointwise(case: Case) -> Indices:
+    """One element of each tensor, after broadcasting."""
+    shape = torch.broadcast_shapes(*(t.shape for t in case.tensors.values()))
+    return {k: _flat(t).expand(shape).flatten().tolist() for k, t in case.tensors.items()}
+
+
+def rowwise(case: Case) -> Indices:
+    """One row of class scores (dimension 1, or the only one) with its class, or its row of class probabilities.
+
+    A tensor without a batch dimension has one entry for each class, the same for all rows.
+    """
+    scores = next(iter(case.tensors.values()))
+    classes = 1 if scores.dim() > 1 else 0
+    rows = scores.numel() // max(scores.shape[classes], 1)
+
+    def of(name: str, t: Tensor) -> list[Any]:
+        if case.spec.by_name[name].batch is None:
+            return _flat(t).expand(rows, -1).tolist()
+        if t.shape == scores.shape and t.is_floating_point():
+            return _flat(t).movedim(classes, -1).reshape(rows, -1).tolist()
+        return _flat(t).flatten().tolist()
+
+    return {k: of(k, t) for k, t in case.tensors.items()}
+
+
+def pairwise(case: Case) -> Indices:
+    """One vector (the last dimension) of each tensor that has one, and an entry of those with a dimension less."""
+    most = max(t.dim() for t in case.tensors.values())
+    shape = torch.broadcast_shapes(*(t.shape for t in case.tensors.values() if t.dim() == most))
+
+    def of(t: Tensor) -> list[Any]:
+        if t.dim() == most:
+            return _flat(t).expand(shape).reshape(-1, shape[-1]).tolist()
+        return _flat(t).expand(shape[:-1]).flatten().tolist()
+
+    return {k: of(t) for k, t in case.tensors.items()}
+
+
+def path(case: Case) -> Indices:
+    """The scores (T, N, C) of one sample with its labels, padded (N, S) or one sample after the other, and lengths."""
+    (scores_name, scores), (labels_name, labels), *lengths = case.tensors.items()
+    batch = scores.shape[1] if scores.dim() == 3 else 1
+    frames, counts = (_per_sample(t, batch).tolist() for _, t in lengths)
+    if labels.dim() == 2 or batch == 1:
+        spelled = _flat(labels).reshape(batch, -1).tolist()
+    else:
+        spelled = [part.tolist() for part in _flat(labels).split(counts)]
+    every = _flat(scores).reshape(len(scores), batch, -1)
+    return {
+        scores_name: [every[:n, i].tolist() for i, n in enumerate(frames)],
+        labels_name: [spelled[i][:n] for i, n in enumerate(counts)],
+        **{k: _per_sample(_flat(t), batch).tolist() for k, t in lengths},
+    }
+
+
+FAMILIES: dict[str, Callable[[Case], Indices]] = {
+    "pointwise": pointwise,
+    "rowwise": rowwise,
+    "pairwise": pairwise,
+    "path": path,
+}
+
+
+def _flat(t: Tensor) -> Tensor:
+    return torch.arange(t.numel()).reshape(t.shape)
+
+
+def _per_sample(t: Tensor, batch: int) -> Tensor:
+    return t.reshape(-1).expand(batch)

@@ -1,0 +1,88 @@
+"""A report in the terminal: the table of losses by checks with the worst error, then every failure; and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from math import isfinite
+from pathlib import Path
+
+from gradcheck.compare import Result
+from gradcheck.run import Report
+
+MOST = 3  # failures shown of one check of one loss
+
+
+def cell(results: list[Result]) -> str:
+    """The worst error of a check, in eps, as measured against its bound; or how many comparisons failed."""
+    failures = sum(not r.ok for r in results)
+    if failures:
+        return f"FAIL {failures}"
+    asked = [r for r in results if not r.note]
+    if not asked:
+        return "-"
+    worst = max(asked, key=lambda r: r.error / r.bound if r.bound else 0.0)
+    return f"{worst.error:.2g}".replace("e+0", "e") if worst.error else "ok"
+
+
+def plain(report: Report) -> str:
+    return "\n".join([*table(report), "", *remarks(report)])
+
+
+def table(report: Report, width: int | None = None) -> list[str]:
+    """A line for each loss; columns beyond ``width`` follow in a table below."""
+    names = _padded(["loss", *report.losses])
+    columns = [_padded([check, *(cell(report.of(loss, check)) for loss in report.losses)]) for check in report.checks]
+    blocks = [[names]]
+    for column in columns:
+        if width is not None and sum(len(c[0]) + 2 for c in [*blocks[-1], column]) > width:
+            blocks.append([names])
+        blocks[-1].append(column)
+    return [line for i, block in enumerate(blocks) for line in [""] * (i > 0) + _joined(block)]
+
+
+def _padded(texts: list[str]) -> list[str]:
+    return [text.ljust(max(map(len, texts))) for text in texts]
+
+
+def _joined(columns: list[list[str]]) -> list[str]:
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+
+
+def remarks(report: Report) -> list[str]:
+    """The failures, the notes and the verdict, a line each."""
+    shown: Counter[tuple[str, str]] = Counter()
+    lines = []
+    for r in report.failures:
+        shown[r.loss, r.check] += 1
+        if shown[r.loss, r.check] <= MOST:
+            lines.append(describe(r))
+        elif shown[r.loss, r.check] == MOST + 1:
+            more = sum((f.loss, f.check) == (r.loss, r.check) for f in report.failures) - MOST
+            lines.append(f"FAIL {r.loss} / {r.check}: and {more} more")
+    notes: dict[str, list[str]] = {}
+    for r in report.results:
+        if r.note:
+            losses = notes.setdefault(f"{r.check}: {r.what}: {r.message}", [])
+            if r.loss not in losses:
+                losses.append(r.loss)
+    for text, losses in notes.items():
+        lines.append(f"note {text}" + ("" if len(losses) == len(report.losses) else f" ({', '.join(losses)})"))
+    count = sum(not r.note for r in report.results)
+    verdict = f"{len(report.failures)} failed" if report.failures else "all passed"
+    stopped = "interrupted; so far " if report.interrupted else ""
+    lines.append(
+        f"{stopped}{len(report.losses)} functions, {len(report.checks)} checks, {count} comparisons "
+        f"in {report.seconds:.1f} s: {verdict} (errors in eps)"
+    )
+    return lines
+
+
+def describe(r: Result) -> str:
+    size = f"{r.error:.3g} eps of {r.dtype}, allowed {r.bound:.3g}" if isfinite(r.error) else ""
+    case = f" at {r.case}" if r.case else ""
+    return f"FAIL {r.loss} / {r.check}{case}: {r.what}: " + "; ".join(filter(None, (size, r.message)))
+
+
+def write_json(report: Report, path: Path) -> None:
+    path.write_text(json.dumps(report.as_dict(), allow_nan=False, separators=(",", ":")) + "\n")

@@ -1,0 +1,137 @@
+"""Running checks over specs, and what comes of it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
+from typing import Any
+
+import mpmath
+import numpy
+import scipy
+import torch
+
+import manual_grad
+from gradcheck.checks import CHECKS
+from gradcheck.checks.cases import raised
+from gradcheck.compare import Result, failed
+from gradcheck.spec import Settings, Spec
+
+Listener = Callable[[str, str, "Result | None"], None]  # loss, check, and the result, None at the start of a check
+
+
+@dataclass
+class Report:
+    """The results of a run. It is true if nothing failed, and prints as a table with the failures below."""
+
+    losses: tuple[str, ...]
+    checks: tuple[str, ...]
+    settings: Settings = field(default_factory=Settings)
+    results: list[Result] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def failures(self) -> list[Result]:
+        return [r for r in self.results if not r.ok]
+
+    @property
+    def ok(self) -> bool:
+        return not self.failures and not self.interrupted
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        from gradcheck.report import plain
+
+        return plain(self)
+
+    __repr__ = __str__
+
+    def of(self, loss: str, check: str) -> list[Result]:
+        return [r for r in self.results if r.loss == loss and r.check == check]
+
+    def caught_by(self) -> set[str]:
+        """The checks that failed."""
+        return {r.check for r in self.failures}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: an infinite error is None there, its reason is in the message."""
+
+        def plain(result: Result) -> dict[str, Any]:
+            row = {"ok": result.ok, **asdict(result)}
+            return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}
+
+        return {
+            "ok": self.ok,
+            "interrupted": self.interrupted,
+            "seconds": round(self.seconds, 3),
+            "losses": self.losses,
+            "checks": self.checks,
+            "settings": {**asdict(self.settings), "dtypes": [str(d) for d in self.settings.dtypes]},
+            "environment": environment(),
+            "results": [plain(r) for r in self.results],
+        }
+
+
+def audit(
+    specs: Sequence[Spec],
+    checks: Iterable[str] | None = None,
+    settings: Settings | None = None,
+    listen: Listener = lambda loss, check, result: None,
+) -> Report:
+    """Run ``checks`` (all of them by default) over ``specs``; an interrupt ends the run and keeps what there is."""
+    settings = settings or Settings()
+    checks = tuple(CHECKS if checks is None else checks)
+    report = Report(tuple(spec.name for spec in specs), checks, settings)
+    start = time.perf_counter()
+    try:
+        with _quietly():
+            for spec in specs:
+                for check in checks:
+                    listen(spec.name, check, None)
+                    for result in _guarded(spec, check, settings):
+                        result = replace(result, loss=spec.name, check=check)
+                        report.results.append(result)
+                        listen(spec.name, check, result)
+    except KeyboardInterrupt:
+        report.interrupted = True
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _guarded(spec: Spec, check: str, settings: Settings) -> Iterator[Result]:
+    try:
+        yield from CHECKS[check](spec, settings)
+    except Exception as error:  # in the spec itself: a sample, a kink's distance
+        yield failed("spec", raised(error))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without warnings, which bad calls give on purpose, and on one thread, which is faster for tensors this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def environment() -> dict[str, str]:
+    """What the figures depend on."""
+    rows = (line.split("  ", 1) for line in manual_grad.show_config().splitlines())
+    return {
+        **{name.strip(): value.strip() for name, value in rows},
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+        "mpmath": mpmath.__version__,
+        "CUDA device": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }

@@ -1,0 +1,522 @@
+"""Who audits the auditor? Rules that are wrong on purpose, each caught, and by the check that is meant for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mpmath
+import pytest
+import torch
+
+import gradcheck
+import gradcheck.run
+from gradcheck import __main__ as cli
+from gradcheck import specs
+from gradcheck.checks import transforms
+from gradcheck.compare import compare
+from gradcheck.spec import Draw, Error, Input, Pin, Settings, Spec, reduce
+from gradcheck.switch import active
+from manual_grad.engine.pointwise import PointwiseLoss
+from manual_grad.losses.huber_loss import HuberLossFunction
+
+ROOT = Path(__file__).parent.parent
+QUICK = Settings(quick=True)
+
+
+class Right(PointwiseLoss):
+    """log(1 + e^x) + |x - t|: a curve, a kink at x = t, and a textbook form that overflows."""
+
+    tensors = 3
+
+    @staticmethod
+    def elementwise(x, t):
+        return x.clamp_min(0) + torch.exp(-x.abs()).log1p() + (x - t).abs()
+
+    @staticmethod
+    def first(x, t):
+        return torch.sigmoid(x) + (x - t).sign(), -(x - t).sign()
+
+    @staticmethod
+    def second(x, t):
+        return (torch.sigmoid(x) * torch.sigmoid(-x), 0), (0, 0)
+
+
+def definition(input, target, reduction="mean"):
+    return reduce(torch.logaddexp(input, torch.zeros_like(input)) + (input - target).abs(), reduction)
+
+
+def functional(rule):
+    return lambda input, target, reduction="mean": rule.apply(input, target, None, reduction)
+
+
+SPEC = Spec(
+    fn=functional(Right),
+    name="right",
+    inputs=(Input("input"), Input("target")),
+    definition=definition,
+    oracle=lambda input, target, **_: mpmath.log(1 + mpmath.exp(input)) + abs(input - target),
+    params=(dict(reduction="mean"), dict(reduction="none"), dict(reduction="sum")),
+    samples={"square": lambda draw: dict(input=draw.normal(3, 3), target=draw.normal(3, 3))},
+    regimes={"large": lambda draw: dict(input=draw.tensor([100.0, 300.0, -20.0]), target=draw.normal(3))},
+    kinks={1: lambda input, target, **_: input - target},
+    pins=(Pin(dict(input=[0.0], target=[0.0]), "at a tie only the curve", gradient=dict(input=[0.5], target=[0.0])),),
+    errors=(Error(dict(target=lambda target, **_: target[:, :2]), RuntimeError, "size of tensor"),),
+    promises=("forward", "vmap"),
+)  # fmt: skip
+
+
+def test_a_right_rule_passes():
+    report = gradcheck.audit([SPEC], settings=QUICK)
+    assert report, report
+
+
+class Zero(Right):
+    @staticmethod
+    def first(x, t):
+        return torch.zeros_like(x), torch.zeros_like(x)
+
+
+class OnePercentMore(Right):
+    @staticmethod
+    def first(x, t):
+        return tuple(1.01 * d for d in Right.first(x, t))
+
+
+class NotANumber(Right):
+    @staticmethod
+    def first(x, t):
+        dx, dt = Right.first(x, t)
+        return torch.where(x > 0, dx, float("nan")), dt
+
+
+class Transposed(Right):
+    @staticmethod
+    def first(x, t):
+        dx, dt = Right.first(x, t)
+        return (dx.mT, dt.mT) if x.dim() == 2 else (dx, dt)
+
+
+class SignAtTheKink(Right):
+    @staticmethod
+    def first(x, t):
+        sign = torch.where(x >= t, 1.0, -1.0).to(x.dtype)
+        return torch.sigmoid(x) + sign, -sign
+
+
+class WrongSecond(Right):
+    @staticmethod
+    def second(x, t):
+        return (torch.sigmoid(x), 0), (0, 0)
+
+
+class Overflows(Right):
+    @staticmethod
+    def elementwise(x, t):
+        textbook = (1 + x.float().exp()).log().to(x.dtype) + (x - t).abs()
+        return torch.where(x > 50, textbook, Right.elementwise(x, t))
+
+
+class ForgetsTheMean(Right):
+    @classmethod
+    def spread(cls, g, X, options, reduction):
+        return super().spread(g, X, options, "sum" if reduction == "mean" else reduction)
+
+
+class IgnoresUpstream(Right):
+    @classmethod
+    def backward(cls, ctx, g):
+        return super().backward(ctx, torch.ones_like(g))
+
+
+class ScalesASavedTensor(Right):
+    """The gradient is kept from the first backward on, and multiplied by the upstream gradient in place."""
+
+    @classmethod
+    def backward(cls, ctx, g):
+        if torch.is_grad_enabled():
+            return super().backward(ctx, g)
+        if not hasattr(ctx, "kept"):
+            ctx.kept = [d for d in super().backward(ctx, torch.ones_like(g))]
+        return tuple(None if d is None else d.mul_(g) for d in ctx.kept)
+
+
+class WrongForward(Right):
+    @classmethod
+    def jvp(cls, ctx, *tangents):
+        return 2 * super().jvp(ctx, *tangents)
+
+
+class OverwritesItsInput(Right):
+    @classmethod
+    def backward(cls, ctx, g):
+        found = super().backward(ctx, g)
+        x = ctx.saved_tensors[0]
+        if not torch.is_grad_enabled() and type(x) is torch.Tensor and found[0] is not None:
+            x.data.copy_(found[0])
+        return found
+
+
+class ReadsStridesWrong(Right):
+    """Of an upstream gradient that is expanded it sees the first entry, and nothing beyond."""
+
+    @classmethod
+    def backward(cls, ctx, g):
+        if g.dim() and 0 in g.stride():
+            g = torch.zeros_like(g).index_put([torch.zeros((), dtype=torch.long)] * g.dim(), g.flatten()[0])
+        return super().backward(ctx, g)
+
+
+class WrongUnderFunc(Right):
+    @classmethod
+    def backward(cls, ctx, g):
+        return super().backward(ctx, 2 * g if torch._C._are_functorch_transforms_active() else g)
+
+
+class CoarseInHalf(Right):
+    @staticmethod
+    def gradient(g, X, *options):
+        step = 0.0 if g.dtype is torch.float64 else 1 / 16
+        return tuple(d if d is None or not step else (d / step).round() * step for d in Right.gradient(g, X))
+
+
+class LeavesMemory(Right):
+    """The last entry of the gradient is never written."""
+
+    @classmethod
+    def backward(cls, ctx, g):
+        found = super().backward(ctx, g)
+        if torch.is_grad_enabled() or found[0] is None or torch._C._are_functorch_transforms_active():
+            return found
+        dx = torch.empty_like(found[0])
+        dx.view(-1)[:-1] = found[0].reshape(-1)[:-1]
+        return dx, *found[1:]
+
+
+class NeverTheSame(Right):
+    calls = itertools.count()
+
+    @classmethod
+    def elementwise(cls, x, t):
+        return Right.elementwise(x, t) * (1 + 1e-15 * (next(cls.calls) % 2))
+
+
+# rule, the check meant for it, and whether it is the only one that can see the mistake
+MISTAKES = [
+    (Zero, "definition", False),
+    (OnePercentMore, "definition", False),
+    (NotANumber, "definition", False),
+    (Transposed, "definition", False),
+    (ForgetsTheMean, "definition", False),
+    (IgnoresUpstream, "definition", False),
+    (Overflows, "oracle", True),
+    (SignAtTheKink, "kinks", True),
+    (WrongSecond, "second", True),
+    (WrongForward, "forward", True),
+    (ScalesASavedTensor, "layout", False),
+    (OverwritesItsInput, "layout", False),
+    (ReadsStridesWrong, "layout", True),
+    (WrongUnderFunc, "transforms", True),
+    (CoarseInHalf, "parity", True),
+    (LeavesMemory, "parity", False),
+    (NeverTheSame, "parity", True),
+]
+
+
+@pytest.mark.parametrize(("rule", "check", "alone"), MISTAKES, ids=lambda v: getattr(v, "__name__", None))
+def test_a_wrong_rule_is_caught_by_the_check_meant_for_it(rule, check, alone):
+    report = gradcheck.audit([dataclasses.replace(SPEC, fn=functional(rule))], settings=QUICK)
+    assert check in report.caught_by(), report
+    if alone:
+        assert report.caught_by() == {check}, report
+
+
+def caught(spec, *checks):
+    return gradcheck.audit([spec], checks or None, QUICK).caught_by()
+
+
+def test_a_gradient_that_is_not_promised_is_caught():
+    silent = (Input("input"), Input("target", differentiable=False))
+    assert caught(dataclasses.replace(SPEC, inputs=silent, pins=())) == {"claims"}
+
+
+def test_a_bad_call_that_is_accepted_is_caught():
+    error = Error(dict(target=lambda target, **_: target[:, :1]), RuntimeError, "target")
+    assert caught(dataclasses.replace(SPEC, errors=(error,))) == {"claims"}
+
+
+def test_finite_differences_do_not_trust_the_definition():
+    def detached(input, target, reduction="mean"):  # its autograd is wrong in the way of the rule
+        return definition(input, target, reduction) + 0.01 * reduce(input - input.detach(), reduction)
+
+    class Alike(Right):
+        @staticmethod
+        def first(x, t):
+            dx, dt = Right.first(x, t)
+            return dx + 0.01, dt
+
+    wrong = dataclasses.replace(SPEC, fn=functional(Alike), definition=detached, oracle=None, pins=())
+    assert caught(wrong, "definition", "claims", "layout", "forward") == set()
+    assert caught(wrong, "differences") == {"differences"}
+
+
+@pytest.mark.parametrize(
+    "kinks",
+    [
+        {},
+        {1: lambda input, target, **_: input - target - 0.25},
+        {1: lambda input, target, **_: input - target, 2: lambda input, **_: input - 0.5},
+        {1: lambda input, target, **_: input - target, 2: lambda input, **_: input - 99},
+    ],
+    ids=["not declared", "elsewhere", "one that is none", "one that no sample crosses"],
+)
+def test_wrong_kinks_are_caught(kinks):
+    assert caught(dataclasses.replace(SPEC, kinks=kinks), "kinks") == {"kinks"}
+
+
+def test_a_pin_that_is_no_subgradient_is_caught():
+    pin = Pin(dict(input=[0.0], target=[0.0]), "too steep", gradient=dict(input=[1.75]))
+
+    class AsPinned(Right):
+        @staticmethod
+        def first(x, t):
+            dx, dt = Right.first(x, t)
+            return torch.where(x == t, 1.75, dx), dt
+
+    report = gradcheck.audit([dataclasses.replace(SPEC, fn=functional(AsPinned), pins=(pin,))], ["kinks"], QUICK)
+    assert any("not between the one-sided slopes" in r.message for r in report.failures), report
+
+
+def test_a_function_that_compiles_to_another_one_is_caught():
+    def fn(input, target, reduction="mean"):
+        value = definition(input, target, reduction)
+        return 2 * value if torch.compiler.is_compiling() else value
+
+    case = dataclasses.replace(SPEC, fn=fn).case(Settings())
+    assert not all(r.ok for r in transforms.through_compile(case, "aot_eager"))
+    case = dataclasses.replace(SPEC, fn=definition).case(Settings())
+    assert all(r.ok for r in transforms.through_compile(case, "aot_eager"))
+
+
+def test_a_formula_that_differs_from_its_kernel_is_caught(monkeypatch):
+    monkeypatch.setattr(HuberLossFunction, "first", lambda x, t, delta: (1.01 * (x - t).clamp(-delta, delta),) * 2)
+    found = caught(specs.load("huber_loss"), "definition", "parity")
+    assert found == ({"parity"} if active() else {"definition"})
+
+
+def test_a_sample_outside_the_domain_is_caught():
+    narrow = (Input("input", domain=(-0.1, 0.1)), Input("target"))
+    report = gradcheck.audit([dataclasses.replace(SPEC, inputs=narrow)], ["definition"], QUICK)
+    assert "input leaves [-0.1, 0.1]" in str(report)
+
+
+def test_a_rule_that_raises_is_a_failure_and_hides_no_other_case():
+    def fn(input, target, reduction="mean"):
+        if reduction == "none":
+            raise RuntimeError("no such reduction")
+        return functional(Right)(input, target, reduction)
+
+    report = gradcheck.audit([dataclasses.replace(SPEC, fn=fn)], ["definition"], QUICK)
+    assert [r.case for r in report.failures] == ["square, reduction='none'"]
+    assert sum(r.ok for r in report.results) == 6
+
+
+A = torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "bound", "ok", "message"),
+    [
+        (A, A, 1, True, ""),
+        (A * (1 + 1e-15), A, 8, True, ""),
+        (A, A, 1e14, False, "vacuous: 1.01 times it"),
+        (A, A, 1e17, False, "vacuous: 0 instead"),
+        (0 * A, 0 * A, 8, True, ""),
+        (0 * A, 0 * A, float("inf"), False, "vacuous: 1 more"),
+        (12 * A, A, 8, False, "it is 12 times the expected"),
+        (3 * A, A, 8, False, "there are 3 entries: is the 1/N of a mean missing?"),
+        (0 * A, A, 8, False, "it is zero everywhere"),
+        (-A, A, 8, False, "it is -1 times the expected"),
+        (torch.stack([A, 2 * A, 5 + A]).T, torch.stack([A, 2 * A, 5 + A]), 8, False, "it is transposed"),
+        (A / 0, A, 8, False, "1 of 3 entries are NaN"),
+        (A / 0, A / 0, 8, False, "NaN"),
+        (A[:2], A, 8, False, "has shape [2], expected [3]"),
+        (None, A, 8, False, "is missing"),
+        (A, None, 8, False, "was not expected"),
+        (None, 0 * A, 8, True, ""),
+    ],
+)
+def test_compare(actual, expected, bound, ok, message):
+    result = compare("x", actual, expected, bound)
+    assert result.ok is ok
+    assert message in result.message
+
+
+def test_nan_equals_nan_only_where_that_is_said():
+    assert compare("x", A / 0, A / 0, 8, nan=True).ok
+    assert not compare("x", A, A / 0, 8, nan=True).ok
+
+
+def test_compare_componentwise():
+    wrong = A + torch.tensor([0.0, 0.0, 1e-20])
+    assert compare("x", wrong, A, 8).ok
+    assert not compare("x", wrong, A, 8, scale=A).ok
+
+
+def test_every_word_of_the_vocabulary_is_used_by_a_check():
+    used = set()
+
+    class Watched(Spec):
+        def __getattribute__(self, name):
+            used.add(name)
+            return super().__getattribute__(name)
+
+    fields = {f.name: getattr(SPEC, f.name) for f in dataclasses.fields(Spec)}
+    gradcheck.audit([Watched(**{**fields, "peer": torch.nn.functional.l1_loss})], settings=QUICK)
+    assert set(fields) <= used
+
+
+def test_losses_and_specs_mirror_each_other():
+    losses = {path.stem for path in (ROOT / "manual_grad" / "losses").glob("[!_]*.py")}
+    assert losses == set(specs.NAMES)
+    assert all(specs.load(name).name == name for name in specs.NAMES)
+
+
+@pytest.mark.parametrize("name", specs.NAMES)
+def test_a_spec_is_complete(name):
+    spec = specs.load(name)
+    assert spec.definition and spec.oracle and spec.peer and spec.regimes and spec.pins and spec.errors
+    assert spec.order >= 2 and set(spec.promises) == {"forward", "vmap", "compile", "kernels"}
+    assert {p.get("reduction") for p in spec.params} >= {"mean", "none", "sum"}
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, y):
+        ctx.save_for_backward(x, y)
+        return ((x - y) ** 2).mean()
+
+    @staticmethod
+    def backward(ctx, g):
+        x, y = ctx.saved_tensors
+        dx = g * 2 * (x - y) / x.numel()
+        return dx, -dx
+
+
+def test_a_function_of_ones_own():
+    def mean_square(x, y):
+        return ((x - y) ** 2).mean()
+
+    inputs = {"x": (3, 4), "y": (3, 4)}
+    assert gradcheck.check(Square.apply, mean_square, inputs, settings=QUICK)
+    assert gradcheck.check(Square.apply, None, inputs, settings=QUICK)
+    report = gradcheck.check(lambda x, y: 12 * Square.apply(x, y), mean_square, inputs, settings=QUICK)
+    assert "definition" in report.caught_by()
+    report = gradcheck.check(Square.apply, mean_square, inputs, promises=("forward",), settings=QUICK)
+    assert report.caught_by() == {"forward"}, report
+
+
+def test_a_function_of_ones_own_with_examples_domains_and_digits():
+    def fn(p, y, scale=1.0):
+        return -scale * torch.where(y == 1, p, 1 - p).log()
+
+    report = gradcheck.check(
+        fn,
+        fn,
+        {"p": (6,), "y": torch.tensor([0, 1, 1, 0, 1, 0])},
+        domain={"p": (0.0, 1.0)},
+        params=[{}, {"scale": 3.0}],
+        oracle=lambda p, y, scale=1, **_: -scale * mpmath.log(p if y == 1 else 1 - p),
+        order=2,
+        promises=("forward", "vmap"),
+        settings=QUICK,
+    )
+    assert report, report
+    assert any(r.check == "oracle" and not r.note for r in report.results)
+
+
+def test_bad_usage_of_the_library():
+    with pytest.raises(ValueError, match="inputs"):
+        gradcheck.check(torch.sin)
+    with pytest.raises(ValueError, match="not among inputs: z"):
+        gradcheck.check(torch.sin, torch.sin, {"x": (3,)}, differentiable=["z"])
+
+
+def test_draws_are_the_same_numbers_in_every_dtype():
+    wide, narrow = Draw(3).normal(5), Draw(3, torch.float16).normal(5)
+    assert torch.equal(wide.half(), narrow)
+
+
+def test_command_line(tmp_path, capsys):
+    report, page = tmp_path / "report.json", tmp_path / "page.html"
+    arguments = ["huber_loss", "--check", "definition", "oracle", "--quick", "--json", str(report), "--html", str(page)]
+    assert cli.main(arguments) == 0
+    assert "all passed" in capsys.readouterr().out
+    found = json.loads(report.read_text())
+    assert found["ok"] and not found["interrupted"]
+    assert {r["check"] for r in found["results"]} == {"definition", "oracle"}
+    assert {"Python", "torch", "mpmath", "CPU kernels", "manual_grad"} <= set(found["environment"])
+    text = page.read_text()
+    assert "<svg" in text and "huber_loss" in text and "boundary" in text
+    assert "http" not in text and "src=" not in text
+
+
+def test_command_line_fails_when_a_rule_is_wrong(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(specs, "load", lambda name: dataclasses.replace(SPEC, fn=functional(Zero)))
+    report, page = tmp_path / "report.json", tmp_path / "page.html"
+    assert cli.main(["huber_loss", "--check", "definition", "--json", str(report), "--html", str(page)]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL right / definition at square, reduction='mean': gradient of input" in out
+    assert "it is zero everywhere" in out
+    assert not json.loads(report.read_text())["ok"]
+    assert "failed" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["no_such_loss"], ["--check", "taste"], ["--dtype", "int8"], ["--json", "/no/such/folder/x.json"]]
+)
+def test_command_line_bad_usage(arguments):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+def test_command_line_without_a_device(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--device", "cuda"])
+    assert stopped.value.code == 2
+    assert "no device" in capsys.readouterr().err
+
+
+def test_an_interrupt_keeps_what_there_is(tmp_path, capsys, monkeypatch):
+    def interrupted(spec, settings):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setitem(gradcheck.run.CHECKS, "oracle", interrupted)
+    report = tmp_path / "report.json"
+    assert cli.main(["huber_loss", "--check", "definition", "oracle", "--json", str(report)]) == 130
+    assert "interrupted" in capsys.readouterr().out
+    found = json.loads(report.read_text())
+    assert found["interrupted"] and {r["check"] for r in found["results"]} == {"definition"}
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["rich", "no rich"])
+def test_terminal(installed, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    if not installed:
+        monkeypatch.setitem(sys.modules, "rich", None)
+    assert cli.main(["huber_loss", "--check", "definition"]) == 0
+    assert "huber_loss" in capsys.readouterr().out
+
+
+def test_as_a_module():
+    command = [sys.executable, "-m", "gradcheck", "l1_loss", "--check", "definition"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "l1_loss" in done.stdout and "all passed" in done.stdout
