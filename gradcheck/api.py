@@ -30,8 +30,8 @@ def check(
     """Audit a function, such as the ``apply`` of an ``autograd.Function``.
 
     Args:
-        fn: Called with one tensor for each of ``inputs``, in that order, and with each of ``params`` as keywords. It must
-            take float64, in which most checks run.
+        fn: Called with one tensor for each of ``inputs``, in that order, and with each of ``params`` as keywords. It
+            must take float64, in which most checks run.
         definition: The same function in plain torch ops, called likewise. Without it only the finite differences judge.
         inputs: For each tensor argument its name and its shape, or an example of it. An example of integers, or of
             data with a meaning, is used as it is; for a shape, two different random tensors are drawn.

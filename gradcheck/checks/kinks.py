@@ -80,7 +80,8 @@ class Segment:
                 gradients = torch.autograd.grad(
                     d, list(leaves.values()), create_graph=k + 1 < order, allow_unused=True, materialize_grads=True
                 )
-                d = torch.stack([(self.line[k][1] * u).sum() for k, u in zip(leaves, gradients, strict=True)]).sum()
+                directions = (direction for _, direction in self.line.values())
+                d = torch.stack([(v * u).sum() for v, u in zip(directions, gradients, strict=True)]).sum()
             return float(d)
 
         return of

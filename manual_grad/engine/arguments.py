@@ -15,6 +15,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from manual_grad.engine.dtypes import autocast, promote
 
 F = TypeVar("F", bound=Callable[..., Any])
+FUNCTIONALS: list[Callable[..., Any]] = []  # as they were written, without the wrapper below
 _REDUCTIONS = frozenset(("none", "mean", "sum"))
 
 
@@ -24,14 +25,16 @@ def functional(function: F) -> F:
     A tensor subclass can take the call over through ``__torch_function__``; torch.compile puts the call into its graph
     as it is and traces the kernels or formulas below it (Dynamo itself refuses a Function with a ``jvp``).
     """
-    in_graph = torch.compiler.allow_in_graph(function)
+    FUNCTIONALS.append(function)
 
     @functools.wraps(function)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
         tensors = (*args, *kwargs.values()) if kwargs else args
         if has_torch_function(tensors):
             return handle_torch_function(dispatch, tensors, *args, **kwargs)
-        return in_graph(*args, **kwargs)
+        if torch.compiler.is_compiling():
+            from manual_grad.engine import in_graph  # noqa: F401
+        return function(*args, **kwargs)
 
     return dispatch  # type: ignore[return-value]
 

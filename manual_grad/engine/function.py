@@ -167,7 +167,10 @@ class LossFunction(Function):
 
 def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
     """``loss.apply(*args)`` by the shortest way: what the functionals call."""
-    return loss.apply(*args) if transforming() else _eager_apply(loss, *args)
+    if transforming():
+        return loss.apply(*args)
+    # without a graph no gradient is to be swept along; inside forward it would be too late to know
+    return _eager_apply(loss, *args) if torch.is_grad_enabled() else loss.forward(*args)
 
 
 @dataclass(frozen=True)

@@ -120,13 +120,15 @@ class CrossEntropyLossFunction(LossFunction):
     def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int, label_smoothing: float) -> Tensor | int:
         z, t, w = X
         if t.is_floating_point():
-            return loss.numel()
+            return loss.numel() if z.numel() else float("nan")
         kept = t != ignore_index
         weights = torch.ones_like(loss) if w is None else w[torch.where(kept, t, 0)]
         return torch.where(kept, weights, 0).sum().to(loss.dtype)
 
     @classmethod
     def value(cls, X: Tensors, ignore_index: int, label_smoothing: float) -> Tensor:
+        if X[0].numel() == 0:
+            return X[0].sum(_class_dim(X[0]))
         row = _row(X, ignore_index, label_smoothing)
         terms = torch.where(row.q == 0, 0, row.q * row.nll)  # 0 log 0 = 0
         return terms.sum(_class_dim(X[0]))  # (2)
@@ -134,6 +136,8 @@ class CrossEntropyLossFunction(LossFunction):
     @classmethod
     def gradient(cls, g: Tensor, X: Tensors, ignore_index: int, label_smoothing: float) -> Tensors:
         z, t, w = X
+        if z.numel() == 0:
+            return tuple(None if u is None else torch.zeros_like(u) for u in X)
         dim, row, g = _class_dim(z), _row(X, ignore_index, label_smoothing), g.unsqueeze(_class_dim(z))
         dz = row.total * (row.e / (1 + row.rest)) - row.q  # (4)
         others = row.q.scatter(dim, row.leader, 0).sum(dim, keepdim=True)
@@ -179,7 +183,7 @@ class CrossEntropyLossFunction(LossFunction):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         op, (z, t, w), (ignore_index, label_smoothing) = kernels.op("cross_entropy"), X, options
-        if op is None or not kernels.serves(z, w) or not (t.dtype is torch.int64 or kernels.serves(z, t)):
+        if op is None or z.numel() == 0 or not kernels.serves(z, w) or not (t.dtype is torch.int64 or kernels.serves(z, t)):
             return None
         loss = None
         if value:
@@ -294,8 +298,6 @@ def _check_weight(z: Tensor, w: Tensor) -> None:
             f"weight tensor should be defined either for all {classes} classes or no classes "
             f"but got weight tensor of shape: {list(w.shape)}"
         )
-    if w.dtype != z.dtype:
-        raise RuntimeError(f"weight: expected scalar type {z.dtype} but found {w.dtype}")
 
 
 def _check_class_indices(z: Tensor, y: Tensor, w: Tensor | None) -> None:
@@ -310,8 +312,12 @@ def _check_class_indices(z: Tensor, y: Tensor, w: Tensor | None) -> None:
                 f"input of shape {list(shape)}, target of shape {list(y.shape)}"
             )
         raise RuntimeError(f"Expected target size {list(rows)}, got {list(y.shape)}")
+    if shape[_class_dim(z)] == 0 and y.numel() > 0:
+        raise IndexError("Target is out of bounds: cross_entropy's input has no classes")
     if y.dtype not in (torch.int64, torch.uint8):
         raise RuntimeError(f"expected target dtype to be Long or Byte, but got {y.dtype}")
+    if w is not None and w.dtype is not z.dtype:
+        raise RuntimeError(f"weight: expected scalar type {z.dtype} but found {w.dtype}")
     if w is not None and w.requires_grad:
         raise RuntimeError(
             "cross_entropy with class indices is not differentiable with respect to argument 'weight'. "

@@ -7,8 +7,10 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
+#include <type_traits>
 
 #include "abi.h"
 #include "simd.h"
@@ -54,7 +56,7 @@ inline f16 narrow<f16>(double x) {  // round to nearest even
   return {static_cast<uint16_t>(half | (sign >> 16))};
 }
 
-// float32 is computed in double: every result is the rounding of an almost exact one, whatever cancels on the way.
+// Unless a loss says otherwise, float32 is computed in double: every result is the rounding of an almost exact one, whatever cancels on the way.
 template <class S>
 struct ComputeType { using T = float; };
 template <>
@@ -73,24 +75,28 @@ inline V load_raw(const S* p) {
   return raw;
 }
 
-inline Vec<double> load_vector(const double* p) { return load_raw<Vec<double>>(p); }
-inline Vec<double> load_vector(const float* p) {
-  return __builtin_convertvector(load_raw<Raw<float, kLanes<double>>::V>(p), Vec<double>);
-}
+using HalfVec = Raw<float, kLanes<double>>::V;
 using U16 = Raw<uint16_t, kLanes<float>>::V;
 using U32 = Raw<uint32_t, kLanes<float>>::V;
-inline Vec<float> load_vector(const bf16* p) {
-  return bitcast<Vec<float>>(__builtin_convertvector(load_raw<U16>(p), U32) << 16);
-}
-inline Vec<float> load_vector(const f16* p) {
-  const U32 x = __builtin_convertvector(load_raw<U16>(p), U32), rest = (x & 0x7fff) << 13;
-  const U32 finite = bitcast<U32>(bitcast<Vec<float>>(rest) * 0x1p112f);
-  return bitcast<Vec<float>>(((x & 0x8000) << 16) | ((x & 0x7c00) == 0x7c00 ? rest | 0x7f800000 : finite));
+
+template <class T, class S>
+inline Vec<T> load_vector(const S* p) {
+  if constexpr (std::is_same_v<S, T>) {
+    return load_raw<Vec<T>>(p);
+  } else if constexpr (std::is_same_v<S, float>) {
+    return __builtin_convertvector(load_raw<HalfVec>(p), Vec<double>);
+  } else {
+    const U32 x = __builtin_convertvector(load_raw<U16>(p), U32);
+    if constexpr (std::is_same_v<S, bf16>) return bitcast<Vec<float>>(x << 16);
+    const U32 rest = (x & 0x7fff) << 13, finite = bitcast<U32>(bitcast<Vec<float>>(rest) * 0x1p112f);
+    return bitcast<Vec<float>>(((x & 0x8000) << 16) | ((x & 0x7c00) == 0x7c00 ? rest | 0x7f800000 : finite));
+  }
 }
 
 inline void store_vector(double* p, Vec<double> v) { std::memcpy(p, &v, sizeof v); }
+inline void store_vector(float* p, Vec<float> v) { std::memcpy(p, &v, sizeof v); }
 inline void store_vector(float* p, Vec<double> v) {
-  const auto narrow = __builtin_convertvector(v, typename Raw<float, kLanes<double>>::V);
+  const HalfVec narrow = __builtin_convertvector(v, HalfVec);
   std::memcpy(p, &narrow, sizeof narrow);
 }
 inline void store_vector(bf16* p, Vec<float> v) {
@@ -228,6 +234,26 @@ class Scratch {
 
  private:
   T* data_;
+};
+
+// The sum of vectors, in double whatever they are.
+class LaneSum {
+ public:
+  void add(Vec<double> v) { low_ += v; }
+  void add(Vec<float> v) {
+    const auto* halves = reinterpret_cast<const float*>(&v);
+    low_ += load_vector<double>(halves);
+    high_ += load_vector<double>(halves + kLanes<double>);
+  }
+  double total() const {
+    const Vec<double> lanes = low_ + high_;
+    double sum = 0;
+    for (int lane = 0; lane < kLanes<double>; ++lane) sum += lanes[lane];
+    return sum;
+  }
+
+ private:
+  Vec<double> low_{}, high_{};
 };
 
 // A sum that carries its rounding errors along (Neumaier): partial sums of fixed blocks are added in a fixed order, so

@@ -33,7 +33,7 @@ inline double sum(V v) {
 inline V log_add(V a, V b) {
   const V high = larger(a, b), low = a > b ? b : a;  // complementary, so that a nan is in one of them
   const V base = high > splat(-kInfinity) ? high : V{};  // -inf - -inf would be nan
-  return high + log1p<double>(exp<double>(low - base));
+  return high + log1p_unit<double>(exp<double>(low - base));
 }
 
 // The logarithms of one frame, `width` labels and as many blanks, with room for a vector before and behind both.
@@ -158,7 +158,8 @@ class Sample {
   Frame frame(int64_t t) const { return {table_.get() + (keep_ ? t : t & 1) * Frame::size(width_), width_}; }
 
   // Vectors of states that a path can be in at frame t: there have been frames enough to get there, and are enough to
-  // get to the end from there. The vectors next to them are -inf; the others are never read.
+  // get to the end from there. In the vectors next to them alpha is -inf, and farther ones are never read; beta is -inf
+  // where the end is out of reach, and anything where the start is, which alpha rules out.
   int64_t begin(int64_t t) const { return std::max<int64_t>(0, count_ - (frames_ - t)) / kStep * kStep; }
   int64_t end(int64_t t) const { return round_up(std::min(count_, t) + 1); }
 
@@ -241,7 +242,6 @@ class Sample {
         top = larger(top, score);
         far = larger(far, larger(blank, label));
       }
-      ahead.clear_around(first, behind);
       offset = finite_or_zero(largest(far));
 
       const double peak = largest(top);
@@ -356,8 +356,8 @@ void ctc_loss(StableIValue* stack, uint64_t, uint64_t) {
 
 const std::initializer_list<Op> path_ops = {
     {"ctc_loss",
-     "(Tensor x, Tensor targets, Tensor input_lengths, Tensor target_lengths, Tensor? g, int blank, bool zero_infinity, "
-     "int reduction, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
+     "(Tensor x, Tensor targets, Tensor input_lengths, Tensor target_lengths, Tensor? g, int blank, "
+     "bool zero_infinity, int reduction, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
      ctc_loss},
 };
 

@@ -16,7 +16,17 @@ struct Element {
   Vec<T> e, dx, dt, da;
 };
 
-struct L1 {  // losses/l1_loss.py (1) (2)
+// Where nothing cancels that the input has not cancelled already, float32 need not be widened.
+struct Plain {
+  template <class S>
+  using Compute = std::conditional_t<std::is_same_v<S, double>, double, float>;
+};
+struct Widened {
+  template <class S>
+  using Compute = typename ComputeType<S>::T;
+};
+
+struct L1 : Plain {  // losses/l1_loss.py (1) (2)
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T) {
     const Vec<T> r = x - t, zero{}, one = splat(T{1});
@@ -25,7 +35,7 @@ struct L1 {  // losses/l1_loss.py (1) (2)
   }
 };
 
-struct Mse {  // losses/mse_loss.py (1) (2)
+struct Mse : Plain {  // losses/mse_loss.py (1) (2)
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T) {
     const Vec<T> r = x - t, slope = r + r;
@@ -33,7 +43,7 @@ struct Mse {  // losses/mse_loss.py (1) (2)
   }
 };
 
-struct Huber {  // losses/huber_loss.py (1) (2); p = delta
+struct Huber : Plain {  // losses/huber_loss.py (1) (2); p = delta
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T delta, T) {
     const Vec<T> r = x - t, size = abs<T>(r);
@@ -43,7 +53,7 @@ struct Huber {  // losses/huber_loss.py (1) (2); p = delta
   }
 };
 
-struct BinaryCrossEntropyWithLogits {  // losses/binary_cross_entropy_with_logits.py (4) (5) (6); a = pos_weight
+struct BinaryCrossEntropyWithLogits : Widened {  // losses/binary_cross_entropy_with_logits.py (4) (5) (6); a = pos_weight
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T> a, T, T) {
     const Vec<T> zero{}, one = splat(T{1});
@@ -69,7 +79,7 @@ struct Call {
 
 template <class F, class S>
 void run(const Call& call) {
-  using T = typename ComputeType<S>::T;
+  using T = typename F::template Compute<S>;
   Space space;
   space.dim = static_cast<int>(call.x.dim);
   space.numel = call.x.numel;
@@ -116,7 +126,7 @@ void run(const Call& call) {
     // One block; returns the sum of its losses. Direct: straight from and to memory, n a whole number of vectors.
     auto block = [&](int64_t start, int64_t n, auto direct) {
       auto get = [&](const Operand<S>& operand, const T* staged, int64_t i) {
-        if constexpr (direct) return load_vector(operand.data + start + i);
+        if constexpr (direct) return load_vector<T>(operand.data + start + i);
         return mg::load(staged + i);
       };
       auto put = [&](const Operand<S>& operand, T* staged, int64_t i, Vec<T> v) {
@@ -127,7 +137,7 @@ void run(const Call& call) {
           mg::store<T>(staged + i, v);
         }
       };
-      Vec<T> lanes{};
+      LaneSum sum;
       for (int64_t i = 0; i < n; i += kLanes<T>) {
         const Vec<T> at_a = a ? get(a, ba, i) : splat(T{1});  // an absent auxiliary input is a factor of 1
         const Element<T> at = F::template eval<S, T>(get(x, bx, i), get(t, bt, i), at_a, p, q);
@@ -144,11 +154,9 @@ void run(const Call& call) {
         put(da, bda, i, up * at.da);
         if constexpr (!direct)
           for (int64_t lane = n - i; lane < kLanes<T>; ++lane) e[lane] = 0;
-        lanes += e;
+        sum.add(e);
       }
-      double total = 0;
-      for (int lane = 0; lane < kLanes<T>; ++lane) total += static_cast<double>(lanes[lane]);
-      return total;
+      return sum.total();
     };
 
     for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {

@@ -117,7 +117,7 @@ void load_pack(const Rows& rows, const Tensor& tensor, int64_t r, int64_t n, con
   const int64_t step = rows.class_stride(tensor);
   const S* p = tensor.as<S>();
   if (n == kLanes<T> && side_by_side(at, n)) {
-    for (int64_t c = 0; c < rows.classes; ++c) store<T>(out + c * kLanes<T>, load_vector(p + at[0] + c * step));
+    for (int64_t c = 0; c < rows.classes; ++c) store<T>(out + c * kLanes<T>, load_vector<T>(p + at[0] + c * step));
     return;
   }
   for (int64_t j = 0; j < kLanes<T>; ++j)
