@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function
 
-from manual_grad.engine.dtypes import autocast, promote
+from manual_grad.engine.dtypes import autocast, autocast_is_on, promote
 
 F = TypeVar("F", bound=Callable[..., Any])
 FUNCTIONALS: list[Callable[..., Any]] = []  # as they were written, without the wrapper below
@@ -108,14 +108,15 @@ def class_indices_in_range(name: str, target: Tensor, classes: int, ignore_index
         )
 
 
-def together(*tensors: Tensor | None, autocasts: bool = True) -> tuple[Tensor | None, ...]:
+def together(first: Tensor, *others: Tensor | None, autocasts: bool = True) -> tuple[Tensor | None, ...]:
     """The tensors in one dtype (autocast, then promotion) and one shape (broadcasting); None stays None."""
-    tensors = promote(*(autocast(*tensors) if autocasts else tensors))
-    first = tensors[0]
-    for t in tensors:
-        if t is not None and t.shape != first.shape:
-            break
-    else:
-        return tensors
+    dtype, shape, autocasts = first.dtype, first.shape, autocasts and autocast_is_on()
+    if not autocasts:  # mostly nothing is to be done, and small losses feel every microsecond
+        for t in others:
+            if t is not None and (t.dtype is not dtype or t.shape != shape):
+                break
+        else:
+            return first, *others
+    tensors = promote(*(autocast(first, *others) if autocasts else (first, *others)))
     expanded = iter(torch.broadcast_tensors(*(t for t in tensors if t is not None)))
     return tuple(None if t is None else next(expanded) for t in tensors)

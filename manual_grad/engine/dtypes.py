@@ -24,8 +24,13 @@ def widen(tensors: tuple[Tensor | None, ...], dtype: torch.dtype) -> tuple[Tenso
     return tuple(t.to(dtype) if t is not None and t.is_floating_point() else t for t in tensors)
 
 
+autocast_is_on = torch._C._is_any_autocast_enabled
+
+
 def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """The tensors as torch's autocast hands them to a loss: low-precision floating point becomes float32."""
+    if not autocast_is_on():
+        return tensors
     device = tensors[0].device.type  # type: ignore[union-attr]
     if not torch.is_autocast_enabled(device):
         return tensors

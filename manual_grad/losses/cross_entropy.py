@@ -183,7 +183,12 @@ class CrossEntropyLossFunction(LossFunction):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         op, (z, t, w), (ignore_index, label_smoothing) = kernels.op("cross_entropy"), X, options
-        if op is None or z.numel() == 0 or not kernels.serves(z, w) or not (t.dtype is torch.int64 or kernels.serves(z, t)):
+        if (
+            op is None
+            or z.numel() == 0
+            or not kernels.serves(z, w)
+            or not (t.dtype is torch.int64 or kernels.serves(z, t))
+        ):
             return None
         loss = None
         if value:

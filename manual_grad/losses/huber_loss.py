@@ -87,7 +87,9 @@ def huber_loss(
         raise RuntimeError(f"huber_loss does not support non-positive values for delta. Got delta={delta}")
     arguments.weight_of_input_size(weight, input)
     arguments.require_floating("huber_loss", input)
-    x, t, w = arguments.together(input, target.to(input.dtype), weight)
+    if target.dtype is not input.dtype:  # torch's result too has the input's dtype
+        target = target.to(input.dtype)
+    x, t, w = arguments.together(input, target, weight)
     return evaluate(HuberLossFunction, x, t, w, delta, reduction)
 
 

@@ -119,9 +119,11 @@ void run(const Call& call) {
   for (int o = 0; o < count; ++o) dense = dense && (space.dim == 0 || operands[o]->stride[0] == 1);
 
   parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
-    // zeroed once: the lanes past the end of a short block must not hold signalling garbage
-    alignas(64) T bx[kBlock] = {}, bt[kBlock] = {}, ba[kBlock] = {}, bw[kBlock] = {}, bg[kBlock] = {};
+    alignas(64) T bx[kBlock], bt[kBlock], ba[kBlock], bw[kBlock], bg[kBlock];
     alignas(64) T be[kBlock], bdx[kBlock], bdt[kBlock], bda[kBlock], bdw[kBlock];
+    // the lanes past the end of a short block are computed too, and must not be left as they were found
+    if (!dense || space.numel % kLanes<T> != 0)
+      for (T* staged : {bx, bt, ba, bw, bg}) std::fill(staged, staged + kBlock, T{1});
 
     // One block; returns the sum of its losses. Direct: straight from and to memory, n a whole number of vectors.
     auto block = [&](int64_t start, int64_t n, auto direct) {
