@@ -36,9 +36,12 @@ Tensors = tuple["Tensor | None", ...]
 Options = tuple[Any, ...]
 
 
+_functorch_is_active = torch._C._are_functorch_transforms_active
+
+
 def transforming() -> bool:
     """True under torch.func's transforms and forward-mode differentiation."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return _functorch_is_active() or forward_ad._current_level >= 0
 
 
 class LossFunction(Function):
@@ -160,14 +163,14 @@ class LossFunction(Function):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         """:meth:`fused` where a kernel can run at all: never on a tensor that torch.func has wrapped."""
-        if torch._C._are_functorch_transforms_active():
+        if _functorch_is_active():
             return None
         return cls.fused(X, options, reduction, needs, g, value)
 
 
 def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
     """``loss.apply(*args)`` by the shortest way: what the functionals call."""
-    if transforming():
+    if _functorch_is_active() or forward_ad._current_level >= 0:
         return loss.apply(*args)
     # without a graph no gradient is to be swept along; inside forward it would be too late to know
     return _eager_apply(loss, *args) if torch.is_grad_enabled() else loss.forward(*args)

@@ -79,8 +79,8 @@ class PointwiseLoss(LossFunction):
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        op = kernels.op(cls.kernel)
-        if op is None or not kernels.serves(*X):
+        op = kernels.op(cls.kernel, *X)
+        if op is None:
             return None
         x, t, *auxiliary, w = X
         a, p, q = None, 0.0, 0.0

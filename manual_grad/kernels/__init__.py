@@ -17,6 +17,7 @@ import manual_grad
 _FOLDER = Path(__file__).parent / "cpu"
 # torch.backends.cpu.get_cpu_capability() -> the libraries that run there, best first
 _LIBRARIES = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
+_DENSE = torch.strided
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
 enabled = True  # read on every call; set it to False to run the formulas
@@ -57,20 +58,18 @@ def _op(name: str) -> Any:
     return getattr(torch.ops.manual_grad, name).default._op  # what calling the overload calls
 
 
-def op(name: str | None) -> Any:
-    """The kernel of that name, or None where there is none."""
-    return _op(name) if enabled and name is not None else None
-
-
-def serves(*tensors: Tensor | None) -> bool:
-    """Whether the CPU kernels take these tensors: one floating dtype, dense, on the CPU."""
+def op(name: str | None, *tensors: Tensor | None) -> Any:
+    """The kernel of that name, or None where there is none for these tensors: one floating dtype, dense, on the CPU."""
+    kernel = _op(name) if enabled and name is not None else None
+    if kernel is None or not tensors:
+        return kernel
     dtype = tensors[0].dtype
     if dtype not in _DTYPES:
-        return False
+        return None
     for t in tensors:
-        if t is not None and not (t.is_cpu and t.dtype is dtype and t.layout is torch.strided):
-            return False
-    return True
+        if t is not None and not (t.is_cpu and t.dtype is dtype and t.layout is _DENSE):
+            return None
+    return kernel
 
 
 def show_config() -> str:

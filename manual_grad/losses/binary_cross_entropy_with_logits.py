@@ -12,8 +12,8 @@ since :math:`1 - \sigma(x) = \sigma(-x)`. With the softplus :math:`s(x) = \log(1
 .. math::
     e(x, t) = a\,t\, s(-x) + (1 - t)\, s(x) \tag{2}
 
-Written so, :math:`e^x` overflows and :math:`\log(1 + e^{-x})` rounds to 0 for a confident logit. But only one of the two
-exponentials is large, and it can be taken out of the logarithm:
+Written so, :math:`e^x` overflows and :math:`\log(1 + e^{-x})` rounds to 0 for a confident logit. But only one of the
+two exponentials is large, and it can be taken out of the logarithm:
 
 .. math::
     s(\pm x) = \max(\pm x, 0) + \log(1 + u), \qquad u = e^{-|x|} \in (0, 1] \tag{3}

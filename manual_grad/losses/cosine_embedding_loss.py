@@ -123,8 +123,9 @@ class CosineEmbeddingLossFunction(LossFunction):
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        op, (a, b, y), (margin,) = kernels.op("cosine_embedding_loss"), X, options
-        if op is None or not kernels.serves(a, b) or not y.is_cpu:
+        (a, b, y), (margin,) = X, options
+        op = kernels.op("cosine_embedding_loss", a, b)
+        if op is None or not y.is_cpu:
             return None
         reduced = reduction != "none"
         loss = a.new_empty(() if reduced else cls.shape(X)) if value else None

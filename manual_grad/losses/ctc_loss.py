@@ -156,8 +156,9 @@ class CTCLossFunction(LossFunction):
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        op, x = kernels.op("ctc_loss"), X[0]
-        if op is None or not kernels.serves(x):
+        x = X[0]
+        op = kernels.op("ctc_loss", x)
+        if op is None:
             return None
         loss = x.new_empty(cls.shape(X) if reduction == "none" else ()) if value else None
         dx = torch.empty_like(x) if needs[0] else None
@@ -348,7 +349,7 @@ def ctc_loss(
         x = x.unsqueeze(1)
     targets = targets.long()
     _check_shapes(x, targets, frames, labels, blank)
-    if transforming() or kernels.op("ctc_loss") is None or not kernels.serves(x):
+    if transforming() or kernels.op("ctc_loss", x) is None:
         _check_values(x, targets, frames, labels)
     X = (x, *(t.to(x.device) for t in (targets, frames, labels)))
     loss = evaluate(CTCLossFunction, *X, blank, zero_infinity, reduction)
