@@ -1,12 +1,14 @@
 """How it is timed: in one process, taking turns, medians.
 
 Machines are noisy, so that two runs one after the other compare two moments rather than two programs. Here manual_grad,
-torch eager, torch.compile and the sweep take turns until the time is up. A turn is one call, or as many as fill a
-millisecond. A call is what a training step does: forward, backward into fresh memory, gradients set to None.
+torch eager, torch.compile and the sweep take turns, in an order that changes, until the time is up. A turn is one call,
+or as many as fill a millisecond. A call is what a training step does: forward, backward into fresh memory, gradients set
+to None.
 """
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 import timeit
@@ -120,10 +122,11 @@ def take_turns(runs: Mapping[str, Callable[[], object]], seconds: float) -> dict
         run()  # compiles, loads, allocates
         calls[name] = max(1, round(TURN / min(timeit.repeat(run, number=1, repeat=3))))
     turns: dict[str, list[float]] = {name: [] for name in runs}
+    shuffled = random.Random(0)
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline or min(map(len, turns.values())) < LEAST_TURNS:
-        for name, run in runs.items():
-            turns[name].append(timeit.timeit(run, number=calls[name]) / calls[name])
+        for name in shuffled.sample(list(runs), len(runs)):  # whoever comes second finds the caches warm
+            turns[name].append(timeit.timeit(runs[name], number=calls[name]) / calls[name])
     return {name: _timing(taken, calls[name]) for name, taken in turns.items()}
 
 

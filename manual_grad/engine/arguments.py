@@ -49,16 +49,6 @@ def reduction_of(reduction: str, size_average: bool | None = None, reduce: bool 
     return "mean"
 
 
-def same_size_or_warn(input: Tensor, target: Tensor) -> None:
-    if target.shape != input.shape:
-        warnings.warn(
-            f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). "
-            "This will likely lead to incorrect results due to broadcasting. "
-            "Please ensure they have the same size.",
-            stacklevel=4,
-        )
-
-
 def real(name: str, argument: str, value: Any) -> float:
     """A float argument, by the rule of torch's parser: ints and bools pass, strings and None do not."""
     if isinstance(value, (float, int)):
@@ -78,8 +68,8 @@ def require_floating(name: str, x: Tensor) -> None:
         raise NotImplementedError(f"{name}: expected a floating point input, but got {x.dtype}")
 
 
-def weight_of_input_size(weight: Tensor | None, input: Tensor) -> None:
-    if weight is not None and weight.shape != input.shape:
+def check_weight_size(weight: Tensor, input: Tensor) -> None:
+    if weight.shape != input.shape:
         raise ValueError(
             f"Weights and input must have the same size. Got weight of size {weight.size()}, input of {input.size()}"
         )
@@ -108,8 +98,13 @@ def class_indices_in_range(name: str, target: Tensor, classes: int, ignore_index
         )
 
 
-def together(first: Tensor, *others: Tensor | None, autocasts: bool = True) -> tuple[Tensor | None, ...]:
-    """The tensors in one dtype (autocast, then promotion) and one shape (broadcasting); None stays None."""
+def together(
+    first: Tensor, *others: Tensor | None, autocasts: bool = True, warns: bool = False
+) -> tuple[Tensor | None, ...]:
+    """The tensors in one dtype (autocast, then promotion) and one shape (broadcasting); None stays None.
+
+    With ``warns``, a second tensor of another size than the first is broadcast with torch's warning.
+    """
     dtype, shape, autocasts = first.dtype, first.shape, autocasts and autocast_is_on()
     if not autocasts:  # mostly nothing is to be done, and small losses feel every microsecond
         for t in others:
@@ -117,6 +112,13 @@ def together(first: Tensor, *others: Tensor | None, autocasts: bool = True) -> t
                 break
         else:
             return first, *others
+    if warns and others[0].shape != shape:
+        warnings.warn(
+            f"Using a target size ({others[0].size()}) that is different to the input size ({first.size()}). "
+            "This will likely lead to incorrect results due to broadcasting. "
+            "Please ensure they have the same size.",
+            stacklevel=4,
+        )
     tensors = promote(*(autocast(first, *others) if autocasts else (first, *others)))
     expanded = iter(torch.broadcast_tensors(*(t for t in tensors if t is not None)))
     return tuple(None if t is None else next(expanded) for t in tensors)

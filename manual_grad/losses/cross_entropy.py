@@ -267,8 +267,9 @@ def cross_entropy(
         TypeError: ``ignore_index`` or ``label_smoothing`` is not a number.
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
-    ignore_index = arguments.integer("cross_entropy", "ignore_index", ignore_index)
-    label_smoothing = arguments.real("cross_entropy", "label_smoothing", label_smoothing)
+    if type(ignore_index) is not int or type(label_smoothing) is not float:
+        ignore_index = arguments.integer("cross_entropy", "ignore_index", ignore_index)
+        label_smoothing = arguments.real("cross_entropy", "label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     shape = input.shape
@@ -303,7 +304,7 @@ def _check_weight(z: Tensor, w: Tensor) -> None:
 
 def _check_class_indices(z: Tensor, y: Tensor, w: Tensor | None) -> None:
     shape = z.shape
-    rows = shape[:1] + shape[2:] if len(shape) > 1 else ()
+    rows = shape[:1] if len(shape) == 2 else shape[:1] + shape[2:] if len(shape) > 2 else ()
     if y.shape != rows:
         if len(shape) > 1 and y.dim() > 0 and y.shape[0] != shape[0]:
             raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({y.shape[0]}).")

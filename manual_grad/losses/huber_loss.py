@@ -80,16 +80,16 @@ def huber_loss(
         TypeError: ``delta`` is not a number.
         NotImplementedError: the input is not real floating point.
     """
-    arguments.same_size_or_warn(input, target)
     reduction = arguments.reduction_of(reduction)
     delta = arguments.real("huber_loss", "delta", delta)
     if not delta > 0:
         raise RuntimeError(f"huber_loss does not support non-positive values for delta. Got delta={delta}")
-    arguments.weight_of_input_size(weight, input)
+    if weight is not None:
+        arguments.check_weight_size(weight, input)
     arguments.require_floating("huber_loss", input)
     if target.dtype is not input.dtype:  # torch's result too has the input's dtype
         target = target.to(input.dtype)
-    x, t, w = arguments.together(input, target, weight)
+    x, t, w = arguments.together(input, target, weight, warns=True)
     return evaluate(HuberLossFunction, x, t, w, delta, reduction)
 
 

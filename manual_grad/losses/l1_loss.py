@@ -81,11 +81,11 @@ def l1_loss(
         ValueError: ``reduction`` is unknown, or ``weight`` has not the input's shape.
         RuntimeError: the shapes do not broadcast; the mean of integers.
     """
-    arguments.same_size_or_warn(input, target)
     reduction = arguments.reduction_of(reduction, size_average, reduce)
-    arguments.weight_of_input_size(weight, input)
+    if weight is not None:
+        arguments.check_weight_size(weight, input)
     # with a weight torch composes the loss of ops, of which autocast knows the sum only
-    x, t, w = arguments.together(input, target, weight, autocasts=weight is None or reduction != "none")
+    x, t, w = arguments.together(input, target, weight, warns=True, autocasts=weight is None or reduction != "none")
     if not x.is_floating_point():
         e = (x - t).abs() if w is None else w * (x - t).abs()
         if reduction == "mean":

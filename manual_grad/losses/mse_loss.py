@@ -77,12 +77,12 @@ def mse_loss(
         RuntimeError: the shapes do not broadcast.
         NotImplementedError: the promoted dtype is not a real floating point one.
     """
-    arguments.same_size_or_warn(input, target)
     reduction = arguments.reduction_of(reduction, size_average, reduce)
-    arguments.weight_of_input_size(weight, input)
+    if weight is not None:
+        arguments.check_weight_size(weight, input)
     # with a weight torch composes the loss of ops, of which autocast knows the sum, and on CUDA the power
     autocasts = weight is None or reduction != "none" or input.is_cuda
-    x, t, w = arguments.together(input, target, weight, autocasts=autocasts)
+    x, t, w = arguments.together(input, target, weight, warns=True, autocasts=autocasts)
     arguments.require_floating("mse_loss", x)
     if w is not None and reduction == "mean":
         return weighted_mean(MSELossFunction, x, t, w)
