@@ -1,9 +1,9 @@
 """How it is timed: in one process, taking turns, medians.
 
-Machines are noisy, so that two runs one after the other compare two moments rather than two programs. Here manual_grad,
-torch eager, torch.compile and the sweep take turns, in an order that changes, until the time is up. A turn is one call,
-or as many as fill a millisecond. A call is what a training step does: forward, backward into fresh memory, gradients set
-to None.
+Machines are noisy, so that two runs one after the other compare two moments rather than two programs. Here
+manual_grad, torch eager, torch.compile and the sweep take turns, in an order that changes, until the time is up. A turn
+is one call, or as many as fill a millisecond. A call is what a training step does: forward, backward into fresh memory,
+gradients set to None.
 """
 
 from __future__ import annotations
