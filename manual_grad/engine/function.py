@@ -74,7 +74,7 @@ class LossFunction(Function):
         return terms
 
     @classmethod
-    def denominator(cls, X: Tensors, loss: Tensor, *options: Any) -> Tensor | int:
+    def denominator(cls, X: Tensors, loss: Tensor, *options: Any) -> Tensor | float:
         """What the mean divides the sum by."""
         return loss.numel()
 

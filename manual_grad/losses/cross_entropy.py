@@ -117,7 +117,7 @@ class CrossEntropyLossFunction(LossFunction):
         return terms.sum(_class_dim(terms))
 
     @classmethod
-    def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int, label_smoothing: float) -> Tensor | int:
+    def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int, label_smoothing: float) -> Tensor | float:
         z, t, w = X
         if t.is_floating_point():
             return loss.numel() if z.numel() else float("nan")
