@@ -190,11 +190,8 @@ class CrossEntropyLossFunction(LossFunction):
         if value:
             loss = z.new_empty(cls.shape(X) if reduction == "none" else ())
         gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs)]  # noqa: B905 - 1 µs a call
-        op(z, t, w, g, ignore_index, label_smoothing, _REDUCTION[reduction], loss, *gradients)
+        op(z, t, w, g, ignore_index, label_smoothing, kernels.REDUCTION[reduction], loss, *gradients)
         return loss, gradients
-
-
-_REDUCTION = {"none": 0, "mean": 1, "sum": 2}
 
 
 def _class_dim(z: Tensor) -> int:

@@ -99,7 +99,6 @@ from manual_grad import kernels
 from manual_grad.engine import arguments
 from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate, transforming
 
-_REDUCTION = {"none": 0, "mean": 1, "sum": 2}
 _INFINITY = float("inf")
 
 
@@ -162,7 +161,7 @@ class CTCLossFunction(LossFunction):
             return None
         loss = x.new_empty(cls.shape(X) if reduction == "none" else ()) if value else None
         dx = torch.empty_like(x) if needs[0] else None
-        op(*X, None if g is None else g.to(x.dtype), *options, _REDUCTION[reduction], loss, dx)
+        op(*X, None if g is None else g.to(x.dtype), *options, kernels.REDUCTION[reduction], loss, dx)
         return loss, [dx, None, None, None]
 
 

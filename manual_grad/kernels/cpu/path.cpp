@@ -50,8 +50,6 @@ struct Frame {
   int64_t width;
 };
 
-enum Reduction : int64_t { kNone, kMean, kSum };
-
 struct Call {
   Tensor x, targets, input_lengths, target_lengths, g;
   int64_t blank;

@@ -137,8 +137,6 @@ void store_pack(const Rows& rows, const Tensor& tensor, int64_t r, int64_t n, co
     for (int64_t c = 0; c < rows.classes; ++c) p[at[j] + c * step] = narrow<S>(from[c * kLanes<T> + j]);
 }
 
-enum Reduction : int64_t { kNone, kMean, kSum };
-
 struct Call {
   Tensor z, t, w, g;
   int64_t ignore_index, reduction;
