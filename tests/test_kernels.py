@@ -33,6 +33,8 @@ using namespace mg;
 TEST(exp_f64, double, mg::exp) TEST(exp_f32, float, mg::exp)
 TEST(log1p_f64, double, mg::log1p) TEST(log1p_f32, float, mg::log1p)
 TEST(log1p_unit_f64, double, log1p_unit) TEST(log1p_unit_f32, float, log1p_unit)
+TEST(exp_signed_f64, double, exp_signed) TEST(exp_signed_f32, float, exp_signed)
+TEST(log_f64, double, mg::log) TEST(log_f32, float, mg::log)
 extern "C" void exp_to_float_f64(const double* x, double* y, long n) {
     for (long i = 0; i < n; i += kLanes<double>) store<double>(y + i, exp_to_float(load(x + i)));
 }
@@ -61,6 +63,15 @@ def points(function: str, dtype: type) -> np.ndarray:
     tiny = np.logspace(-300 if dtype is np.float64 else -37, 0, 500)
     if function == "exp":
         x = np.concatenate([-tiny, random.uniform(low, 0, 900), random.uniform(-1, 0, 600), [0.0, -0.0, low]])
+    elif function == "exp_signed":
+        x = np.concatenate([-tiny, tiny, random.uniform(low, -low * 0.85, 2000), random.uniform(-1, 1, 600)])
+    elif function == "log":
+        info = np.finfo(dtype)
+        wide = np.logspace(np.log10(float(info.tiny)), np.log10(float(info.max) * 0.99), 900)
+        subnormal = info.tiny * random.uniform(0.01, 1, 99)
+        x = np.concatenate([wide, 1 + random.uniform(-0.3, 0.4, 900), 1 + tiny, subnormal])
+        x = np.concatenate([x, [1.0, 0.5, 2**0.5, 0.5**0.5, info.max, info.smallest_subnormal]])
+        return np.pad(x.astype(dtype), (0, -len(x) % 16), constant_values=1)
     elif function == "log1p_unit":
         x = np.concatenate([tiny, random.uniform(0, 1, 1500), [0.0, 1.0, 0.41421356237309503, 0.4142135623730951]])
     else:
@@ -68,7 +79,7 @@ def points(function: str, dtype: type) -> np.ndarray:
     return np.pad(x.astype(dtype), (0, -len(x) % 16))
 
 
-@pytest.mark.parametrize("function", ["exp", "log1p", "log1p_unit"])
+@pytest.mark.parametrize("function", ["exp", "exp_signed", "log", "log1p", "log1p_unit"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_elementary_functions_to_two_ulp(simd: ctypes.CDLL, function: str, dtype: type) -> None:
     x = points(function, dtype)
@@ -76,7 +87,7 @@ def test_elementary_functions_to_two_ulp(simd: ctypes.CDLL, function: str, dtype
     suffix = "f64" if dtype is np.float64 else "f32"
     call = getattr(simd, f"{function}_{suffix}")
     call(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(len(x)))
-    exact = mpmath.exp if function == "exp" else mpmath.log1p
+    exact = getattr(mpmath, function.split("_")[0])
     with mpmath.workdps(40):
         errors = [
             abs(mpmath.mpf(float(b)) - exact(mpmath.mpf(float(a)))) / mpmath.mpf(float(np.spacing(abs(b))))
@@ -105,6 +116,12 @@ def test_elementary_functions_at_the_ends(simd: ctypes.CDLL) -> None:
     x[:2] = [np.inf, np.nan]
     simd.log1p_f64(np.abs(x).ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
     np.testing.assert_array_equal(y[:2], [np.inf, np.nan])
+    x[:6] = [np.inf, -np.inf, np.nan, 710.0, 1e300, -750.0]
+    simd.exp_signed_f64(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
+    np.testing.assert_array_equal(y[:6], [np.inf, 0.0, np.nan, np.inf, np.inf, 0.0])
+    x[:6] = [np.inf, -np.inf, np.nan, 0.0, -0.0, -1.0]
+    simd.log_f64(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
+    np.testing.assert_array_equal(y[:6], [np.inf, np.nan, np.nan, -np.inf, -np.inf, np.nan])
 
 
 def inputs(dtype: torch.dtype) -> dict[str, torch.Tensor]:

@@ -9,7 +9,8 @@ namespace mg {
 
 enum Reduction : int64_t { kNone, kMean, kSum };  // kernels/__init__.py, REDUCTION
 
-extern const std::initializer_list<Op> pointwise_ops;
+extern const std::initializer_list<Op> regression_ops;
+extern const std::initializer_list<Op> likelihood_ops;
 extern const std::initializer_list<Op> rowwise_ops;
 extern const std::initializer_list<Op> pairwise_ops;
 extern const std::initializer_list<Op> path_ops;

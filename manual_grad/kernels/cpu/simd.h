@@ -33,7 +33,8 @@ struct Simd<double> {
   static constexpr int mantissa_bits = 52;
   static constexpr Bits exponent_bias = 1023;
   static constexpr double round_magic = 0x1.8p52;  // adding it rounds to an integer, left in the low bits
-  static constexpr double exp_low = -746.0;  // e^x is 0 from here
+  static constexpr double exp_low = -746.0, exp_high = 710.0;  // e^x is 0 and inf from there
+  static constexpr double least_normal = 0x1p-1022, raise = 0x1p54, raised = 54;
   static constexpr double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
 };
 
@@ -45,7 +46,8 @@ struct Simd<float> {
   static constexpr int mantissa_bits = 23;
   static constexpr Bits exponent_bias = 127;
   static constexpr float round_magic = 0x1.8p23f;
-  static constexpr float exp_low = -104.0f;
+  static constexpr float exp_low = -104.0f, exp_high = 89.0f;
+  static constexpr float least_normal = 0x1p-126f, raise = 0x1p25f, raised = 25;
   static constexpr float ln2_high = 0x1.62e400p-1f, ln2_low = 0x1.7f7d1cp-20f;
 };
 
@@ -143,6 +145,12 @@ inline Vec<T> exp(Vec<T> x) {
   return scale(exp_reduced((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low), k);
 }
 
+// e^x for every x
+template <class T>
+inline Vec<T> exp_signed(Vec<T> x) {
+  return exp<T>(x > Simd<T>::exp_high ? splat(Simd<T>::exp_high) : x);
+}
+
 // e^x for x <= 0 to 2^-42, for results that will be rounded to float32 and may cancel a little before: with sixteenths,
 // x = (16 k + j) ln 2 / 16 + r and |r| <= ln 2 / 32, the polynomial is short and 2^(j/16) comes from a register.
 #if defined(__AVX512F__)
@@ -230,6 +238,21 @@ inline Vec<T> log1p(Vec<T> u) {
   Vec<T> kf = __builtin_convertvector(k, Vec<T>);
   Vec<T> result = kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low);
   return u < splat(static_cast<T>(__builtin_inf())) ? result : u;  // inf and nan
+}
+
+
+// log(x): with 2^k the power of two nearest to x and 1+f = x 2^-k, log(x) = k ln 2 + log(1+f). -inf at 0, nan below.
+template <class T>
+inline Vec<T> log(Vec<T> x) {
+  const Mask<T> subnormal = x < Simd<T>::least_normal;
+  const Vec<T> y = subnormal ? x * Simd<T>::raise : x, nearest = y * static_cast<T>(0.70710678118654752440);
+  const Mask<T> k = (bitcast<Mask<T>>(nearest) >> Simd<T>::mantissa_bits) - Simd<T>::exponent_bias + 1;
+  const Vec<T> f = bitcast<Vec<T>>(bitcast<Mask<T>>(y) - (k << Simd<T>::mantissa_bits)) - static_cast<T>(1);
+  const Vec<T> k_or_raised = __builtin_convertvector(k, Vec<T>), zero{};
+  const Vec<T> kf = subnormal ? k_or_raised - Simd<T>::raised : k_or_raised;
+  const Vec<T> result = kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low);
+  const Vec<T> inf = splat(static_cast<T>(__builtin_inf()));
+  return x > zero ? (x < inf ? result : x) : (x == zero ? -inf : x - x + splat(static_cast<T>(__builtin_nan(""))));
 }
 
 }  // namespace mg

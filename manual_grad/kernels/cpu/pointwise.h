@@ -1,7 +1,9 @@
 // Losses of one element of each input: one loop, into which a loss plugs its scalar formulas.
 //
 // A functor computes, for a vector of elements, the loss e and its derivatives; letters as in the loss files:
-// x input, t target, a auxiliary input (pos_weight, variance), e loss, dx dt da derivatives, p q parameters.
+// x input, t target, a auxiliary input (pos_weight, variance), e loss, dx dt da derivatives, p q r the options.
+#pragma once
+
 #include <algorithm>
 #include <type_traits>
 
@@ -9,8 +11,6 @@
 #include "ops.h"
 
 namespace mg {
-namespace {
-
 template <class T>
 struct Element {
   Vec<T> e, dx, dt, da;
@@ -26,59 +26,18 @@ struct Widened {
   using Compute = typename ComputeType<S>::T;
 };
 
-struct L1 : Plain {  // losses/l1_loss.py (1) (2)
-  template <class S, class T>
-  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T) {
-    const Vec<T> r = x - t, zero{}, one = splat(T{1});
-    const Vec<T> sign = (r > zero ? one : zero) - (r < zero ? one : zero);
-    return {abs<T>(r), sign, -sign, zero};
-  }
-};
-
-struct Mse : Plain {  // losses/mse_loss.py (1) (2)
-  template <class S, class T>
-  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T) {
-    const Vec<T> r = x - t, slope = r + r;
-    return {r * r, slope, -slope, Vec<T>{}};
-  }
-};
-
-struct Huber : Plain {  // losses/huber_loss.py (1) (2); p = delta
-  template <class S, class T>
-  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T delta, T) {
-    const Vec<T> r = x - t, size = abs<T>(r);
-    const Vec<T> slope = r > delta ? splat(delta) : (r < -delta ? splat(-delta) : r);
-    const Vec<T> e = size > delta ? delta * (size - T{0.5} * delta) : T{0.5} * r * r;
-    return {e, slope, -slope, Vec<T>{}};
-  }
-};
-
-struct BinaryCrossEntropyWithLogits : Widened {  // losses/binary_cross_entropy_with_logits.py (4) (5) (6); a = pos_weight
-  template <class S, class T>
-  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T> a, T, T) {
-    const Vec<T> zero{}, one = splat(T{1});
-    const Vec<T> u = exp_for<S, T>(-abs<T>(x)), log1p_u = log1p_unit<T>(u), large = one / (one + u), small = u * large;
-    const Vec<T> softplus_minus = (x < zero ? -x : zero) + log1p_u;
-    const Vec<T> sigmoid = x < zero ? small : large, sigmoid_minus = x < zero ? large : small;
-    const Vec<T> not_t = one - t, at = a * t;
-    const Vec<T> linear = x < zero ? -at * x : not_t * x;
-    return {linear + (not_t + at) * log1p_u, not_t * sigmoid - at * sigmoid_minus, (a - one) * softplus_minus - x,
-            t * softplus_minus};
-  }
-};
-
 constexpr int64_t kBlock = 512;          // elements staged at a time: every array of a block stays in L1
 constexpr int64_t kChunk = 32 * kBlock;  // elements per partial sum and per unit of parallel work
 
-struct Call {
+struct PointwiseCall {
   Tensor x, t, a, w, g;
-  double p, q, scale;
+  double p, q, r, scale;
   bool reduce;
   Tensor value, dx, dt, da, dw;
 };
 
 template <class F, class S>
-void run(const Call& call) {
+void run_pointwise(const PointwiseCall& call) {
   using T = typename F::template Compute<S>;
   Space space;
   space.dim = static_cast<int>(call.x.dim);
@@ -108,7 +67,7 @@ void run(const Call& call) {
   bind(dw, call.dw, true);
   simplify(space, operands, count);
 
-  const T p = static_cast<T>(call.p), q = static_cast<T>(call.q);
+  const T p = static_cast<T>(call.p), q = static_cast<T>(call.q), r = static_cast<T>(call.r);
   const double g_scalar = scalar_g ? static_cast<double>(widen(*call.g.as<S>())) : 1.0;
   const T upstream = static_cast<T>(g_scalar * call.scale);
   const bool want_sum = call.reduce && call.value.exists();
@@ -142,7 +101,7 @@ void run(const Call& call) {
       LaneSum sum;
       for (int64_t i = 0; i < n; i += kLanes<T>) {
         const Vec<T> at_a = a ? get(a, ba, i) : splat(T{1});  // an absent auxiliary input is a factor of 1
-        const Element<T> at = F::template eval<S, T>(get(x, bx, i), get(t, bt, i), at_a, p, q);
+        const Element<T> at = F::template eval<S, T>(get(x, bx, i), get(t, bt, i), at_a, p, q, r);
         Vec<T> up = g ? get(g, bg, i) * upstream : splat(upstream), e = at.e;
         put(dw, bdw, i, up * e);
         if (w) {
@@ -193,9 +152,9 @@ void run(const Call& call) {
 }
 
 template <class F>
-void boxed(StableIValue* stack, uint64_t, uint64_t) {
+void pointwise(StableIValue* stack, uint64_t, uint64_t) {
   Arguments in(stack);
-  Call call;
+  PointwiseCall call;
   call.x = in.tensor();
   call.t = in.tensor();
   call.a = in.optional_tensor();
@@ -203,6 +162,7 @@ void boxed(StableIValue* stack, uint64_t, uint64_t) {
   call.g = in.optional_tensor();
   call.p = in.real();
   call.q = in.real();
+  call.r = in.real();
   call.scale = in.real();
   call.reduce = in.boolean();
   call.value = in.optional_tensor();
@@ -217,20 +177,11 @@ void boxed(StableIValue* stack, uint64_t, uint64_t) {
       throw std::runtime_error("manual_grad: a pointwise kernel takes tensors of one dtype and one shape");
   }
   if (call.x.dim > kMaxDims) throw std::runtime_error("manual_grad: a pointwise kernel takes at most 16 dimensions");
-  with_dtype(call.x.dtype, [&](auto s) { run<F, decltype(s)>(call); });
+  with_dtype(call.x.dtype, [&](auto s) { run_pointwise<F, decltype(s)>(call); });
 }
 
-constexpr const char* kSchema =
-    "(Tensor x, Tensor t, Tensor? a, Tensor? w, Tensor? g, float p, float q, float scale, bool reduce, "
+constexpr const char* kPointwise =
+    "(Tensor x, Tensor t, Tensor? a, Tensor? w, Tensor? g, float p, float q, float r, float scale, bool reduce, "
     "Tensor(a!)? value, Tensor(b!)? dx, Tensor(c!)? dt, Tensor(d!)? da, Tensor(e!)? dw) -> ()";
-
-}  // namespace
-
-const std::initializer_list<Op> pointwise_ops = {
-    {"l1_loss", kSchema, boxed<L1>},
-    {"mse_loss", kSchema, boxed<Mse>},
-    {"huber_loss", kSchema, boxed<Huber>},
-    {"binary_cross_entropy_with_logits", kSchema, boxed<BinaryCrossEntropyWithLogits>},
-};
 
 }  // namespace mg
