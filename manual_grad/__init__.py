@@ -20,6 +20,7 @@ from manual_grad.losses.ctc_loss import CTCLoss
 from manual_grad.losses.huber_loss import HuberLoss
 from manual_grad.losses.l1_loss import L1Loss
 from manual_grad.losses.mse_loss import MSELoss
+from manual_grad.patching import patch
 
 __version__ = "0.1.0"
 
@@ -32,5 +33,6 @@ __all__ = [
     "L1Loss",
     "MSELoss",
     "functional",
+    "patch",
     "show_config",
 ]

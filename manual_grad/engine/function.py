@@ -290,31 +290,33 @@ class Eager(Function):
 
     @staticmethod
     def forward(ctx: Any, loss: type[LossFunction], *args: Any) -> Tensor:
-        n = loss.tensors
-        X, options, reduction = args[:n], args[n:-1], args[-1]
-        ctx.call = loss, options, reduction
+        n, reduction = loss.tensors, args[-1]
+        X, options = args[:n], args[n:-1]
         # 'none' must wait for its upstream gradient
         needs = ctx.needs_input_grad[1 : n + 1] if reduction != "none" else (False,) * n
         result = loss.fused(X, options, reduction, needs, None, True)
+        ctx.call = loss, options, reduction, result is not None and reduction != "none"
         if result is None:
             ctx.save_for_backward(*X)
             return loss.compute(X, options, reduction)
-        ctx.save_for_backward(*X, *result[1])
-        return result[0]
+        value, gradients = result
+        ctx.save_for_backward(*X, *gradients)
+        return value
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        loss, options, reduction = ctx.call
+        loss, options, reduction, swept = ctx.call
         n, saved = loss.tensors, ctx.saved_tensors
-        X, swept, needs = saved[:n], saved[n:], ctx.needs_input_grad[1 : n + 1]
         rest = (None,) * (len(options) + 1)
-        if torch.is_grad_enabled() or transforming():
-            gradients = loss.differentiable_gradient(g, X, options, reduction, needs)
-        elif swept and reduction != "none":
+        create_graph = torch.is_grad_enabled() or transforming()
+        if swept and not create_graph:
             # a subclass may be a tracer's, without a value
-            if type(g) is not Tensor or _is_batched(g) or g.item() != 1:
-                swept = tuple(None if d is None else d * g for d in swept)
-            return None, *swept, *rest
+            if type(g) is Tensor and not _is_batched(g) and g.item() == 1:
+                return None, *saved[n:], *rest
+            return None, *(None if d is None else d * g for d in saved[n:]), *rest
+        X, needs = saved[:n], ctx.needs_input_grad[1 : n + 1]
+        if create_graph:
+            gradients = loss.differentiable_gradient(g, X, options, reduction, needs)
         else:
             result = None if _is_batched(g) else loss.fused(X, options, reduction, needs, g, False)
             if result is None:
@@ -327,6 +329,8 @@ class Eager(Function):
 
 # Function.apply binds default arguments through inspect.signature on every call, which costs more than a small loss.
 _eager_apply = super(Function, Eager).apply
+# The engine calls apply, which would find out on every call that backward is what it is to call.
+Eager._backward_cls.apply = Eager.backward  # type: ignore[attr-defined]
 
 
 # torch.autograd.grad(…, is_grads_batched=True) wraps the upstream gradient in a tensor that has no storage
