@@ -112,7 +112,7 @@ def _losses() -> dict[str, dict[Place, Any]]:
     found: dict[str, dict[Place, Any]] = {k: {(torch.nn.functional, k): v} for k, v in functions.items()}
     for name in manual_grad.__all__:
         module = getattr(manual_grad, name)
-        if inspect.isclass(module) and module.__module__.rpartition(".")[2] not in functions:
+        if isinstance(module, type) and module.__module__.rpartition(".")[2] not in functions:
             methods = {k: v for k, v in vars(module).items() if inspect.isfunction(v) and k != "__init__"}
             found[name] = {(getattr(torch.nn, name), k): v for k, v in methods.items()}
     return found
