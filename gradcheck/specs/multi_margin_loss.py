@@ -38,9 +38,9 @@ def kink(order):
 
 
 def boundary(draw):
-    """Shortfalls of 0 for a margin of 1, and one step to either side of it."""
+    """Shortfalls one step to either side of 0, for a margin of 1."""
     step = torch.finfo(draw.dtype).eps
-    rows = [[1.0, 0.0, step, -step], [2.0, 1.0, 1 + step, 1 - step], [0.0, -1.0, -1 + step, -1 - step]]
+    rows = [[1.0, step, -step], [2.0, 1 + step, 1 - step], [0.0, -1 + step, -1 - step]]
     return dict(input=draw.tensor(rows), target=draw.tensor([0, 0, 0]), margin=1.0)
 
 
@@ -78,9 +78,10 @@ SPEC = Spec(
         "tiny margin": lambda draw: dict(input=draw.normal(4, 5, scale=1e-12), target=draw.integers(4, high=5),
                                          margin=1e-12),
         "huge": lambda draw: dict(input=draw.normal(4, 5, scale=1e12), target=draw.integers(4, high=5)),
-        "offset": lambda draw: dict(input=1e6 + draw.normal(4, 5), target=draw.integers(4, high=5)),
-        "nearly enough": lambda draw: dict(input=draw.tensor([[1.0, 0.0, 0.0]]) + draw.uniform(4, 3, high=1e-6),
-                                           target=draw.tensor([0, 0, 0, 0]), margin=1.0),
+        "offset": lambda draw: dict(input=1e6 + draw.normal(4, 5), target=draw.integers(4, high=5), margin=0.8),
+        "nearly enough": lambda draw: dict(
+            input=draw.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]) + draw.uniform(3, 3, high=1e-6),
+            target=draw.tensor([0, 0, 0]), margin=1.0),
         "enough": lambda draw: dict(input=10.0 * F.one_hot(draw.integers(4, high=3), 3) + draw.normal(4, 3),
                                     target=draw.integers(4, high=3)),
         "uneven weights": lambda draw: scores(draw, 8, weight=draw.tensor([1e-6, 1e-3, 1.0, 1e3, 1e6])),
@@ -122,5 +123,4 @@ SPEC = Spec(
         Error(dict(reduction="average"), ValueError, "average is not a valid value for reduction"),
         Error(dict(size_average=False), UserWarning, "size_average and reduce args will be deprecated"),
     ),
-    order=3,
 )  # fmt: skip

@@ -102,5 +102,4 @@ SPEC = Spec(
         Error(dict(reduction="average"), ValueError, "average is not a valid value for reduction"),
         Error(dict(size_average=False), UserWarning, "size_average and reduce args will be deprecated"),
     ),
-    order=3,
 )  # fmt: skip
