@@ -3,12 +3,12 @@
 The Modules below and the functions of :mod:`manual_grad.functional` have the names and signatures of torch's. By
 family, that is, by what the loss is a function of:
 
-=========  ======================================  ==========================================
+=========  ======================================  ================================================
 pointwise  one element of each input               L1, MSE, Huber, BCEWithLogits
-rowwise    one row of class scores                 CrossEntropy
+rowwise    one row of class scores                 CrossEntropy, NLL, MultiMargin, MultiLabelMargin
 pairwise   two feature vectors                     CosineEmbedding
 path       a lattice of alignments                 CTC
-=========  ======================================  ==========================================
+=========  ======================================  ================================================
 """
 
 from manual_grad import functional
@@ -20,7 +20,9 @@ from manual_grad.losses.ctc_loss import CTCLoss
 from manual_grad.losses.huber_loss import HuberLoss
 from manual_grad.losses.l1_loss import L1Loss
 from manual_grad.losses.mse_loss import MSELoss
-from manual_grad.patching import patch
+from manual_grad.losses.multi_margin_loss import MultiMarginLoss
+from manual_grad.losses.multilabel_margin_loss import MultiLabelMarginLoss
+from manual_grad.losses.nll_loss import NLLLoss, NLLLoss2d
 
 __version__ = "0.1.0"
 
@@ -32,7 +34,10 @@ __all__ = [
     "HuberLoss",
     "L1Loss",
     "MSELoss",
+    "MultiLabelMarginLoss",
+    "MultiMarginLoss",
+    "NLLLoss",
+    "NLLLoss2d",
     "functional",
-    "patch",
     "show_config",
 ]

@@ -7,6 +7,9 @@ from manual_grad.losses.ctc_loss import ctc_loss
 from manual_grad.losses.huber_loss import huber_loss
 from manual_grad.losses.l1_loss import l1_loss
 from manual_grad.losses.mse_loss import mse_loss
+from manual_grad.losses.multi_margin_loss import multi_margin_loss
+from manual_grad.losses.multilabel_margin_loss import multilabel_margin_loss
+from manual_grad.losses.nll_loss import nll_loss
 
 __all__ = [
     "binary_cross_entropy_with_logits",
@@ -16,4 +19,7 @@ __all__ = [
     "huber_loss",
     "l1_loss",
     "mse_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "nll_loss",
 ]

@@ -86,18 +86,6 @@ def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
         )
 
 
-def class_indices_in_range(name: str, target: Tensor, classes: int, ignore_index: int) -> None:
-    """What the kernels check before they touch memory, for the formulas; on the CPU, where it needs no waiting."""
-    if not target.is_cpu or type(target) is not Tensor or torch._C._are_functorch_transforms_active():
-        return
-    bad = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
-    if bad.numel():
-        raise IndexError(
-            f"Target {int(bad[0])} is out of bounds: {name}'s target must be in [0, {classes - 1}] "
-            f"or ignore_index ({ignore_index})."
-        )
-
-
 def together(
     first: Tensor, *others: Tensor | None, autocasts: bool = True, warns: bool = False
 ) -> tuple[Tensor | None, ...]:
