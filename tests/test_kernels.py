@@ -35,6 +35,10 @@ TEST(log1p_f64, double, mg::log1p) TEST(log1p_f32, float, mg::log1p)
 TEST(log1p_unit_f64, double, log1p_unit) TEST(log1p_unit_f32, float, log1p_unit)
 TEST(exp_signed_f64, double, exp_signed) TEST(exp_signed_f32, float, exp_signed)
 TEST(log_f64, double, mg::log) TEST(log_f32, float, mg::log)
+extern "C" void exp_of_difference_f32(const float* a, const float* b, float* y, long n) {
+    for (long i = 0; i < n; i += kLanes<float>)
+        store<float>(y + i, exp_of_difference<float>(load(a + i), load(b + i)));
+}
 extern "C" void exp_to_float_f64(const double* x, double* y, long n) {
     for (long i = 0; i < n; i += kLanes<double>) store<double>(y + i, exp_to_float(load(x + i)));
 }
@@ -106,6 +110,21 @@ def test_exponential_for_float32_results(simd: ctypes.CDLL) -> None:
         errors = [abs(mpmath.mpf(float(b)) / mpmath.exp(mpmath.mpf(float(a))) - 1) for a, b in zip(x, y, strict=True)]
     assert max(errors) <= 2.0**-42
     assert (y[x == 0] == 1).all()
+
+
+def test_exponential_of_a_difference_that_float_cannot_hold(simd: ctypes.CDLL) -> None:
+    random = np.random.default_rng(0)
+    b = (random.normal(size=1600) * np.logspace(-3, 4, 1600)).astype(np.float32)
+    a = (b - random.uniform(0, 87, 1600)).astype(np.float32)
+    y = np.empty_like(a)
+    simd.exp_of_difference_f32(*(v.ctypes.data_as(ctypes.c_void_p) for v in (a, b, y)), ctypes.c_long(len(a)))
+    exact = np.exp(a.astype(np.float64) - b.astype(np.float64))
+    assert (np.abs(y - exact) / np.spacing(y)).max() <= 2
+    assert (np.abs(np.exp(a - b) - exact) / np.spacing(y)).max() > 10  # what it is for
+    a[:4] = [-np.inf, np.nan, -3e38, 1.0]
+    b[:4] = [1.0, 1.0, 3e38, 1.0]
+    simd.exp_of_difference_f32(*(v.ctypes.data_as(ctypes.c_void_p) for v in (a, b, y)), ctypes.c_long(len(a)))
+    np.testing.assert_array_equal(y[:4], [0.0, np.nan, 0.0, 1.0])
 
 
 def test_elementary_functions_at_the_ends(simd: ctypes.CDLL) -> None:

@@ -59,9 +59,9 @@ struct Across {
   explicit Across(int64_t classes) : vectors((classes + kLanes<T> - 1) / kLanes<T>) {}
   static int64_t at(int64_t c, int64_t) { return c; }
   static Vec<T> sum(Vec<T> v) {
-    T total = 0;
-    for (int lane = 0; lane < kLanes<T>; ++lane) total += v[lane];
-    return splat(total);
+    double total = 0;
+    for (int lane = 0; lane < kLanes<T>; ++lane) total += static_cast<double>(v[lane]);
+    return splat(static_cast<T>(total));
   }
   static Vec<T> max(Vec<T> v) {
     T m = v[0];
@@ -163,11 +163,9 @@ inline Rows checked_rows(const char* loss, const Tensor& x, const Tensor& g, con
 
 // The rows in chunks of a fixed size, which the threads take one at a time. A loss computes the values of a few rows;
 // they are stored or summed here, and what arrives from upstream is asked for here.
-template <class S>
+template <class S, class T = typename ComputeType<S>::T>
 class RowSweep {
  public:
-  using T = typename ComputeType<S>::T;
-
   RowSweep(const Rows& rows, const Tensor& value, const Tensor& g, int64_t reduction, double mean_of)
       : rows_(rows), value_(value), g_(g), reduces_(reduction != kNone), scale_(reduction == kMean ? 1.0 / mean_of : 1.0) {
     const int64_t per_chunk = std::max<int64_t>(1, kChunkElements / std::max<int64_t>(1, rows.classes));

@@ -139,10 +139,18 @@ inline Vec<float> exp_reduced(Vec<float> r) {
 // e^x for x <= 0, the only exponential a stable loss takes: 2^k e^r with k = round(x / ln 2), r = x - k ln 2 (ln 2 in two
 // pieces, so that r keeps its low bits)
 template <class T>
-inline Vec<T> exp(Vec<T> x) {
+inline Vec<T> exp(Vec<T> x, Vec<T> beyond = Vec<T>{}) {  // of x + beyond, where beyond is less than an ulp of x
   const Vec<T> c = x < Simd<T>::exp_low ? splat(Simd<T>::exp_low) : x;
   const Vec<T> k = (c * static_cast<T>(1.44269504088896340736) + Simd<T>::round_magic) - Simd<T>::round_magic;
-  return scale(exp_reduced((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low), k);
+  return scale(exp_reduced(((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low) + beyond), k);
+}
+
+// e^(a - b) for a <= b. A rounded difference of size s would cost the result s/2 ulp; what the rounding took off comes
+// back (Moller's and Knuth's two-sum).
+template <class T>
+inline Vec<T> exp_of_difference(Vec<T> a, Vec<T> b) {
+  const Vec<T> d = a - b, minus_b = d - a, lost = (a - (d - minus_b)) - (b + minus_b);
+  return exp<T>(d, d < Simd<T>::exp_low ? Vec<T>{} : lost);  // a = -inf has lost nothing
 }
 
 // e^x for every x
