@@ -27,19 +27,29 @@ class Rows {
 
   // Offsets of the rows [r, r + n) in a tensor of class scores (with_classes) or of one value a row.
   void offsets(const Tensor& tensor, int64_t r, int64_t n, bool with_classes, int64_t* out) const {
+    if (dim_ == 0) {
+      *out = 0;
+      return;
+    }
     auto stride = [&](int d) { return tensor.strides[with_classes && d >= class_dim_ ? d + 1 : d]; };
+    const int last = dim_ - 1;
     int64_t index[kMaxDims], offset = 0;
-    for (int d = dim_ - 1; d >= 0; --d) {
+    for (int d = last; d >= 0; --d) {
       index[d] = d == 0 ? r : r % size_[d];
       if (d > 0) r /= size_[d];
       offset += index[d] * stride(d);
     }
-    for (int64_t j = 0;; offset += stride(dim_ - 1)) {
-      out[j] = offset;
-      if (++j == n) return;
-      for (int d = dim_ - 1; ++index[d] == size_[d]; --d) {  // carry into the dimension before
+    const int64_t step = stride(last);
+    for (int64_t run;; out += run, n -= run) {
+      run = std::min(n, size_[last] - index[last]);
+      for (int64_t j = 0; j < run; ++j) out[j] = offset + j * step;
+      if (run == n) return;
+      offset += run * step;
+      index[last] += run;
+      for (int d = last; index[d] == size_[d]; --d) {  // carry into the dimension before
         offset += stride(d - 1) - size_[d] * stride(d);
         index[d] = 0;
+        ++index[d - 1];
       }
     }
   }
@@ -161,6 +171,17 @@ inline Rows checked_rows(const char* loss, const Tensor& x, const Tensor& g, con
   return rows;
 }
 
+// The sum of a few values, lane by lane.
+template <class T>
+double total(const T* values, int64_t n) {
+  LaneSum sum;
+  const int64_t vectors = n / kLanes<T>;
+  for (int64_t i = 0; i < vectors; ++i) sum.add(load(values + i * kLanes<T>));
+  double rest = 0;
+  for (int64_t j = vectors * kLanes<T>; j < n; ++j) rest += static_cast<double>(values[j]);
+  return sum.total() + rest;
+}
+
 // The rows in chunks of a fixed size, which the threads take one at a time. A loss computes the values of a few rows;
 // they are stored or summed here, and what arrives from upstream is asked for here.
 template <class S, class T = typename ComputeType<S>::T>
@@ -189,7 +210,7 @@ class RowSweep {
           const int64_t n = std::min(kRows, end - r);
           alignas(64) T loss[kRows];
           worker(r, n, loss);
-          for (int64_t j = 0; want_sum && j < n; ++j) sum.add(static_cast<double>(loss[j]));
+          if (want_sum) sum.add(total(loss, n));
           if (!value_.exists() || want_sum) continue;
           int64_t at[kRows];
           rows_.offsets(value_, r, n, false, at);
@@ -254,7 +275,8 @@ double class_weight(const Tensor& w, int64_t c) {
   return w.exists() ? static_cast<double>(widen(w.template as<S>()[c * w.strides[0]])) : 1.0;
 }
 
-// The weight of all rows but the ignored ones. Every class index is checked here, before any memory is touched by it.
+// The weight of all rows but the ignored ones, without weights their number. Every class index is checked here, before
+// any memory is touched by it.
 template <class S>
 double kept_weight(const char* loss, const Rows& rows, const Tensor& t, const Tensor& w, int64_t ignore_index) {
   constexpr int64_t kBatch = 256, kChunk = 64 * kBatch;
@@ -264,7 +286,8 @@ double kept_weight(const char* loss, const Rows& rows, const Tensor& t, const Te
   parallel_for(chunks, 1, [&](int64_t first, int64_t last) {
     int64_t at[kBatch];
     for (int64_t chunk = first; chunk < last; ++chunk) {
-      ExactSum kept;
+      ExactSum weight;
+      int64_t kept = 0;
       const int64_t end = std::min(rows.count, (chunk + 1) * kChunk);
       for (int64_t r = chunk * kChunk; r < end; r += kBatch) {
         const int64_t n = std::min(kBatch, end - r);
@@ -274,12 +297,14 @@ double kept_weight(const char* loss, const Rows& rows, const Tensor& t, const Te
           if (y == ignore_index) continue;
           if (y < 0 || y >= rows.classes) {
             bad.note(r + j);
+          } else if (w.exists()) {
+            weight.add(class_weight<S>(w, y));
           } else {
-            kept.add(class_weight<S>(w, y));
+            ++kept;
           }
         }
       }
-      partial[chunk] = kept.value();
+      partial[chunk] = w.exists() ? weight.value() : static_cast<double>(kept);
     }
   });
   if (bad.exists()) {
@@ -289,9 +314,9 @@ double kept_weight(const char* loss, const Rows& rows, const Tensor& t, const Te
                             "'s target must be in [0, " + std::to_string(rows.classes - 1) + "] or ignore_index (" +
                             std::to_string(ignore_index) + ").");
   }
-  ExactSum kept;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) kept.add(partial[chunk]);
-  return kept.value();
+  ExactSum weight;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) weight.add(partial[chunk]);
+  return weight.value();
 }
 
 }  // namespace mg
