@@ -4,7 +4,8 @@ The Modules below and the functions of :mod:`manual_grad.functional` have the na
 family, that is, by what the loss is a function of:
 
 =========  ======================================  ==========================================
-pointwise  one element of each input               L1, MSE, Huber, BCEWithLogits
+pointwise  one element of each input               L1, MSE, SmoothL1, Huber, GaussianNLL,
+                                                   PoissonNLL, BCEWithLogits
 rowwise    one row of class scores                 CrossEntropy
 pairwise   two feature vectors                     CosineEmbedding
 path       a lattice of alignments                 CTC
@@ -17,9 +18,12 @@ from manual_grad.losses.binary_cross_entropy_with_logits import BCEWithLogitsLos
 from manual_grad.losses.cosine_embedding_loss import CosineEmbeddingLoss
 from manual_grad.losses.cross_entropy import CrossEntropyLoss
 from manual_grad.losses.ctc_loss import CTCLoss
+from manual_grad.losses.gaussian_nll_loss import GaussianNLLLoss
 from manual_grad.losses.huber_loss import HuberLoss
 from manual_grad.losses.l1_loss import L1Loss
 from manual_grad.losses.mse_loss import MSELoss
+from manual_grad.losses.poisson_nll_loss import PoissonNLLLoss
+from manual_grad.losses.smooth_l1_loss import SmoothL1Loss
 from manual_grad.patching import patch
 
 __version__ = "0.1.0"
@@ -29,9 +33,12 @@ __all__ = [
     "CTCLoss",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
+    "GaussianNLLLoss",
     "HuberLoss",
     "L1Loss",
     "MSELoss",
+    "PoissonNLLLoss",
+    "SmoothL1Loss",
     "functional",
     "patch",
     "show_config",
