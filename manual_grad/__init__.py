@@ -3,12 +3,15 @@
 The Modules below and the functions of :mod:`manual_grad.functional` have the names and signatures of torch's. By
 family, that is, by what the loss is a function of:
 
-=========  ======================================  ================================================
-pointwise  one element of each input               L1, MSE, Huber, BCEWithLogits
-rowwise    one row of class scores                 CrossEntropy, NLL, MultiMargin, MultiLabelMargin
-pairwise   two feature vectors                     CosineEmbedding
+=========  ======================================  ==========================================================
+pointwise  one element of each input               L1, MSE, SmoothL1, Huber, GaussianNLL, PoissonNLL, BCE,
+                                                   BCEWithLogits, KLDiv, SoftMargin, MarginRanking, HingeEmbedding
+rowwise    one row of class scores                 CrossEntropy, NLL, MultiMargin, MultiLabelMargin,
+                                                   MultiLabelSoftMargin
+pairwise   two or three feature vectors            CosineEmbedding, TripletMargin, TripletMarginWithDistance
+linear     features and the weights of classes     LinearCrossEntropy, AdaptiveLogSoftmaxWithLoss
 path       a lattice of alignments                 CTC
-=========  ======================================  ================================================
+=========  ======================================  ==========================================================
 """
 
 from manual_grad import functional
@@ -17,12 +20,16 @@ from manual_grad.losses.binary_cross_entropy_with_logits import BCEWithLogitsLos
 from manual_grad.losses.cosine_embedding_loss import CosineEmbeddingLoss
 from manual_grad.losses.cross_entropy import CrossEntropyLoss
 from manual_grad.losses.ctc_loss import CTCLoss
+from manual_grad.losses.gaussian_nll_loss import GaussianNLLLoss
 from manual_grad.losses.huber_loss import HuberLoss
 from manual_grad.losses.l1_loss import L1Loss
 from manual_grad.losses.mse_loss import MSELoss
 from manual_grad.losses.multi_margin_loss import MultiMarginLoss
 from manual_grad.losses.multilabel_margin_loss import MultiLabelMarginLoss
 from manual_grad.losses.nll_loss import NLLLoss, NLLLoss2d
+from manual_grad.losses.poisson_nll_loss import PoissonNLLLoss
+from manual_grad.losses.smooth_l1_loss import SmoothL1Loss
+from manual_grad.patching import patch
 
 __version__ = "0.1.0"
 
@@ -31,6 +38,7 @@ __all__ = [
     "CTCLoss",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
+    "GaussianNLLLoss",
     "HuberLoss",
     "L1Loss",
     "MSELoss",
@@ -38,6 +46,9 @@ __all__ = [
     "MultiMarginLoss",
     "NLLLoss",
     "NLLLoss2d",
+    "PoissonNLLLoss",
+    "SmoothL1Loss",
     "functional",
+    "patch",
     "show_config",
 ]

@@ -23,6 +23,9 @@ OPS = {op.name.removeprefix("nn.functional."): op for op in internal.op_db if op
 OPS = {name: op for name, op in OPS.items() if name in M.__all__}
 CASES = [(name, dtype) for name, op in OPS.items() for dtype in sorted(op.supported_dtypes("cpu"), key=str)]
 
+# torch differentiates a logarithm that it masks only afterwards; the gradient that is right there is pinned in the spec
+NAN_IN_TORCH = {"poisson_nll_loss"}
+
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size", "ignore:.*deprecated")
 
 
@@ -67,6 +70,10 @@ def compare(name: str, sample: object, dtype: torch.dtype) -> None:
         assert (a is None) == (b is None)
         if a is None:
             continue
+        if name in NAN_IN_TORCH:
+            known = ~c.isnan()
+            assert a[~known].isfinite().all()
+            a, b, c = a[known], b[known], c[known]
         if dtype is torch.float64:  # torch's own rounding is in the reference: a bound in eps would judge it too
             torch.testing.assert_close(a, b, equal_nan=True, rtol=1e-12, atol=1e-12)
             continue

@@ -39,12 +39,19 @@ def functional(function: F) -> F:
     return dispatch  # type: ignore[return-value]
 
 
-def reduction_of(reduction: str, size_average: bool | None = None, reduce: bool | None = None) -> str:
-    """'none', 'mean' or 'sum', from the argument or torch's legacy pair, with torch's warnings and errors."""
+def reduction_of(
+    reduction: str, size_average: bool | None = None, reduce: bool | None = None, refusal: str | None = None
+) -> str:
+    """'none', 'mean' or 'sum', from the argument or torch's legacy pair, with torch's warnings and errors.
+
+    ``refusal`` is what a loss that takes no 'elementwise_mean' says of it, and of any other name.
+    """
     if size_average is not None or reduce is not None:
         return _reduction.legacy_get_string(size_average, reduce)
     if reduction in _REDUCTIONS:
         return reduction
+    if refusal is not None:
+        raise (ValueError if isinstance(reduction, str) else TypeError)(f"{reduction} {refusal}")
     _reduction.get_enum(reduction)  # warns, or raises ValueError
     return "mean"
 
@@ -61,6 +68,13 @@ def integer(name: str, argument: str, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(value).__name__}")
+
+
+def boolean(name: str, argument: str, value: Any) -> bool:
+    """A bool argument, by the rule of torch's parser: ints do not pass."""
+    if isinstance(value, bool):
+        return value
+    raise TypeError(f"{name}(): argument '{argument}' must be bool, not {type(value).__name__}")
 
 
 def require_floating(name: str, x: Tensor) -> None:
@@ -84,6 +98,11 @@ def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
             f"{name} of shape {list(factor.shape)} doesn't match the broadcast shape: "
             f"it must broadcast to the input's shape {list(input.shape)}"
         )
+
+
+def readable(t: Tensor) -> bool:
+    """Whether the values of a tensor can be looked at without waiting for a device, or at all."""
+    return t.is_cpu and type(t) is Tensor and not torch._C._are_functorch_transforms_active()
 
 
 def together(

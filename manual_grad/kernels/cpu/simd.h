@@ -86,6 +86,13 @@ inline Vec<T> abs(Vec<T> x) {
   return x;
 }
 
+template <class T>
+inline bool any(Mask<T> lanes) {
+  typename Simd<T>::Bits bits = 0;
+  for (int lane = 0; lane < kLanes<T>; ++lane) bits |= lanes[lane];
+  return bits != 0;
+}
+
 // y 2^k for an integral k, down to the smallest subnormal: one instruction where there is one, else in two halves, so
 // that 2^k itself never underflows
 #if defined(__AVX512F__)
