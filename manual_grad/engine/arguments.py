@@ -86,9 +86,14 @@ def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
         )
 
 
+def readable(t: Tensor) -> bool:
+    """Whether the values of a tensor can be looked at without waiting for a device, or at all."""
+    return t.is_cpu and type(t) is Tensor and not torch._C._are_functorch_transforms_active()
+
+
 def class_indices_in_range(name: str, target: Tensor, classes: int, ignore_index: int) -> None:
     """What the kernels check before they touch memory, for the formulas; on the CPU, where it needs no waiting."""
-    if not target.is_cpu or type(target) is not Tensor or torch._C._are_functorch_transforms_active():
+    if not readable(target):
         return
     bad = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
     if bad.numel():

@@ -94,7 +94,8 @@ class PointwiseLoss(LossFunction):
         if value:
             loss = torch.empty((), dtype=x.dtype) if reduced else torch.empty_like(x)
         if reduction == "mean":
-            scale = 1 / cls.denominator(X, x, *options) if x.numel() else float("nan")
+            divisor = cls.denominator(X, x, *options)
+            scale = 1 / divisor if divisor else float("nan")
         op(x, t, a, w, g, p, q, r, scale, reduced, loss, gradients[0], gradients[1], da, gradients[-1])
         return loss, gradients
 
