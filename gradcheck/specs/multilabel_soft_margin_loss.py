@@ -34,6 +34,7 @@ def typical(draw, *shape, scale=1.0):
 
 def confident(gap):
     """By a gap: in the first row right, in the second wrong, in the third both, which hides neither gradient."""
+
     def sample(draw):
         target = draw.tensor([[1.0, 0.0, 1.0]] * 3)
         right = draw.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0], [1.0, -1.0, 1.0]])

@@ -58,7 +58,7 @@ SPEC = Spec(
             value=[INF, INF, NAN], gradient=dict(input=[1.0, -1.0, NAN], target=[-INF, INF, NAN])),
         Pin(dict(input=[200.0], target=[-1.0], reduction="none"), "nothing overflows",
             value=[200.0], gradient=dict(input=[1.0], target=[-200.0])),
-        Pin(dict(input=[0.0, 3.0], target=[1.0, 0.0], reduction="none"), "on the fence: half the target, half the score",
+        Pin(dict(input=[0.0, 3.0], target=[1.0, 0.0], reduction="none"), "on the fence: half of each",
             value=[0.6931471805599453] * 2, gradient=dict(input=[-0.5, 0.0], target=[0.0, -1.5])),
     ),
     errors=(
