@@ -54,6 +54,7 @@ SPEC = Spec(
         "undecided": lambda draw: dict(input=0.5 + draw.normal(8, scale=1e-5), target=draw.uniform(8)),
         "matched": lambda draw: (lambda x: dict(input=x, target=x * (1 + 1e-6)))(draw.uniform(8, low=0.1, high=0.9)),
         "near 0": lambda draw: dict(input=draw.tensor([2e-12, 1e-9, 1e-6, 1e-3] * 2), target=draw.uniform(8)),
+        "right near 0": lambda draw: dict(input=draw.tensor([2e-12, 1e-9, 1e-6, 1e-3]), target=draw.tensor([0.0] * 4)),
         "near 1": lambda draw: dict(input=1 - draw.tensor([1e-7, 1e-6, 1e-4, 1e-2] * 2), target=draw.uniform(8)),
     },
     pins=(  # closer to 0 or 1 than 1e-12 the gradient is a choice, and no oracle's
