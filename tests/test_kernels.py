@@ -79,7 +79,9 @@ def points(function: str, dtype: type) -> np.ndarray:
     elif function == "log1p_unit":
         x = np.concatenate([tiny, random.uniform(0, 1, 1500), [0.0, 1.0, 0.41421356237309503, 0.4142135623730951]])
     else:
+        near = 1 - 2.0 ** -np.arange(1, np.finfo(dtype).nmant + 2)  # down to the last number above -1
         x = np.concatenate([tiny, random.uniform(0, 4, 1000), np.logspace(0, 37, 500), 2.0 ** np.arange(60), [0.0]])
+        x = np.concatenate([x, -tiny[tiny < 0.9], random.uniform(-0.999, 0, 1000), -near, [0.5**0.5 - 1]])
     return np.pad(x.astype(dtype), (0, -len(x) % 16))
 
 
@@ -132,9 +134,9 @@ def test_elementary_functions_at_the_ends(simd: ctypes.CDLL) -> None:
     y = np.empty_like(x)
     simd.exp_f64(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
     np.testing.assert_array_equal(y[:6], [0.0, np.nan, 0.0, 0.0, 1.0, 1.0])
-    x[:2] = [np.inf, np.nan]
-    simd.log1p_f64(np.abs(x).ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
-    np.testing.assert_array_equal(y[:2], [np.inf, np.nan])
+    x[:6] = [np.inf, np.nan, -1.0, -1.5, -np.inf, 0.0]
+    simd.log1p_f64(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
+    np.testing.assert_array_equal(y[:6], [np.inf, np.nan, -np.inf, np.nan, np.nan, 0.0])
     x[:6] = [np.inf, -np.inf, np.nan, 710.0, 1e300, -750.0]
     simd.exp_signed_f64(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
     np.testing.assert_array_equal(y[:6], [np.inf, 0.0, np.nan, np.inf, np.inf, 0.0])
@@ -179,6 +181,9 @@ def losses_and_gradients(
 
     for name in ("l1_loss", "mse_loss", "huber_loss", "binary_cross_entropy_with_logits"):
         collect(name, x, t)
+    for name in ("kl_div", "soft_margin_loss", "multilabel_soft_margin_loss"):
+        collect(name, x, t)
+    collect("binary_cross_entropy", t, t.flip(0))
     collect("cross_entropy", x, y, label_smoothing=0.1)
     collect("cross_entropy", x.t().contiguous().t(), t)
     collect("cross_entropy", image, labels)
@@ -187,6 +192,7 @@ def losses_and_gradients(
 
 
 @needs_kernels
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_results_do_not_depend_on_the_number_of_threads(dtype: torch.dtype) -> None:
     threads, results, fixed = torch.get_num_threads(), [], inputs(dtype)
@@ -264,6 +270,21 @@ def test_results_are_laid_out_as_by_empty_like(layout: str) -> None:
     x = LAYOUTS[layout]
     for result in sweep_mse(x, torch.empty(x.shape))[:2]:
         assert result.stride() == torch.empty_like(x).stride()
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["input", "target"])
+@pytest.mark.parametrize("value", [-1e-30, 1.0000001, float("nan"), float("inf")])
+def test_probabilities_outside_the_unit_interval_are_refused_wherever_they_are(name: str, value: float) -> None:
+    inputs = {"input": torch.full((200, 777), 0.25), "target": torch.full((200, 777), 1.0)}
+    assert M.binary_cross_entropy(**inputs).isfinite()
+    for index in ((0, 0), (77, 5), (199, 776)):
+        bad = inputs[name].clone()
+        bad[index] = value
+        for tensor in (bad, bad.t().contiguous().t(), bad.double()):
+            both = {k: t.to(tensor.dtype) for k, t in inputs.items()} | {name: tensor}
+            with pytest.raises(RuntimeError, match=f"all elements of {name} should be between 0 and 1"):
+                M.binary_cross_entropy(**both)
 
 
 @needs_kernels

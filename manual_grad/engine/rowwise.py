@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_grad.engine.arguments import readable
 from manual_grad.engine.function import LossFunction, Tensors
 
 
@@ -100,7 +101,7 @@ def kept_weight(y: Tensor, w: Tensor | None, ignore_index: int, like: Tensor) ->
 def label_outside(y: Tensor, classes: int, *others: int) -> int | None:
     """A label that is neither in [0, classes) nor one of the others: what the kernels check before they touch memory,
     for the formulas; on the CPU, where it needs no waiting."""
-    if not y.is_cpu or type(y) is not Tensor or torch._C._are_functorch_transforms_active():
+    if not readable(y):
         return None
     outside = (y < 0) | (y >= classes)
     for other in others:

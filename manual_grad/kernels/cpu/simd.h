@@ -237,24 +237,19 @@ inline Vec<T> log1p_unit(Vec<T> u) {
   return beyond ? log_f + static_cast<T>(0.69314718055994530942) : log_f;
 }
 
-// log(1+u) for u >= 0. With 2^k the power of two nearest to 1+u and f = (1+u)/2^k - 1 = u 2^-k + (2^-k - 1), which is
-// u itself for k = 0 and so keeps every digit of a small u: log(1+u) = k ln 2 + log(1+f).
+// log(1+u) for u >= -1. With 2^k the power of two nearest to 1+u and f = (1+u)/2^k - 1 = u 2^-k + (2^-k - 1), which is
+// u itself for k = 0 and so keeps every digit of a small u: log(1+u) = k ln 2 + log(1+f). -inf at -1, nan below.
 template <class T>
 inline Vec<T> log1p(Vec<T> u) {
   constexpr auto bias = Simd<T>::exponent_bias;
-  Vec<T> y = (u + static_cast<T>(1)) * static_cast<T>(0.70710678118654752440);
-  Mask<T> bits;
-  std::memcpy(&bits, &y, sizeof bits);
-  Mask<T> k = (bits >> Simd<T>::mantissa_bits) - bias + 1;  // 0 for 1 + u < sqrt 2
-  Mask<T> down_bits = (bias - k) << Simd<T>::mantissa_bits;
-  Vec<T> down;
-  std::memcpy(&down, &down_bits, sizeof down);
-  Vec<T> f = u * down + (down - static_cast<T>(1));
-  Vec<T> kf = __builtin_convertvector(k, Vec<T>);
-  Vec<T> result = kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low);
-  return u < splat(static_cast<T>(__builtin_inf())) ? result : u;  // inf and nan
+  const Vec<T> one = splat(T{1}), nearest = (u + one) * static_cast<T>(0.70710678118654752440);
+  const Mask<T> k = (bitcast<Mask<T>>(nearest) >> Simd<T>::mantissa_bits) - bias + 1;  // 0 for 1/sqrt 2 < 1 + u < sqrt 2
+  const Vec<T> down = bitcast<Vec<T>>((bias - k) << Simd<T>::mantissa_bits);
+  const Vec<T> f = u * down + (down - one), kf = __builtin_convertvector(k, Vec<T>);
+  const Vec<T> result = kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low);
+  const Vec<T> inf = splat(static_cast<T>(__builtin_inf()));
+  return u > -one ? (u < inf ? result : u) : (u == -one ? -inf : u - u + splat(static_cast<T>(__builtin_nan(""))));
 }
-
 
 // log(x): with 2^k the power of two nearest to x and 1+f = x 2^-k, log(x) = k ln 2 + log(1+f). -inf at 0, nan below.
 template <class T>
