@@ -19,6 +19,7 @@ from manual_grad.losses.cross_entropy import CrossEntropyLoss
 from manual_grad.losses.ctc_loss import CTCLoss
 from manual_grad.losses.huber_loss import HuberLoss
 from manual_grad.losses.l1_loss import L1Loss
+from manual_grad.losses.margin_ranking_loss import MarginRankingLoss
 from manual_grad.losses.mse_loss import MSELoss
 from manual_grad.patching import patch
 
@@ -32,6 +33,7 @@ __all__ = [
     "HuberLoss",
     "L1Loss",
     "MSELoss",
+    "MarginRankingLoss",
     "functional",
     "patch",
     "show_config",

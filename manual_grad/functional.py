@@ -6,6 +6,7 @@ from manual_grad.losses.cross_entropy import cross_entropy
 from manual_grad.losses.ctc_loss import ctc_loss
 from manual_grad.losses.huber_loss import huber_loss
 from manual_grad.losses.l1_loss import l1_loss
+from manual_grad.losses.margin_ranking_loss import margin_ranking_loss
 from manual_grad.losses.mse_loss import mse_loss
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "ctc_loss",
     "huber_loss",
     "l1_loss",
+    "margin_ranking_loss",
     "mse_loss",
 ]
