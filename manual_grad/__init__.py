@@ -17,6 +17,7 @@ from manual_grad.losses.binary_cross_entropy_with_logits import BCEWithLogitsLos
 from manual_grad.losses.cosine_embedding_loss import CosineEmbeddingLoss
 from manual_grad.losses.cross_entropy import CrossEntropyLoss
 from manual_grad.losses.ctc_loss import CTCLoss
+from manual_grad.losses.hinge_embedding_loss import HingeEmbeddingLoss
 from manual_grad.losses.huber_loss import HuberLoss
 from manual_grad.losses.l1_loss import L1Loss
 from manual_grad.losses.margin_ranking_loss import MarginRankingLoss
@@ -30,6 +31,7 @@ __all__ = [
     "CTCLoss",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
+    "HingeEmbeddingLoss",
     "HuberLoss",
     "L1Loss",
     "MSELoss",

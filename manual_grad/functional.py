@@ -4,6 +4,7 @@ from manual_grad.losses.binary_cross_entropy_with_logits import binary_cross_ent
 from manual_grad.losses.cosine_embedding_loss import cosine_embedding_loss
 from manual_grad.losses.cross_entropy import cross_entropy
 from manual_grad.losses.ctc_loss import ctc_loss
+from manual_grad.losses.hinge_embedding_loss import hinge_embedding_loss
 from manual_grad.losses.huber_loss import huber_loss
 from manual_grad.losses.l1_loss import l1_loss
 from manual_grad.losses.margin_ranking_loss import margin_ranking_loss
@@ -14,6 +15,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cross_entropy",
     "ctc_loss",
+    "hinge_embedding_loss",
     "huber_loss",
     "l1_loss",
     "margin_ranking_loss",

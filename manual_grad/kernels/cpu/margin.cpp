@@ -20,10 +20,21 @@ struct MarginRanking : Widened {  // losses/margin_ranking_loss.py (1) (2); x an
   }
 };
 
+struct HingeEmbedding : Widened {  // losses/hinge_embedding_loss.py (1) (2); p = margin
+  template <class S, class T>
+  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T margin, T, T) {
+    const Vec<T> zero{}, one = splat(T{1}), open = x <= margin ? one : zero;
+    const Vec<T> either = x < margin ? splat(margin) : x;
+    const Vec<T> e = t == one ? x : (t == -one ? hinge<T>(margin - x) : either);
+    return {e, t == one ? one : (t == -one ? -open : one - open), zero, zero};
+  }
+};
+
 }  // namespace
 
 const std::initializer_list<Op> margin_ops = {
     {"margin_ranking_loss", kPointwise, pointwise<MarginRanking>},
+    {"hinge_embedding_loss", kPointwise, pointwise<HingeEmbedding>},
 };
 
 }  // namespace mg
