@@ -3,12 +3,12 @@
 The Modules below and the functions of :mod:`manual_grad.functional` have the names and signatures of torch's. By
 family, that is, by what the loss is a function of:
 
-=========  ======================================  ==========================================
-pointwise  one element of each input               L1, MSE, Huber, BCEWithLogits
+=========  ======================================  ===============================================================
+pointwise  one element of each input               L1, MSE, Huber, BCEWithLogits, MarginRanking, HingeEmbedding
 rowwise    one row of class scores                 CrossEntropy
-pairwise   two feature vectors                     CosineEmbedding
+pairwise   two or three feature vectors            CosineEmbedding, TripletMargin, TripletMarginWithDistance
 path       a lattice of alignments                 CTC
-=========  ======================================  ==========================================
+=========  ======================================  ===============================================================
 """
 
 from manual_grad import functional
@@ -22,6 +22,8 @@ from manual_grad.losses.huber_loss import HuberLoss
 from manual_grad.losses.l1_loss import L1Loss
 from manual_grad.losses.margin_ranking_loss import MarginRankingLoss
 from manual_grad.losses.mse_loss import MSELoss
+from manual_grad.losses.triplet_margin_loss import TripletMarginLoss
+from manual_grad.losses.triplet_margin_with_distance_loss import TripletMarginWithDistanceLoss
 from manual_grad.patching import patch
 
 __version__ = "0.1.0"
@@ -36,6 +38,8 @@ __all__ = [
     "L1Loss",
     "MSELoss",
     "MarginRankingLoss",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
     "functional",
     "patch",
     "show_config",

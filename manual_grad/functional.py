@@ -9,6 +9,8 @@ from manual_grad.losses.huber_loss import huber_loss
 from manual_grad.losses.l1_loss import l1_loss
 from manual_grad.losses.margin_ranking_loss import margin_ranking_loss
 from manual_grad.losses.mse_loss import mse_loss
+from manual_grad.losses.triplet_margin_loss import triplet_margin_loss
+from manual_grad.losses.triplet_margin_with_distance_loss import triplet_margin_with_distance_loss
 
 __all__ = [
     "binary_cross_entropy_with_logits",
@@ -20,4 +22,6 @@ __all__ = [
     "l1_loss",
     "margin_ranking_loss",
     "mse_loss",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]

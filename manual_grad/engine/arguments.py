@@ -26,6 +26,11 @@ def functional(function: F) -> F:
     as it is and traces the kernels or formulas below it (Dynamo itself refuses a Function with a ``jvp``).
     """
     FUNCTIONALS.append(function)
+    return overridable(function)
+
+
+def overridable(function: F) -> F:
+    """A functional but for torch.compile, which traces the call itself: for one that takes a callable."""
 
     @functools.wraps(function)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
@@ -61,6 +66,13 @@ def integer(name: str, argument: str, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(value).__name__}")
+
+
+def boolean(name: str, argument: str, value: Any) -> bool:
+    """A bool argument, by the rule of torch's parser: ints do not pass."""
+    if isinstance(value, bool):
+        return value
+    raise TypeError(f"{name}(): argument '{argument}' must be bool, not {type(value).__name__}")
 
 
 def require_floating(name: str, x: Tensor) -> None:

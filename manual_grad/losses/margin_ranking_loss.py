@@ -1,8 +1,9 @@
 r"""Margin ranking loss.
 
-Two items were scored :math:`x_1` and :math:`x_2`, and a judge says which should stand first: :math:`t = 1` the first
-item, :math:`t = -1` the second. The judge is content when the right one leads by a margin :math:`m`; what is missing is
-the loss, the hinge of the support vector machine on the difference of the scores (Herbrich, Graepel and Obermayer 2000):
+Two items were scored :math:`x_1` and :math:`x_2`, and a judge says which should stand first: the first item
+(:math:`t = 1`) or the second (:math:`t = -1`). The judge is content when the right one leads by a margin :math:`m`; what
+is missing is the loss, the hinge of the support vector machine on the difference of the scores (Herbrich, Graepel and
+Obermayer 2000):
 
 .. math::
     e(x_1, x_2, t) = \max(0, s), \qquad s = m - t\,(x_1 - x_2) \tag{1}
@@ -23,9 +24,9 @@ The slopes are constant in the scores, and linear in the target, which torch dif
     \frac{\partial^2 e}{\partial x_1 \partial t} = -\frac{\partial^2 e}{\partial x_2 \partial t} = -[s \ge 0], \qquad
     \text{all others } 0 \tag{3}
 
-**Stable form.** Near the kink :math:`s` is the difference of two close numbers, and the rounding of the product in
-float32 could be all that is left of it. In float64, in which float32 is computed here, the difference of two float32
-scores of similar size and its product with :math:`\pm 1` are exact.
+**Stable form.** Near the kink :math:`s` is the difference of two close numbers, of which float32 would leave little
+but the rounding of the margin and of the lead. In float64, in which float32 is computed here, the lead of one float32
+score over another of similar size is exact, and there are digits to spare.
 
 Sources: R. Herbrich, T. Graepel and K. Obermayer, "Large Margin Rank Boundaries for Ordinal Regression", Advances in
 Large Margin Classifiers, MIT Press (2000) 115-132; T. Joachims, "Optimizing Search Engines using Clickthrough Data"

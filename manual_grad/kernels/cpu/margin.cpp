@@ -30,11 +30,23 @@ struct HingeEmbedding : Widened {  // losses/hinge_embedding_loss.py (1) (2); p 
   }
 };
 
+struct TripletMarginWithDistance : Widened {  // losses/triplet_margin_with_distance_loss.py (1) (2); x y z are x t a
+  template <class S, class T>
+  static Element<T> eval(Vec<T> x, Vec<T> y, Vec<T> z, T margin, T swap, T) {
+    const Vec<T> zero{}, one = splat(T{1}), half = splat(T{0.5}), swaps = splat(swap);
+    const Vec<T> beta = swaps * (z < y ? one : (z == y ? half : zero)), alpha = one - beta;
+    const Vec<T> lesser = z < y ? z : (z == z ? y : z), nearest = swaps == one ? lesser : y;  // a NaN is the lesser
+    const Vec<T> s = margin + (x - nearest), open = s < zero ? zero : one;
+    return {hinge<T>(s), open, -alpha * open, -beta * open};
+  }
+};
+
 }  // namespace
 
 const std::initializer_list<Op> margin_ops = {
     {"margin_ranking_loss", kPointwise, pointwise<MarginRanking>},
     {"hinge_embedding_loss", kPointwise, pointwise<HingeEmbedding>},
+    {"triplet_margin_with_distance_loss", kPointwise, pointwise<TripletMarginWithDistance>},
 };
 
 }  // namespace mg

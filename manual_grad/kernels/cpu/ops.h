@@ -14,5 +14,6 @@ extern const std::initializer_list<Op> likelihood_ops;
 extern const std::initializer_list<Op> margin_ops;
 extern const std::initializer_list<Op> rowwise_ops;
 extern const std::initializer_list<Op> pairwise_ops;
+extern const std::initializer_list<Op> triplet_ops;
 extern const std::initializer_list<Op> path_ops;
 }  // namespace mg
