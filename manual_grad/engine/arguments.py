@@ -26,6 +26,11 @@ def functional(function: F) -> F:
     as it is and traces the kernels or formulas below it (Dynamo itself refuses a Function with a ``jvp``).
     """
     FUNCTIONALS.append(function)
+    return overridable(function)
+
+
+def overridable(function: F) -> F:
+    """A functional but for torch.compile, which traces the call itself: for one that takes a callable."""
 
     @functools.wraps(function)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
