@@ -194,7 +194,8 @@ class CrossEntropy {
     const auto* q = call_.smoothing != 0.0 ? &share : nullptr;
     Sums sums = exponentials(pack, z, e, q);
     const Vec<T> Q = at_y + (q != nullptr ? base_total_ * is_kept : Vec<T>{});
-    Pack::per_row(at_y * (sums.m - Pack::per_row(z_y)) + sums.distance + Q * log1p<T>(sums.rest), loss);
+    const Vec<T> distance = at_y == Vec<T>{} ? at_y : at_y * (sums.m - Pack::per_row(z_y));  // 0 log 0 = 0
+    Pack::per_row(distance + sums.distance + Q * log1p<T>(sums.rest), loss);
     if (!call_.dz.exists()) return;
 
     for (int64_t j = 0; j < Pack::kRows; ++j) e_y[j] = j < n ? e[Pack::at(y[j], j)] : T{0};
