@@ -25,6 +25,7 @@ from manual_grad.losses.l1_loss import L1Loss
 from manual_grad.losses.mse_loss import MSELoss
 from manual_grad.losses.multilabel_soft_margin_loss import MultiLabelSoftMarginLoss
 from manual_grad.losses.soft_margin_loss import SoftMarginLoss
+from manual_grad.patching import patch
 
 __version__ = "0.1.0"
 
@@ -41,5 +42,6 @@ __all__ = [
     "MultiLabelSoftMarginLoss",
     "SoftMarginLoss",
     "functional",
+    "patch",
     "show_config",
 ]

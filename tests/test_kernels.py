@@ -173,7 +173,6 @@ def losses_and_gradients(
 
 
 @needs_kernels
-@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_results_do_not_depend_on_the_number_of_threads(dtype: torch.dtype) -> None:
     threads, results, fixed = torch.get_num_threads(), [], inputs(dtype)
@@ -223,6 +222,36 @@ def test_nan_and_infinity_propagate_as_in_torch(name: str) -> None:
         torch.testing.assert_close(ours, torchs, equal_nan=True)
 
 
+def sweep_mse(x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Unreduced losses and the gradients of x and t."""
+    no = None
+    return kernels.op("mse_loss")(x, t, no, no, no, 0.0, 0.0, 0.0, 1.0, False, True, True, True, False, False)
+
+
+LAYOUTS = {
+    "contiguous": torch.empty(2, 3, 4, 5),
+    "channels_last": torch.empty(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    "permuted": torch.empty(4, 5, 2, 3).permute(2, 0, 3, 1),
+    "gaps": torch.empty(4, 6, 8, 9)[::2, ::3, ::2, ::4],
+    "gaps, permuted": torch.empty(9, 6, 8, 4).permute(3, 1, 2, 0)[::2, ::3, ::2, ::4],
+    "expanded rows": torch.empty(1, 4).expand(3, 4),
+    "expanded columns": torch.empty(3, 1).expand(3, 4),
+    "expanded, permuted": torch.empty(5, 1, 3).expand(5, 4, 3).permute(2, 1, 0),
+    "ones": torch.empty(1, 3, 1, 2).to(memory_format=torch.channels_last),
+    "diagonal": torch.empty(5).as_strided((2, 3), (1, 1)),
+    "empty": torch.empty(3, 0, 2).permute(2, 0, 1),
+    "scalar": torch.empty(()),
+}
+
+
+@needs_kernels
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_results_are_laid_out_as_by_empty_like(layout: str) -> None:
+    x = LAYOUTS[layout]
+    for result in sweep_mse(x, torch.empty(x.shape))[:2]:
+        assert result.stride() == torch.empty_like(x).stride()
+
+
 @needs_kernels
 @pytest.mark.parametrize("name", ["input", "target"])
 @pytest.mark.parametrize("value", [-1e-30, 1.0000001, float("nan"), float("inf")])
@@ -240,12 +269,10 @@ def test_probabilities_outside_the_unit_interval_are_refused_wherever_they_are(n
 
 @needs_kernels
 def test_kernels_refuse_tensors_that_do_not_fit() -> None:
-    op = kernels.op("mse_loss")
     x, loss = torch.randn(8), torch.empty(())
-    with pytest.raises(RuntimeError, match="one dtype and one shape"):
-        op(x, torch.randn(4), None, None, None, 0.0, 0.0, 1.0, True, loss, None, None, None, None)
-    with pytest.raises(RuntimeError, match="one dtype and one shape"):
-        op(x, x.double(), None, None, None, 0.0, 0.0, 1.0, True, loss, None, None, None, None)
+    for t in (torch.randn(4), x.double()):
+        with pytest.raises(RuntimeError, match="one dtype and one shape"):
+            sweep_mse(x, t)
     ce = kernels.op("cross_entropy")
     with pytest.raises(RuntimeError, match="do not fit together"):
         ce(torch.randn(3, 5), torch.tensor([1, 2]), None, None, -100, 0.0, 1, loss, None, None, None)

@@ -283,38 +283,43 @@ class Eager(Function):
     """The shortest way from a call to its gradient: ``apply(loss, *tensors, *options, reduction)``.
 
     Where a kernel serves the call, one sweep over the inputs gives the reduced loss and its gradient together, and
-    backward has nothing left to compute. The swept gradient is that of the loss with upstream 1, so backward may hand
-    it on as it is for an upstream of exactly 1, multiplies it into new memory for any other, and leaves it aside when
-    a graph of the gradient is wanted.
+    backward has nothing left to compute but the product with its upstream gradient. The swept gradient is handed out
+    once, since it belongs to the caller from then on; whoever comes again (``retain_graph``) has it computed anew.
     """
 
     @staticmethod
     def forward(ctx: Any, loss: type[LossFunction], *args: Any) -> Tensor:
-        n = loss.tensors
-        X, options, reduction = args[:n], args[n:-1], args[-1]
+        n, reduction = loss.tensors, args[-1]
+        X, options = args[:n], args[n:-1]
         ctx.call = loss, options, reduction
+        ctx.save_for_backward(*X)
         # 'none' must wait for its upstream gradient
         needs = ctx.needs_input_grad[1 : n + 1] if reduction != "none" else (False,) * n
         result = loss.fused(X, options, reduction, needs, None, True)
         if result is None:
-            ctx.save_for_backward(*X)
             return loss.compute(X, options, reduction)
-        ctx.save_for_backward(*X, *result[1])
-        return result[0]
+        value, gradients = result
+        if reduction != "none":
+            ctx.swept = gradients
+        return value
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         loss, options, reduction = ctx.call
-        n, saved = loss.tensors, ctx.saved_tensors
-        X, swept, needs = saved[:n], saved[n:], ctx.needs_input_grad[1 : n + 1]
         rest = (None,) * (len(options) + 1)
-        if torch.is_grad_enabled() or transforming():
+        swept = ctx.__dict__.pop("swept", None)
+        create_graph = torch.is_grad_enabled() or transforming()
+        if swept is not None and not create_graph:
+            if type(g) is not Tensor or _is_batched(g):  # a tracer's tensor, or one of several, has no value
+                return None, *(None if d is None else d * g for d in swept), *rest
+            if g.item() == 1:
+                return None, *swept, *rest
+            if g.dtype not in _HALF:  # a half has lost what the upstream gradient was to save from underflow
+                return None, *(None if d is None else d.mul_(g) for d in swept), *rest
+        n, X = loss.tensors, ctx.saved_tensors
+        needs = ctx.needs_input_grad[1 : n + 1]
+        if create_graph:
             gradients = loss.differentiable_gradient(g, X, options, reduction, needs)
-        elif swept and reduction != "none":
-            # a subclass may be a tracer's, without a value
-            if type(g) is not Tensor or _is_batched(g) or g.item() != 1:
-                swept = tuple(None if d is None else d * g for d in swept)
-            return None, *swept, *rest
         else:
             result = None if _is_batched(g) else loss.fused(X, options, reduction, needs, g, False)
             if result is None:
@@ -325,8 +330,13 @@ class Eager(Function):
         return None, *(d if needed else None for d, needed in zip(gradients, needs, strict=True)), *rest
 
 
+_HALF = frozenset((torch.bfloat16, torch.float16))
+
+
 # Function.apply binds default arguments through inspect.signature on every call, which costs more than a small loss.
 _eager_apply = super(Function, Eager).apply
+# The engine calls apply, which would find out on every call that backward is what it is to call.
+Eager._backward_cls.apply = Eager.backward  # type: ignore[attr-defined]
 
 
 # torch.autograd.grad(…, is_grads_batched=True) wraps the upstream gradient in a tensor that has no storage

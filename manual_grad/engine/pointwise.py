@@ -83,20 +83,19 @@ class PointwiseLoss(LossFunction):
         if op is None:
             return None
         x, t, *auxiliary, w = X
-        a, p, q, r = None, 0.0, 0.0, 0.0
+        a, da, p, q, r, scale = None, False, 0.0, 0.0, 0.0, 1.0
         if auxiliary:
-            (a,) = auxiliary
+            (a,), da = auxiliary, needs[2]
         if options:
             p, q, r = (*options, 0.0, 0.0)[:3]
-        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs)]  # noqa: B905 - 1 µs a call
-        da = gradients[2] if auxiliary else None
-        reduced, loss, scale = reduction != "none", None, 1.0
-        if value:
-            loss = torch.empty((), dtype=x.dtype) if reduced else torch.empty_like(x)
         if reduction == "mean":
             divisor = cls.denominator(X, x, *options)
             scale = 1 / divisor if divisor else float("nan")
-        op(x, t, a, w, g, p, q, r, scale, reduced, loss, gradients[0], gradients[1], da, gradients[-1])
+        loss, *gradients = op(
+            x, t, a, w, g, p, q, r, scale, reduction != "none", value, needs[0], needs[1], da, needs[-1]
+        )
+        if not auxiliary:
+            del gradients[2]
         return loss, gradients
 
 

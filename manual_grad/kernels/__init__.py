@@ -55,8 +55,18 @@ def _load() -> tuple[str | None, str | None]:
 def _op(name: str) -> Any:
     if _load()[0] is None:
         return None
-    torch.library.register_fake(f"manual_grad::{name}")(lambda *args: None)
-    return getattr(torch.ops.manual_grad, name).default._op  # what calling the overload calls
+    overload = getattr(torch.ops.manual_grad, name).default
+    fake = _pointwise_results if overload._schema.returns else lambda *args: None
+    torch.library.register_fake(f"manual_grad::{name}")(fake)
+    return overload._op  # what calling the overload calls
+
+
+def _pointwise_results(x: Tensor, t: Tensor, a: Any, w: Any, *rest: Any) -> tuple[Tensor | None, ...]:
+    """What a pointwise kernel returns, without its values."""
+    *_, reduce, value, dx, dt, da, dw = rest
+    loss = (x.new_empty(()) if reduce else torch.empty_like(x)) if value else None
+    wanted = zip((x, t, a, w), (dx, dt, da, dw), strict=True)
+    return loss, *(torch.empty_like(u) if want else None for u, want in wanted)
 
 
 def op(name: str | None, *tensors: Tensor | None) -> Any:

@@ -25,6 +25,8 @@ AOTITorchError aoti_torch_library_init_impl(const char* ns, const char* key, con
 AOTITorchError aoti_torch_library_def(TorchLibraryHandle self, const char* schema);
 AOTITorchError torch_library_impl(TorchLibraryHandle self, const char* name,
                                   void (*fn)(StableIValue*, uint64_t, uint64_t), uint64_t extension_build_version);
+AOTITorchError aoti_torch_empty_strided(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype,
+                                        int32_t device_type, int32_t device_index, AtenTensorHandle* out);
 AOTITorchError aoti_torch_delete_tensor_object(AtenTensorHandle tensor);
 AOTITorchError aoti_torch_get_data_ptr(AtenTensorHandle tensor, void** out);
 AOTITorchError aoti_torch_get_dim(AtenTensorHandle tensor, int64_t* out);
@@ -75,6 +77,19 @@ class Tensor {
     if (handle_ != nullptr) aoti_torch_delete_tensor_object(handle_);
   }
 
+  static Tensor empty(int64_t dim, const int64_t* sizes, const int64_t* strides, Dtype dtype) {
+    constexpr int32_t kCpu = 0, kOnlyCpu = 0;
+    AtenTensorHandle handle;
+    check(aoti_torch_empty_strided(dim, sizes, strides, static_cast<int32_t>(dtype), kCpu, kOnlyCpu, &handle),
+          "empty_strided");
+    return Tensor(handle);
+  }
+  AtenTensorHandle release() {
+    AtenTensorHandle handle = handle_;
+    handle_ = nullptr;
+    return handle;
+  }
+
   bool exists() const { return handle_ != nullptr; }
   template <class T>
   T* as() const { return static_cast<T*>(data); }
@@ -108,6 +123,19 @@ class Arguments {
   }
   int64_t integer() { return static_cast<int64_t>(*next_++); }
   bool boolean() { return (*next_++ & 0xff) != 0; }
+
+ private:
+  StableIValue* next_;
+};
+
+// Puts an op's results on torch's stack, in the order of its schema, each declared as Tensor? there.
+class Results {
+ public:
+  explicit Results(StableIValue* stack) : next_(stack) {}
+  void put(Tensor&& tensor) {
+    const bool exists = tensor.exists();
+    *next_++ = exists ? reinterpret_cast<StableIValue>(new StableIValue(reinterpret_cast<StableIValue>(tensor.release()))) : 0;
+  }
 
  private:
   StableIValue* next_;

@@ -218,6 +218,33 @@ inline void advise_huge_pages(const Tensor& tensor, int64_t bytes) {
 #endif
 }
 
+// New memory for one value.
+inline Tensor empty_scalar(Dtype dtype) { return Tensor::empty(0, nullptr, nullptr, dtype); }
+
+// New memory of a tensor's shape, laid out as torch.empty_like does it: without gaps, the dimensions in the same order.
+inline Tensor empty_like(const Tensor& like) {
+  int order[kMaxDims];  // innermost first
+  for (int i = 0; i < like.dim; ++i) {
+    order[i] = static_cast<int>(like.dim) - 1 - i;
+    for (int j = i - 1, k = i; j >= 0; --j) {
+      const int64_t a = like.strides[order[j]], b = like.strides[order[k]];
+      if (a == 0 || b == 0) continue;  // an expanded dimension lies nowhere
+      if (a < b || (a == b && like.sizes[order[j]] <= like.sizes[order[k]])) {
+        if (a < b) break;
+        continue;
+      }
+      std::swap(order[j], order[k]);
+      k = j;
+    }
+  }
+  int64_t strides[kMaxDims], stride = 1;
+  for (int i = 0; i < like.dim; ++i) {
+    strides[order[i]] = stride;
+    stride *= std::max<int64_t>(like.sizes[order[i]], 1);
+  }
+  return Tensor::empty(like.dim, like.sizes, strides, like.dtype);
+}
+
 // Fixed-size scratch memory, aligned for vectors.
 template <class T>
 class Scratch {

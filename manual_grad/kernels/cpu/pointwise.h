@@ -182,23 +182,26 @@ void pointwise(StableIValue* stack, uint64_t, uint64_t) {
   call.r = in.real();
   call.scale = in.real();
   call.reduce = in.boolean();
-  call.value = in.optional_tensor();
-  call.dx = in.optional_tensor();
-  call.dt = in.optional_tensor();
-  call.da = in.optional_tensor();
-  call.dw = in.optional_tensor();
-  for (const Tensor* tensor : {&call.x, &call.t, &call.a, &call.w, &call.g, &call.value, &call.dx, &call.dt, &call.da,
-                               &call.dw}) {
-    const bool scalar = tensor == &call.g || (tensor == &call.value && call.reduce);
-    if (tensor->exists() && (tensor->dtype != call.x.dtype || (tensor->numel != call.x.numel && !(scalar && tensor->numel == 1))))
+  for (const Tensor* tensor : {&call.t, &call.a, &call.w, &call.g}) {
+    const bool fits = tensor->numel == call.x.numel || (tensor == &call.g && tensor->numel == 1);
+    if (tensor->exists() && !(tensor->dtype == call.x.dtype && fits))
       throw std::runtime_error("manual_grad: a pointwise kernel takes tensors of one dtype and one shape");
   }
   if (call.x.dim > kMaxDims) throw std::runtime_error("manual_grad: a pointwise kernel takes at most 16 dimensions");
+  if (in.boolean()) call.value = call.reduce ? empty_scalar(call.x.dtype) : empty_like(call.x);
+  if (in.boolean()) call.dx = empty_like(call.x);
+  if (in.boolean()) call.dt = empty_like(call.t);
+  if (in.boolean()) call.da = empty_like(call.a);
+  if (in.boolean()) call.dw = empty_like(call.w);
   with_dtype(call.x.dtype, [&](auto s) { run_pointwise<F, decltype(s)>(call); });
+  Results out(stack);
+  for (Tensor* result : {&call.value, &call.dx, &call.dt, &call.da, &call.dw}) out.put(static_cast<Tensor&&>(*result));
 }
 
+// reduce: the value is the sum times scale, else there is one for each element. The booleans after it say which results
+// are wanted; the gradients are for the upstream g times scale.
 constexpr const char* kPointwise =
     "(Tensor x, Tensor t, Tensor? a, Tensor? w, Tensor? g, float p, float q, float r, float scale, bool reduce, "
-    "Tensor(a!)? value, Tensor(b!)? dx, Tensor(c!)? dt, Tensor(d!)? da, Tensor(e!)? dw) -> ()";
+    "bool value, bool dx, bool dt, bool da, bool dw) -> (Tensor?, Tensor?, Tensor?, Tensor?, Tensor?)";
 
 }  // namespace mg

@@ -1,0 +1,93 @@
+"""One call of every loss, and one instance of every Module, for the tests that hold for all of them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import manual_grad
+import manual_grad.functional as M
+from gradcheck import Settings, specs
+
+MODULES = [name for name in manual_grad.__all__ if inspect.isclass(getattr(manual_grad, name))]
+
+
+def example(name: str, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """The keyword arguments of an ordinary call, tensors first: the first sample of the loss' spec."""
+    case = specs.load(name).case(Settings(), dtype=dtype)
+    return {**case.tensors, **case.arguments}
+
+
+def functional_of(module: str) -> str | None:
+    """The functional that belongs to a Module: a file has one loss, and its name."""
+    name = getattr(manual_grad, module).__module__.rpartition(".")[2]
+    return name if name in M.__all__ else None
+
+
+def inputs(module: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    """Arguments of the Module's forward."""
+    functional = functional_of(module)
+    if functional is None:  # AdaptiveLogSoftmaxWithLoss: features and classes
+        return torch.linspace(-1, 1, 20, dtype=dtype).reshape(4, 5), torch.tensor([0, 2, 5, 8])
+    arguments = example(functional, dtype)
+    names = list(inspect.signature(getattr(torch.nn, module).forward).parameters)[1:]
+    return tuple(arguments["input" if name == "log_input" else name] for name in names)
+
+
+def distance(x: Tensor, y: Tensor) -> Tensor:
+    return (x - y).abs().sum(-1)
+
+
+# for each argument of a constructor something else than its default
+OTHERWISE = {
+    "beta": 0.5,
+    "bias": True,
+    "blank": 1,
+    "cutoffs": [2, 4],
+    "delta": 0.5,
+    "distance_function": distance,
+    "div_value": 2.0,
+    "eps": 1e-4,
+    "full": True,
+    "head_bias": True,
+    "ignore_index": 1,
+    "label_smoothing": 0.125,
+    "log_input": False,
+    "log_target": True,
+    "margin": 0.25,
+    "n_classes": 9,
+    "reduction": "sum",
+    "swap": True,
+    "zero_infinity": True,
+}
+LEGACY = ("size_average", "reduce")
+LEFT = ("device", "dtype", "options", "out_features")  # they do not change what the loss is of these inputs
+
+
+def constructor_arguments(module: str, required_only: bool = False) -> dict[str, Any]:
+    """The arguments of the constructor: all of them not at their defaults, or the required ones."""
+    features = inputs(module)[0].shape[-1]
+    functional = functional_of(module)
+    projection = example(functional).get("linear_weight") if functional else None
+    classes = features if projection is None else len(projection)
+    values = {
+        **OTHERWISE,
+        "in_features": features,
+        "num_classes": classes,
+        "p": 2 if module == "MultiMarginLoss" else 3.0,
+        "pos_weight": torch.linspace(2, 3, features),
+        "weight": torch.linspace(0.5, 1.5, classes),
+    }
+    _, *parameters = inspect.signature(getattr(torch.nn, module).__init__).parameters.values()
+    asked = (p.name for p in parameters if p.default is p.empty or not required_only)
+    return {name: values[name] for name in asked if name not in (*LEGACY, *LEFT)}
+
+
+def pair(module: str, **arguments: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Our Module and torch's, with the same parameters and buffers."""
+    ours, torchs = getattr(manual_grad, module)(**arguments), getattr(torch.nn, module)(**arguments)
+    ours.load_state_dict(torchs.state_dict())
+    return ours, torchs

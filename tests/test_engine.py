@@ -1,0 +1,38 @@
+"""What the engine promises for every loss, beyond what gradcheck asks of anybody's function."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gradcheck import specs
+from gradcheck.spec import Case, Settings
+
+BY_REDUCTION = [(name, reduction) for name in specs.NAMES for reduction in ("none", "mean", "sum")]
+
+
+def case(name: str, reduction: str, dtype: torch.dtype = torch.float64) -> Case:
+    return specs.load(name).case(Settings(), params={"reduction": reduction}, dtype=dtype)
+
+
+@pytest.mark.parametrize(("name", "reduction"), BY_REDUCTION)
+def test_a_gradient_belongs_to_the_caller(name: str, reduction: str) -> None:
+    """What the caller does to one gradient changes neither the loss' inputs nor the next gradient."""
+    this = case(name, reduction)
+    _, expected = this.differentiate(g=torch.ones_like(this.call()))
+    leaves = this.leaves()
+    loss = this.call(**leaves)
+    for _ in range(3):
+        found = torch.autograd.grad(loss, list(leaves.values()), torch.ones_like(loss), retain_graph=True)
+        for d, wanted in zip(found, expected.values(), strict=True):
+            torch.testing.assert_close(d, wanted, rtol=1e-12, atol=0)
+            d.fill_(float("nan"))
+
+
+def test_loss_scaling_saves_half_gradients_from_underflow() -> None:
+    """The purpose of torch.amp.GradScaler: the scaled gradient must not be made from an unscaled half."""
+    x = torch.full((1 << 16,), 1e-3, dtype=torch.float16, requires_grad=True)
+    loss = specs.load("mse_loss").fn(x, torch.zeros_like(x))
+    (scaled,) = torch.autograd.grad(loss, x, torch.tensor(2.0**15, dtype=torch.float16))
+    exact = 2 * x.detach().double() / x.numel() * 2**15
+    torch.testing.assert_close(scaled.double(), exact, rtol=2**-10, atol=0)
