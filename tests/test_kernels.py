@@ -192,7 +192,6 @@ def losses_and_gradients(
 
 
 @needs_kernels
-@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_results_do_not_depend_on_the_number_of_threads(dtype: torch.dtype) -> None:
     threads, results, fixed = torch.get_num_threads(), [], inputs(dtype)

@@ -64,7 +64,7 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target")),
     definition=definition,
     oracle=oracle,
-    params=tuple(dict(reduction=reduction) for reduction in ("batchmean", "none", "sum", "mean")),
+    params=tuple(dict(reduction=reduction) for reduction in ("sum", "batchmean", "none", "mean")),
     samples={
         **both(
             typical=lambda draw, log_target: typical(draw, log_target, BATCH, 4),

@@ -124,9 +124,10 @@ def kl_div(
     batch = input.shape[0] if reduction == "batchmean" and input.dim() > 0 else 1
     if size_average is None and reduce is None:
         if reduction == "mean":
-            warnings.warn(
-                "reduction: 'mean' divides the total loss by both the batch size and the support size. "
-                "'batchmean' divides only by the batch size, and aligns with the KL div math definition.",
+            warnings.warn(  # torch's text to the letter, for the filters that are set for it
+                "reduction: 'mean' divides the total loss by both the batch size and the support size."
+                "'batchmean' divides only by the batch size, and aligns with the KL div math definition."
+                "'mean' will be changed to behave the same as 'batchmean' in the next major release.",
                 stacklevel=3,
             )
         elif reduction == "batchmean":

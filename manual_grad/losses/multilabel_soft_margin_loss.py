@@ -76,15 +76,13 @@ class MultiLabelSoftMarginLossFunction(LossFunction):
             return None
         reduced = reduction != "none" or x.dim() == 1
         divisor = classes * cls.shape(X).numel() if reduction == "mean" else classes
-        loss = (x.new_empty(()) if reduced else torch.empty_like(x)) if value else None
-        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs, strict=True)]
         if g is not None and not reduced:
             g = g.unsqueeze(-1).expand(x.shape)
-        dx, dt, dw = gradients
-        op(x, t, None, w, g, 0.0, 0.0, 0.0, 1 / divisor, reduced, loss, dx, dt, None, dw)
+        wanted = value, needs[0], needs[1], False, needs[2]
+        loss, dx, dt, _, dw = op(x, t, None, w, g, 0.0, 0.0, 0.0, 1 / divisor, reduced, *wanted)
         if value and not reduced:
             loss = loss.mean(-1) * (x.shape[-1] / classes)
-        return loss, gradients
+        return loss, [dx, dt, dw]
 
 
 def _of_labels(X: Tensors) -> Tensors:
