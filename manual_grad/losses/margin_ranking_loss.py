@@ -1,9 +1,9 @@
 r"""Margin ranking loss.
 
 Two items were scored :math:`x_1` and :math:`x_2`, and a judge says which should stand first: the first item
-(:math:`t = 1`) or the second (:math:`t = -1`). The judge is content when the right one leads by a margin :math:`m`; what
-is missing is the loss, the hinge of the support vector machine on the difference of the scores (Herbrich, Graepel and
-Obermayer 2000):
+(:math:`t = 1`) or the second (:math:`t = -1`). The judge is content when the right one leads by a margin :math:`m`;
+what is missing is the loss, the hinge of the support vector machine on the difference of the scores (Herbrich, Graepel
+and Obermayer 2000):
 
 .. math::
     e(x_1, x_2, t) = \max(0, s), \qquad s = m - t\,(x_1 - x_2) \tag{1}

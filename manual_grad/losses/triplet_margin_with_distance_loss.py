@@ -45,7 +45,7 @@ from manual_grad.losses.triplet_margin_loss import check_dimensions, has_rule, n
 
 
 class TripletMarginWithDistanceLossFunction(PointwiseLoss):
-    """``apply(x, y, z, None, margin, reduction)``: the distances, of which z may be None; then the place of a weight."""
+    """``apply(x, y, z, None, margin, reduction)``: the distances, z possibly None, and the place of a weight."""
 
     tensors = 4
     kernel = "triplet_margin_with_distance_loss"

@@ -52,15 +52,14 @@ class Difference {
     }
     int64_t ties = 0;
     for (int64_t i = 0; i < size_; ++i) ties += std::fabs(u_[i]) == length_;
-    for (int64_t i = 0; i < size_; ++i) {
-      const double size = std::fabs(u_[i]), sign = u_[i] == 0 ? 0 : std::copysign(1.0, u_[i]);
-      if (std::isinf(q_)) {
-        u_[i] = size == length_ ? sign / static_cast<double>(ties) : 0;
-      } else if (q_ == 0 || sign == 0) {
-        u_[i] = 0;
-      } else {
-        u_[i] = q_ == 1 ? sign : sign * std::pow(size / length_, q_ - 1);
-      }
+    const double share = 1 / static_cast<double>(ties);
+    const Vec<double> zero{}, one = splat(1.0), length = splat(length_);
+    for (int64_t i = 0; i < pitch_; i += kLanes<double>) {
+      const Vec<double> u = at(i), size = abs<double>(u), sign = u > zero ? one : (u < zero ? -one : u);
+      Vec<double> gradient = q_ == 0 ? zero : sign;
+      if (std::isinf(q_)) gradient = size == length ? sign * share : zero;
+      else if (q_ != 0 && q_ != 1) gradient = size == zero ? zero : sign * power(size / length, q_ - 1);
+      store<double>(u_.get() + i, gradient);
     }
   }
 
@@ -90,17 +89,20 @@ class Difference {
 
   double general() const {
     if (size_ == 0) return 0;
-    double sum = 0;
-    if (q_ == 0) {
-      for (int64_t i = 0; i < size_; ++i) sum += u_[i] != 0;
-      return sum;
-    }
+    if (q_ == 0) return static_cast<double>(std::count_if(u_.get(), u_.get() + size_, [](double u) { return u != 0; }));
     double c = q_ > 0 ? extreme<std::greater<double>>() : extreme<std::less<double>>();
     if (std::isinf(q_)) return c;
     if (c == 0 || c == kInf) c = 1;
-    for (int64_t i = 0; i < size_; ++i) sum += std::pow(std::fabs(u_[i]) / c, q_);
-    return c * std::pow(sum, 1 / q_);  // (5)
+    Vec<double> powers{};
+    for (int64_t i = 0; i < pitch_; i += kLanes<double>) {
+      Vec<double> to_q = power(abs<double>(at(i)) / c, q_);
+      for (int64_t lane = size_ - i; lane < kLanes<double>; ++lane) to_q[lane] = 0;
+      powers += to_q;
+    }
+    return c * std::pow(total(powers), 1 / q_);  // (5)
   }
+
+  static Vec<double> power(Vec<double> x, double exponent) { return exp_signed<double>(exponent * log<double>(x)); }
 
   // the largest or smallest size of a component; a NaN wins
   template <class Beats>
