@@ -214,8 +214,8 @@ def triplet_margin_loss(
 
     Args:
         anchor, positive, negative: Vectors of shape (N, D), (D), or with any number of dimensions before the last, the
-            same for all three; sizes broadcast. Integers are subtracted as integers and have no gradient; the
-            derivatives of complex vectors, and of vectors of length 1 beside longer ones, are torch's own.
+            same for all three; sizes broadcast. Where one of them is integral or complex, or vectors of length 1 meet
+            longer ones, value and derivatives are torch's own.
         margin: By how much closer the positive should be; positive.
         p: The degree of the norm.
         eps: Added to every coordinate of every difference.
@@ -255,11 +255,9 @@ def check_dimensions(anchor: Tensor, positive: Tensor, negative: Tensor) -> None
 
 
 def has_rule(anchor: Tensor, positive: Tensor, negative: Tensor) -> bool:
-    """Whether the vectors are real, not integral, and of one length: torch broadcasts each pair of them by itself."""
-    dtype = anchor.dtype
-    if not positive.dtype is dtype is negative.dtype:
-        dtype = torch.promote_types(torch.promote_types(dtype, positive.dtype), negative.dtype)
-    return dtype.is_floating_point and anchor.shape[-1:] == positive.shape[-1:] == negative.shape[-1:]
+    """Whether the vectors are all of real numbers and of one length: torch takes each pair of them by itself."""
+    real = anchor.is_floating_point() and positive.is_floating_point() and negative.is_floating_point()
+    return real and anchor.shape[-1:] == positive.shape[-1:] == negative.shape[-1:]
 
 
 @arguments.functional

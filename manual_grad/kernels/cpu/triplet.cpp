@@ -1,6 +1,7 @@
 // Triplet margin loss, one triplet of vectors a row. Letters as in losses/triplet_margin_loss.py.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "layout.h"
 #include "ops.h"
@@ -50,17 +51,15 @@ class Difference {
       for (int64_t i = 0; i < pitch_; i += kLanes<double>) store<double>(u_.get() + i, at(i) * one_over_length_);
       return;
     }
-    int64_t ties = 0;
-    for (int64_t i = 0; i < size_; ++i) ties += std::fabs(u_[i]) == length_;
-    for (int64_t i = 0; i < size_; ++i) {
-      const double size = std::fabs(u_[i]), sign = u_[i] == 0 ? 0 : std::copysign(1.0, u_[i]);
-      if (std::isinf(q_)) {
-        u_[i] = size == length_ ? sign / static_cast<double>(ties) : 0;
-      } else if (q_ == 0 || sign == 0) {
-        u_[i] = 0;
-      } else {
-        u_[i] = q_ == 1 ? sign : sign * std::pow(size / length_, q_ - 1);
-      }
+    auto is_extreme = [this](double u) { return std::fabs(u) == length_; };
+    const double share = std::isinf(q_) ? 1.0 / static_cast<double>(std::count_if(u_.get(), u_.get() + size_, is_extreme)) : 1;
+    const Vec<double> zero{}, one = splat(1.0), length = splat(length_);
+    for (int64_t i = 0; i < pitch_; i += kLanes<double>) {
+      const Vec<double> u = at(i), size = abs<double>(u), sign = u > zero ? one : (u < zero ? -one : u);
+      Vec<double> gradient = q_ == 0 ? zero : sign;
+      if (std::isinf(q_)) gradient = size == length ? sign * share : zero;
+      else if (q_ != 0 && q_ != 1) gradient = size == zero ? zero : sign * power(size / length, q_ - 1);
+      store<double>(u_.get() + i, gradient);
     }
   }
 
@@ -68,7 +67,7 @@ class Difference {
 
  private:
   double euclidean(double squares) {
-    if (!(squares >= 0x1p-900 && squares < kInf)) {
+    if (size_ > 0 && !(squares >= 0x1p-900 && squares < kInf)) {
       const double c = extreme<std::greater<double>>();
       if (c > 0 && c < kInf) return rescaled(std::ilogb(c));
     }
@@ -90,17 +89,20 @@ class Difference {
 
   double general() const {
     if (size_ == 0) return 0;
-    double sum = 0;
-    if (q_ == 0) {
-      for (int64_t i = 0; i < size_; ++i) sum += u_[i] != 0;
-      return sum;
-    }
+    if (q_ == 0) return static_cast<double>(std::count_if(u_.get(), u_.get() + size_, [](double u) { return u != 0; }));
     double c = q_ > 0 ? extreme<std::greater<double>>() : extreme<std::less<double>>();
     if (std::isinf(q_)) return c;
     if (c == 0 || c == kInf) c = 1;
-    for (int64_t i = 0; i < size_; ++i) sum += std::pow(std::fabs(u_[i]) / c, q_);
-    return c * std::pow(sum, 1 / q_);  // (5)
+    Vec<double> powers{};
+    for (int64_t i = 0; i < pitch_; i += kLanes<double>) {
+      Vec<double> to_q = power(abs<double>(at(i)) / c, q_);
+      for (int64_t lane = size_ - i; lane < kLanes<double>; ++lane) to_q[lane] = 0;
+      powers += to_q;
+    }
+    return c * std::pow(total(powers), 1 / q_);  // (5)
   }
+
+  static Vec<double> power(Vec<double> x, double exponent) { return exp_signed<double>(exponent * log<double>(x)); }
 
   // the largest or smallest size of a component; a NaN wins
   template <class Beats>
@@ -126,7 +128,6 @@ void run(const Call& call) {
   const int64_t chunks = (rows + chunk_rows - 1) / chunk_rows;
   const bool want_sum = call.reduce && call.value.exists(), scalar_g = call.g.exists() && call.g.numel == 1;
   const double scale = call.scale * (scalar_g ? static_cast<double>(widen(*call.g.template as<S>())) : 1.0);
-  const double scale_value = call.scale;
   auto at = [&](const Tensor& tensor, int64_t r) { return tensor.as<S>() + (tensor.dim > 1 ? r * tensor.strides[0] : 0); };
   auto step = [](const Tensor& tensor) { return tensor.strides[tensor.dim - 1]; };
   auto of_row = [](const Tensor& tensor, int64_t r) { return tensor.as<S>() + (tensor.dim > 0 ? r * tensor.strides[0] : 0); };
@@ -187,7 +188,7 @@ void run(const Call& call) {
   if (want_sum) {
     ExactSum sum;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) sum.add(partial[chunk]);
-    *call.value.as<S>() = narrow<S>(sum.value() * scale_value);
+    *call.value.as<S>() = narrow<S>(sum.value() * call.scale);
   }
 }
 
