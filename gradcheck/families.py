@@ -23,7 +23,7 @@ def pointwise(case: Case) -> Indices:
 
 
 def rowwise(case: Case) -> Indices:
-    """One row of class scores (dimension 1, or the only one) with its class, or its row of class probabilities.
+    """One row of class scores (dimension 1, or the only one) with its class, or its row of labels or probabilities.
 
     A tensor without a batch dimension has one entry for each class, the same for all rows.
     """
@@ -34,7 +34,7 @@ def rowwise(case: Case) -> Indices:
     def of(name: str, t: Tensor) -> list[Any]:
         if case.spec.by_name[name].batch is None:
             return _flat(t).expand(rows, -1).tolist()
-        if t.shape == scores.shape and t.is_floating_point():
+        if t.shape == scores.shape:
             return _flat(t).movedim(classes, -1).reshape(rows, -1).tolist()
         return _flat(t).flatten().tolist()
 

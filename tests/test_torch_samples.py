@@ -24,6 +24,9 @@ OPS = {op.name.removeprefix("nn.functional."): op for op in internal.op_db if op
 OPS = {name: op for name, op in OPS.items() if name in M.__all__}
 CASES = [(name, dtype) for name, op in OPS.items() for dtype in sorted(op.supported_dtypes("cpu"), key=str)]
 
+# torch differentiates a logarithm that it masks only afterwards; the gradient that is right there is pinned in the spec
+NAN_IN_TORCH = {"poisson_nll_loss"}
+
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size", "ignore:.*deprecated")
 
 
@@ -63,8 +66,12 @@ def compare(name: str, sample: object, dtype: torch.dtype) -> None:
         mine = leaves(*arguments, *sample.kwargs.values())
         others = leaves(*wide_arguments, *wide_kwargs.values())
         trios += zip(gradients(result, mine, g), gradients(expected, mine, g), gradients(exact, others, g), strict=True)
-    for trio in trios:
-        assert_no_further_than_torch(*trio)
+    for a, b, c in trios:
+        if name in NAN_IN_TORCH and a is not None:
+            known = ~c.isnan()
+            assert a[~known].isfinite().all()
+            a, b, c = a[known], b[known], c[known]
+        assert_no_further_than_torch(a, b, c)
 
 
 def samples(name: str, dtype: torch.dtype) -> Iterator[object]:

@@ -299,7 +299,7 @@ class Eager(Function):
         if result is None:
             return loss.compute(X, options, reduction)
         value, gradients = result
-        if reduction != "none":
+        if reduction != "none" and gradients:  # a loss may leave its gradient to backward
             ctx.swept = gradients
         return value
 
