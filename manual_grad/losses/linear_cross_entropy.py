@@ -265,7 +265,8 @@ def linear_cross_entropy(
     x, W, b = _cast_by_autocast(input, linear_weight, linear_bias)
     for argument, u in (("linear_weight", W), ("linear_bias", b)):
         if u is not None and u.dtype is not x.dtype:
-            raise RuntimeError(f"{argument}: expected scalar type {x.dtype} but found {u.dtype}")
+            expected, found = arguments.scalar_type(x.dtype), arguments.scalar_type(u.dtype)
+            raise RuntimeError(f"{argument}: expected scalar type {expected} but found {found}")
     arguments.require_floating(name, x)
     (C, *positions, D), batch = W.shape, x.shape[:-1]
     P = math.prod(positions)
