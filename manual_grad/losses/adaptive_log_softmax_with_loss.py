@@ -59,7 +59,8 @@ def adaptive_cross_entropy(
         reduction: 'none', 'mean' or 'sum'.
 
     Returns:
-        A scalar, or for 'none' a tensor of the target's shape.
+        A scalar, or for 'none' a tensor of the target's shape, in the input's dtype. A cluster without a target has no part
+        in it, and its tail no gradient.
 
     Raises:
         RuntimeError: a target is not a class (checked where it can be read), or not int64; shapes that do not fit.
@@ -85,7 +86,7 @@ def adaptive_cross_entropy(
             (rows,) = inside.nonzero(as_tuple=True)
             tail = linear_cross_entropy(linear(x[rows], down), up, y[rows] - low, reduction="none")
             nll = nll.index_add(0, rows, tail)
-    return reduced(nll.reshape(target.shape), reduction)
+    return reduced(nll.reshape(target.shape).to(input.dtype), reduction)  # under autocast, too
 
 
 def _batch(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
