@@ -53,15 +53,17 @@ def tag(dtype: torch.dtype, results: Iterator[Result]) -> Iterator[Result]:
 
 def switched(case: Case) -> Iterator[Result]:
     """Kernels on against kernels off."""
+    shared = case.spec.family == "linear" and {f"gradient of {i.name}" for i in case.spec.inputs if i.batch is None}
     with kernels(False):
         formulas = everything(case)
     for what, t in everything(case).items():
-        yield alike(f"{what}, by kernel", t, formulas[what], case.dtype)
+        yield alike(f"{what}, by kernel", t, formulas[what], case.dtype, shared and what in shared)
 
 
-def alike(what: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype) -> Result:
-    """Entry by entry; in float64 by the largest, since an entry that cancels loses digits there, differently."""
-    return compare(what, a, b, KERNELS[dtype], dtype=dtype, scale=None if dtype is torch.float64 else b)
+def alike(what: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, summed: bool = False) -> Result:
+    """Entry by entry; by the largest where an entry that cancels loses digits, differently: in float64, and where a
+    matrix product has ``summed`` rounded terms in the dtype itself."""
+    return compare(what, a, b, KERNELS[dtype], dtype=dtype, scale=None if summed or dtype is torch.float64 else b)
 
 
 def no_worse_than_peer(case: Case) -> Iterator[Result]:
