@@ -129,8 +129,10 @@ void load_pack(const Rows& rows, const Tensor& tensor, int64_t r, int64_t n, con
     for (int64_t c = 0; c < rows.classes; ++c) store<T>(out + c * kLanes<T>, load_vector<T>(p + at[0] + c * step));
     return;
   }
-  for (int64_t j = 0; j < kLanes<T>; ++j)
-    for (int64_t c = 0; c < rows.classes; ++c) out[c * kLanes<T> + j] = j < n ? widen(p[at[j] + c * step]) : 0;
+  for (int64_t j = 0; j < n; ++j)
+    for (int64_t c = 0; c < rows.classes; ++c) out[c * kLanes<T> + j] = widen(p[at[j] + c * step]);
+  for (int64_t j = n; j < kLanes<T>; ++j)
+    for (int64_t c = 0; c < rows.classes; ++c) out[c * kLanes<T> + j] = 0;
 }
 template <class S, class T>
 void store_pack(const Rows& rows, const Tensor& tensor, int64_t r, int64_t n, const Down<T>&, const T* from) {
