@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
-from manual_grad.kernels.triton import pointwise, rowwise, scale
+from manual_grad.kernels.triton import pairwise, path, pointwise, rowwise, scale
 from manual_grad.kernels.triton.launch import INTERPRETED as INTERPRETED
 
 OPS: dict[str, tuple[str, Callable[..., Any]]] = {
     **pointwise.OPS,
     **rowwise.OPS,
+    **pairwise.OPS,
+    **path.OPS,
     **scale.OPS,
 }
 _LIBRARY = torch.library.Library("manual_grad", "FRAGMENT")

@@ -77,6 +77,22 @@ def place(i, size, stride, DIMS: tl.constexpr):
     return offset
 
 
+@triton.jit
+def narrow(v, result):
+    """The numbers in the dtype that ``result`` points to; float64 becomes a half by way of float32."""
+    if v.dtype == tl.float64 and result.dtype.element_ty != tl.float64:
+        v = v.to(tl.float32)
+    return v.to(result.dtype.element_ty)
+
+
+@triton.jit
+def double(v):
+    """The numbers in float64; a half by way of float32."""
+    if v.dtype == tl.bfloat16 or v.dtype == tl.float16:
+        v = v.to(tl.float32)
+    return v.to(tl.float64)
+
+
 _CHUNK = 16384  # numbers that one program adds up
 
 
@@ -86,11 +102,11 @@ def _total(parts, denominator, out, count, scale: tl.float64, CHUNK: tl.constexp
     sums = tl.zeros((BLOCK,), tl.float64)
     for i in range(start, tl.minimum(start + CHUNK, count), BLOCK):
         at = i + tl.arange(0, BLOCK)
-        sums += tl.load(parts + at, mask=at < count, other=0).to(tl.float64)
+        sums += double(tl.load(parts + at, mask=at < count, other=0))
     result = tl.sum(sums) * tl.full((), scale, tl.float64)
     if denominator is not None:
-        result /= tl.load(denominator).to(tl.float64)
-    tl.store(out + tl.program_id(0), result.to(out.dtype.element_ty))
+        result /= double(tl.load(denominator))
+    tl.store(out + tl.program_id(0), narrow(result, out))
 
 
 def total(parts: Tensor, out: Tensor, scale: float = 1.0, denominator: Tensor | None = None) -> None:

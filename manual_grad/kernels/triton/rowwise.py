@@ -13,10 +13,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from manual_grad.kernels.triton.launch import COMPUTE, launch, layout, place, total
+from manual_grad.kernels.triton.launch import COMPUTE, double, launch, layout, place, total
 from manual_grad.kernels.triton.math import exp, log1p
 
 _MEAN, _NONE = 1, 0  # kernels/__init__.py, REDUCTION
+
+
+@triton.jit
+def _exp_of_difference(a, b):
+    """exp(a - b), with what the subtraction has rounded off: of two large logits it is the leading digits."""
+    d = a - b
+    if d.dtype == tl.float64:
+        return exp(d)
+    minus_b = d - a
+    lost = (a - (d - minus_b)) - (b + minus_b)
+    e = exp(d)
+    return e + e * tl.where(lost == lost, lost, 0.0)  # infinities have nothing to lose
 
 
 @triton.jit
@@ -31,7 +43,7 @@ def _kept_weight(y, w, parts, rows, size, y_at, w_at, classes, ignore_index: tl.
         kept = (n < rows) & (at_y != ignore_index)
         if w is not None:
             known = kept & (at_y >= 0) & (at_y < classes)
-            sums += tl.load(w + at_y * w_at, mask=known, other=0).to(tl.float64)
+            sums += double(tl.load(w + at_y * w_at, mask=known, other=0))
         else:
             sums += tl.where(kept, 1.0, 0.0)
     tl.store(parts + tl.program_id(0), tl.sum(sums))
@@ -102,10 +114,10 @@ def _cross_entropy(
         )  # fmt: skip
         higher = tl.maximum(m, tl.max(zs, 1))
         base = tl.where(higher == -float("inf"), 0.0, higher)  # -inf - -inf would be nan
-        shrink = tl.where(m == higher, 1.0, exp(m - base))
+        shrink = tl.where(m == higher, 1.0, _exp_of_difference(m, base))
         leads = (zs == higher[:, None]) & inside
         # the leader's own e = 1 is left out of rest, so that 1 - p keeps its digits (6)
-        e = tl.where(leads | (inside == 0), 0.0, exp(zs - base[:, None]))
+        e = tl.where(leads | (inside == 0), 0.0, _exp_of_difference(zs, base[:, None]))
         rest = (rest + tl.where(m == higher, 0.0, leaders)) * shrink + tl.sum(e, 1)
         leaders = tl.where(m == higher, leaders, 0.0) + tl.sum(tl.where(leads, 1.0, 0.0).to(T), 1)
         if SMOOTH or not BY_INDEX:
@@ -145,7 +157,7 @@ def _cross_entropy(
                 BY_INDEX, SMOOTH, T, DIMS, BLOCK,
             )  # fmt: skip
             if dz is not None:
-                d = exp(zs - m[:, None]) * slope[:, None]
+                d = _exp_of_difference(zs, m[:, None]) * slope[:, None]
                 if SMOOTH or not BY_INDEX:
                     d -= smooth * weight
                 if BY_INDEX:
