@@ -15,6 +15,7 @@ from torch import Tensor
 # a device-side assertion on every index; without it a bad one makes its row NaN
 DEBUG = os.environ.get("MANUAL_GRAD_DEBUG", "0") == "1"
 INTERPRETED = triton.knobs.runtime.interpret
+NARROW = 2**31  # elements from which on their numbers need 64 bits
 
 COMPUTE = {torch.float64: tl.float64, torch.float32: tl.float32, torch.bfloat16: tl.float32, torch.float16: tl.float32}
 
@@ -64,16 +65,20 @@ def layout(shape: Sequence[int], tensors: Sequence[Tensor | None]) -> tuple[tupl
 
 
 @triton.jit
-def place(i, size, stride, DIMS: tl.constexpr):
-    """The offsets of the elements ``i`` of a tensor with these sizes and strides, innermost dimension first."""
-    offset = i * 0
-    rest = i
+def place(i, size, stride, DIMS: tl.constexpr, WIDE: tl.constexpr):
+    """The offsets of the elements ``i`` of a tensor with these sizes and strides, innermost dimension first.
+
+    Offsets have 64 bits; the numbers of the elements are taken apart in 32 where that is enough (not ``WIDE``), since
+    a division in 64 is a subroutine.
+    """
+    offset = i.to(tl.int64) * 0
+    rest = i if WIDE or DIMS == 1 else i.to(tl.int32)
     for d in tl.static_range(DIMS):
         at = rest
         if d < DIMS - 1:
             at = rest % size[d]
             rest = rest // size[d]
-        offset += at * stride[d]
+        offset += at.to(tl.int64) * stride[d]
     return offset
 
 

@@ -172,8 +172,8 @@ def _by_symbol(
         blanks = tl.sum(tl.load(row + i))
         sums = tl.where(y == blank, blanks, 0.0)
         start = n * y_row if begin is None else tl.load(begin + n) * y_step
-        for first in range(0, count, OTHERS):
-            j = first + tl.arange(0, OTHERS).to(tl.int64)
+        for first_other in range(0, count, OTHERS):
+            j = first_other + tl.arange(0, OTHERS).to(tl.int64)
             other = tl.load(targets + start + j * y_step, mask=j < count, other=-1)
             gamma = tl.load(row + BLOCK + j, mask=j < count, other=0)
             sums += tl.sum(tl.where(y[:, None] == other[None, :], gamma[None, :], 0.0), 1)

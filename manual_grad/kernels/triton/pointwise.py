@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from manual_grad.kernels.triton.launch import COMPUTE, launch, layout, place, total
+from manual_grad.kernels.triton.launch import COMPUTE, NARROW, launch, layout, place, total
 from manual_grad.kernels.triton.math import exp, log1p
 
 _BYTES = 4096  # of each operand, for one program
@@ -25,41 +25,41 @@ def _kernel(
     x, t, a, w, g, value, dx, dt, da, dw, parts, numel,
     p: tl.float64, q: tl.float64, r: tl.float64, scale: tl.float64,
     size, x_at, t_at, a_at, w_at, g_at, value_at, dx_at, dt_at, da_at, dw_at,
-    VALUE: tl.constexpr, SLOPES: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, BLOCK: tl.constexpr,
+    VALUE: tl.constexpr, SLOPES: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = i < numel
     one = tl.full((BLOCK,), 1, T)
     p, q, r, up = tl.full((), p, T), tl.full((), q, T), tl.full((), r, T), tl.full((), scale, T)
-    at_x = tl.load(x + place(i, size, x_at, DIMS), mask=inside, other=1).to(T)
-    at_t = tl.load(t + place(i, size, t_at, DIMS), mask=inside, other=1).to(T)
+    at_x = tl.load(x + place(i, size, x_at, DIMS, WIDE), mask=inside, other=1).to(T)
+    at_t = tl.load(t + place(i, size, t_at, DIMS, WIDE), mask=inside, other=1).to(T)
     at_a = one
     if a is not None:
-        at_a = tl.load(a + place(i, size, a_at, DIMS), mask=inside, other=1).to(T)
+        at_a = tl.load(a + place(i, size, a_at, DIMS, WIDE), mask=inside, other=1).to(T)
     slope = one * up
     if g is not None:
-        slope = tl.load(g + place(i, size, g_at, DIMS), mask=inside, other=1).to(T) * up
+        slope = tl.load(g + place(i, size, g_at, DIMS, WIDE), mask=inside, other=1).to(T) * up
     e = one
     if value is not None or parts is not None or dw is not None:
         e = VALUE(at_x, at_t, at_a, p, q, r)
     if dw is not None:
-        tl.store(dw + place(i, size, dw_at, DIMS), (slope * e).to(dw.dtype.element_ty), mask=inside)
+        tl.store(dw + place(i, size, dw_at, DIMS, WIDE), (slope * e).to(dw.dtype.element_ty), mask=inside)
     if w is not None:
-        at_w = tl.load(w + place(i, size, w_at, DIMS), mask=inside, other=1).to(T)
+        at_w = tl.load(w + place(i, size, w_at, DIMS, WIDE), mask=inside, other=1).to(T)
         slope *= at_w
         e *= at_w
     if value is not None:
-        tl.store(value + place(i, size, value_at, DIMS), e.to(value.dtype.element_ty), mask=inside)
+        tl.store(value + place(i, size, value_at, DIMS, WIDE), e.to(value.dtype.element_ty), mask=inside)
     if parts is not None:
         tl.store(parts + tl.program_id(0), tl.sum(tl.where(inside, e, 0)))
     if dx is not None or dt is not None or da is not None:
         by_x, by_t, by_a = SLOPES(at_x, at_t, at_a, p, q, r)
         if dx is not None:
-            tl.store(dx + place(i, size, dx_at, DIMS), (slope * by_x).to(dx.dtype.element_ty), mask=inside)
+            tl.store(dx + place(i, size, dx_at, DIMS, WIDE), (slope * by_x).to(dx.dtype.element_ty), mask=inside)
         if dt is not None:
-            tl.store(dt + place(i, size, dt_at, DIMS), (slope * by_t).to(dt.dtype.element_ty), mask=inside)
+            tl.store(dt + place(i, size, dt_at, DIMS, WIDE), (slope * by_t).to(dt.dtype.element_ty), mask=inside)
         if da is not None:
-            tl.store(da + place(i, size, da_at, DIMS), (slope * by_a).to(da.dtype.element_ty), mask=inside)
+            tl.store(da + place(i, size, da_at, DIMS, WIDE), (slope * by_a).to(da.dtype.element_ty), mask=inside)
 
 
 SCHEMA = (
@@ -89,7 +89,7 @@ def run(
     each, parts = (None, parts) if reduce and value else (e, None)
     operands = (x, t, a, w, g, each, *gradients)
     size, strides = layout(x.shape, operands)
-    constants = dict(VALUE=functions[0], SLOPES=functions[1], T=compute, DIMS=len(size), BLOCK=block)
+    constants = dict(VALUE=functions[0], SLOPES=functions[1], T=compute, DIMS=len(size), WIDE=numel >= NARROW, BLOCK=block)
     launch(_kernel, programs, x.device, *operands, parts, numel, p, q, r, scale, size, *strides, **constants)
     if parts is not None:
         total(parts, e, scale)

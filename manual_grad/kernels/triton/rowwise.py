@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from manual_grad.kernels.triton.launch import COMPUTE, double, launch, layout, place, total
+from manual_grad.kernels.triton.launch import COMPUTE, NARROW, double, launch, layout, place, total
 from manual_grad.kernels.triton.math import exp, log1p
 
 _MEAN, _NONE = 1, 0  # kernels/__init__.py, REDUCTION
@@ -32,14 +32,14 @@ def _exp_of_difference(a, b):
 
 
 @triton.jit
-def _kept_weight(y, w, parts, rows, size, y_at, w_at, classes, ignore_index: tl.int64, DIMS: tl.constexpr,
+def _kept_weight(y, w, parts, rows, size, y_at, w_at, classes, ignore_index: tl.int64, DIMS: tl.constexpr, WIDE: tl.constexpr,
                  CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """The weights that the mean divides by: of the classes of the rows that are not ignored."""
     start = tl.program_id(0).to(tl.int64) * CHUNK
     sums = tl.zeros((BLOCK,), tl.float64)
     for first in range(start, tl.minimum(start + CHUNK, rows), BLOCK):
         n = first + tl.arange(0, BLOCK)
-        at_y = tl.load(y + place(n, size, y_at, DIMS), mask=n < rows, other=0)
+        at_y = tl.load(y + place(n, size, y_at, DIMS, WIDE), mask=n < rows, other=0)
         kept = (n < rows) & (at_y != ignore_index)
         if w is not None:
             known = kept & (at_y >= 0) & (at_y < classes)
@@ -51,7 +51,7 @@ def _kept_weight(y, w, parts, rows, size, y_at, w_at, classes, ignore_index: tl.
 
 @triton.jit
 def _block(z, t, w, n, inside_n, first, classes, size, z_at, t_at, w_at, z_step, t_step, w_step, smoothing,
-           BY_INDEX: tl.constexpr, SMOOTH: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr,
+           BY_INDEX: tl.constexpr, SMOOTH: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr,
            BLOCK: tl.constexpr):  # fmt: skip
     """One block of classes of the rows: logits, the target by (3) but for a class index' own, and which are there.
 
@@ -59,7 +59,7 @@ def _block(z, t, w, n, inside_n, first, classes, size, z_at, t_at, w_at, z_step,
     """
     c = first + tl.arange(0, BLOCK).to(tl.int64)
     inside = inside_n[:, None] & (c < classes)[None, :]
-    zs = tl.load(z + place(n, size, z_at, DIMS)[:, None] + (c * z_step)[None, :], mask=inside, other=-float("inf")).to(T)
+    zs = tl.load(z + place(n, size, z_at, DIMS, WIDE)[:, None] + (c * z_step)[None, :], mask=inside, other=-float("inf")).to(T)
     share = smoothing / classes
     smooth = tl.zeros_like(zs)
     weight = tl.zeros_like(zs) + 1
@@ -69,10 +69,10 @@ def _block(z, t, w, n, inside_n, first, classes, size, z_at, t_at, w_at, z_step,
             if w is not None:
                 weight = tl.load(w + c * w_step, mask=c < classes, other=0).to(T)[None, :] + tl.zeros_like(zs)
     else:
-        ts = tl.load(t + place(n, size, t_at, DIMS)[:, None] + (c * t_step)[None, :], mask=inside, other=0).to(T)
+        ts = tl.load(t + place(n, size, t_at, DIMS, WIDE)[:, None] + (c * t_step)[None, :], mask=inside, other=0).to(T)
         smooth = tl.where(inside, (1 - smoothing) * ts + share, smooth) if SMOOTH else ts
         if w is not None:
-            at = w + place(n, size, w_at, DIMS)[:, None] + (c * w_step)[None, :]
+            at = w + place(n, size, w_at, DIMS, WIDE)[:, None] + (c * w_step)[None, :]
             weight = tl.load(at, mask=inside, other=0).to(T)
     return c, inside, zs, smooth, weight
 
@@ -82,7 +82,7 @@ def _cross_entropy(
     z, t, w, g, denominator, value, dz, dt, dw, parts, rows, classes, ignore_index: tl.int64, smoothing: tl.float64,
     scale: tl.float64, size, z_at, t_at, w_at, g_at, value_at, dz_at, dt_at, dw_at,
     z_step, t_step, w_step, dz_step, dt_step, dw_step,
-    BY_INDEX: tl.constexpr, SMOOTH: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr,
+    BY_INDEX: tl.constexpr, SMOOTH: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -93,7 +93,7 @@ def _cross_entropy(
     own = tl.zeros((ROWS,), T)  # what a class index has besides its share of the smoothing
     z_y = own
     if BY_INDEX:
-        y = tl.load(t + place(n, size, t_at, DIMS), mask=inside_n, other=ignore_index)
+        y = tl.load(t + place(n, size, t_at, DIMS, WIDE), mask=inside_n, other=ignore_index)
         kept = y != ignore_index
         known = kept & (y >= 0) & (y < classes)
         tl.device_assert(known | (kept == 0), "a class index is neither in [0, classes) nor ignore_index")
@@ -102,7 +102,7 @@ def _cross_entropy(
             own *= tl.load(w + y * w_step, mask=known, other=0).to(T)
         # a bad index reads nothing, and its row is NaN for everyone to see
         own = tl.where(known, own, tl.where(kept, float("nan"), 0.0))
-        z_y = tl.load(z + place(n, size, z_at, DIMS) + y * z_step, mask=known, other=0).to(T)
+        z_y = tl.load(z + place(n, size, z_at, DIMS, WIDE) + y * z_step, mask=known, other=0).to(T)
 
     m = tl.full((ROWS,), -float("inf"), T)
     rest, leaders, distance = tl.zeros((ROWS,), T), tl.zeros((ROWS,), T), tl.zeros((ROWS,), T)
@@ -110,7 +110,7 @@ def _cross_entropy(
     for first in range(0, classes, BLOCK):
         c, inside, zs, smooth, weight = _block(
             z, t, w, n, inside_n, first, classes, size, z_at, t_at, w_at, z_step, t_step, w_step, smoothing,
-            BY_INDEX, SMOOTH, T, DIMS, BLOCK,
+            BY_INDEX, SMOOTH, T, DIMS, WIDE, BLOCK,
         )  # fmt: skip
         higher = tl.maximum(m, tl.max(zs, 1))
         base = tl.where(higher == -float("inf"), 0.0, higher)  # -inf - -inf would be nan
@@ -138,7 +138,7 @@ def _cross_entropy(
         rest_q += tl.where(z_y == m, 0.0, own)
     loss = tl.where(kept, loss, 0.0)
     if value is not None:
-        tl.store(value + place(n, size, value_at, DIMS), loss.to(value.dtype.element_ty), mask=inside_n)
+        tl.store(value + place(n, size, value_at, DIMS, WIDE), loss.to(value.dtype.element_ty), mask=inside_n)
     if parts is not None:
         tl.store(parts + tl.program_id(0), tl.sum(loss))
 
@@ -148,13 +148,13 @@ def _cross_entropy(
             up /= tl.load(denominator)
         up = up.to(T)
         if g is not None:
-            up *= tl.load(g + place(n, size, g_at, DIMS), mask=inside_n, other=0).to(T)
+            up *= tl.load(g + place(n, size, g_at, DIMS, WIDE), mask=inside_n, other=0).to(T)
         slope = Q / (1 + rest)
         leader_d = rest_q - slope * rest  # (8)
         for first in range(0, classes, BLOCK):
             c, inside, zs, smooth, weight = _block(
                 z, t, w, n, inside_n, first, classes, size, z_at, t_at, w_at, z_step, t_step, w_step, smoothing,
-                BY_INDEX, SMOOTH, T, DIMS, BLOCK,
+                BY_INDEX, SMOOTH, T, DIMS, WIDE, BLOCK,
             )  # fmt: skip
             if dz is not None:
                 d = _exp_of_difference(zs, m[:, None]) * slope[:, None]
@@ -165,16 +165,16 @@ def _cross_entropy(
                 d = tl.where((zs == m[:, None]) & (leaders == 1)[:, None], leader_d[:, None], d)
                 # the mean over no rows has a scale of 1/0, which must not reach an ignored row
                 d = tl.where(kept[:, None], d * up[:, None], 0.0)
-                at = dz + place(n, size, dz_at, DIMS)[:, None] + (c * dz_step)[None, :]
+                at = dz + place(n, size, dz_at, DIMS, WIDE)[:, None] + (c * dz_step)[None, :]
                 tl.store(at, d.to(dz.dtype.element_ty), mask=inside)
             if dt is not None or dw is not None:
                 nll = up[:, None] * ((m[:, None] - zs) + log_s[:, None])  # (5)
                 if dt is not None:
-                    at = dt + place(n, size, dt_at, DIMS)[:, None] + (c * dt_step)[None, :]
+                    at = dt + place(n, size, dt_at, DIMS, WIDE)[:, None] + (c * dt_step)[None, :]
                     d = (1 - smoothing) * weight * nll
                     tl.store(at, d.to(dt.dtype.element_ty), mask=inside)
                 if dw is not None:
-                    at = dw + place(n, size, dw_at, DIMS)[:, None] + (c * dw_step)[None, :]
+                    at = dw + place(n, size, dw_at, DIMS, WIDE)[:, None] + (c * dw_step)[None, :]
                     tl.store(at, (smooth * nll).to(dw.dtype.element_ty), mask=inside)
 
 
@@ -205,7 +205,7 @@ def cross_entropy(
         _cross_entropy, programs, z.device, z, t, w, g, denominator, each, dz, dt, dw, parts, rows, classes,
         ignore_index, smoothing, scale, size, at[0], t_at, at[2], at[7], at[8], at[3], at[4], at[5],
         step[0], step[1], w_step, step[3], step[4], step[5],
-        BY_INDEX=by_index, SMOOTH=smoothing != 0, T=compute, DIMS=len(size), ROWS=tile, BLOCK=block, warps=warps,
+        BY_INDEX=by_index, SMOOTH=smoothing != 0, T=compute, DIMS=len(size), WIDE=rows >= NARROW, ROWS=tile, BLOCK=block, warps=warps,
     )  # fmt: skip
     if parts is not None:
         total(parts, value, scale, denominator)
@@ -225,7 +225,7 @@ def _kept(t: Tensor, w: Tensor | None, rows: int, classes: int, size, at, ignore
     chunk = 8192
     parts = t.new_empty(triton.cdiv(rows, chunk), dtype=torch.float64)
     args = t, w, parts, rows, size, at, None if w is None else w.stride(0), classes, ignore_index
-    launch(_kept_weight, parts.numel(), t.device, *args, DIMS=len(size), CHUNK=chunk, BLOCK=1024)
+    launch(_kept_weight, parts.numel(), t.device, *args, DIMS=len(size), WIDE=rows >= NARROW, CHUNK=chunk, BLOCK=1024)
     if parts.numel() == 1:
         return parts
     kept = parts.new_empty(())
