@@ -86,6 +86,4 @@ def usage(kernel: Any, folder: Path) -> Usage:
     figures = dict(re.findall(r"(\w+):(\d+)", text))
     local = int(figures["LOCAL"]) + int(figures["STACK"])
     metadata = kernel.metadata
-    return Usage(
-        metadata.name, metadata.target.arch, metadata.num_warps, int(figures["REG"]), metadata.shared, local
-    )
+    return Usage(metadata.name, metadata.target.arch, metadata.num_warps, int(figures["REG"]), metadata.shared, local)

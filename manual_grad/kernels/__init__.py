@@ -57,7 +57,7 @@ def _load() -> tuple[str | None, str | None]:
 
 @functools.cache
 def _load_triton() -> tuple[str | None, str | None]:
-    """The version of Triton in use, or None and the reason. Without a device too, since a graph may be traced for one."""
+    """The version of Triton in use, or None and the reason. No device is needed: a graph may be traced for one."""
     if _CHOICE == "0":
         return None, "switched off by MANUAL_GRAD_KERNELS=0"
     if torch.version.hip is not None:
@@ -81,8 +81,7 @@ def _load_triton() -> tuple[str | None, str | None]:
 
 @functools.cache
 def _op(name: str, device: str) -> Any:
-    load = _load if device == "cpu" and not interpreting else _load_triton
-    if load()[0] is None or not hasattr(torch.ops.manual_grad, name):
+    if not loaded(device) or not hasattr(torch.ops.manual_grad, name):
         return None
     overload = getattr(torch.ops.manual_grad, name).default
     if not torch._C._dispatch_has_kernel_for_dispatch_key(f"manual_grad::{name}", device.upper()):
@@ -102,6 +101,12 @@ def _pointwise_results(x: Tensor, t: Tensor, a: Any, w: Any, *rest: Any) -> tupl
     loss = (x.new_empty(()) if reduce else torch.empty_like(x)) if value else None
     wanted = zip((x, t, a, w), (dx, dt, da, dw), strict=True)
     return loss, *(torch.empty_like(u) if want else None for u, want in wanted)
+
+
+def loaded(device: str = "cpu") -> bool:
+    """Whether there are kernels for tensors of that type of device, and they are not switched off."""
+    load = _load if device == "cpu" and not interpreting else _load_triton
+    return enabled and load()[0] is not None
 
 
 def op(name: str | None, *tensors: Tensor | None) -> Any:

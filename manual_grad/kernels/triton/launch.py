@@ -101,7 +101,7 @@ def double(v):
 _CHUNK = 16384  # numbers that one program adds up
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def _total(parts, denominator, out, count, scale: tl.float64, CHUNK: tl.constexpr, BLOCK: tl.constexpr):
     start = tl.program_id(0).to(tl.int64) * CHUNK
     sums = tl.zeros((BLOCK,), tl.float64)
@@ -115,7 +115,7 @@ def _total(parts, denominator, out, count, scale: tl.float64, CHUNK: tl.constexp
 
 
 def total(parts: Tensor, out: Tensor, scale: float = 1.0, denominator: Tensor | None = None) -> None:
-    """Write scale * sum(parts) / denominator into ``out``, added up in float64 and in an order that is always the same."""
+    """Write scale * sum(parts) / denominator into ``out``; added up in float64, always in the same order."""
     while parts.numel() > _CHUNK:
         fewer = parts.new_empty(triton.cdiv(parts.numel(), _CHUNK), dtype=torch.float64)
         launch(_total, fewer.numel(), parts.device, parts, None, fewer, parts.numel(), 1.0, CHUNK=_CHUNK, BLOCK=1024)

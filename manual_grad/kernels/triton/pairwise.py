@@ -41,7 +41,7 @@ def _slope(aa, bb, up):
     return up / (na2 * tl.sqrt(na2 * (bb + _EPSILON)))  # what (6) is to be multiplied by in (3)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pairs", "y_row", "g_row", "value_row"])
 def _cosine_embedding(
     a, b, y, g, value, da, db, parts, pairs, length, margin: tl.float64, scale: tl.float64,
     a_row, b_row, y_row, g_row, value_row, da_row, db_row, a_step, b_step, da_step, db_step,

@@ -51,7 +51,9 @@ def _emissions(x, y, is_label, known, blank, x_step):
 
 
 @triton.jit
-def _sample(n, targets, begin, frames, counts, y_row, y_step, most_frames, most_labels, classes, BLOCK: tl.constexpr):
+def _sample(
+    n, targets, begin, frames, counts, y_row, y_step, most_frames, most_labels, classes, BLOCK: tl.constexpr
+):  # fmt: skip
     """The labels of a sample, which lanes hold one, which of those are classes; its lengths, and whether they fit."""
     length, count = tl.load(frames + n), tl.load(counts + n)
     fits = (length >= 0) & (length <= most_frames) & (count >= 0) & (count <= most_labels)
@@ -66,7 +68,11 @@ def _sample(n, targets, begin, frames, counts, y_row, y_step, most_frames, most_
     return y, is_label, known, length, count, fits
 
 
-@triton.jit
+_NUMBERS = ["most_frames", "samples", "most_labels", "classes", "blank", "y_row", "y_step", "g_row", "value_row"]
+_NUMBERS += ["x_frame", "x_row", "x_step", "zero_infinity"]
+
+
+@triton.jit(do_not_specialize=_NUMBERS)
 def _walk(
     x, targets, begin, frames, counts, g, value, losses, parts, table, most_frames, samples, most_labels, classes, blank,
     x_frame, x_row, x_step, y_row, y_step, g_row, value_row, zero_infinity, MEAN: tl.constexpr, BLOCK: tl.constexpr,
@@ -87,9 +93,7 @@ def _walk(
     log_p = tl.full((), 0, tl.float64)
     offset = log_p
     for t in range(0, length):
-        emission, blank_emission, level = _emissions(
-            x + t * x_frame + n * x_row, y, is_label, known, blank, x_step
-        )
+        emission, blank_emission, level = _emissions(x + t * x_frame + n * x_row, y, is_label, known, blank, x_step)
         log_p += level + offset
         around = _log_add(blanks, _shifted(labels, i, -1, BLOCK))
         labels = _log_add(labels, tl.where(skips, around, blanks)) + (emission - offset)
@@ -125,9 +129,7 @@ def _walk(
         offset = tl.full((), 0, tl.float64)
         for back in range(0, length):
             t = length - 1 - back
-            emission, blank_emission, _ = _emissions(
-                x + t * x_frame + n * x_row, y, is_label, known, blank, x_step
-            )
+            emission, blank_emission, _ = _emissions(x + t * x_frame + n * x_row, y, is_label, known, blank, x_step)
             row = table + (n * most_frames + t) * (2 * BLOCK)
             beta = _log_add(blanks, labels)
             past = _shifted(tl.where(skips, 1.0, 0.0).to(tl.float64), i, 1, BLOCK) == 1

@@ -1,7 +1,7 @@
 """Losses of one element of each input: one kernel, into which a loss plugs two scalar functions.
 
-``value(x, t, a, p, q, r)`` is the loss e, ``slopes(x, t, a, p, q, r)`` its derivatives dx, dt, da; letters as in the loss
-files: x input, t target, a auxiliary input (pos_weight, variance; 1 where there is none), p q r the options.
+``value(x, t, a, p, q, r)`` is the loss e, ``slopes(x, t, a, p, q, r)`` its derivatives dx, dt, da; letters as in the
+loss files: x input, t target, a auxiliary input (pos_weight, variance; 1 where there is none), p q r the options.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def _kernel(
     x, t, a, w, g, value, dx, dt, da, dw, parts, numel,
     p: tl.float64, q: tl.float64, r: tl.float64, scale: tl.float64,
     size, x_at, t_at, a_at, w_at, g_at, value_at, dx_at, dt_at, da_at, dw_at,
-    VALUE: tl.constexpr, SLOPES: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+    VALUE: tl.constexpr, SLOPES: tl.constexpr, T: tl.constexpr,
+    DIMS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = i < numel
@@ -89,7 +90,9 @@ def run(
     each, parts = (None, parts) if reduce and value else (e, None)
     operands = (x, t, a, w, g, each, *gradients)
     size, strides = layout(x.shape, operands)
-    constants = dict(VALUE=functions[0], SLOPES=functions[1], T=compute, DIMS=len(size), WIDE=numel >= NARROW, BLOCK=block)
+    constants = dict(
+        VALUE=functions[0], SLOPES=functions[1], T=compute, DIMS=len(size), WIDE=numel >= NARROW, BLOCK=block
+    )
     launch(_kernel, programs, x.device, *operands, parts, numel, p, q, r, scale, size, *strides, **constants)
     if parts is not None:
         total(parts, e, scale)

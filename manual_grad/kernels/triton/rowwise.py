@@ -1,9 +1,9 @@
 """Losses of one row of class scores.
 
-A program takes a tile of rows and walks over their classes in blocks, twice: first the sums, kept relative to the largest
-score so far, then the gradient. The rows of all programs at work fit into the L2, so that the second walk does not go to
-memory. Letters as in losses/cross_entropy.py: z logits, q effective target, Q its sum, m largest logit, rest the sum of
-e = exp(z - m) without the leader's, g upstream.
+A program takes a tile of rows and walks over their classes in blocks, twice: first the sums, kept relative to the
+largest score so far, then the gradient. The rows of all programs at work fit into the L2, so that the second walk does
+not go to memory. Letters as in losses/cross_entropy.py: z logits, q effective target, Q its sum, m largest logit, rest
+the sum of e = exp(z - m) without the leader's, g upstream.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ def _exp_of_difference(a, b):
     return e + e * tl.where(lost == lost, lost, 0.0)  # infinities have nothing to lose
 
 
-@triton.jit
-def _kept_weight(y, w, parts, rows, size, y_at, w_at, classes, ignore_index: tl.int64, DIMS: tl.constexpr, WIDE: tl.constexpr,
-                 CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+@triton.jit(do_not_specialize=["rows", "ignore_index"])
+def _kept_weight(
+    y, w, parts, rows, size, y_at, w_at, classes, ignore_index: tl.int64,
+    DIMS: tl.constexpr, WIDE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """The weights that the mean divides by: of the classes of the rows that are not ignored."""
     start = tl.program_id(0).to(tl.int64) * CHUNK
     sums = tl.zeros((BLOCK,), tl.float64)
@@ -59,7 +61,9 @@ def _block(z, t, w, n, inside_n, first, classes, size, z_at, t_at, w_at, z_step,
     """
     c = first + tl.arange(0, BLOCK).to(tl.int64)
     inside = inside_n[:, None] & (c < classes)[None, :]
-    zs = tl.load(z + place(n, size, z_at, DIMS, WIDE)[:, None] + (c * z_step)[None, :], mask=inside, other=-float("inf")).to(T)
+    zs = tl.load(
+        z + place(n, size, z_at, DIMS, WIDE)[:, None] + (c * z_step)[None, :], mask=inside, other=-float("inf")
+    ).to(T)
     share = smoothing / classes
     smooth = tl.zeros_like(zs)
     weight = tl.zeros_like(zs) + 1
@@ -77,7 +81,7 @@ def _block(z, t, w, n, inside_n, first, classes, size, z_at, t_at, w_at, z_step,
     return c, inside, zs, smooth, weight
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "ignore_index"])
 def _cross_entropy(
     z, t, w, g, denominator, value, dz, dt, dw, parts, rows, classes, ignore_index: tl.int64, smoothing: tl.float64,
     scale: tl.float64, size, z_at, t_at, w_at, g_at, value_at, dz_at, dt_at, dw_at,
@@ -205,7 +209,8 @@ def cross_entropy(
         _cross_entropy, programs, z.device, z, t, w, g, denominator, each, dz, dt, dw, parts, rows, classes,
         ignore_index, smoothing, scale, size, at[0], t_at, at[2], at[7], at[8], at[3], at[4], at[5],
         step[0], step[1], w_step, step[3], step[4], step[5],
-        BY_INDEX=by_index, SMOOTH=smoothing != 0, T=compute, DIMS=len(size), WIDE=rows >= NARROW, ROWS=tile, BLOCK=block, warps=warps,
+        BY_INDEX=by_index, SMOOTH=smoothing != 0, T=compute,
+        DIMS=len(size), WIDE=rows >= NARROW, ROWS=tile, BLOCK=block, warps=warps,
     )  # fmt: skip
     if parts is not None:
         total(parts, value, scale, denominator)
@@ -234,12 +239,12 @@ def _kept(t: Tensor, w: Tensor | None, rows: int, classes: int, size, at, ignore
 
 
 def _tile(classes: int, step: int) -> tuple[int, int, int]:
-    """Rows and classes in a tile, and the warps to work on it: the dimension that is dense in memory is the longer one."""
+    """Rows and classes in a tile, and warps for it: the longer dimension is the one that is dense in memory."""
     if step != 1 and classes > 1:
         block = min(triton.next_power_of_2(classes), 16)
         return 1024 // block, block, 4
     block = min(triton.next_power_of_2(classes), 4096)
-    return max(1, 1024 // block), block, 8 if block > 1024 else 4
+    return max(1, 512 // block), block, 8 if block > 1024 else 4
 
 
 OPS = {
