@@ -74,8 +74,9 @@ _NUMBERS += ["x_frame", "x_row", "x_step", "zero_infinity"]
 
 @triton.jit(do_not_specialize=_NUMBERS)
 def _walk(
-    x, targets, begin, frames, counts, g, value, losses, parts, table, most_frames, samples, most_labels, classes, blank,
-    x_frame, x_row, x_step, y_row, y_step, g_row, value_row, zero_infinity, MEAN: tl.constexpr, BLOCK: tl.constexpr,
+    x, targets, begin, frames, counts, g, value, losses, parts, table,
+    most_frames, samples, most_labels, classes, blank, x_frame, x_row, x_step, y_row, y_step,
+    g_row, value_row, zero_infinity, MEAN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The loss, and in ``table`` (N, T, 2, BLOCK) the gradient by state: of the blanks, then of the labels."""
     n = tl.program_id(0).to(tl.int64)
