@@ -23,7 +23,7 @@ def pointwise(case: Case) -> Indices:
 
 
 def rowwise(case: Case) -> Indices:
-    """One row of class scores (dimension 1, or the only one) with its class, or its row of class probabilities.
+    """One row of class scores (dimension 1, or the only one) with its class, or its row of labels or probabilities.
 
     A tensor without a batch dimension has one entry for each class, the same for all rows.
     """
@@ -34,7 +34,7 @@ def rowwise(case: Case) -> Indices:
     def of(name: str, t: Tensor) -> list[Any]:
         if case.spec.by_name[name].batch is None:
             return _flat(t).expand(rows, -1).tolist()
-        if t.shape == scores.shape and t.is_floating_point():
+        if t.shape == scores.shape:
             return _flat(t).movedim(classes, -1).reshape(rows, -1).tolist()
         return _flat(t).flatten().tolist()
 
@@ -71,11 +71,37 @@ def path(case: Case) -> Indices:
     }
 
 
+def linear(case: Case) -> Indices:
+    """One row of the first tensor (N, D) or (D), its entry or row of the target, and all that the rows share.
+
+    A shared tensor (C, d1, …, *) beside a weight (C, d1, …, D), the second tensor, makes a loss at every position of d1, …
+    with a (C, *) of its own.
+    """
+    (_, x), (_, weight), *_ = case.tensors.items()
+    rows, positions = x.numel() // x.shape[-1], weight.shape[1:-1]
+    count = positions.numel()
+
+    def of(name: str, t: Tensor) -> list[Any]:
+        flat = _flat(t)
+        if t is x:
+            return [row for row in flat.reshape(rows, -1).tolist() for _ in range(count)]
+        if case.spec.by_name[name].batch is None:
+            if positions and t.shape[1 : 1 + len(positions)] == positions:
+                return flat.flatten(1, len(positions)).movedim(1, 0).tolist() * rows
+            return [flat.tolist()] * (rows * count)
+        if t.dim() < x.dim() + len(positions):
+            return flat.flatten().tolist()
+        return flat.reshape(rows, -1, count).movedim(1, 2).flatten(0, 1).tolist()
+
+    return {k: of(k, t) for k, t in case.tensors.items()}
+
+
 FAMILIES: dict[str, Callable[[Case], Indices]] = {
     "pointwise": pointwise,
     "rowwise": rowwise,
     "pairwise": pairwise,
     "path": path,
+    "linear": linear,
 }
 
 

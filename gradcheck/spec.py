@@ -20,7 +20,7 @@ Sample = Callable[["Draw"], Mapping[str, Any]]
 
 REAL = (-float("inf"), float("inf"))
 UNIT = (0.0, 1.0)
-BATCHED = {"pointwise": 1, "rowwise": 2, "pairwise": 2, "path": 3}  # dimensions of the first tensor of a batch
+BATCHED = {"pointwise": 1, "rowwise": 2, "pairwise": 2, "path": 3, "linear": 2}  # the first tensor's dimensions in a batch
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Spec:
         oracle: The same function on mpmath numbers, for one element, row, pair or path (see ``family``) and with the
             tensors it got as keywords: returns the value, or ``(value, share)`` where the mean is
             ``sum(value) / sum(share)``.
-        family: What ``oracle`` is called on: 'pointwise', 'rowwise', 'pairwise' or 'path'.
+        family: What ``oracle`` is called on: 'pointwise', 'rowwise', 'pairwise', 'path' or 'linear'.
         peer: Another implementation, torch's own, whose error is put beside.
         kinks: Order -> function of the arguments giving a tensor of signed distances, zero where the derivative of
             that order jumps.

@@ -1,19 +1,47 @@
 """The names and signatures of :mod:`torch.nn.functional`'s losses: ``import manual_grad.functional as F``."""
 
+from manual_grad.losses.binary_cross_entropy import binary_cross_entropy
 from manual_grad.losses.binary_cross_entropy_with_logits import binary_cross_entropy_with_logits
 from manual_grad.losses.cosine_embedding_loss import cosine_embedding_loss
 from manual_grad.losses.cross_entropy import cross_entropy
 from manual_grad.losses.ctc_loss import ctc_loss
+from manual_grad.losses.gaussian_nll_loss import gaussian_nll_loss
+from manual_grad.losses.hinge_embedding_loss import hinge_embedding_loss
 from manual_grad.losses.huber_loss import huber_loss
+from manual_grad.losses.kl_div import kl_div
 from manual_grad.losses.l1_loss import l1_loss
+from manual_grad.losses.margin_ranking_loss import margin_ranking_loss
 from manual_grad.losses.mse_loss import mse_loss
+from manual_grad.losses.multi_margin_loss import multi_margin_loss
+from manual_grad.losses.multilabel_margin_loss import multilabel_margin_loss
+from manual_grad.losses.multilabel_soft_margin_loss import multilabel_soft_margin_loss
+from manual_grad.losses.nll_loss import nll_loss
+from manual_grad.losses.poisson_nll_loss import poisson_nll_loss
+from manual_grad.losses.smooth_l1_loss import smooth_l1_loss
+from manual_grad.losses.soft_margin_loss import soft_margin_loss
+from manual_grad.losses.triplet_margin_loss import triplet_margin_loss
+from manual_grad.losses.triplet_margin_with_distance_loss import triplet_margin_with_distance_loss
 
 __all__ = [
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cosine_embedding_loss",
     "cross_entropy",
     "ctc_loss",
+    "gaussian_nll_loss",
+    "hinge_embedding_loss",
     "huber_loss",
+    "kl_div",
     "l1_loss",
+    "margin_ranking_loss",
     "mse_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
+    "nll_loss",
+    "poisson_nll_loss",
+    "smooth_l1_loss",
+    "soft_margin_loss",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import threading
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -52,7 +50,7 @@ def patch(*names: str) -> Patch:
 
     The change is one of the process: all threads see it at once, while processes that are spawned patch for
     themselves. A name taken out of torch before (``from torch.nn.functional import cross_entropy``) keeps torch's
-    function, so patch first. ``torch.jit.script`` cannot compile a loss while it is patched.
+    function, so patch first. TorchScript can neither script nor trace a loss that is patched.
 
     Args:
         names: Names of :mod:`manual_grad.functional`, or of Modules that have no function there; all by default.
@@ -99,20 +97,19 @@ class Patch:
     def __enter__(self) -> Patch:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.undo()
 
 
-@functools.cache  # what torch has is asked before any of it is replaced
 def _losses() -> dict[str, dict[Place, Any]]:
-    """Name -> what goes where."""
-    functions = {name: getattr(manual_grad.functional, name) for name in manual_grad.functional.__all__}
-    found: dict[str, dict[Place, Any]] = {k: {(torch.nn.functional, k): v} for k, v in functions.items()}
+    """Name -> what goes where, of all that this torch has."""
+    found: dict[str, dict[Place, Any]] = {}
+    for name in manual_grad.functional.__all__:
+        if hasattr(torch.nn.functional, name):
+            found[name] = {(torch.nn.functional, name): getattr(manual_grad.functional, name)}
     for name in manual_grad.__all__:
-        module = getattr(manual_grad, name)
-        if isinstance(module, type) and module.__module__.rpartition(".")[2] not in functions:
-            methods = {k: v for k, v in vars(module).items() if inspect.isfunction(v) and k != "__init__"}
-            found[name] = {(getattr(torch.nn, name), k): v for k, v in methods.items()}
+        ours, theirs = getattr(manual_grad, name), getattr(torch.nn, name, None)
+        if inspect.isclass(ours) and theirs and ours.__module__.rpartition(".")[2] not in found:
+            methods = {k: v for k, v in vars(ours).items() if inspect.isfunction(v) and k != "__init__"}
+            found[name] = {(theirs, k): v for k, v in methods.items()}
     return found

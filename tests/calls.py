@@ -31,7 +31,7 @@ def inputs(module: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...
     """Arguments of the Module's forward."""
     functional = functional_of(module)
     if functional is None:  # AdaptiveLogSoftmaxWithLoss: features and classes
-        return torch.linspace(-1, 1, 20, dtype=dtype).reshape(4, 5), torch.tensor([0, 2, 5, 8])
+        return torch.linspace(-1, 1, 80, dtype=dtype).reshape(4, 20), torch.tensor([0, 2, 5, 8])
     arguments = example(functional, dtype)
     names = list(inspect.signature(getattr(torch.nn, module).forward).parameters)[1:]
     return tuple(arguments["input" if name == "log_input" else name] for name in names)

@@ -35,6 +35,10 @@ TEST(log1p_f64, double, mg::log1p) TEST(log1p_f32, float, mg::log1p)
 TEST(log1p_unit_f64, double, log1p_unit) TEST(log1p_unit_f32, float, log1p_unit)
 TEST(exp_signed_f64, double, exp_signed) TEST(exp_signed_f32, float, exp_signed)
 TEST(log_f64, double, mg::log) TEST(log_f32, float, mg::log)
+extern "C" void exp_of_difference_f32(const float* a, const float* b, float* y, long n) {
+    for (long i = 0; i < n; i += kLanes<float>)
+        store<float>(y + i, exp_of_difference<float>(load(a + i), load(b + i)));
+}
 extern "C" void exp_to_float_f64(const double* x, double* y, long n) {
     for (long i = 0; i < n; i += kLanes<double>) store<double>(y + i, exp_to_float(load(x + i)));
 }
@@ -75,7 +79,9 @@ def points(function: str, dtype: type) -> np.ndarray:
     elif function == "log1p_unit":
         x = np.concatenate([tiny, random.uniform(0, 1, 1500), [0.0, 1.0, 0.41421356237309503, 0.4142135623730951]])
     else:
+        near = 1 - 2.0 ** -np.arange(1, np.finfo(dtype).nmant + 2)  # down to the last number above -1
         x = np.concatenate([tiny, random.uniform(0, 4, 1000), np.logspace(0, 37, 500), 2.0 ** np.arange(60), [0.0]])
+        x = np.concatenate([x, -tiny[tiny < 0.9], random.uniform(-0.999, 0, 1000), -near, [0.5**0.5 - 1]])
     return np.pad(x.astype(dtype), (0, -len(x) % 16))
 
 
@@ -108,14 +114,29 @@ def test_exponential_for_float32_results(simd: ctypes.CDLL) -> None:
     assert (y[x == 0] == 1).all()
 
 
+def test_exponential_of_a_difference_that_float_cannot_hold(simd: ctypes.CDLL) -> None:
+    random = np.random.default_rng(0)
+    b = (random.normal(size=1600) * np.logspace(-3, 4, 1600)).astype(np.float32)
+    a = (b - random.uniform(0, 87, 1600)).astype(np.float32)
+    y = np.empty_like(a)
+    simd.exp_of_difference_f32(*(v.ctypes.data_as(ctypes.c_void_p) for v in (a, b, y)), ctypes.c_long(len(a)))
+    exact = np.exp(a.astype(np.float64) - b.astype(np.float64))
+    assert (np.abs(y - exact) / np.spacing(y)).max() <= 2
+    assert (np.abs(np.exp(a - b) - exact) / np.spacing(y)).max() > 10  # what it is for
+    a[:4] = [-np.inf, np.nan, -3e38, 1.0]
+    b[:4] = [1.0, 1.0, 3e38, 1.0]
+    simd.exp_of_difference_f32(*(v.ctypes.data_as(ctypes.c_void_p) for v in (a, b, y)), ctypes.c_long(len(a)))
+    np.testing.assert_array_equal(y[:4], [0.0, np.nan, 0.0, 1.0])
+
+
 def test_elementary_functions_at_the_ends(simd: ctypes.CDLL) -> None:
     x = np.array([-np.inf, np.nan, -1e300, -746.0, 0.0, -0.0] + [0.0] * 10)
     y = np.empty_like(x)
     simd.exp_f64(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
     np.testing.assert_array_equal(y[:6], [0.0, np.nan, 0.0, 0.0, 1.0, 1.0])
-    x[:2] = [np.inf, np.nan]
-    simd.log1p_f64(np.abs(x).ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
-    np.testing.assert_array_equal(y[:2], [np.inf, np.nan])
+    x[:6] = [np.inf, np.nan, -1.0, -1.5, -np.inf, 0.0]
+    simd.log1p_f64(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
+    np.testing.assert_array_equal(y[:6], [np.inf, np.nan, -np.inf, np.nan, np.nan, 0.0])
     x[:6] = [np.inf, -np.inf, np.nan, 710.0, 1e300, -750.0]
     simd.exp_signed_f64(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(16))
     np.testing.assert_array_equal(y[:6], [np.inf, 0.0, np.nan, np.inf, np.inf, 0.0])
@@ -160,6 +181,9 @@ def losses_and_gradients(
 
     for name in ("l1_loss", "mse_loss", "huber_loss", "binary_cross_entropy_with_logits"):
         collect(name, x, t)
+    for name in ("kl_div", "soft_margin_loss", "multilabel_soft_margin_loss"):
+        collect(name, x, t)
+    collect("binary_cross_entropy", t, t.flip(0))
     collect("cross_entropy", x, y, label_smoothing=0.1)
     collect("cross_entropy", x.t().contiguous().t(), t)
     collect("cross_entropy", image, labels)
@@ -245,6 +269,21 @@ def test_results_are_laid_out_as_by_empty_like(layout: str) -> None:
     x = LAYOUTS[layout]
     for result in sweep_mse(x, torch.empty(x.shape))[:2]:
         assert result.stride() == torch.empty_like(x).stride()
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["input", "target"])
+@pytest.mark.parametrize("value", [-1e-30, 1.0000001, float("nan"), float("inf")])
+def test_probabilities_outside_the_unit_interval_are_refused_wherever_they_are(name: str, value: float) -> None:
+    inputs = {"input": torch.full((200, 777), 0.25), "target": torch.full((200, 777), 1.0)}
+    assert M.binary_cross_entropy(**inputs).isfinite()
+    for index in ((0, 0), (77, 5), (199, 776)):
+        bad = inputs[name].clone()
+        bad[index] = value
+        for tensor in (bad, bad.t().contiguous().t(), bad.double()):
+            both = {k: t.to(tensor.dtype) for k, t in inputs.items()} | {name: tensor}
+            with pytest.raises(RuntimeError, match=f"all elements of {name} should be between 0 and 1"):
+                M.binary_cross_entropy(**both)
 
 
 @needs_kernels

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import manual_grad.functional as M
+from closeness import assert_no_further_than_torch
 
 internal = pytest.importorskip(
     "torch.testing._internal.common_methods_invocations",
@@ -22,6 +23,9 @@ internal = pytest.importorskip(
 OPS = {op.name.removeprefix("nn.functional."): op for op in internal.op_db if op.name.startswith("nn.functional.")}
 OPS = {name: op for name, op in OPS.items() if name in M.__all__}
 CASES = [(name, dtype) for name, op in OPS.items() for dtype in sorted(op.supported_dtypes("cpu"), key=str)]
+
+# torch differentiates a logarithm that it masks only afterwards; the gradient that is right there is pinned in the spec
+NAN_IN_TORCH = {"poisson_nll_loss"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size", "ignore:.*deprecated")
 
@@ -42,7 +46,6 @@ def behind_log_softmax(name: str, loss: Callable[..., torch.Tensor]) -> Callable
 
 
 def compare(name: str, sample: object, dtype: torch.dtype) -> None:
-    """No further from torch in float64 than twice torch's own distance in this dtype, and a few eps."""
     arguments = (sample.input, *sample.args)
     ours, torchs = (behind_log_softmax(name, getattr(module, name)) for module in (M, torch.nn.functional))
     expected, result = torchs(*arguments, **sample.kwargs), ours(*arguments, **sample.kwargs)
@@ -64,17 +67,11 @@ def compare(name: str, sample: object, dtype: torch.dtype) -> None:
         others = leaves(*wide_arguments, *wide_kwargs.values())
         trios += zip(gradients(result, mine, g), gradients(expected, mine, g), gradients(exact, others, g), strict=True)
     for a, b, c in trios:
-        assert (a is None) == (b is None)
-        if a is None:
-            continue
-        if dtype is torch.float64:  # torch's own rounding is in the reference: a bound in eps would judge it too
-            torch.testing.assert_close(a, b, equal_nan=True, rtol=1e-12, atol=1e-12)
-            continue
-        finite = c.isfinite() & b.isfinite()
-        torch.testing.assert_close(a[~finite], b[~finite], equal_nan=True)
-        scale = c[finite].abs().max() if finite.any() else 0
-        bound = 2 * (b[finite].double() - c[finite]).abs() + 4 * torch.finfo(dtype).eps * scale
-        assert ((a[finite].double() - c[finite]).abs() <= bound).all()
+        if name in NAN_IN_TORCH and a is not None:
+            known = ~c.isnan()
+            assert a[~known].isfinite().all()
+            a, b, c = a[known], b[known], c[known]
+        assert_no_further_than_torch(a, b, c)
 
 
 def samples(name: str, dtype: torch.dtype) -> Iterator[object]:

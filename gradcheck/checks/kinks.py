@@ -26,6 +26,7 @@ GRID = np.linspace(0, 1, 129)  # finer than the distance between two kinks of on
 PIECES = np.linspace(0, 1, 5)
 FINEST = 1 / 128
 QUADRATURE = 1e-10  # of the largest slope; on the finest piece a jump of 1 leaves 1e-5, one of the curvature 1e-8
+ROUNDING = 1e-14  # of the largest value: what is left at the end of a piece on which the function is 0
 STEP = 1e-5  # one-sided differences of second order: right to 1e-9 or so
 JUMP, SLACK = 1e-5, 1e-7  # a jump smaller than the first is none; the slopes are known to the second
 
@@ -109,12 +110,13 @@ def integrates(segment: Segment, kinks: list[float]) -> Result:
     A piece where it does not is halved: that helps a smooth function, and not one with a kink.
     """
     value, slope = functools.cache(segment.derivative(0)), segment.derivative(1)
+    rounding = ROUNDING * max(abs(value(s)) for s in PIECES)
     pieces = list(pairwise(np.unique([*PIECES, *kinks]).tolist()))
     while pieces:
         a, b = pieces.pop()
         slopes = [slope(s) for s in (a + b) / 2 + (b - a) / 2 * NODES]
         missed = abs((b - a) / 2 * float(WEIGHTS @ slopes) - (value(b) - value(a)))
-        if missed <= QUADRATURE * max(abs(value(a)), *map(abs, slopes)):
+        if missed <= rounding + QUADRATURE * max(abs(value(a)), *map(abs, slopes)):
             continue
         if b - a < FINEST:
             message = f"misses the difference of the values by {missed:.3g} from s = {a:.4f} to {b:.4f} of a segment"

@@ -122,6 +122,8 @@ SPEC = Spec(
             value=0.6931471805599453, gradient=dict(input=[[-0.5, 0.0, 0.5]])),
         Pin(dict(input=[[0.0, -INF]], target=[1], reduction="sum"), "an impossible class that is the target",
             value=INF),
+        Pin(dict(input=[[0.0, -INF]], target=[1], weight=[1.0, 0.0], reduction="sum"),
+            "an impossible class that weighs nothing: 0 log 0 = 0", value=0.0, gradient=dict(input=[[0.0, 0.0]])),
         Pin(dict(input=[[NAN, 0.0]], target=[1], reduction="none"), "a NaN in a row spoils the row", value=[NAN]),
     ),
     errors=(

@@ -26,6 +26,11 @@ def functional(function: F) -> F:
     as it is and traces the kernels or formulas below it (Dynamo itself refuses a Function with a ``jvp``).
     """
     FUNCTIONALS.append(function)
+    return overridable(function)
+
+
+def overridable(function: F) -> F:
+    """A functional but for torch.compile, which traces the call itself: for one that takes a callable."""
 
     @functools.wraps(function)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
@@ -39,12 +44,19 @@ def functional(function: F) -> F:
     return dispatch  # type: ignore[return-value]
 
 
-def reduction_of(reduction: str, size_average: bool | None = None, reduce: bool | None = None) -> str:
-    """'none', 'mean' or 'sum', from the argument or torch's legacy pair, with torch's warnings and errors."""
+def reduction_of(
+    reduction: str, size_average: bool | None = None, reduce: bool | None = None, refusal: str | None = None
+) -> str:
+    """'none', 'mean' or 'sum', from the argument or torch's legacy pair, with torch's warnings and errors.
+
+    ``refusal`` is what a loss that takes no 'elementwise_mean' says of it, and of any other name.
+    """
     if size_average is not None or reduce is not None:
         return _reduction.legacy_get_string(size_average, reduce)
     if reduction in _REDUCTIONS:
         return reduction
+    if refusal is not None:
+        raise (ValueError if isinstance(reduction, str) else TypeError)(f"{reduction} {refusal}")
     _reduction.get_enum(reduction)  # warns, or raises ValueError
     return "mean"
 
@@ -61,6 +73,13 @@ def integer(name: str, argument: str, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(value).__name__}")
+
+
+def boolean(name: str, argument: str, value: Any) -> bool:
+    """A bool argument, by the rule of torch's parser: ints do not pass."""
+    if isinstance(value, bool):
+        return value
+    raise TypeError(f"{name}(): argument '{argument}' must be bool, not {type(value).__name__}")
 
 
 def require_floating(name: str, x: Tensor) -> None:
@@ -86,16 +105,9 @@ def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
         )
 
 
-def class_indices_in_range(name: str, target: Tensor, classes: int, ignore_index: int) -> None:
-    """What the kernels check before they touch memory, for the formulas; on the CPU, where it needs no waiting."""
-    if not target.is_cpu or type(target) is not Tensor or torch._C._are_functorch_transforms_active():
-        return
-    bad = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
-    if bad.numel():
-        raise IndexError(
-            f"Target {int(bad[0])} is out of bounds: {name}'s target must be in [0, {classes - 1}] "
-            f"or ignore_index ({ignore_index})."
-        )
+def readable(t: Tensor) -> bool:
+    """Whether the values of a tensor can be looked at without waiting for a device, or at all."""
+    return t.is_cpu and type(t) is Tensor and not torch._C._are_functorch_transforms_active()
 
 
 def together(

@@ -302,7 +302,7 @@ class Eager(Function):
         if result is None:
             return loss.compute(X, options, reduction)
         value, gradients = result
-        if not waits:
+        if not waits and gradients:  # a loss may leave its gradient to backward
             ctx.swept = gradients
         return value
 

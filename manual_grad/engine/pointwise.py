@@ -89,7 +89,8 @@ class PointwiseLoss(LossFunction):
         if options:
             p, q, r = (*options, 0.0, 0.0)[:3]
         if reduction == "mean":
-            scale = 1 / cls.denominator(X, x, *options) if x.numel() else float("nan")
+            divisor = cls.denominator(X, x, *options)
+            scale = 1 / divisor if divisor else float("nan")
         loss, *gradients = op(
             x, t, a, w, g, p, q, r, scale, reduction != "none", value, needs[0], needs[1], da, needs[-1]
         )

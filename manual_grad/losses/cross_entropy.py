@@ -82,8 +82,9 @@ import torch
 from torch import Tensor
 
 from manual_grad import kernels
-from manual_grad.engine import arguments
-from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
+from manual_grad.engine import arguments, rowwise
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 
 
 class _Row(NamedTuple):
@@ -98,7 +99,7 @@ class _Row(NamedTuple):
     kept: Tensor | None  # rows that are not ignored; None where all are kept
 
 
-class CrossEntropyLossFunction(LossFunction):
+class CrossEntropyLossFunction(RowwiseLoss):
     """``apply(input, target, weight, ignore_index, label_smoothing, reduction)``.
 
     ``input`` is (C) or (N, C, d1, …). A floating point ``target`` holds probabilities, and it and ``weight`` (or None)
@@ -108,37 +109,26 @@ class CrossEntropyLossFunction(LossFunction):
     tensors = 3
 
     @classmethod
-    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
-        z = X[0]
-        return z.shape[:1] + z.shape[2:] if z.dim() > 1 else z.shape[:0]
-
-    @staticmethod
-    def contract(terms: Tensor, *options: Any) -> Tensor:
-        return terms.sum(_class_dim(terms))
-
-    @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int, label_smoothing: float) -> Tensor | float:
         z, t, w = X
         if t.is_floating_point():
             return loss.numel() if z.numel() else float("nan")
-        kept = t != ignore_index
-        weights = torch.ones_like(loss) if w is None else w[torch.where(kept, t, 0)]
-        return torch.where(kept, weights, 0).sum().to(loss.dtype)
+        return rowwise.kept_weight(t, w, ignore_index, loss)
 
     @classmethod
     def value(cls, X: Tensors, ignore_index: int, label_smoothing: float) -> Tensor:
         if X[0].numel() == 0:
-            return X[0].sum(_class_dim(X[0]))
+            return X[0].sum(class_dim(X[0]))
         row = _row(X, ignore_index, label_smoothing)
         terms = torch.where(row.q == 0, 0, row.q * row.nll)  # 0 log 0 = 0
-        return terms.sum(_class_dim(X[0]))  # (2)
+        return terms.sum(class_dim(X[0]))  # (2)
 
     @classmethod
     def gradient(cls, g: Tensor, X: Tensors, ignore_index: int, label_smoothing: float) -> Tensors:
         z, t, w = X
         if z.numel() == 0:
             return tuple(None if u is None else torch.zeros_like(u) for u in X)
-        dim, row, g = _class_dim(z), _row(X, ignore_index, label_smoothing), g.unsqueeze(_class_dim(z))
+        dim, row, g = class_dim(z), _row(X, ignore_index, label_smoothing), g.unsqueeze(class_dim(z))
         dz = row.total * (row.e / (1 + row.rest)) - row.q  # (4)
         others = row.q.scatter(dim, row.leader, 0).sum(dim, keepdim=True)
         dz = dz.scatter(dim, row.leader, others - row.total * (row.rest / (1 + row.rest)))  # (8)
@@ -153,7 +143,7 @@ class CrossEntropyLossFunction(LossFunction):
     @classmethod
     def curvature(cls, g: Tensor, X: Tensors, v: Tensors, ignore_index: int, label_smoothing: float) -> Tensors:
         (z, t, w), (vz, vt, vw) = X, v
-        dim, g = _class_dim(z), g.unsqueeze(_class_dim(z))
+        dim, g = class_dim(z), g.unsqueeze(class_dim(z))
         q, kept = _effective_target(X, ignore_index, label_smoothing)
         if kept is not None:
             z = torch.where(kept, z, 0)  # whatever an ignored row holds, it has no part in the result
@@ -194,10 +184,6 @@ class CrossEntropyLossFunction(LossFunction):
         return loss, gradients
 
 
-def _class_dim(z: Tensor) -> int:
-    return 1 if z.dim() > 1 else 0
-
-
 def _smooth(t: Tensor | float, label_smoothing: float, classes: int) -> Any:
     return (1 - label_smoothing) * t + label_smoothing / classes if label_smoothing else t
 
@@ -205,13 +191,11 @@ def _smooth(t: Tensor | float, label_smoothing: float, classes: int) -> Any:
 def _effective_target(X: Tensors, ignore_index: int, label_smoothing: float) -> tuple[Tensor, Tensor | None]:
     """q of (3), and which rows are kept."""
     z, t, w = X
-    dim = _class_dim(z)
+    dim = class_dim(z)
     if t.is_floating_point():
         q = _smooth(t, label_smoothing, z.shape[dim])
         return (q if w is None else w * q), None
-    arguments.class_indices_in_range("cross_entropy", t, z.shape[dim], ignore_index)
-    kept = (t != ignore_index).unsqueeze(dim)
-    y = torch.where(kept, t.unsqueeze(dim), 0)
+    kept, y = (u.unsqueeze(dim) for u in rowwise.kept_rows("cross_entropy", t, z.shape[dim], ignore_index))
     q = _smooth(torch.zeros_like(z).scatter(dim, y, 1), label_smoothing, z.shape[dim])
     if w is not None:
         q = w.view(-1, *(1,) * (z.dim() - dim - 1)) * q
@@ -219,7 +203,7 @@ def _effective_target(X: Tensors, ignore_index: int, label_smoothing: float) -> 
 
 
 def _row(X: Tensors, ignore_index: int, label_smoothing: float) -> _Row:
-    z, dim = X[0], _class_dim(X[0])
+    z, dim = X[0], class_dim(X[0])
     q, kept = _effective_target(X, ignore_index, label_smoothing)
     m, leader = z.max(dim, keepdim=True)
     e = torch.exp(z - m)
@@ -274,54 +258,21 @@ def cross_entropy(
         raise IndexError("Dimension out of range: cross_entropy's input must have at least 1 dimension, got a scalar")
     arguments.require_floating("cross_entropy", input)
     if weight is not None:
-        _check_weight(input, weight)
+        rowwise.check_class_weight(input, weight)
     if target.shape == shape:
         if not target.is_floating_point():
             raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype}")
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
         if weight is not None:
-            weight = weight.view(-1, *(1,) * (len(shape) - _class_dim(input) - 1)).expand_as(input)
+            weight = weight.view(-1, *(1,) * (len(shape) - class_dim(input) - 1)).expand_as(input)
         z, t, w = arguments.promote(*arguments.autocast(input, target, weight))
     else:
-        _check_class_indices(input, target, weight)
+        t = rowwise.class_indices("cross_entropy", input, target)
+        if weight is not None:
+            rowwise.check_constant_weight("cross_entropy", input, weight)
         z, w = arguments.autocast(input, weight)
-        t = target if target.dtype is torch.int64 else target.long()
     return evaluate(CrossEntropyLossFunction, z, t, w, ignore_index, label_smoothing, reduction)
-
-
-def _check_weight(z: Tensor, w: Tensor) -> None:
-    classes = z.shape[_class_dim(z)]
-    if w.shape != (classes,):
-        raise RuntimeError(
-            f"weight tensor should be defined either for all {classes} classes or no classes "
-            f"but got weight tensor of shape: {list(w.shape)}"
-        )
-
-
-def _check_class_indices(z: Tensor, y: Tensor, w: Tensor | None) -> None:
-    shape = z.shape
-    rows = shape[:1] if len(shape) == 2 else shape[:1] + shape[2:] if len(shape) > 2 else ()
-    if y.shape != rows:
-        if len(shape) > 1 and y.dim() > 0 and y.shape[0] != shape[0]:
-            raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({y.shape[0]}).")
-        if len(shape) <= 2:
-            raise RuntimeError(
-                "0D or 1D target tensor expected, multi-target not supported: "
-                f"input of shape {list(shape)}, target of shape {list(y.shape)}"
-            )
-        raise RuntimeError(f"Expected target size {list(rows)}, got {list(y.shape)}")
-    if shape[_class_dim(z)] == 0 and y.numel() > 0:
-        raise IndexError("Target is out of bounds: cross_entropy's input has no classes")
-    if y.dtype not in (torch.int64, torch.uint8):
-        raise RuntimeError(f"expected target dtype to be Long or Byte, but got {y.dtype}")
-    if w is not None and w.dtype is not z.dtype:
-        raise RuntimeError(f"weight: expected scalar type {z.dtype} but found {w.dtype}")
-    if w is not None and w.requires_grad:
-        raise RuntimeError(
-            "cross_entropy with class indices is not differentiable with respect to argument 'weight'. "
-            "This input cannot have requires_grad True."
-        )
 
 
 class CrossEntropyLoss(torch.nn.CrossEntropyLoss):

@@ -336,8 +336,7 @@ def ctc_loss(
     """
     reduction = arguments.reduction_of(reduction)
     blank = arguments.integer("ctc_loss", "blank", blank)
-    if not isinstance(zero_infinity, bool):
-        raise TypeError(f"ctc_loss(): argument 'zero_infinity' must be bool, not {type(zero_infinity).__name__}")
+    zero_infinity = arguments.boolean("ctc_loss", "zero_infinity", zero_infinity)
     for name, t in ("log_probs", log_probs), ("targets", targets):
         if not isinstance(t, Tensor):
             raise TypeError(f"ctc_loss(): argument '{name}' must be Tensor, not {type(t).__name__}")

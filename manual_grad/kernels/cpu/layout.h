@@ -283,6 +283,48 @@ class LaneSum {
   Vec<double> low_{}, high_{};
 };
 
+// A sum in every lane, in double whatever the lanes are.
+template <class T>
+class WideSum;
+template <>
+class WideSum<double> {
+ public:
+  void add(Vec<double> v) { sum_ += v; }
+  Vec<double> narrow() { return sum_; }
+
+ private:
+  Vec<double> sum_{};
+};
+template <>
+class WideSum<float> {
+ public:
+  void add(Vec<float> v) {
+    recent_ += v;
+    if (++count_ % kRecent == 0) flush();
+  }
+  Vec<float> narrow() {
+    flush();
+    float halves[kLanes<float>];
+    store_vector(halves, low_);
+    store_vector(halves + kLanes<double>, high_);
+    return load<float>(halves);
+  }
+
+ private:
+  static constexpr int kRecent = 8;  // terms that are added up in float, since to widen each takes longer than to add it
+  void flush() {
+    float halves[kLanes<float>];
+    store(halves, recent_);
+    low_ += load_vector<double>(halves);
+    high_ += load_vector<double>(halves + kLanes<double>);
+    recent_ = Vec<float>{};
+  }
+
+  Vec<float> recent_{};
+  Vec<double> low_{}, high_{};
+  int count_ = 0;
+};
+
 // A sum that carries its rounding errors along (Neumaier): partial sums of fixed blocks are added in a fixed order, so
 // the result depends neither on the number of threads nor, to an ulp, on the number of terms.
 class ExactSum {

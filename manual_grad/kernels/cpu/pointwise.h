@@ -5,6 +5,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <type_traits>
 
 #include "layout.h"
@@ -16,12 +18,19 @@ struct Element {
   Vec<T> e, dx, dt, da;
 };
 
+// A functor with a domain names the errors of leaving it here, and has a function
+// outside(x, t, a, Mask<T>* lanes) that marks in lanes[i] where the i-th is made.
+struct Unlimited {
+  static constexpr std::array<const char*, 0> errors{};
+  using Error = std::runtime_error;  // a RuntimeError in Python; std::domain_error is a ValueError
+};
+
 // Where nothing cancels that the input has not cancelled already, float32 need not be widened.
-struct Plain {
+struct Plain : Unlimited {
   template <class S>
   using Compute = std::conditional_t<std::is_same_v<S, double>, double, float>;
 };
-struct Widened {
+struct Widened : Unlimited {
   template <class S>
   using Compute = typename ComputeType<S>::T;
 };
@@ -73,6 +82,8 @@ void run_pointwise(const PointwiseCall& call) {
   const bool want_sum = call.reduce && call.value.exists();
   const int64_t chunks = (space.numel + kChunk - 1) / kChunk;
   Scratch<double> partial(want_sum ? chunks : 0);
+  constexpr size_t kErrors = F::errors.size();
+  std::array<std::atomic<bool>, kErrors> made{};
 
   bool dense = space.dim <= 1;  // every operand one straight run: no staging
   for (int o = 0; o < count; ++o) dense = dense && (space.dim == 0 || operands[o]->stride[0] == 1);
@@ -99,9 +110,12 @@ void run_pointwise(const PointwiseCall& call) {
         }
       };
       LaneSum sum;
+      [[maybe_unused]] Mask<T> outside[kErrors + 1] = {};
       for (int64_t i = 0; i < n; i += kLanes<T>) {
+        const Vec<T> at_x = get(x, bx, i), at_t = get(t, bt, i);
         const Vec<T> at_a = a ? get(a, ba, i) : splat(T{1});  // an absent auxiliary input is a factor of 1
-        const Element<T> at = F::template eval<S, T>(get(x, bx, i), get(t, bt, i), at_a, p, q, r);
+        const Element<T> at = F::template eval<S, T>(at_x, at_t, at_a, p, q, r);
+        if constexpr (kErrors > 0) F::template outside<T>(at_x, at_t, at_a, outside);
         Vec<T> up = g ? get(g, bg, i) * upstream : splat(upstream), e = at.e;
         put(dw, bdw, i, up * e);
         if (w) {
@@ -117,6 +131,8 @@ void run_pointwise(const PointwiseCall& call) {
           for (int64_t lane = n - i; lane < kLanes<T>; ++lane) e[lane] = 0;
         sum.add(e);
       }
+      for (size_t error = 0; error < kErrors; ++error)
+        if (any<T>(outside[error])) made[error] = true;
       return sum.total();
     };
 
@@ -144,6 +160,8 @@ void run_pointwise(const PointwiseCall& call) {
       if (want_sum) partial[chunk] = sum.value();
     }
   });
+  for (size_t error = 0; error < kErrors; ++error)
+    if (made[error]) throw typename F::Error(F::errors[error]);
   if (want_sum) {
     ExactSum sum;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) sum.add(partial[chunk]);

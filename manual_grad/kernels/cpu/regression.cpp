@@ -1,4 +1,4 @@
-// Pointwise losses of a real target.
+// Pointwise losses of a real target or a count.
 #include "pointwise.h"
 
 namespace mg {
@@ -31,12 +31,63 @@ struct Huber : Plain {  // losses/huber_loss.py (1) (2); p = delta
   }
 };
 
+struct SmoothL1 : Plain {  // losses/smooth_l1_loss.py (1) (2); p = beta
+  template <class S, class T>
+  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T beta, T, T) {
+    const Vec<T> r = x - t, size = abs<T>(r), scaled = r / beta, one = splat(T{1});
+    const Vec<T> slope = scaled > one ? one : (scaled < -one ? -one : scaled);
+    const Vec<T> e = size < beta ? T{0.5} * scaled * r : size - T{0.5} * beta;
+    return {e, slope, -slope, Vec<T>{}};
+  }
+};
+
+constexpr double kHalfLog2Pi = 0.91893853320467274178;
+
+struct GaussianNLL : Widened {  // losses/gaussian_nll_loss.py (1) (2); a = var, p = full, q = eps
+  using Error = std::domain_error;
+  static constexpr std::array errors{"var has negative entry/entries; a variance is 0 or positive"};
+  template <class T>
+  static void outside(Vec<T>, Vec<T>, Vec<T> a, Mask<T>* lanes) { lanes[0] |= a < Vec<T>{}; }
+
+  template <class S, class T>
+  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T> a, T full, T eps, T) {
+    const Vec<T> r = x - t, v = a < eps ? splat(eps) : a, per_v = T{1} / v, slope = r * per_v;
+    const Vec<T> e = T{0.5} * (log<T>(v) + r * slope) + full * static_cast<T>(kHalfLog2Pi);
+    return {e, slope, -slope, T{0.5} * (v - r * r) * per_v * per_v};
+  }
+};
+
+struct PoissonNLL : Widened {  // losses/poisson_nll_loss.py (1) to (5); p = log_input, q = full, r = eps
+  template <class S, class T>
+  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T log_input, T full, T eps) {
+    const Vec<T> zero{}, one = splat(T{1});
+    Element<T> at;
+    if (log_input != 0) {
+      const Vec<T> rate = exp_signed<T>(x);
+      const Mask<T> certain = (t == zero) & (x == splat(static_cast<T>(-__builtin_inf())));
+      at = {rate - (certain ? zero : t * x), rate - t, -x, zero};
+    } else {
+      const Vec<T> rate = x + eps, log_rate = log<T>(rate);
+      at = {x - t * log_rate, ((x - t) + eps) / rate, -log_rate, zero};
+    }
+    if (full != 0) {
+      const Vec<T> log_t = log<T>(t);
+      at.e += t <= one ? zero : (t + T{0.5}) * log_t - t + static_cast<T>(kHalfLog2Pi);
+      at.dt += t <= one ? zero : log_t + T{0.5} / t;
+    }
+    return at;
+  }
+};
+
 }  // namespace
 
 const std::initializer_list<Op> regression_ops = {
     {"l1_loss", kPointwise, pointwise<L1>},
     {"mse_loss", kPointwise, pointwise<Mse>},
     {"huber_loss", kPointwise, pointwise<Huber>},
+    {"smooth_l1_loss", kPointwise, pointwise<SmoothL1>},
+    {"gaussian_nll_loss", kPointwise, pointwise<GaussianNLL>},
+    {"poisson_nll_loss", kPointwise, pointwise<PoissonNLL>},
 };
 
 }  // namespace mg

@@ -86,6 +86,13 @@ inline Vec<T> abs(Vec<T> x) {
   return x;
 }
 
+template <class T>
+inline bool any(Mask<T> lanes) {
+  typename Simd<T>::Bits bits = 0;
+  for (int lane = 0; lane < kLanes<T>; ++lane) bits |= lanes[lane];
+  return bits != 0;
+}
+
 // y 2^k for an integral k, down to the smallest subnormal: one instruction where there is one, else in two halves, so
 // that 2^k itself never underflows
 #if defined(__AVX512F__)
@@ -139,10 +146,18 @@ inline Vec<float> exp_reduced(Vec<float> r) {
 // e^x for x <= 0, the only exponential a stable loss takes: 2^k e^r with k = round(x / ln 2), r = x - k ln 2 (ln 2 in two
 // pieces, so that r keeps its low bits)
 template <class T>
-inline Vec<T> exp(Vec<T> x) {
+inline Vec<T> exp(Vec<T> x, Vec<T> beyond = Vec<T>{}) {  // of x + beyond, where beyond is less than an ulp of x
   const Vec<T> c = x < Simd<T>::exp_low ? splat(Simd<T>::exp_low) : x;
   const Vec<T> k = (c * static_cast<T>(1.44269504088896340736) + Simd<T>::round_magic) - Simd<T>::round_magic;
-  return scale(exp_reduced((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low), k);
+  return scale(exp_reduced(((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low) + beyond), k);
+}
+
+// e^(a - b) for a <= b. A rounded difference of size s would cost the result s/2 ulp; what the rounding took off comes
+// back (Moller's and Knuth's two-sum).
+template <class T>
+inline Vec<T> exp_of_difference(Vec<T> a, Vec<T> b) {
+  const Vec<T> d = a - b, minus_b = d - a, lost = (a - (d - minus_b)) - (b + minus_b);
+  return exp<T>(d, d < Simd<T>::exp_low ? Vec<T>{} : lost);  // a = -inf has lost nothing
 }
 
 // e^x for every x
@@ -222,24 +237,19 @@ inline Vec<T> log1p_unit(Vec<T> u) {
   return beyond ? log_f + static_cast<T>(0.69314718055994530942) : log_f;
 }
 
-// log(1+u) for u >= 0. With 2^k the power of two nearest to 1+u and f = (1+u)/2^k - 1 = u 2^-k + (2^-k - 1), which is
-// u itself for k = 0 and so keeps every digit of a small u: log(1+u) = k ln 2 + log(1+f).
+// log(1+u) for u >= -1. With 2^k the power of two nearest to 1+u and f = (1+u)/2^k - 1 = u 2^-k + (2^-k - 1), which is
+// u itself for k = 0 and so keeps every digit of a small u: log(1+u) = k ln 2 + log(1+f). -inf at -1, nan below.
 template <class T>
 inline Vec<T> log1p(Vec<T> u) {
   constexpr auto bias = Simd<T>::exponent_bias;
-  Vec<T> y = (u + static_cast<T>(1)) * static_cast<T>(0.70710678118654752440);
-  Mask<T> bits;
-  std::memcpy(&bits, &y, sizeof bits);
-  Mask<T> k = (bits >> Simd<T>::mantissa_bits) - bias + 1;  // 0 for 1 + u < sqrt 2
-  Mask<T> down_bits = (bias - k) << Simd<T>::mantissa_bits;
-  Vec<T> down;
-  std::memcpy(&down, &down_bits, sizeof down);
-  Vec<T> f = u * down + (down - static_cast<T>(1));
-  Vec<T> kf = __builtin_convertvector(k, Vec<T>);
-  Vec<T> result = kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low);
-  return u < splat(static_cast<T>(__builtin_inf())) ? result : u;  // inf and nan
+  const Vec<T> one = splat(T{1}), nearest = (u + one) * static_cast<T>(0.70710678118654752440);
+  const Mask<T> k = (bitcast<Mask<T>>(nearest) >> Simd<T>::mantissa_bits) - bias + 1;  // 0 for 1/sqrt 2 < 1 + u < sqrt 2
+  const Vec<T> down = bitcast<Vec<T>>((bias - k) << Simd<T>::mantissa_bits);
+  const Vec<T> f = u * down + (down - one), kf = __builtin_convertvector(k, Vec<T>);
+  const Vec<T> result = kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low);
+  const Vec<T> inf = splat(static_cast<T>(__builtin_inf()));
+  return u > -one ? (u < inf ? result : u) : (u == -one ? -inf : u - u + splat(static_cast<T>(__builtin_nan(""))));
 }
-
 
 // log(x): with 2^k the power of two nearest to x and 1+f = x 2^-k, log(x) = k ln 2 + log(1+f). -inf at 0, nan below.
 template <class T>

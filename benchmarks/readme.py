@@ -1,0 +1,90 @@
+"""``python -m benchmarks.readme``: write the tables of the README into it, from the committed results."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from benchmarks.timing import Result
+from gradcheck import specs
+from gradcheck.families import FAMILIES
+from gradcheck.spec import Spec
+from manual_grad import functional
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+ERRORS = ROOT / "benchmarks/results/errors.json"
+TIMES = ROOT / "benchmarks/results/cpu.json"
+
+HEAD = ("loss", "family", "kernel", "order", "transforms", "value", "torch's", "gradient", "torch's", "× eager")
+NOTE = (
+    "Kernel: its name, where it is not the loss'. Order: of the highest derivative that is checked. In bold: what "
+    "torch's own function does not do. Value and gradient: the worst error in float32 of the loss and of any component "
+    "of a gradient, over every regime of its spec, in eps, against exact arithmetic; at 8.4e6 no digit is right. "
+    "× eager: how many times faster forward and backward are together than torch's, at the large size."
+)
+
+
+def update(text: str) -> str:
+    """The text with each table made anew between its marks."""
+    for name, table in TABLES.items():
+        before, after = rf"<!-- {name}: [^\n]* -->\n", f"\n<!-- /{name} -->"
+        parts = re.split(f"({before})(.*?)({after})", text, flags=re.DOTALL)
+        if len(parts) != 5:
+            raise ValueError(f"the README needs one place for the table {name!r}, it has {len(parts) // 4}")
+        parts[2] = table()
+        text = "".join(parts)
+    return text
+
+
+def losses() -> str:
+    """What each loss is and does: a row for each spec, by family."""
+    errors = json.loads(ERRORS.read_text(encoding="utf-8"))["losses"]
+    results, _ = report.read_json(TIMES)
+    order = list(FAMILIES)
+    lines = [HEAD, ("---", "---", "---", "---:", "---", *["---:"] * 5)]
+    for spec in sorted(map(specs.load, specs.NAMES), key=lambda spec: (order.index(spec.family), spec.name)):
+        timed = [r for r in results if r.loss == spec.name]
+        if spec.name not in errors:
+            raise ValueError(f"{ERRORS} lacks {spec.name}: run python -m gradcheck.summary")
+        if not timed and spec.name in functional.__all__:
+            raise ValueError(f"{TIMES} lacks {spec.name}: run python -m benchmarks --json")
+        lines.append(row(spec, errors[spec.name], timed))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{NOTE}"
+
+
+def row(spec: Spec, known: dict[str, Any], results: Sequence[Result]) -> tuple[str, ...]:
+    def ours(text: str, ability: str) -> str:
+        return text if known["torch"] is None or ability in known["torch"] else f"**{text}**"
+
+    speedups = [r.speedup("eager") for r in results if r.section == "large" and not r.red]
+    return (
+        f"`{spec.name}`",
+        spec.family,
+        ", ".join("yes" if name == spec.name else f"`{name}`" for name in known["kernels"]) or "no",
+        ours(str(spec.order), "second"),
+        ", ".join(ours(name, name) for name in ("forward", "vmap", "compile") if name in spec.promises),
+        *(eps(known[what][whose]) for what in ("value", "gradient") for whose in ("error", "torch")),
+        "–".join(dict.fromkeys(f"{s:.1f}" for s in (min(speedups), max(speedups)))) if speedups else "–",
+    )
+
+
+def eps(error: float | str | None) -> str:
+    if error is None:
+        return "–"
+    size = float(error)
+    return "∞" if size == inf else f"{size:.2g}" if size < 100 else f"{size:.1e}".replace("e+0", "e").replace("e+", "e")
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "losses": losses,
+    "benchmarks": lambda: report.markdown(*report.read_json(TIMES)),
+}
+
+if __name__ == "__main__":
+    README.write_text(update(README.read_text(encoding="utf-8")), encoding="utf-8")

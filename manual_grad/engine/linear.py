@@ -1,0 +1,328 @@
+r"""Losses of class scores that a projection makes, without ever holding all of the scores.
+
+With :math:`x \in \mathbb R^{N \times D}` and :math:`W \in \mathbb R^{C \times D}`,
+
+.. math::
+    z = x W^\top + b, \qquad \ell = \ell_{\mathrm{row}}(z, \dots) \tag{1}
+
+for a loss :math:`\ell_{\mathrm{row}}` of the rows of :math:`z`, whose own rules give :math:`r = \partial \ell / \partial z`
+and :math:`H = \partial r / \partial z`. The chain rule through (1) is three products,
+
+.. math::
+    dx = r W, \qquad dW = r^\top x, \qquad db = \sum_n r_n \tag{2}
+
+and along a direction :math:`\dot x, \dot W, \dot b` the scores move by
+
+.. math::
+    \dot z = \dot x W^\top + x \dot W^\top + \dot b, \qquad J v = \langle r, \dot z \rangle \tag{3}
+
+Differentiating (2) and (3) once more, with :math:`\dot r = H \dot z`,
+
+.. math::
+    (H v)_x = \dot r W + r \dot W, \qquad (H v)_W = \dot r^\top x + r^\top \dot x, \qquad
+    (H v)_b = \sum_n \dot r_n \tag{4}
+
+.. math::
+    \ddot \ell(u, v) = \langle H \dot z_u, \dot z_v \rangle + \langle r, \ddot z \rangle, \qquad
+    \ddot z = \dot x_u \dot W_v^\top + \dot x_v \dot W_u^\top \tag{5}
+
+All of it goes by blocks of rows: what belongs to a row is put together, what the rows share is summed. So the memory that
+is needed beside inputs and results does not grow with :math:`N \times C`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from manual_grad.engine.dtypes import compute_dtype, widen
+from manual_grad.engine.function import (
+    Call,
+    Gradient,
+    LossFunction,
+    Options,
+    Tangent,
+    Tensors,
+    _narrow,
+    _primals,
+    _scatter,
+)
+
+SCORES = 8 << 20  # that are held at a time: 32 MB of float32
+SCORES_OF_FORMULAS = 1 << 20  # which make some ten temporaries: best in the cache
+LEAST_ROWS = 32  # a product of fewer is slower than blocks of classes, whose scores are computed twice
+MOST_ROWS = 1024  # beside such a block
+
+
+class LinearLoss(LossFunction):
+    """``apply(x, W, b, t, w, dtype, *options, reduction)``: a loss ``rowwise`` of the scores (1).
+
+    ``x`` is (N, D), ``W`` (C, P, D), ``b`` (C, P) or None. The scores are (N, C, P): P losses for each of the N rows, all of
+    the same x. ``t`` holds class indices (N, P), or, floating point, one number for each score (N, C, P); ``w`` (C) or None.
+    The loss has dtype ``dtype``; the products are taken in that of ``x``.
+    """
+
+    tensors = 5
+    rowwise: ClassVar[type[LossFunction]]
+
+    @classmethod
+    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
+        return X[0].shape[:1] + X[1].shape[1:2]
+
+    @classmethod
+    def denominator(cls, X: Tensors, loss: Tensor, dtype: torch.dtype, *options: Any) -> Tensor | float:
+        x, W, _, t, w = X
+        if t.is_floating_point() and not len(W):
+            return float("nan")
+        return cls.rowwise.denominator((loss, *widen((t, w), loss.dtype)), loss, *options)
+
+    @classmethod
+    def value(cls, X: Tensors, dtype: torch.dtype, *options: Any) -> Tensor:
+        def block(x: Tensor, t: Tensor) -> tuple[Tensors, Tensors]:
+            S = _scores(x, t, X, dtype)
+            return (cls.rowwise.value(widen(S, compute_dtype(S[0])), *options),), ()
+
+        return by_blocks(block, X, X[0], X[3])[0]
+
+    @classmethod
+    def gradient(cls, g: Tensor, X: Tensors, dtype: torch.dtype, *options: Any) -> Tensors:
+        rowwise = Call(cls.rowwise, options)
+
+        def block(x: Tensor, t: Tensor, g: Tensor) -> tuple[Tensors, Tensors]:
+            r, *others = rowwise.gradient(g, _scores(x, t, X, dtype))
+            dx, dW, db = _back(r, x, X[1])  # (2)
+            dt, dw = _of_probabilities(t, *others)
+            return (dx, dt), (dW, db, dw)
+
+        dx, dt, dW, db, dw = by_blocks(block, X, X[0], X[3], g)
+        return dx, dW, db, dt, dw
+
+    @classmethod
+    def curvature(cls, g: Tensor, X: Tensors, v: Tensors, dtype: torch.dtype, *options: Any) -> Tensors:
+        rowwise = Call(cls.rowwise, options)
+
+        def block(x: Tensor, t: Tensor, g: Tensor, vx: Tensor, vt: Tensor) -> tuple[Tensors, Tensors]:
+            S, dS = _scores(x, t, X, dtype), _moved(x, t, X, (vx, *v[1:3], vt, v[4]), dtype)
+            r, _, _ = rowwise.gradient(g, S)
+            dr, *others = rowwise.curvature(g, S, dS)
+            hx, hW, hb = _back(dr, x, X[1])
+            if v[1] is not None:
+                hx = hx + _back(r, x, v[1])[0]
+            if vx is not None:
+                hW = hW + _back(r, vx, X[1])[1]  # (4)
+            ht, hw = _of_probabilities(t, *others)
+            return (hx, ht), (hW, hb, hw)
+
+        hx, ht, hW, hb, hw = by_blocks(block, X, X[0], X[3], g, v[0], v[3])
+        return hx, hW, hb, ht, hw
+
+    @classmethod
+    def along(cls, X: Tensors, v: Tensors, u: Tensors | None, dtype: torch.dtype, *options: Any) -> Tensor:
+        """J v by (3), or, with ``u``, the second derivative along both by (5)."""
+        rowwise = Call(cls.rowwise, options)
+        ux, uW, ub, ut, uw = (None,) * len(v) if u is None else u
+        vx, vW, vb, vt, vw = v
+
+        def block(x: Tensor, t: Tensor, vx: Tensor, vt: Tensor, ux: Tensor, ut: Tensor) -> tuple[Tensors, Tensors]:
+            S, along_v = _scores(x, t, X, dtype), _moved(x, t, X, (vx, vW, vb, vt, vw), dtype)
+            if u is None:
+                return (rowwise.along(S, along_v),), ()
+            along_u = _moved(x, t, X, (ux, uW, ub, ut, uw), dtype)
+            terms = [_project(a, B, None) for a, B in ((ux, vW), (vx, uW)) if a is not None and B is not None]
+            along_both = sum(terms[1:], terms[0]).to(S[0].dtype) if terms else None
+            return (rowwise.along(S, along_v, along_u) + rowwise.along(S, (along_both, None, None)),), ()
+
+        return by_blocks(block, X, X[0], X[3], vx, vt, ux, ut)[0]
+
+    # -- the engine's rules, without its widening of the inputs: only the scores of a block are made wider
+
+    @classmethod
+    def compute(cls, X: Tensors, options: Options, reduction: str) -> Tensor:
+        return cls.reduce(cls.value(X, *options), X, options, reduction).to(options[0])
+
+    @classmethod
+    def jvp(cls, ctx: Any, *tangents: Any) -> Tensor:
+        with forward_ad._set_fwd_grad_enabled(True):
+            X, v = _primals(ctx), tangents[: cls.tensors]
+            rows = Tangent.apply(LinearCall(cls, ctx.options), *X, *v)
+            return cls.reduce(rows, X, ctx.options, ctx.reduction).to(ctx.options[0])
+
+    @classmethod
+    def differentiable_gradient(
+        cls, g: Tensor, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...]
+    ) -> Tensors:
+        rows = cls.spread(g.to(row_dtype(options[0])), X, options, reduction)
+        return _scatter(Gradient.apply(LinearCall(cls, options, tuple(needs)), rows, *X), needs)
+
+
+@dataclass(frozen=True)
+class LinearCall(Call):
+    """A :class:`Call` of a :class:`LinearLoss`."""
+
+    def gradient(self, g: Tensor, X: Tensors) -> Tensors:
+        return _narrow(self.loss.gradient(g, X, *self.options), X)
+
+    def curvature(self, g: Tensor, X: Tensors, v: Tensors) -> Tensors:
+        return _narrow(self.loss.curvature(g, X, v, *self.options), X)
+
+    def along(self, X: Tensors, v: Tensors, bent: Tensors | None = None) -> Tensor:
+        return self.loss.along(X, v, bent, *self.options)  # type: ignore[attr-defined]
+
+
+class Products:
+    """The products of (1) and (2) by blocks, in memory that is taken once: for a sweep that autograd need not follow.
+
+    ``rows`` and ``classes`` are the blocks. All classes together are one block unless too few rows would fit beside them.
+    """
+
+    def __init__(self, X: Tensors, dtype: torch.dtype, needs: tuple[bool, ...], scores: int) -> None:
+        x, W, b = self.inputs = X[:3]
+        (N, _), (C, P, _) = x.shape, W.shape
+        rows, classes = scores // (C * P), C
+        if rows < min(N, LEAST_ROWS):
+            rows = min(N, MOST_ROWS, max(1, scores // P))
+            classes = scores // (rows * P)
+        self.rows, self.classes = blocks(N, rows), blocks(C, classes)
+        self.dtype, self.taken_in = row_dtype(dtype), product_dtype(x)
+        self.x, self.W, self.b = widen((x, W, b), self.taken_in)
+        size = self.rows[0].stop * self.classes[0].stop * P
+        self.scratch = self.x.new_empty(size)
+        self.wide = self.scratch if self.dtype is self.taken_in else self.x.new_empty(size, dtype=self.dtype)
+        wide = torch.promote_types(self.taken_in, torch.float32)
+        self.sums = [
+            u.new_empty(u.shape, dtype=wide if len(parts) > 1 else self.taken_in) if needed else None
+            for u, parts, needed in zip(X[:3], (self.classes, self.rows, self.rows), needs[:3], strict=True)
+        ]
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any of the gradients (2) is."""
+        return any(d is not None for d in self.sums)
+
+    def scores(self, i: slice, c: slice) -> Tensor:
+        """(1) of a block, (n, c, P): valid until the next, and the caller's to write over."""
+        x, W = self.x[i], self.W[c].flatten(0, 1)
+        z = self.scratch[: len(x) * len(W)].view(len(x), len(W))
+        if self.b is None:
+            torch.mm(x, W.mT, out=z)
+        else:
+            torch.addmm(self.b[c].flatten(), x, W.mT, out=z)
+        return _cast(z, self.wide).unflatten(1, self.W[c].shape[:2])
+
+    def add(self, i: slice, c: slice, r: Tensor) -> None:
+        """(2) of a block."""
+        dx, dW, db = self.sums
+        r = r.flatten(1)
+        if db is not None:
+            _add(db[c].flatten(), r.sum(0), i.start > 0)
+        r = _cast(r, self.scratch)
+        if dx is not None:
+            _add_product(dx[i], r, self.W[c].flatten(0, 1), c.start > 0)
+        if dW is not None:
+            _add_product(dW[c].flatten(0, 1), r.mT, self.x[i], i.start > 0)
+
+    def gradients(self) -> list[Tensor | None]:
+        return [None if d is None else d.to(u.dtype) for d, u in zip(self.sums, self.inputs, strict=True)]
+
+
+def _cast(t: Tensor, scratch: Tensor) -> Tensor:
+    return t if t.dtype is scratch.dtype else scratch[: t.numel()].view_as(t).copy_(t)
+
+
+def _add(total: Tensor, part: Tensor, begun: bool) -> None:
+    total.add_(part) if begun else total.copy_(part)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor, begun: bool) -> None:
+    if total.dtype is a.dtype:
+        total.addmm_(a, b, beta=int(begun))  # 0 ignores what uninitialised memory holds
+    else:
+        _add(total, a @ b, begun)
+
+
+def row_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the scores and of one row's loss: at least float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which products are taken: a CPU emulates those of float16, slower and less exactly than float32's."""
+    return torch.float32 if x.dtype is torch.float16 and x.is_cpu else x.dtype
+
+
+def blocks(total: int, most: int) -> list[slice]:
+    """[0, total) in the least number of slices of at most ``most`` elements, about equally long; at least one slice."""
+    count = max(1, -(-total // max(1, most)))
+    step = -(-total // count)
+    return [slice(i * step, min(total, (i + 1) * step)) for i in range(count)]
+
+
+def by_blocks(
+    block: Callable[..., tuple[Tensors, Tensors]], X: Tensors, *by_row: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """What ``block`` makes of blocks of rows of ``by_row``: its first tuple is put together, its second summed."""
+    together, shared = [], None
+    most = max(LEAST_ROWS, SCORES_OF_FORMULAS // max(1, X[1].shape[:2].numel()))
+    for rows in blocks(len(X[0]), most):
+        own, common = block(*(None if t is None else t[rows] for t in by_row))
+        together.append(own)
+        if shared is not None:
+            common = tuple(None if a is None else a + b for a, b in zip(shared, common, strict=True))
+        shared = common
+    columns = zip(*together, strict=True)
+    return *(c[0] if len(c) == 1 or c[0] is None else torch.cat(c) for c in columns), *shared
+
+
+def _project(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+    """(1), as (N, C, P)."""
+    dtype = product_dtype(x)
+    z = torch.nn.functional.linear(*widen((x, W.flatten(0, 1), None if b is None else b.flatten()), dtype))
+    return z.unflatten(1, W.shape[:2])
+
+
+def _back(r: Tensor, x: Tensor, W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(2), the shared ones no less precise than the loss, since blocks of them are summed."""
+    dtype = product_dtype(x)
+    x, flat = x.to(dtype), r.reshape(len(x), W.shape[:2].numel()).to(dtype)
+    return flat @ W.flatten(0, 1).to(dtype), (flat.mT @ x).view(W.shape).to(r.dtype), r.sum(0)
+
+
+def _scores(x: Tensor, t: Tensor, X: Tensors, dtype: torch.dtype) -> Tensors:
+    """The arguments of the rowwise loss: scores, target, and the weight as it wants it."""
+    z = _project(x, X[1], X[2]).to(row_dtype(dtype))
+    t, w = widen((t, X[4]), z.dtype)
+    return z, t, per_score(w, t)
+
+
+def _moved(x: Tensor, t: Tensor, X: Tensors, v: Tensors, dtype: torch.dtype) -> Tensors:
+    """The direction of :func:`_scores`' result, (3)."""
+    vx, vW, vb, vt, vw = v
+    terms = []
+    if vx is not None:
+        terms.append(_project(vx, X[1], None))
+    if vW is not None:
+        terms.append(_project(x, vW, vb))
+    elif vb is not None:
+        terms.append(vb.expand(len(x), *vb.shape))
+    dz = sum(terms[1:], terms[0]).to(row_dtype(dtype)) if terms else None
+    return dz, vt, per_score(vw, t)
+
+
+def per_score(w: Tensor | None, t: Tensor) -> Tensor | None:
+    """The class weights: expanded to the scores where the target too has a number for each."""
+    return w if w is None or not t.is_floating_point() else w.unsqueeze(1).expand(t.shape)
+
+
+def per_class(dw: Tensor | None) -> Tensor | None:
+    """The transpose of :func:`per_score` for probabilities."""
+    return None if dw is None else dw.sum((0, 2))
+
+
+def _of_probabilities(t: Tensor, dt: Tensor | None, dw: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """What class indices and the weight beside them do not have."""
+    return (dt, per_class(dw)) if t.is_floating_point() else (None, None)

@@ -1,0 +1,129 @@
+"""Losses of one row of class scores, and what several of them ask of class indices.
+
+Scores are (C), (N, C) or (N, C, d1, …): dimension 1, or the only one, counts the classes. There is one value a row, of
+shape (), (N) or (N, d1, …).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine.arguments import readable
+from manual_grad.engine.function import LossFunction, Tensors
+
+
+class RowwiseLoss(LossFunction):
+    """A loss whose first tensor holds class scores."""
+
+    @classmethod
+    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
+        x = X[0]
+        return x.shape[:1] + x.shape[2:] if x.dim() > 1 else x.shape[:0]
+
+    @staticmethod
+    def contract(terms: Tensor, *options: Any) -> Tensor:
+        return terms.sum(class_dim(terms))
+
+
+def class_dim(x: Tensor) -> int:
+    return 1 if x.dim() > 1 else 0
+
+
+def class_indices(name: str, x: Tensor, y: Tensor) -> Tensor:
+    """The class indices ``y`` in int64 and of the shape of the loss, with the errors of torch's nll_loss."""
+    shape = x.shape
+    rows = shape[:1] if len(shape) == 2 else shape[:1] + shape[2:] if len(shape) > 2 else ()
+    if y.shape != rows:
+        if len(shape) == 1 and y.dim() == 1:
+            if y.shape[0] != 1:
+                raise ValueError(f"For 1D input, 1D target must have size 1, but got target size: {y.shape[0]}")
+            return class_indices(name, x, y.view(()))
+        batch = y.shape[0] if y.dim() else 0
+        if len(shape) > 1 and batch != shape[0]:
+            raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({batch}).")
+        if len(shape) <= 2:
+            raise RuntimeError(
+                "0D or 1D target tensor expected, multi-target not supported: "
+                f"input of shape {list(shape)}, target of shape {list(y.shape)}"
+            )
+        raise RuntimeError(f"Expected target size {list(rows)}, got {list(y.shape)}")
+    if shape[class_dim(x)] == 0 and y.numel() > 0:
+        raise IndexError(f"Target is out of bounds: {name}'s input has no classes")
+    if y.dtype is torch.int64:
+        return y
+    if y.dtype is torch.uint8:
+        return y.long()
+    raise RuntimeError(f"expected target dtype to be Long or Byte, but got {y.dtype}")
+
+
+def check_class_weight(x: Tensor, w: Tensor) -> None:
+    classes = x.shape[class_dim(x)]
+    if w.shape != (classes,):
+        raise RuntimeError(
+            f"weight tensor should be defined either for all {classes} classes or no classes "
+            f"but got weight tensor of shape: {list(w.shape)}"
+        )
+
+
+def check_constant_weight(name: str, x: Tensor, w: Tensor) -> None:
+    """A class weight that is picked by an index: of the scores' dtype, and without a gradient, as in torch."""
+    if w.dtype is not x.dtype:
+        raise RuntimeError(f"weight: expected scalar type {x.dtype} but found {w.dtype}")
+    if w.requires_grad:
+        raise RuntimeError(
+            f"{name} is not differentiable with respect to argument 'weight' of class indices. "
+            "This input cannot have requires_grad True."
+        )
+
+
+def kept_rows(name: str, y: Tensor, classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Which rows are not ignored, and an index that is in range for every row."""
+    bad = label_outside(y, classes, ignore_index)
+    if bad is not None:
+        raise IndexError(
+            f"Target {bad} is out of bounds: {name}'s target must be in [0, {classes - 1}] "
+            f"or ignore_index ({ignore_index})."
+        )
+    kept = y != ignore_index
+    return kept, torch.where(kept, y, 0)
+
+
+def kept_weight(y: Tensor, w: Tensor | None, ignore_index: int, like: Tensor) -> Tensor:
+    """The weight of all rows that are not ignored: what the mean of class indices divides by."""
+    kept = y != ignore_index
+    weights = torch.ones_like(like) if w is None else w[torch.where(kept, y, 0)]
+    return torch.where(kept, weights, 0).sum().to(like.dtype)
+
+
+def label_outside(y: Tensor, classes: int, *others: int) -> int | None:
+    """A label that is neither in [0, classes) nor one of the others: what the kernels check before they touch memory,
+    for the formulas; on the CPU, where it needs no waiting."""
+    if not readable(y):
+        return None
+    outside = (y < 0) | (y >= classes)
+    for other in others:
+        outside &= y != other
+    return int(y[outside][0]) if outside.any() else None
+
+
+def matrix_size(x: Tensor) -> tuple[int, int]:
+    """Rows and classes of (N, C), (C) or (); with torch's error for everything else."""
+    if x.dim() > 2 or 0 in x.shape[-1:]:
+        raise RuntimeError(
+            f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(x.shape)}"
+        )
+    return (x.shape[0] if x.dim() == 2 else 1), (x.shape[-1] if x.dim() else 1)
+
+
+def check_long(labels: Tensor) -> None:
+    if labels.dtype is not torch.int64:
+        name = torch.empty((), dtype=labels.dtype).type().rpartition(".")[2].removesuffix("Tensor")
+        raise RuntimeError(f"target: expected scalar type Long but found {name}")
+
+
+def step(excess: Tensor) -> Tensor:
+    """The slope of max(0, h), given that value: 1 where it is positive, else 0, and NaN for a NaN."""
+    return torch.where(excess > 0, 1, excess)

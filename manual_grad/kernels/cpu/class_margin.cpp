@@ -1,0 +1,197 @@
+// losses/multi_margin_loss.py and losses/multilabel_margin_loss.py: the classes of a row are compared with its labels, of
+// which there is one, or as many as come before the first -1.
+#include "rowwise.h"
+
+namespace mg {
+namespace {
+
+struct Call {
+  Tensor x, t, w, g;
+  int64_t power;
+  double margin;
+  int64_t reduction;
+  Tensor value, dx;
+};
+
+template <class S>
+class ClassMargin {
+  using T = typename ComputeType<S>::T;
+  using Open = typename Raw<int8_t, kLanes<T>>::V;
+
+ public:
+  explicit ClassMargin(const Call& call)
+      : call_(call),
+        rows_(call.x),
+        sweep_(rows_, call.value, call.g, call.reduction, static_cast<double>(rows_.count)),
+        many_labels_(call.t.dim == call.x.dim),
+        label_step_(many_labels_ ? rows_.class_stride(call.t) : 0),
+        most_labels_(many_labels_ ? rows_.classes : 1) {
+    check_labels();
+    if (call.dx.exists()) advise_huge_pages(call.dx, call.dx.numel * static_cast<int64_t>(sizeof(S)));
+  }
+
+  void run() const {
+    with_pack<T>(rows_, call_.x, [&](const auto& pack) {
+      using Pack = std::decay_t<decltype(pack)>;
+      if (call_.power == 1) {
+        sweep_.template run<Pack::kRows>([&] { return Worker<Pack, false>(*this, pack); });
+      } else {
+        sweep_.template run<Pack::kRows>([&] { return Worker<Pack, true>(*this, pack); });
+      }
+    });
+  }
+
+ private:
+  template <class Pack, bool squared>
+  class Worker {
+    static constexpr int64_t kRows = Pack::kRows;
+
+   public:
+    Worker(const ClassMargin& of, const Pack& pack)
+        : of_(of), pack_(pack), size_(pack.vectors * kLanes<T>), x_(size_), d_(size_), open_(size_) {
+      std::fill(open_.get(), open_.get() + size_, int8_t{0});
+      for (int64_t j = 0; j < kRows; ++j)
+        for (int64_t c = 0; c < of.rows_.classes; ++c) open_[Pack::at(c, j)] = -1;
+    }
+
+    void operator()(int64_t r, int64_t n, T* loss) {
+      const Call& call = of_.call_;
+      load_pack<S>(of_.rows_, call.x, r, n, pack_, T{0}, x_.get());
+      std::fill(d_.get(), d_.get() + size_, T{0});
+      find_labels(r, n);
+      mark_labels(n, 0);
+      const int64_t most = *std::max_element(count_, count_ + n);
+      Vec<T> total{};
+      for (int64_t k = 0; k < most; ++k) total += compare(k, n);
+      mark_labels(n, -1);
+
+      alignas(64) T share[kRows] = {};
+      for (int64_t j = 0; j < n; ++j) {
+        const double w = call.w.exists() ? class_weight<S>(call.w, labels_[j][0]) : 1.0;
+        share[j] = static_cast<T>(w / static_cast<double>(of_.rows_.classes));
+      }
+      const Vec<T> of_row = Pack::per_row(share);
+      Pack::per_row(of_row * Pack::sum(total), loss);
+      if (!call.dx.exists()) return;
+      const Vec<T> up = of_row * of_.sweep_.template upstream<Pack>(r, n);
+      for (int64_t i = 0; i < size_; i += kLanes<T>) store<T>(d_.get() + i, up * load(d_.get() + i));
+      store_pack<S>(of_.rows_, call.dx, r, n, pack_, d_.get());
+    }
+
+   private:
+    int64_t label(int64_t j, int64_t k) const { return labels_[j][k * of_.label_step_]; }
+
+    void find_labels(int64_t r, int64_t n) {
+      for (int64_t j = 0; j < n; ++j) {
+        labels_[j] = of_.labels(r + j);
+        for (count_[j] = 0; count_[j] < of_.most_labels_ && label(j, count_[j]) >= 0;) ++count_[j];
+      }
+    }
+
+    // Which classes stand against the labels: all but the labels themselves.
+    void mark_labels(int64_t n, int8_t mark) {
+      for (int64_t j = 0; j < n; ++j)
+        for (int64_t k = 0; k < count_[j]; ++k) open_[Pack::at(label(j, k), j)] = mark;
+    }
+
+    // The k-th label of every row against all open classes; d receives their slopes.
+    Vec<T> compare(int64_t k, int64_t n) {
+      alignas(64) T own[kRows] = {}, has[kRows] = {}, received[kRows];
+      for (int64_t j = 0; j < n; ++j) {
+        if (k >= count_[j]) continue;
+        own[j] = x_[Pack::at(label(j, k), j)];
+        has[j] = 1;
+      }
+      const Vec<T> at_y = Pack::per_row(own), zero{}, one = splat(T{1});
+      const Mask<T> has_label = Pack::per_row(has) == one;
+      const T margin = static_cast<T>(of_.call_.margin);
+      Vec<T> sum{}, slopes{};
+      for (int64_t i = 0; i < size_; i += kLanes<T>) {
+        const Vec<T> h = (load(x_.get() + i) - at_y) + margin;  // (1)
+        const Mask<T> open = __builtin_convertvector(load_raw<Open>(open_.get() + i), Mask<T>);
+        const Vec<T> excess = (open & has_label & ~(h <= zero)) ? h : zero;  // a NaN is not dropped
+        const Vec<T> slope = squared ? excess + excess : (excess > zero ? one : excess);
+        sum += squared ? excess * excess : excess;
+        slopes += slope;
+        store<T>(d_.get() + i, load(d_.get() + i) + slope);
+      }
+      Pack::per_row(Pack::sum(slopes), received);
+      for (int64_t j = 0; j < n; ++j)
+        if (k < count_[j]) d_[Pack::at(label(j, k), j)] -= received[j];
+      return sum;
+    }
+
+    const ClassMargin& of_;
+    const Pack& pack_;
+    const int64_t size_;
+    const Scratch<T> x_, d_;
+    const Scratch<int8_t> open_;
+    const int64_t* labels_[kRows];
+    int64_t count_[kRows];
+  };
+
+  // Checks every label before any memory is touched by it.
+  void check_labels() const {
+    const int64_t low = many_labels_ ? -1 : 0, high = rows_.classes - 1;
+    FirstRow bad(rows_.count);
+    parallel_for(rows_.count, std::max<int64_t>(1, kChunkElements / most_labels_), [&](int64_t first, int64_t last) {
+      for (int64_t r = first; r < last; ++r)
+        if (outside(r, low, high)) bad.note(r);
+    });
+    if (!bad.exists()) return;
+    const int64_t* label = labels(bad.row());
+    while (*label >= low && *label <= high) label += label_step_;
+    throw std::runtime_error((many_labels_ ? "multilabel_margin_loss: argument #2 'target' is out of range: got "
+                                           : "multi_margin_loss: target out of range: got ") +
+                             std::to_string(*label) + ", expected [" + std::to_string(low) + ", " +
+                             std::to_string(high) + "].");
+  }
+  bool outside(int64_t r, int64_t low, int64_t high) const {
+    const int64_t* label = labels(r);
+    bool found = false;
+    for (int64_t k = 0; k < most_labels_; ++k) found |= (label[k * label_step_] < low) | (label[k * label_step_] > high);
+    return found;
+  }
+  const int64_t* labels(int64_t r) const {
+    int64_t at;
+    rows_.offsets(call_.t, r, 1, many_labels_, &at);
+    return call_.t.as<int64_t>() + at;
+  }
+
+  const Call& call_;
+  const Rows rows_;
+  const RowSweep<S> sweep_;
+  const bool many_labels_;
+  const int64_t label_step_, most_labels_;
+};
+
+void class_margin(StableIValue* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Call call;
+  call.x = in.tensor();
+  call.t = in.tensor();
+  call.w = in.optional_tensor();
+  call.g = in.optional_tensor();
+  call.power = in.integer();
+  call.margin = in.real();
+  call.reduction = in.integer();
+  call.value = in.optional_tensor();
+  call.dx = in.optional_tensor();
+  const Rows rows = checked_rows("class_margin", call.x, call.g, call.value, call.reduction, {&call.dx});
+  const bool many_labels = call.t.dim == call.x.dim;
+  if (call.t.dtype != Dtype::i64 || call.t.numel != (many_labels ? call.x.numel : rows.count) || rows.classes < 1 ||
+      (call.w.exists() && (many_labels || call.w.dtype != call.x.dtype || call.w.numel != rows.classes)))
+    throw std::runtime_error("manual_grad: the tensors of class_margin do not fit together");
+  with_dtype(call.x.dtype, [&](auto s) { ClassMargin<decltype(s)>(call).run(); });
+}
+
+}  // namespace
+
+const std::initializer_list<Op> class_margin_ops = {
+    {"class_margin",
+     "(Tensor x, Tensor t, Tensor? w, Tensor? g, int power, float margin, int reduction, Tensor(a!)? value, "
+     "Tensor(b!)? dx) -> ()",
+     class_margin},
+};
+
+}  // namespace mg

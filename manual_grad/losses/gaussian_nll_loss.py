@@ -1,0 +1,151 @@
+r"""Gaussian negative log-likelihood.
+
+A network predicts a mean :math:`x` and a variance :math:`a`, and the target is a sample of that normal distribution.
+With the residual :math:`r = x - t` and a variance kept from 0 by :math:`\epsilon`, the negative log-likelihood is
+
+.. math::
+    e(x, t, a) = \tfrac12 \Big( \log v + \frac{r^2}{v} \Big) \;+\; \tfrac12 \log 2\pi,
+    \qquad v = \max(a, \epsilon) \tag{1}
+
+The constant is left out unless ``full``. The mean is drawn to the target by the residual in units of the variance, and
+the variance to the squared residual:
+
+.. math::
+    \frac{\partial e}{\partial x} = -\frac{\partial e}{\partial t} = \frac{r}{v}, \qquad
+    \frac{\partial e}{\partial a} = \frac12 \Big( \frac1v - \frac{r^2}{v^2} \Big) = \frac{v - r^2}{2 v^2} \tag{2}
+
+Where the variance is right, :math:`r^2 = v`, the last form is 0 exactly; the difference of the quotients is not.
+
+Strictly :math:`\partial v / \partial a` is 0 for :math:`a < \epsilon`, and a variance that has once come there would
+stay. It is taken as 1 everywhere, here and in (3), so that the gradient passes the clamp, as in torch.
+
+.. math::
+    \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
+    = -\frac{\partial^2 e}{\partial x\, \partial t} = \frac1v, \qquad
+    \frac{\partial^2 e}{\partial x\, \partial a} = -\frac{\partial^2 e}{\partial t\, \partial a} = -\frac{r}{v^2},
+    \qquad \frac{\partial^2 e}{\partial a^2} = \frac{2 r^2 - v}{2 v^3} \tag{3}
+
+Source: D. A. Nix and A. S. Weigend, "Estimating the Mean and Variance of the Target Probability Distribution", IEEE
+International Conference on Neural Networks (1994) 55-60,
+`doi:10.1109/ICNN.1994.374138 <https://doi.org/10.1109/ICNN.1994.374138>`_.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine import arguments
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.pointwise import PointwiseLoss
+
+
+class GaussianNLLLossFunction(PointwiseLoss):
+    """``apply(input, target, var, None, full, eps, reduction)``."""
+
+    tensors = 4
+    kernel = "gaussian_nll_loss"
+
+    @staticmethod
+    def elementwise(x: Tensor, t: Tensor, a: Tensor, full: bool, eps: float) -> Tensor:
+        r, v = x - t, _clamped(a, eps)
+        e = 0.5 * (v.log() + r * (r / v))  # (1)
+        return e + 0.5 * math.log(2 * math.pi) if full else e
+
+    @staticmethod
+    def first(x: Tensor, t: Tensor, a: Tensor, full: bool, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        r, v = x - t, _clamped(a, eps)
+        dx = r / v
+        return dx, -dx, 0.5 * (v - r * r) / v / v  # (2)
+
+    @staticmethod
+    def second(x: Tensor, t: Tensor, a: Tensor, full: bool, eps: float) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
+        r, v = x - t, _clamped(a, eps)
+        xx, xa, aa = 1 / v, -r / v / v, (r * r - 0.5 * v) / v / v / v
+        return (xx, -xx, xa), (-xx, xx, -xa), (xa, -xa, aa)  # (3)
+
+    @classmethod
+    def compute(cls, X: Tensors, options: Options, reduction: str) -> Tensor:
+        """The formulas, after the check that a kernel makes in its loop."""
+        _, _, var, _ = X
+        # what cannot be read (on a GPU not without waiting) is not checked: there a negative variance makes a NaN
+        if arguments.readable(var) and (var < 0).any():
+            raise ValueError(_NEGATIVE)
+        return super().compute(X, options, reduction)
+
+
+_NEGATIVE = "var has negative entry/entries; a variance is 0 or positive"
+
+
+def _clamped(a: Tensor, eps: float) -> Tensor:
+    return torch.where(a < 0, torch.nan, a.clamp_min(eps))
+
+
+def _unreduced(var: Tensor, input: Tensor) -> Tensor:
+    """``var``, one for each element of ``input`` or one for all of a dimension, so that it broadcasts."""
+    if var.shape == input.shape:
+        return var
+    if var.shape == input.shape[:-1]:
+        return var.unsqueeze(-1)
+    if var.dim() == input.dim() and [v for v, n in zip(var.shape, input.shape, strict=True) if v != n] == [1]:
+        return var
+    raise ValueError(
+        f"var is of incorrect size: got {list(var.shape)} for an input of size {list(input.shape)}; expected the "
+        "same, or the last dimension missing, or one dimension of size 1"
+    )
+
+
+@arguments.functional
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    """Negative log-likelihood of each target; see :func:`torch.nn.functional.gaussian_nll_loss`.
+
+    Args:
+        input: The predicted means, a floating point tensor of any shape.
+        target: The samples, of the same shape or one that broadcasts with it.
+        var: The predicted variances: of the input's shape, or without its last dimension, or with one dimension of
+            size 1; or one number for all. None may be negative.
+        full: Whether to add the constant, log(2 pi) / 2.
+        eps: Smaller variances count as this. The gradient of ``var`` passes that clamp unchanged.
+        reduction: 'none', 'mean' or 'sum'.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype. Autocast leaves it as it is on
+        the CPU and makes it float32 on CUDA, as in torch.
+
+    Raises:
+        ValueError: ``reduction`` is unknown; ``var`` has another shape, or an entry is negative. Only on the CPU can
+            entries be looked at without waiting; elsewhere, under torch.func.vmap too, a negative one makes its loss
+            NaN.
+        RuntimeError: the shapes do not broadcast.
+        TypeError: ``var`` is neither a tensor nor a float, ``eps`` not a number, ``reduction`` not a string.
+        NotImplementedError: the promoted dtype is not a real floating point one.
+    """
+    if isinstance(var, float):
+        if var < 0:
+            raise ValueError(_NEGATIVE)
+        var = input.new_full((), var, dtype=torch.result_type(input, var)).expand(input.shape)
+    elif not isinstance(var, Tensor):
+        raise TypeError(f"gaussian_nll_loss(): argument 'var' must be Tensor or float, not {type(var).__name__}")
+    var = _unreduced(var, input)
+    reduction = arguments.reduction_of(reduction, refusal="is not valid as a reduction: use 'none', 'mean' or 'sum'")
+    eps = arguments.real("gaussian_nll_loss", "eps", eps)
+    # torch composes the loss of ops, of which autocast knows the logarithm and the power, on CUDA only
+    x, t, a = arguments.together(input, target, var, autocasts=input.is_cuda)
+    arguments.require_floating("gaussian_nll_loss", x)
+    return evaluate(GaussianNLLLossFunction, x, t, a, None, bool(full), eps, reduction)
+
+
+class GaussianNLLLoss(torch.nn.GaussianNLLLoss):
+    """:func:`gaussian_nll_loss` as a module, interchangeable with :class:`torch.nn.GaussianNLLLoss`."""
+
+    def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
+        return gaussian_nll_loss(input, target, var, full=self.full, eps=self.eps, reduction=self.reduction)

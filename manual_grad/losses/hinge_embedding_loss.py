@@ -1,0 +1,107 @@
+r"""Hinge embedding loss.
+
+The input :math:`x` is a distance between two items, learned from pairs alone: those that belong together
+(:math:`t = 1`) should have none, those that do not (:math:`t = -1`) should be a margin :math:`m` apart. It is the
+contrastive loss of Hadsell, Chopra and LeCun (2006) without its squares:
+
+.. math::
+    e(x, t) = \begin{cases} x & t = 1 \\ \max(0,\, m - x) & t = -1 \\
+                            x + \max(0,\, m - x) = \max(x, m) & \text{otherwise} \end{cases} \tag{1}
+
+The third case is no pair anyone means, but it is what torch computes for a target of 0, say: it tests for
+:math:`t \ne -1` and :math:`t \ne 1` and adds the two terms. Written as a maximum, nothing is added that has to cancel.
+
+With the hinge open where :math:`x \le m`; at the kink it counts as open, as in torch,
+
+.. math::
+    \frac{\partial e}{\partial x} = \begin{cases} 1 & t = 1 \\ -[x \le m] & t = -1 \\ 1 - [x \le m] & \text{otherwise}
+    \end{cases} \tag{2}
+
+There is no curvature, and the target, which only chooses a case, has no derivative. A NaN shows in the value; the
+slope is that of the closed hinge.
+
+**Stable form.** A margin like 0.7 is no float32, so that near the kink :math:`m - x` is wrong in every digit if the
+margin is rounded first: float32 is computed in float64 here.
+
+Source: R. Hadsell, S. Chopra and Y. LeCun, "Dimensionality Reduction by Learning an Invariant Mapping" (2006),
+`doi:10.1109/CVPR.2006.100 <https://doi.org/10.1109/CVPR.2006.100>`_.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine import arguments
+from manual_grad.engine.function import evaluate
+from manual_grad.engine.pointwise import PointwiseLoss
+from manual_grad.engine.reduction import reduced
+
+
+class HingeEmbeddingLossFunction(PointwiseLoss):
+    """``apply(input, target, None, margin, reduction)``; None is the place of a weight."""
+
+    tensors = 3
+    kernel = "hinge_embedding_loss"
+
+    @staticmethod
+    def elementwise(x: Tensor, t: Tensor, margin: float) -> Tensor:
+        return torch.where(t == 1, x, torch.where(t == -1, (margin - x).clamp_min(0), x.clamp_min(margin)))  # (1)
+
+    @staticmethod
+    def first(x: Tensor, t: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+        is_open = (x <= margin).to(x.dtype)
+        return torch.where(t == 1, 1, torch.where(t == -1, -is_open, 1 - is_open)), torch.zeros_like(t)  # (2)
+
+    @staticmethod
+    def second(x: Tensor, t: Tensor, margin: float) -> tuple[tuple[int, int], tuple[int, int]]:
+        return (0, 0), (0, 0)
+
+
+@arguments.functional
+def hinge_embedding_loss(
+    input: Tensor,
+    target: Tensor,
+    margin: float = 1.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Hinge embedding loss of each distance; see :func:`torch.nn.functional.hinge_embedding_loss`.
+
+    Args:
+        input: Distances, of any shape. Integers have no gradient and no mean, and round the margin towards 0.
+        target: 1 for items that belong together, -1 for those that do not, in any real dtype; it broadcasts. Any
+            other number counts as both.
+        margin: The distance from which items of target -1 cost nothing.
+        size_average, reduce: Deprecated; they override ``reduction``.
+        reduction: 'none', 'mean' or 'sum'.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the broadcast shape, in the input's dtype (float32 under autocast).
+        The target has no gradient.
+
+    Raises:
+        ValueError: ``reduction`` is unknown.
+        RuntimeError: the sizes do not broadcast; the input is boolean; the mean of integers.
+        TypeError: ``margin`` is not a number.
+        NotImplementedError: the input is complex.
+    """
+    reduction = arguments.reduction_of(reduction, size_average, reduce)
+    margin = arguments.real("hinge_embedding_loss", "margin", margin)
+    input, target = arguments.autocast(input, target)
+    if target.dtype is torch.uint8:  # where -1 is 255
+        target = target.view(torch.int8)
+    if not input.is_floating_point():
+        margin = margin if input.is_complex() else int(margin)
+        return reduced(HingeEmbeddingLossFunction.elementwise(input, target, margin), reduction)
+    # in the wider of the two dtypes, so that no target is rounded to 1 or -1
+    x, t = arguments.together(input, target.detach() if target.requires_grad else target)
+    return evaluate(HingeEmbeddingLossFunction, x, t, None, margin, reduction).to(input.dtype)
+
+
+class HingeEmbeddingLoss(torch.nn.HingeEmbeddingLoss):
+    """:func:`hinge_embedding_loss` as a module, interchangeable with :class:`torch.nn.HingeEmbeddingLoss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return hinge_embedding_loss(input, target, margin=self.margin, reduction=self.reduction)

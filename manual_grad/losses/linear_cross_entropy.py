@@ -1,0 +1,329 @@
+r"""Cross entropy of a linear layer's scores, which are never stored whole.
+
+The last layer of a language model makes a score for every word of a vocabulary from each of :math:`N` feature vectors,
+and the scores, :math:`N \times C` numbers, dwarf everything else that the loss needs:
+
+.. math::
+    z = x W^\top + b, \qquad \ell_n = \sum_c q_{nc} (\mathrm{lse}(z_n) - z_{nc}) \tag{1}
+
+with the effective target :math:`q` of class indices or probabilities, class weights and label smoothing; (2) and (3) of
+:mod:`~manual_grad.losses.cross_entropy`. That file derives :math:`r = \partial \ell / \partial z` and its derivative, and
+:mod:`~manual_grad.engine.linear` what follows for :math:`x, W, b`:
+
+.. math::
+    dx = r W, \qquad dW = r^\top x, \qquad db = \sum_n r_n \tag{2}
+
+**Blocks of rows.** A row of scores is used up once its :math:`r` has entered (2). So a block of rows goes through the
+whole of it, value and gradient in three products, in memory that the next block takes over. The loss is linear in its
+upstream gradient: that of a mean, :math:`1 / \sum_n w_{y_n}`, is known from the targets before the first block.
+
+**Blocks of classes.** With very many classes even a block of rows is too large, or too few rows for a fast product. What a
+row's :math:`r` needs to know of the other classes is little. Of a set :math:`S` of classes, with leader
+:math:`k = \arg\max_S z_c` and :math:`m = z_k`, keep
+
+.. math::
+    \rho = \sum_{c \ne k} e^{z_c - m}, \qquad q_k, \qquad \bar q = \sum_{c \ne k} q_c, \qquad
+    \delta = \sum_c q_c (m - z_c) \tag{3}
+
+Sums of two disjoint sets, the second with the smaller maximum :math:`m' = m - \gamma`, are those of their union after
+
+.. math::
+    \rho \leftarrow \rho + e^{-\gamma} (1 + \rho'), \qquad \bar q \leftarrow \bar q + Q', \qquad
+    \delta \leftarrow \delta + \delta' + \gamma\, Q' \qquad (Q' = q'_k + \bar q') \tag{4}
+
+where nothing is subtracted (for weights and targets that are not negative), so that no digit is lost however far the
+leader is ahead. Once all classes are in, with :math:`Q = q_k + \bar q`,
+
+.. math::
+    \ell = \delta + Q \log(1 + \rho), \qquad
+    r_c = \frac{Q\, e^{z_c - m}}{1 + \rho} - q_c, \qquad r_k = \bar q - \frac{Q \rho}{1 + \rho} \tag{5}
+
+which are (7), (4) and (8) of cross entropy; for the gradient the scores of a block are computed a second time.
+
+Sources: M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax" (2018), `arXiv:1805.02867
+<https://arxiv.org/abs/1805.02867>`_, for sums that follow the maximum; E. Wijmans et al., "Cut Your Losses in
+Large-Vocabulary Language Models" (2024), `arXiv:2411.09009 <https://arxiv.org/abs/2411.09009>`_, for the idea that scores
+are cheaper to compute twice than to store.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from manual_grad import kernels
+from manual_grad.engine import arguments, linear
+from manual_grad.engine.dtypes import autocast_is_on, compute_dtype, widen
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.losses.cross_entropy import CrossEntropyLossFunction, _check_class_indices, _check_weight, _smooth
+
+
+class LinearCrossEntropyLossFunction(linear.LinearLoss):
+    """``apply(x, W, b, t, w, dtype, ignore_index, label_smoothing, reduction)``, as :class:`~linear.LinearLoss` has it."""
+
+    rowwise = CrossEntropyLossFunction
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        x, W = X[:2]
+        if x.shape[0] * W.shape[:2].numel() == 0:
+            return None
+        if g is None:
+            g = torch.ones((), dtype=compute_dtype(x), device=x.device)
+        if reduction == "mean":
+            g = g / cls.denominator(X, g.expand(cls.shape(X)), *options)
+        sweep = _Sweep(X, options, needs, g, value)
+        sweep.run()
+        loss = sweep.loss
+        if value:
+            loss = cls.reduce(loss.to(compute_dtype(loss)), X, options, reduction).to(options[0])
+        return loss, [*sweep.products.gradients(), sweep.dt, None if sweep.dw is None else sweep.dw.to(X[4].dtype)]
+
+
+class _Sweep:
+    """The loss of every row, and the gradients for an upstream ``g`` of each row or of all, in one go over the blocks."""
+
+    def __init__(self, X: Tensors, options: Options, needs: tuple[bool, ...], g: Tensor, value: bool) -> None:
+        x, W, _, self.t, w = X
+        dtype, self.ignore_index, self.label_smoothing = options
+        self.g, self.w = widen((g, w), linear.row_dtype(dtype))
+        self.op = kernels.op("cross_entropy", self.g, self.w)
+        if linear.SCORES < min(x.shape[0], linear.LEAST_ROWS) * W.shape[:2].numel():
+            self.op = None
+        scores = linear.SCORES_OF_FORMULAS if self.op is None else linear.SCORES
+        self.products = linear.Products(X, dtype, needs, scores)
+        self.loss = self.g.new_empty((x.shape[0], W.shape[1])) if value else None
+        self.dt = torch.empty_like(self.t) if needs[3] else None
+        self.dw = torch.zeros_like(self.w) if needs[4] else None
+
+    def run(self) -> None:
+        block = self.by_formula if self.op is None or len(self.products.classes) > 1 else self.by_kernel
+        for i in self.products.rows:
+            block(i)
+
+    def by_kernel(self, i: slice) -> None:
+        (c,), t, w, g = self.products.classes, self.t[i], self.w, self.g
+        if t.is_floating_point():
+            t = t.to(g.dtype)
+            w = linear.per_score(w, t)
+        z = self.products.scores(i, c)
+        r = z if self.products.wanted else None  # a row is read before its result is written
+        dt, dw = (None if d is None else torch.empty_like(z) for d in (self.dt, self.dw))
+        loss = None if self.loss is None else self.loss[i]
+        g = g[i] if g.dim() else g
+        self.op(z, t, w, g, self.ignore_index, self.label_smoothing, kernels.REDUCTION["none"], loss, r, dt, dw)
+        if r is not None:
+            self.products.add(i, c, r)
+        if dt is not None:
+            self.dt[i] = dt
+        if dw is not None:
+            self.dw += linear.per_class(dw)
+
+    def by_formula(self, i: slice) -> None:
+        t, classes = self.t[i], self.products.classes
+        g = self.g[i].unsqueeze(1) if self.g.dim() else self.g
+        g, w = widen((g, self.w), compute_dtype(g))
+        kept = (t != self.ignore_index).unsqueeze(1) if not t.is_floating_point() else g.new_ones((), dtype=torch.bool)
+
+        def block(c: slice) -> tuple[Tensor, Tensor, Tensor]:
+            z = self.products.scores(i, c).to(g.dtype)
+            if t.is_floating_point():
+                own = t[:, c]
+            else:
+                own = torch.arange(c.start, c.stop, device=t.device).unsqueeze(1) == t.unsqueeze(1)
+            smooth = _smooth(own.to(g.dtype), self.label_smoothing, classes[-1].stop)
+            q = smooth if w is None else w[c].unsqueeze(1) * smooth
+            return z, smooth, torch.where(kept, q, 0)
+
+        seen = None
+        for c in classes:
+            z, smooth, q = block(c)
+            part = Classes.of(z, q, c.start)
+            seen = part if seen is None else seen.union(part)
+        if self.loss is not None:
+            self.loss[i] = torch.where(kept, seen.loss(), 0).squeeze(1)
+        if not self.products.wanted and self.dt is None and self.dw is None:
+            return
+        for c in classes:
+            if len(classes) > 1:
+                z, smooth, q = block(c)
+            if self.products.wanted:
+                r = torch.where(kept, g * seen.slope(z, q, c.start), 0)
+                self.products.add(i, c, r.to(self.g.dtype))
+            d = g * seen.distances(z)
+            if self.dt is not None:
+                dt = (1 - self.label_smoothing) * d
+                self.dt[i][:, c] = dt if w is None else w[c].unsqueeze(1) * dt
+            if self.dw is not None:
+                self.dw[c] += linear.per_class(smooth * d)
+
+
+class Classes(NamedTuple):
+    """(3) of some of the classes of each row, (n, 1, P) each."""
+
+    m: Tensor
+    leader: Tensor
+    rest: Tensor
+    q: Tensor
+    rest_q: Tensor
+    distance: Tensor
+
+    @classmethod
+    def of(cls, z: Tensor, q: Tensor, first: int) -> Classes:
+        """Of the classes ``first``, … with scores z and effective target q, (n, c, P)."""
+        m, leader = z.max(1, keepdim=True)
+        rest, rest_q = (u.scatter(1, leader, 0).sum(1, keepdim=True) for u in ((z - m).exp(), q))
+        distance = torch.where(q == 0, 0, q * (m - z)).sum(1, keepdim=True)  # 0 log 0 = 0
+        return cls(m, leader + first, rest, q.gather(1, leader), rest_q, distance)
+
+    def union(self, other: Classes) -> Classes:
+        ahead = self.m >= other.m
+        a, b = (Classes(*(torch.where(which, u, v) for u, v in zip(self, other, strict=True))) for which in (ahead, ~ahead))
+        gap, total = a.m - b.m, b.q + b.rest_q
+        impossible = b.m == -math.inf  # all of b: the sums relative to its leader are NaN
+        rest = a.rest + torch.where(impossible, 0, (-gap).exp() * (1 + b.rest))
+        distance = torch.where(impossible, 0, b.distance) + gap * total
+        distance = a.distance + torch.where(impossible & (b.distance == 0), 0, distance)
+        return a._replace(rest=rest, rest_q=a.rest_q + total, distance=distance)  # (4)
+
+    def loss(self) -> Tensor:
+        return self.distance + (self.q + self.rest_q) * self.rest.log1p()  # (5)
+
+    def distances(self, z: Tensor) -> Tensor:
+        """-log p of the classes with scores z."""
+        return (self.m - z) + self.rest.log1p()
+
+    def slope(self, z: Tensor, q: Tensor, first: int) -> Tensor:
+        """r of the classes ``first``, …"""
+        total, scale = self.q + self.rest_q, 1 + self.rest
+        r = total * ((z - self.m).exp() / scale) - q
+        classes = torch.arange(first, first + z.shape[1], device=z.device).unsqueeze(1)
+        return torch.where(classes == self.leader, self.rest_q - total * (self.rest / scale), r)  # (5)
+
+
+@arguments.functional
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Tensor:
+    """Cross entropy of ``input @ linear_weight.T + linear_bias``, which is never stored whole.
+
+    See :func:`torch.nn.functional.linear_cross_entropy`.
+
+    Args:
+        input: Feature vectors, floating point, of shape (N, D) or (D).
+        linear_weight: Of shape (C, D), in the input's dtype; or (C, d1, …, dk, D), for a batch only: then the scores are
+            (N, C, d1, …, dk).
+        target: Class indices in [0, C), int64 or uint8, of shape (N), () or (N, d1, …, dk); or class probabilities,
+            floating point, of the scores' shape.
+        linear_bias: Optional, of shape (C) or (C, d1, …, dk).
+        weight: Optional weight of each class, of shape (C).
+        reduction: 'none', 'mean' or 'sum', as in :func:`cross_entropy`.
+        ignore_index: A class index whose rows count neither in the loss nor in its mean; None means -100. Not for
+            probabilities.
+        label_smoothing: The share, in [0, 1], of the target that is spread evenly over the classes.
+        options: A :class:`torch.nn.LinearCrossEntropyOptions`. It tells torch how to trade speed and accuracy for memory;
+            here nothing has to be traded, and it changes nothing.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the shape of class indices, in the dtype of :func:`cross_entropy` of the scores:
+        the input's, promoted with that of probabilities (float32 under autocast, which takes the product in its own
+        dtype). All but class indices and ``weight`` beside them may require a gradient.
+
+    Raises:
+        IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU).
+        ValueError: ``reduction`` is unknown; the batch sizes differ.
+        RuntimeError: shapes or dtypes that do not fit; ``ignore_index`` with probabilities; ``label_smoothing`` outside
+            [0, 1]; a ``weight`` that requires a gradient with class indices.
+        TypeError: ``ignore_index`` or ``label_smoothing`` is not a number, or ``options`` none of torch's.
+    """
+    name = "linear_cross_entropy"
+    reduction = arguments.reduction_of(reduction)
+    by_index = _check_shapes(input, linear_weight, target, linear_bias)
+    if not by_index and ignore_index is not None:
+        raise RuntimeError("ignore_index cannot be specified when target contains probabilities")
+    ignore_index = -100 if ignore_index is None else arguments.integer(name, "ignore_index", ignore_index)
+    label_smoothing = arguments.real(name, "label_smoothing", label_smoothing)
+    if not 0 <= label_smoothing <= 1:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    if options is not None and not isinstance(options, getattr(torch.nn, "LinearCrossEntropyOptions", ())):
+        raise TypeError(f"{name}(): argument 'options' must be LinearCrossEntropyOptions, not {type(options).__name__}")
+
+    x, W, b = _cast_by_autocast(input, linear_weight, linear_bias)
+    for argument, u in (("linear_weight", W), ("linear_bias", b)):
+        if u is not None and u.dtype is not x.dtype:
+            raise RuntimeError(f"{argument}: expected scalar type {x.dtype} but found {u.dtype}")
+    arguments.require_floating(name, x)
+    (C, *positions, D), batch = W.shape, x.shape[:-1]
+    P = math.prod(positions)
+    score = x.new_empty(())  # in place of all of them
+    if by_index:
+        score, w = arguments.autocast(score, weight)
+        _check_class_indices(score.expand(*batch, C, *positions), target, w)
+        t = target.long().reshape(-1, P)
+        arguments.class_indices_in_range(name, t, C, ignore_index)
+    else:
+        score, t, w = arguments.promote(*arguments.autocast(score, target, weight))
+        t = t.reshape(-1, C, P)
+    if w is not None:
+        _check_weight(score.expand(*batch, C, *positions), w)
+    loss = evaluate(
+        LinearCrossEntropyLossFunction,
+        x.reshape(-1, D),
+        W.reshape(C, P, D),
+        None if b is None else b.reshape(C, P),
+        t,
+        w,
+        score.dtype,
+        ignore_index,
+        label_smoothing,
+        reduction,
+    )
+    return loss.reshape((*batch, *positions)) if reduction == "none" else loss
+
+
+def _check_shapes(x: Tensor, W: Tensor, t: Tensor, b: Tensor | None) -> bool:
+    """Whether the target holds class indices."""
+    if x.dim() not in (1, 2):
+        raise RuntimeError(f"expected input with dimensionality 1 or 2, got {x.dim()}")
+    if W.dim() < 2:
+        raise RuntimeError(f"expected linear_weight with dimensionality at least 2, got {W.dim()}")
+    if x.shape[-1] != W.shape[-1]:
+        raise RuntimeError(
+            "expected equal input and linear_weight last dimensions (in_features), "
+            f"got {x.shape[-1]} and {W.shape[-1]}, respectively"
+        )
+    if b is not None and b.shape != W.shape[:-1]:
+        raise RuntimeError(f"expected linear_bias shape {tuple(W.shape[:-1])}, got {tuple(b.shape)}")
+    if W.dim() > 2 and x.dim() == 1:
+        raise RuntimeError(
+            f"K-dimensional loss defined by linear_weight shape {tuple(W.shape)} requires batched input, "
+            f"(N, {x.shape[-1]}), got unbatched input with shape {tuple(x.shape)}"
+        )
+    if t.shape != x.shape[:-1] + W.shape[:-1]:
+        return True
+    if not t.is_floating_point():
+        raise RuntimeError(f"Expected floating point type for target with class probabilities, got {t.dtype}")
+    return False
+
+
+def _cast_by_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The operands of a product as torch's autocast hands them to a linear layer."""
+    device = tensors[0].device.type
+    if not autocast_is_on() or not torch.is_autocast_enabled(device):
+        return tensors
+    low = torch.get_autocast_dtype(device)
+    return tuple(t.to(low) if t is not None and t.is_floating_point() and t.dtype is not torch.float64 else t for t in tensors)

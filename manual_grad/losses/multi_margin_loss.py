@@ -1,0 +1,178 @@
+r"""Multi-class margin loss (hinge loss of Weston and Watkins).
+
+**Definition.** The score of the right class :math:`y` should lead that of every other class by a margin :math:`m`. With
+the shortfall of class :math:`j`
+
+.. math::
+    h_j = (x_j - x_y) + m, \qquad j \ne y \tag{1}
+
+each class that comes too near is charged for it, linearly (:math:`p = 1`) or by its square (:math:`p = 2`),
+
+.. math::
+    \ell = \frac{w_y}{C} \sum_{j \ne y} \max(0, h_j)^p \tag{2}
+
+**Gradient.** Score :math:`j` enters through :math:`h_j` alone, :math:`x_y` through all of them with the opposite sign:
+what the other classes are pushed down, the right one is pushed up.
+
+.. math::
+    \frac{\partial \ell}{\partial x_j} = \frac{w_y}{C}\, s_j, \qquad
+    \frac{\partial \ell}{\partial x_y} = -\frac{w_y}{C} \sum_{j \ne y} s_j, \qquad
+    s_j = \begin{cases} p\, h_j^{p-1} & h_j > 0 \\ 0 & h_j \le 0 \end{cases} \tag{3}
+
+**Second derivative.** With :math:`u_j = v_j - v_y` the change of (1) along a direction :math:`v`,
+
+.. math::
+    (H v)_j = \frac{w_y}{C}\, a_j u_j, \qquad (H v)_y = -\frac{w_y}{C} \sum_{j \ne y} a_j u_j, \qquad
+    a_j = \begin{cases} p (p - 1) & h_j > 0 \\ 0 & h_j \le 0 \end{cases} \tag{4}
+
+which vanishes for :math:`p = 1`.
+
+**Kinks.** At :math:`h_j = 0` the slope jumps for :math:`p = 1` and the curvature for :math:`p = 2`. There the class
+that just keeps its distance is left alone: the inactive side, a strict :math:`h_j > 0`, as torch takes it.
+
+Three things differ from torch. A NaN is passed on: torch's comparison is false for it, so that a diverged row costs
+nothing and goes unnoticed. The sum over an empty batch is 0, where torch on the CPU returns memory as it was allocated.
+And there are second derivatives and forward mode. In (1) the two scores are subtracted first: they are what cancels,
+and in floating point the difference of neighbours is exact.
+
+Source: J. Weston and C. Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", ESANN (1999) 219-224.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from manual_grad import kernels
+from manual_grad.engine import arguments, rowwise
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.rowwise import RowwiseLoss
+
+
+class MultiMarginLossFunction(RowwiseLoss):
+    """``apply(input, target, weight, p, margin, reduction)``: input (…, C), target (…), weight (C) or None."""
+
+    tensors = 3
+
+    @staticmethod
+    def value(X: Tensors, p: int, margin: float) -> Tensor:
+        excess = _excess(X, margin)
+        return _share(X) * (excess if p == 1 else excess * excess).sum(-1)  # (2)
+
+    @staticmethod
+    def gradient(g: Tensor, X: Tensors, p: int, margin: float) -> Tensors:
+        excess = _excess(X, margin)
+        slope = rowwise.step(excess) if p == 1 else 2 * excess
+        return _against_target((g * _share(X)).unsqueeze(-1) * slope, X[1]), None, None  # (3)
+
+    @staticmethod
+    def curvature(g: Tensor, X: Tensors, v: Tensors, p: int, margin: float) -> Tensors:
+        if p == 1 or v[0] is None:
+            return None, None, None
+        y = X[1].unsqueeze(-1)
+        u = v[0] - v[0].gather(-1, y)
+        bent = 2 * rowwise.step(_excess(X, margin)) * u
+        return _against_target((g * _share(X)).unsqueeze(-1) * bent, X[1]), None, None  # (4)
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        (x, y, w), (p, margin) = X, options
+        op = kernels.op("class_margin", x, w)
+        if op is None:
+            return None
+        loss = None
+        if value:
+            loss = x.new_empty(y.shape if reduction == "none" else ())
+        dx = torch.empty_like(x) if needs[0] else None
+        op(x, y, w, g, p, margin, kernels.REDUCTION[reduction], loss, dx)
+        return loss, [dx, None, None]
+
+
+def _excess(X: Tensors, margin: float) -> Tensor:
+    """max(0, h) of (1), and 0 for the target itself."""
+    x, y, _ = X
+    label = rowwise.label_outside(y, x.shape[-1])
+    if label is not None:
+        raise RuntimeError(f"multi_margin_loss: target out of range: got {label}, expected [0, {x.shape[-1] - 1}].")
+    y = y.unsqueeze(-1)
+    return ((x - x.gather(-1, y)) + margin).clamp_min(0).scatter(-1, y, 0)
+
+
+def _share(X: Tensors) -> Tensor | float:
+    """The factor w_y / C of a row."""
+    x, y, w = X
+    return 1 / x.shape[-1] if w is None else w[y] / x.shape[-1]
+
+
+def _against_target(d: Tensor, y: Tensor) -> Tensor:
+    """The other classes' derivatives together with the target's, minus their sum."""
+    return d.scatter(-1, y.unsqueeze(-1), -d.sum(-1, keepdim=True))
+
+
+@arguments.functional
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Multi-class margin loss; see :func:`torch.nn.functional.multi_margin_loss`.
+
+    Args:
+        input: Scores, floating point, of shape (C) or (N, C), C at least 1.
+        target: Classes in [0, C), int64, of shape (N); for a single row also ().
+        p: 1 or 2, the power of the shortfall.
+        margin: By how much the target's score should lead.
+        weight: Optional weight of each class, of shape (C).
+        size_average, reduce: Deprecated; they override ``reduction``.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of rows, with a weight too.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the target's shape, in the input's dtype (float32 under autocast). ``input``
+        may require a gradient.
+
+    Raises:
+        ValueError: ``reduction`` is unknown; ``p`` is neither 1 nor 2; ``weight`` is not one-dimensional.
+        RuntimeError: a target is outside [0, C) (checked on the CPU); shapes or dtypes that do not fit; a ``weight``
+            that requires a gradient.
+        TypeError: ``margin`` is not a number.
+        NotImplementedError: the input is not real floating point.
+    """
+    reduction = arguments.reduction_of(reduction, size_average, reduce)
+    if p != 1 and p != 2:
+        raise ValueError(f"only p == 1 and p == 2 supported, got p={p}")
+    if weight is not None and weight.dim() != 1:
+        raise ValueError(f"weight must be one-dimensional, got shape {list(weight.shape)}")
+    margin = arguments.real("multi_margin_loss", "margin", margin)
+    rows, classes = rowwise.matrix_size(input)
+    if target.shape != (rows,) and not (rows == 1 and target.dim() == 0):
+        raise RuntimeError(
+            "multi_margin_loss: target tensor should be 1-D with size equal to the number of input samples "
+            f"(batch size). Expected target size [{rows}], but got {list(target.shape)}. "
+            f"Input has shape {list(input.shape)}."
+        )
+    if weight is not None:
+        if len(weight) != classes:
+            raise RuntimeError(f"inconsistent weight size, expected {classes} but got {list(weight.shape)}")
+        rowwise.check_constant_weight("multi_margin_loss", input, weight)
+    rowwise.check_long(target)
+    arguments.require_floating("multi_margin_loss", input)
+    x, w = arguments.autocast(input, weight)
+    if x.dim() != target.dim() + 1:
+        x = x.reshape(*target.shape, classes)
+    return evaluate(MultiMarginLossFunction, x, target, w, int(p), margin, reduction)
+
+
+class MultiMarginLoss(torch.nn.MultiMarginLoss):
+    """:func:`multi_margin_loss` as a module, interchangeable with :class:`torch.nn.MultiMarginLoss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return multi_margin_loss(
+            input, target, p=self.p, margin=self.margin, weight=self.weight, reduction=self.reduction
+        )

@@ -1,0 +1,158 @@
+r"""Poisson negative log-likelihood.
+
+The target :math:`t` counts events that occur at a rate :math:`\lambda`; a count has the probability
+:math:`\lambda^t e^{-\lambda} / t!`, and the negative log-likelihood is
+:math:`\lambda - t \log\lambda + \log t!`. The input is the logarithm of the rate (``log_input``), so that any real
+number will do,
+
+.. math::
+    e(x, t) = e^x - t\,x \;+\; s(t) \tag{1}
+
+or it is the rate itself, with :math:`\epsilon` to keep the logarithm from 0:
+
+.. math::
+    e(x, t) = x - t \log(x + \epsilon) \;+\; s(t) \tag{2}
+
+In (1) a rate of 0, :math:`x = -\infty`, makes a count of 0 certain: there :math:`0 \cdot \infty` counts 0.
+
+The last term does not depend on the input. It is left out unless ``full``, and then stands for :math:`\log t!` by
+Stirling's formula, for counts above 1 (0! and 1! are 1):
+
+.. math::
+    s(t) = \begin{cases} t \log t - t + \tfrac12 \log 2\pi t & t > 1 \\ 0 & t \le 1 \end{cases} \tag{3}
+
+**First derivatives.** The rate is drawn to the count,
+
+.. math::
+    \frac{\partial e}{\partial x} = e^x - t \qquad\text{or}\qquad
+    \frac{\partial e}{\partial x} = 1 - \frac{t}{x + \epsilon} = \frac{(x - t) + \epsilon}{x + \epsilon} \tag{4}
+
+where the last form keeps the digits of a rate near the count, and
+
+.. math::
+    \frac{\partial e}{\partial t} = -x + s'(t) \qquad\text{or}\qquad
+    \frac{\partial e}{\partial t} = -\log(x + \epsilon) + s'(t), \qquad
+    s'(t) = [\,t > 1\,] \Big( \log t + \frac{1}{2t} \Big) \tag{5}
+
+:math:`s` jumps at :math:`t = 1`, by 0.08; its slope there is that of the constant side. (torch differentiates the
+logarithm of counts that it masks only afterwards, and gives NaN for :math:`t \le 0`.)
+
+**Second derivatives.**
+
+.. math::
+    \frac{\partial^2 e}{\partial x^2} = e^x \quad\text{or}\quad \frac{t}{(x + \epsilon)^2}, \qquad
+    \frac{\partial^2 e}{\partial x\, \partial t} = -1 \quad\text{or}\quad -\frac{1}{x + \epsilon}, \qquad
+    \frac{\partial^2 e}{\partial t^2} = s''(t) = [\,t > 1\,] \Big( \frac1t - \frac{1}{2t^2} \Big) \tag{6}
+
+Sources: J. A. Nelder and R. W. M. Wedderburn, "Generalized Linear Models", J. Royal Statistical Society A 135 (1972)
+370-384, `doi:10.2307/2344614 <https://doi.org/10.2307/2344614>`_; for (3), J. Stirling, "Methodus Differentialis"
+(1730).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine import arguments
+from manual_grad.engine.function import evaluate
+from manual_grad.engine.pointwise import PointwiseLoss
+
+
+class PoissonNLLLossFunction(PointwiseLoss):
+    """``apply(input, target, None, log_input, full, eps, reduction)``."""
+
+    tensors = 3
+    kernel = "poisson_nll_loss"
+
+    @staticmethod
+    def elementwise(x: Tensor, t: Tensor, log_input: bool, full: bool, eps: float) -> Tensor:
+        if log_input:
+            certain = (t == 0) & (x == -torch.inf)
+            e = x.exp() - torch.where(certain, 0, t * x)  # (1)
+        else:
+            e = x - t * (x + eps).log()  # (2)
+        if not full:
+            return e
+        n = t.clamp_min(1)
+        return e + torch.where(t <= 1, 0, n * n.log() - n + 0.5 * (2 * math.pi * n).log())  # (3)
+
+    @staticmethod
+    def first(x: Tensor, t: Tensor, log_input: bool, full: bool, eps: float) -> tuple[Tensor, Tensor]:
+        if log_input:
+            dx, dt = x.exp() - t, -x  # (4) (5)
+        else:
+            rate = x + eps
+            dx, dt = ((x - t) + eps) / rate, -rate.log()  # (4) (5)
+        if full:
+            n = t.clamp_min(1)
+            dt = dt + torch.where(t <= 1, 0, n.log() + 0.5 / n)  # (5)
+        return dx, dt
+
+    @staticmethod
+    def second(
+        x: Tensor, t: Tensor, log_input: bool, full: bool, eps: float
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor | int]]:
+        if log_input:
+            xx, xt = x.exp(), torch.full_like(x, -1)
+        else:
+            rate = x + eps
+            xx, xt = t / rate / rate, -1 / rate
+        n = t.clamp_min(1)
+        tt = torch.where(t <= 1, 0, (1 - 0.5 / n) / n) if full else 0
+        return (xx, xt), (xt, tt)  # (6)
+
+
+@arguments.functional
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Negative log-likelihood of each count; see :func:`torch.nn.functional.poisson_nll_loss`.
+
+    Args:
+        input: Logarithms of the rates, or rates, of any shape. Integers are taken in the default dtype; the
+            derivatives by complex numbers are torch's own.
+        target: Counts, of the same shape or one that broadcasts with it; they need not be integral.
+        log_input: Whether the input is the logarithm of the rate.
+        full: Whether to add Stirling's approximation of log(target!) for counts above 1.
+        size_average, reduce: Deprecated; they override ``reduction``.
+        eps: Added to the rate in its logarithm, where the input is the rate.
+        reduction: 'none', 'mean' or 'sum'.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype (float32 under autocast).
+
+    Raises:
+        ValueError: ``reduction`` is unknown.
+        RuntimeError: the shapes do not broadcast.
+        TypeError: ``log_input`` or ``full`` is not a bool, ``eps`` not a number, ``reduction`` not a string.
+        NotImplementedError: a complex target with ``full``.
+    """
+    reduction = arguments.reduction_of(reduction, size_average, reduce, "is not a valid value for reduction")
+    log_input = arguments.boolean("poisson_nll_loss", "log_input", log_input)
+    full = arguments.boolean("poisson_nll_loss", "full", full)
+    eps = arguments.real("poisson_nll_loss", "eps", eps)
+    if not (input.is_floating_point() or input.is_complex()):
+        input = input.to(torch.get_default_dtype())
+    t, x = arguments.together(target, input)  # whose error is torch's in this order
+    if x.is_complex():
+        return torch.nn.functional.poisson_nll_loss(x, t, log_input, full, eps=eps, reduction=reduction)
+    return evaluate(PoissonNLLLossFunction, x, t, None, log_input, full, eps, reduction)
+
+
+class PoissonNLLLoss(torch.nn.PoissonNLLLoss):
+    """:func:`poisson_nll_loss` as a module, interchangeable with :class:`torch.nn.PoissonNLLLoss`."""
+
+    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
+        return poisson_nll_loss(
+            log_input, target, log_input=self.log_input, full=self.full, eps=self.eps, reduction=self.reduction
+        )

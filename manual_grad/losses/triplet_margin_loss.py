@@ -1,0 +1,299 @@
+r"""Triplet margin loss.
+
+An anchor :math:`a` should lie closer to a positive example :math:`p` than to a negative one :math:`n`, by a margin
+:math:`m`; what it falls short of that is the loss (Weinberger and Saul 2009; Schroff et al. 2015, both with squared
+distances):
+
+.. math::
+    \ell = \max(0, s), \qquad s = m + \lVert u \rVert_q - \lVert v \rVert_q, \qquad
+    u = a - p + \epsilon, \quad v = a - n + \epsilon \tag{1}
+
+The norm has any degree :math:`q` (the argument ``p``). The small :math:`\epsilon` on every coordinate, as torch has it,
+keeps :math:`u` off the norm's corner at 0; it makes the order of the two vectors matter a little. With ``swap`` the
+negative is held against the positive too, and the closer of its two distances counts (Balntas et al. 2016):
+
+.. math::
+    s = m + \lVert u \rVert_q - \min(\lVert v \rVert_q, \lVert w \rVert_q), \qquad w = p - n + \epsilon \tag{2}
+
+**Gradient.** From :math:`f = \lVert u \rVert_q = (\sum_i |u_i|^q)^{1/q}`,
+
+.. math::
+    \nabla_i f = \operatorname{sgn}(u_i) \left( \frac{|u_i|}{f} \right)^{q-1} \tag{3}
+
+and with :math:`\alpha` and :math:`\beta` the shares of :math:`v` and :math:`w` in the minimum (1 and 0, or 0 and 1),
+
+.. math::
+    \frac{\partial \ell}{\partial a} = [s \ge 0]\,(\nabla_u - \alpha \nabla_v), \qquad
+    \frac{\partial \ell}{\partial p} = -[s \ge 0]\,(\nabla_u + \beta \nabla_w), \qquad
+    \frac{\partial \ell}{\partial n} = [s \ge 0]\,(\alpha \nabla_v + \beta \nabla_w) \tag{4}
+
+**Kinks.** All choices are torch's. At :math:`s = 0` the loss counts as open. Two equal distances in the minimum share
+alike, :math:`\alpha = \beta = \frac12`. A coordinate of 0 pulls nowhere, and so does a vector of zeros. For
+:math:`q = \pm\infty` the norm is the largest (smallest) size of a coordinate, and those that tie for it share alike;
+for :math:`q = 0` it counts the coordinates that are not 0, and has no slope.
+
+**Stable form.** :math:`|u_i|^q` leaves the floating point range long before the norm does: for :math:`q = 100` at
+:math:`|u_i| = 10^{4}`, for :math:`q = 2` at :math:`10^{155}`. With the largest size :math:`c` taken out (the smallest
+for :math:`q < 0`) every term is at most 1,
+
+.. math::
+    f = c \left( \sum_i \Big( \frac{|u_i|}{c} \Big)^q \right)^{1/q} \tag{5}
+
+and (3) is a power of a quotient already. An easy triplet, one with loss 0, gets a gradient of 0 even where a distance
+is infinite. The two pulls on the anchor in (4) cancel when positive and negative lie in nearly the same direction, as
+in an embedding that has collapsed; float32 is computed in float64, which has the digits to spare.
+
+**Second derivative.** Along a direction :math:`t`, (3) moves by
+
+.. math::
+    (H t)_i = \frac{q - 1}{f} \left( \Big( \frac{|u_i|}{f} \Big)^{q-2} t_i - \nabla_i f\; (\nabla f \cdot t) \right)
+    \tag{6}
+
+which vanishes for :math:`q = 1`, and for :math:`q = 0` and :math:`\pm\infty` is taken as 0. For :math:`q < 2` it is
+infinite at a coordinate of 0, which counts 0 here. The directions of :math:`u, v, w` are differences of those of
+:math:`a, p, n`, and (4) puts the three products together again.
+
+Sources: K. Q. Weinberger and L. K. Saul, "Distance Metric Learning for Large Margin Nearest Neighbor Classification",
+JMLR 10 (2009) 207-244; F. Schroff, D. Kalenichenko and J. Philbin, "FaceNet" (2015), `arXiv:1503.03832
+<https://arxiv.org/abs/1503.03832>`_; V. Balntas, E. Riba, D. Ponsa and K. Mikolajczyk, "Learning Shallow Convolutional
+Feature Descriptors with Triplet Losses", BMVC 2016, `doi:10.5244/C.30.119 <https://doi.org/10.5244/C.30.119>`_.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import _reduction
+
+from manual_grad import kernels
+from manual_grad.engine import arguments
+from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
+
+
+class TripletMarginLossFunction(LossFunction):
+    """``apply(anchor, positive, negative, margin, q, eps, swap, reduction)``: vectors of one shape, (D) or (N, D)."""
+
+    tensors = 3
+
+    @classmethod
+    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
+        return X[0].shape[:-1]
+
+    @staticmethod
+    def contract(terms: Tensor, *options: Any) -> Tensor:
+        return terms.sum(-1)
+
+    @staticmethod
+    def value(X: Tensors, margin: float, q: float, eps: float, swap: bool) -> Tensor:
+        u, v, w = (None if r is None else norm(r, q) for r in _differences(X, eps, swap))
+        return (margin + (u - nearer(v, w)[0])).clamp_min(0).squeeze(-1)  # (1) (2)
+
+    @staticmethod
+    def gradient(g: Tensor, X: Tensors, margin: float, q: float, eps: float, swap: bool) -> Tensors:
+        differences = _differences(X, eps, swap)
+        pulls = (None if r is None else norm_gradient(r, q) for r in differences)
+        return _assemble(g, differences, pulls, margin, q)
+
+    @staticmethod
+    def curvature(
+        g: Tensor, X: Tensors, directions: Tensors, margin: float, q: float, eps: float, swap: bool
+    ) -> Tensors:
+        differences = _differences(X, eps, swap)
+        moved = _differences(tuple(torch.zeros_like(X[0]) if t is None else t for t in directions), 0.0, swap)
+        pulls = (None if r is None else norm_curvature(r, t, q) for r, t in zip(differences, moved, strict=True))
+        return _assemble(g, differences, pulls, margin, q)
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        op = kernels.op("triplet_margin_loss", *X)
+        if op is None:
+            return None
+        a = X[0]
+        rows, scale, reduced = a.shape[:-1].numel(), 1.0, reduction != "none"
+        if reduction == "mean":
+            scale = 1 / rows if rows else float("nan")
+        loss = a.new_empty(() if reduced else a.shape[:-1]) if value else None
+        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs, strict=True)]
+        op(*X, g, *options, scale, reduced, loss, *gradients)
+        return loss, gradients
+
+
+def _differences(X: Tensors, eps: float, swap: bool) -> Tensors:
+    a, p, n = X
+    return a - p + eps, a - n + eps, p - n + eps if swap else None
+
+
+def _assemble(g: Tensor, differences: Tensors, pulls: Any, margin: float, q: float) -> Tensors:
+    """(4), for any ``pulls`` in place of the gradients of the three norms."""
+    u, v, w = (None if r is None else norm(r, q) for r in differences)
+    nearest, alpha, beta = nearer(v, w)
+    slope = torch.where(margin + (u - nearest) < 0, 0, g.unsqueeze(-1))
+    by_u, by_v, by_w = pulls
+    from_n = alpha * by_v if by_w is None else alpha * by_v + beta * by_w
+    to_p = by_u if by_w is None else by_u + beta * by_w
+    return tuple(torch.where(slope == 0, 0, slope * d) for d in (by_u - alpha * by_v, -to_p, from_n))
+
+
+def nearer(v: Tensor, w: Tensor | None) -> tuple[Tensor, Tensor | int, Tensor | int]:
+    """The lesser of two distances, and the share that each has in it."""
+    if w is None:
+        return v, 1, 0
+    beta = torch.where(v == w, 0.5, (w < v).to(v.dtype))
+    return torch.minimum(v, w), 1 - beta, beta
+
+
+def norm(u: Tensor, q: float) -> Tensor:
+    """The norm of degree ``q`` over the last dimension, which is kept."""
+    size = u.abs()
+    if q == 1 or not size.shape[-1]:
+        return size.sum(-1, keepdim=True)
+    if q == 0:
+        return (size != 0).to(size.dtype).sum(-1, keepdim=True)
+    c = size.amax(-1, keepdim=True) if q > 0 else size.amin(-1, keepdim=True)
+    if abs(q) == inf:
+        return c
+    c = torch.where((c == 0) | (c == inf), 1, c).detach()  # any c gives the same norm
+    size = size / c
+    if q == 2:
+        return c * size.square().sum(-1, keepdim=True).sqrt()
+    return c * _power(size, q).sum(-1, keepdim=True).pow(1 / q)  # (5)
+
+
+def norm_gradient(u: Tensor, q: float) -> Tensor:
+    if q == 0:
+        return torch.zeros_like(u)
+    if q == 1:
+        return u.sign()
+    f = norm(u, q)
+    if abs(q) == inf:
+        largest = u.abs() == f
+        return torch.where(largest, u.sign(), 0) / largest.sum(-1, keepdim=True)
+    return u.sign() * _power_of_quotient(u, f, q - 1)  # (3)
+
+
+def norm_curvature(u: Tensor, t: Tensor, q: float) -> Tensor:
+    if q in (0, 1) or abs(q) == inf:
+        return torch.zeros_like(u)
+    f, d = norm(u, q), norm_gradient(u, q)
+    bent = _power_of_quotient(u, f, q - 2) * t - d * (d * t).sum(-1, keepdim=True)
+    return torch.where(f == 0, 0, (q - 1) * bent / torch.where(f == 0, 1, f))  # (6)
+
+
+def _power(size: Tensor, q: float) -> Tensor:
+    """The power of numbers from 0 on, differentiable at 0 too."""
+    zero = size == 0
+    return torch.where(zero, 0.0 if q > 0 else inf, torch.where(zero, 1, size).pow(q))
+
+
+def _power_of_quotient(u: Tensor, f: Tensor, exponent: float) -> Tensor:
+    """(abs(u) / f) ** exponent, and 0 where u is 0."""
+    zero = u == 0
+    quotient = torch.where(zero, 1, u.abs()) / torch.where(zero & (f == 0), 1, f)
+    return torch.where(zero, 0, quotient.pow(exponent))
+
+
+@arguments.functional
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Triplet margin loss; see :func:`torch.nn.functional.triplet_margin_loss`.
+
+    Args:
+        anchor, positive, negative: Vectors of shape (N, D), (D), or with any number of dimensions before the last, the
+            same for all three; sizes broadcast. Where one of them is integral or complex, or vectors of length 1 meet
+            longer ones, value and derivatives are torch's own.
+        margin: By how much closer the positive should be; positive.
+        p: The degree of the norm.
+        eps: Added to every coordinate of every difference.
+        swap: Whether the distance of positive and negative counts if it is less than that of anchor and negative.
+        size_average, reduce: Deprecated; they override ``reduction``.
+        reduction: 'none', 'mean' or 'sum'.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the broadcast shape without its last dimension, in the promoted dtype
+        (float32 under autocast). All three tensors may require a gradient.
+
+    Raises:
+        ValueError: ``reduction`` is unknown, or ``margin`` is not positive.
+        RuntimeError: the numbers of dimensions differ, or the sizes do not broadcast.
+        TypeError: ``margin``, ``p`` or ``eps`` is not a number, or ``swap`` not a bool.
+    """
+    reduction = arguments.reduction_of(reduction, size_average, reduce)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    margin = arguments.real("triplet_margin_loss", "margin", margin)
+    p = arguments.real("triplet_margin_loss", "p", p)
+    eps = arguments.real("triplet_margin_loss", "eps", eps)
+    swap = arguments.boolean("triplet_margin_loss", "swap", swap)
+    check_dimensions(anchor, positive, negative)
+    if has_rule(anchor, positive, negative):
+        return of_vectors(anchor, positive, negative, margin, p, eps, swap, reduction)
+    number = _reduction.get_enum(reduction)
+    return torch.triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap, number)
+
+
+def check_dimensions(anchor: Tensor, positive: Tensor, negative: Tensor) -> None:
+    if not anchor.dim() == positive.dim() == negative.dim():
+        raise RuntimeError(
+            "The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: "
+            f"anchor {anchor.dim()}D, positive {positive.dim()}D, and negative {negative.dim()}D inputs"
+        )
+
+
+def has_rule(anchor: Tensor, positive: Tensor, negative: Tensor) -> bool:
+    """Whether the vectors are all of real numbers and of one length: torch takes each pair of them by itself."""
+    real = anchor.is_floating_point() and positive.is_floating_point() and negative.is_floating_point()
+    return real and anchor.shape[-1:] == positive.shape[-1:] == negative.shape[-1:]
+
+
+@arguments.functional
+def of_vectors(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float,
+    q: float,
+    eps: float,
+    swap: bool,
+    reduction: str,
+    autocasts: bool = True,
+) -> Tensor:
+    """The loss by the rule of this file, of vectors that have one."""
+    a, p, n = arguments.together(anchor, positive, negative, autocasts=autocasts)
+    shape = a.shape[:-1]
+    if a.dim() == 0:
+        a, p, n = a.unsqueeze(0), p.unsqueeze(0), n.unsqueeze(0)
+    elif a.dim() > 2:
+        a, p, n = a.flatten(0, -2), p.flatten(0, -2), n.flatten(0, -2)
+    loss = evaluate(TripletMarginLossFunction, a, p, n, margin, q, eps, swap, reduction)
+    return loss.view(shape) if reduction == "none" and len(shape) > 1 else loss
+
+
+class TripletMarginLoss(torch.nn.TripletMarginLoss):
+    """:func:`triplet_margin_loss` as a module, interchangeable with :class:`torch.nn.TripletMarginLoss`."""
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        return triplet_margin_loss(
+            anchor,
+            positive,
+            negative,
+            margin=self.margin,
+            p=self.p,
+            eps=self.eps,
+            swap=self.swap,
+            reduction=self.reduction,
+        )

@@ -1,0 +1,84 @@
+"""The README's tables: as the committed results have them, with a row for every loss."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import manual_grad.functional as M
+from benchmarks import readme
+from gradcheck import specs, summary
+from gradcheck.families import FAMILIES
+from gradcheck.switch import active
+
+README = readme.README.read_text(encoding="utf-8")
+
+
+def test_readme_has_the_committed_results() -> None:
+    assert readme.update(README) == README
+
+
+@pytest.mark.parametrize("name", sorted({*M.__all__, *specs.NAMES}))
+def test_every_loss_has_a_row(name: str) -> None:
+    (row,) = re.findall(rf"^\| `{name}` \| (.*) \|$", README, flags=re.MULTILINE)
+    family, kernel, order, transforms, *errors, speedup = row.split(" | ")
+    spec = specs.load(name)
+    assert family == spec.family
+    assert order.strip("*") == str(spec.order)
+    assert re.fullmatch(r"yes|no|`\w+`(, `\w+`)*", kernel)
+    assert len(errors) == 4
+    assert re.fullmatch(r"[\d.]+(–[\d.]+)?", speedup) or name not in M.__all__
+
+
+def test_every_family_is_explained() -> None:
+    for family in FAMILIES:
+        assert f"({family})" in README
+
+
+def test_a_loss_without_results_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for path, names in ((readme.ERRORS, "losses"), (readme.TIMES, "results")):
+        content, empty = json.loads(path.read_text()), tmp_path / path.name
+        empty.write_text(json.dumps({**content, names: type(content[names])()}))
+    monkeypatch.setattr(readme, "TIMES", tmp_path / readme.TIMES.name)
+    with pytest.raises(ValueError, match=r"cpu\.json lacks .* run python -m benchmarks --json"):
+        readme.losses()
+    monkeypatch.setattr(readme, "ERRORS", tmp_path / readme.ERRORS.name)
+    with pytest.raises(ValueError, match=r"errors\.json lacks .* run python -m gradcheck\.summary"):
+        readme.losses()
+
+
+def test_a_table_without_a_place() -> None:
+    with pytest.raises(ValueError, match="one place for the table 'losses', it has 0"):
+        readme.update(README.replace("<!-- /losses -->", ""))
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [(0.4637, "0.46"), (12.34, "12"), (8388608.0, "8.4e6"), (5.1e13, "5.1e13"), ("inf", "∞"), (None, "–")],
+)
+def test_errors_are_short(error: float | str | None, shown: str) -> None:
+    assert readme.eps(error) == shown
+
+
+@pytest.mark.skipif(not active(), reason="no kernels are loaded, which the summary is to name")
+def test_summary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(specs, "NAMES", ("mse_loss",))
+    assert summary.main(str(tmp_path / "errors.json")) == 0
+    (loss,) = json.loads((tmp_path / "errors.json").read_text())["losses"].values()
+    committed = json.loads(readme.ERRORS.read_text())["losses"]["mse_loss"]
+    assert loss["kernels"] == ["mse_loss"]
+    assert loss["torch"] == committed["torch"] == list(summary.ABILITIES)
+    for what in ("value", "gradient"):
+        assert 0 < loss[what]["error"] <= 8
+        assert loss[what]["torch"] == committed[what]["torch"]
+
+
+def test_abilities() -> None:
+    spec = specs.load("ctc_loss")
+    assert summary.abilities(M.ctc_loss, spec) == list(summary.ABILITIES)
+    assert not {"second", "forward"} & set(summary.abilities(torch.nn.functional.ctc_loss, spec))
+    assert summary.abilities(None, spec) is None
