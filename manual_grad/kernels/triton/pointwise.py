@@ -182,14 +182,14 @@ def _poisson_nll(x, t, a, log_input, full, eps):  # losses/poisson_nll_loss.py (
     certain = (t == 0) & (x == -float("inf"))
     e = tl.where(log_input != 0, exp(x) - tl.where(certain, 0.0, t * x), x - t * tl.log(x + eps))
     stirling = (t + 0.5) * tl.log(t) - t + _HALF_LOG_2PI
-    return e + tl.where((full == 0) | (t <= 1), 0.0, stirling)
+    return e + tl.where(full == 0, 0.0, tl.where(t <= 1, 0.0, stirling))
 
 
 @triton.jit
 def _poisson_nll_slopes(x, t, a, log_input, full, eps):
     dx = tl.where(log_input != 0, exp(x) - t, ((x - t) + eps) / (x + eps))
     dt = tl.where(log_input != 0, -x, -tl.log(x + eps))
-    return dx, dt + tl.where((full == 0) | (t <= 1), 0.0, tl.log(t) + 0.5 / t), dx
+    return dx, dt + tl.where(full == 0, 0.0, tl.where(t <= 1, 0.0, tl.log(t) + 0.5 / t)), dx
 
 
 @triton.jit
