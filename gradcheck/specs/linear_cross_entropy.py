@@ -33,9 +33,7 @@ def oracle(input, linear_weight, target, linear_bias=None, weight=None, ignore_i
 def scores_of(draw, *shape, positions=(), classes=5, bias=False):
     """Features ``shape`` of few bits, and a weight by which the d-th speaks for class d, modulo the number of classes."""
     owner = F.one_hot(torch.arange(shape[-1]) % classes, classes).T.reshape(classes, *(1 for _ in positions), shape[-1])
-    size = (
-        2.0 ** draw.integers(classes, *positions, shape[-1], low=-1, high=2) * draw.sign(*positions, shape[-1]).double()
-    )
+    size = 2.0 ** draw.integers(classes, *positions, shape[-1], low=-1, high=2) * draw.sign(*positions, shape[-1]).double()
     made = dict(input=eighths(draw, *shape), linear_weight=draw.tensor(size.cpu().double() * owner))
     return {**made, "linear_bias": eighths(draw, classes, *positions)} if bias else made
 

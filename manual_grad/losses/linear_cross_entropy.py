@@ -183,9 +183,7 @@ class Classes(NamedTuple):
 
     def union(self, other: Classes) -> Classes:
         ahead = self.m >= other.m
-        a, b = (
-            Classes(*(torch.where(which, u, v) for u, v in zip(self, other, strict=True))) for which in (ahead, ~ahead)
-        )
+        a, b = (Classes(*(torch.where(which, u, v) for u, v in zip(self, other, strict=True))) for which in (ahead, ~ahead))
         gap, total = a.m - b.m, b.q + b.rest_q
         impossible = b.m == -math.inf  # all of b: the sums relative to its leader are NaN
         rest = a.rest + torch.where(impossible, 0, (-gap).exp() * (1 + b.rest))
@@ -328,6 +326,4 @@ def _cast_by_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     if not autocast_is_on() or not torch.is_autocast_enabled(device):
         return tensors
     low = torch.get_autocast_dtype(device)
-    return tuple(
-        t.to(low) if t is not None and t.is_floating_point() and t.dtype is not torch.float64 else t for t in tensors
-    )
+    return tuple(t.to(low) if t is not None and t.is_floating_point() and t.dtype is not torch.float64 else t for t in tensors)
