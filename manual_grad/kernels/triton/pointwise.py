@@ -173,8 +173,9 @@ def _gaussian_nll(x, t, a, full, eps, r):  # losses/gaussian_nll_loss.py (1)
 
 @triton.jit
 def _gaussian_nll_slopes(x, t, a, full, eps, r):  # (2)
-    d, per_v = x - t, 1 / tl.where(a < eps, eps, a)
-    return d * per_v, -d * per_v, 0.5 * (tl.where(a < eps, eps, a) - d * d) * per_v * per_v
+    d, v = x - t, tl.where(a < eps, eps, a)
+    per_v = 1 / v
+    return d * per_v, -d * per_v, 0.5 * tl.fma(-d, d, v) * per_v * per_v
 
 
 @triton.jit

@@ -154,7 +154,8 @@ def _cross_entropy(
         if g is not None:
             up *= tl.load(g + place(n, size, g_at, DIMS, WIDE), mask=inside_n, other=0).to(T)
         slope = Q / (1 + rest)
-        leader_d = rest_q - slope * rest  # (8)
+        leader_d = rest_q - slope * rest  # (8), which cancels in its turn where the leader has less than a half
+        confident = (leaders == 1) & (rest < 1)
         for first in range(0, classes, BLOCK):
             c, inside, zs, smooth, weight = _block(
                 z, t, w, n, inside_n, first, classes, size, z_at, t_at, w_at, z_step, t_step, w_step, smoothing,
@@ -166,7 +167,7 @@ def _cross_entropy(
                     d -= smooth * weight
                 if BY_INDEX:
                     d -= tl.where(c[None, :] == y[:, None], own[:, None], 0.0)
-                d = tl.where((zs == m[:, None]) & (leaders == 1)[:, None], leader_d[:, None], d)
+                d = tl.where((zs == m[:, None]) & confident[:, None], leader_d[:, None], d)
                 # the mean over no rows has a scale of 1/0, which must not reach an ignored row
                 d = tl.where(kept[:, None], d * up[:, None], 0.0)
                 at = dz + place(n, size, dz_at, DIMS, WIDE)[:, None] + (c * dz_step)[None, :]
@@ -241,8 +242,8 @@ def _kept(t: Tensor, w: Tensor | None, rows: int, classes: int, size, at, ignore
 def _tile(classes: int, step: int) -> tuple[int, int, int]:
     """Rows and classes in a tile, and warps for it: the longer dimension is the one that is dense in memory."""
     if step != 1 and classes > 1:
-        block = min(triton.next_power_of_2(classes), 16)
-        return 1024 // block, block, 4
+        block = min(triton.next_power_of_2(classes), 8)
+        return 512 // block, block, 4
     block = min(triton.next_power_of_2(classes), 4096)
     return max(1, 512 // block), block, 8 if block > 1024 else 4
 
