@@ -78,7 +78,9 @@ def eps(error: float | str | None) -> str:
     if error is None:
         return "–"
     size = float(error)
-    return "∞" if size == inf else f"{size:.2g}" if size < 100 else f"{size:.1e}".replace("e+0", "e").replace("e+", "e")
+    if size < 1000:
+        return f"{size:.0f}" if size >= 100 else f"{size:.2g}"
+    return "∞" if size == inf else f"{size:.1e}".replace("e+0", "e").replace("e+", "e")
 
 
 TABLES: dict[str, Callable[[], str]] = {

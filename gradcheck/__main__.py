@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import torch
 from gradcheck import html, report, specs
 from gradcheck.checks import CHECKS
 from gradcheck.compare import Result
-from gradcheck.run import Listener, Report, audit
+from gradcheck.run import Listener, Report, audit, audit_in_processes
 from gradcheck.spec import Settings
 
 DTYPES = {str(d).removeprefix("torch."): d for d in Settings.dtypes}
@@ -37,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = Settings(args.device, dtypes, args.quick, args.seed)
     losses, checks = tuple(args.losses or specs.NAMES), tuple(args.check or CHECKS)
     with _progress(losses, checks) as listen:
-        found = audit([specs.load(name) for name in losses], checks, settings, listen)
+        if args.jobs > 1:
+            found = audit_in_processes(losses, checks, settings, listen, args.jobs)
+        else:
+            found = audit([specs.load(name) for name in losses], checks, settings, listen)
     _show(found)
     if args.json:
         report.write_json(found, args.json)
@@ -57,9 +61,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", nargs="+", action="extend", choices=DTYPES, help="of the oracle and of parity")
     parser.add_argument("--quick", action="store_true", help="fewer combinations, no torch.compile")
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
+    parser.add_argument("--jobs", type=int, default=_cores(), help="processes; by default as many as there are cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every result, machine-readable")
     parser.add_argument("--html", type=Path, metavar="FILE", help="one page, with the error by regime beside torch's")
     return parser
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
@@ -16,6 +18,7 @@ import scipy
 import torch
 
 import manual_grad
+from gradcheck import specs
 from gradcheck.checks import CHECKS
 from gradcheck.checks.cases import raised
 from gradcheck.compare import Result, failed
@@ -80,32 +83,56 @@ class Report:
 
 
 def audit(
-    specs: Sequence[Spec],
+    functions: Sequence[Spec],
     checks: Iterable[str] | None = None,
     settings: Settings | None = None,
     listen: Listener = lambda loss, check, result: None,
 ) -> Report:
-    """Run ``checks`` (all of them by default) over ``specs``; an interrupt ends the run and keeps what there is."""
+    """Run ``checks`` (all of them by default) over ``functions``; an interrupt ends the run and keeps what there is."""
     settings = settings or Settings()
     checks = tuple(CHECKS if checks is None else checks)
-    report = Report(tuple(spec.name for spec in specs), checks, settings)
+    tasks = ((spec.name, check, _of(spec, check, settings)) for spec in functions for check in checks)
+    with _quietly():
+        return _collect(Report(tuple(spec.name for spec in functions), checks, settings), tasks, listen)
+
+
+def audit_in_processes(
+    names: Sequence[str], checks: Sequence[str], settings: Settings, listen: Listener, jobs: int
+) -> Report:
+    """:func:`audit` of manual_grad's losses by name, in ``jobs`` processes."""
+    report = Report(tuple(names), tuple(checks), settings)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:  # threads do not survive a fork
+        found = [(name, check, pool.submit(_of_name, name, check, settings)) for name in names for check in checks]
+        tasks = ((name, check, _awaited(future)) for name, check, future in found)
+        _collect(report, tasks, listen)
+        pool.shutdown(cancel_futures=True)
+    return report
+
+
+def _collect(report: Report, tasks: Iterable[tuple[str, str, Iterable[Result]]], listen: Listener) -> Report:
     start = time.perf_counter()
     try:
-        with _quietly():
-            for spec in specs:
-                for check in checks:
-                    listen(spec.name, check, None)
-                    for result in _guarded(spec, check, settings):
-                        result = replace(result, loss=spec.name, check=check)
-                        report.results.append(result)
-                        listen(spec.name, check, result)
+        for loss, check, results in tasks:
+            listen(loss, check, None)
+            for result in results:
+                report.results.append(replace(result, loss=loss, check=check))
+                listen(loss, check, report.results[-1])
     except KeyboardInterrupt:
         report.interrupted = True
     report.seconds = time.perf_counter() - start
     return report
 
 
-def _guarded(spec: Spec, check: str, settings: Settings) -> Iterator[Result]:
+def _awaited(future: Future[list[Result]]) -> Iterator[Result]:
+    yield from future.result()
+
+
+def _of_name(name: str, check: str, settings: Settings) -> list[Result]:
+    with _quietly():
+        return list(_of(specs.load(name), check, settings))
+
+
+def _of(spec: Spec, check: str, settings: Settings) -> Iterator[Result]:
     try:
         yield from CHECKS[check](spec, settings)
     except Exception as error:  # in the spec itself: a sample, a kink's distance

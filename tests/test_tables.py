@@ -58,7 +58,15 @@ def test_a_table_without_a_place() -> None:
 
 @pytest.mark.parametrize(
     ("error", "shown"),
-    [(0.4637, "0.46"), (12.34, "12"), (8388608.0, "8.4e6"), (5.1e13, "5.1e13"), ("inf", "∞"), (None, "–")],
+    [
+        (0.4637, "0.46"),
+        (12.34, "12"),
+        (117.6, "118"),
+        (8388608.0, "8.4e6"),
+        (5.1e13, "5.1e13"),
+        ("inf", "∞"),
+        (None, "–"),
+    ],
 )
 def test_errors_are_short(error: float | str | None, shown: str) -> None:
     assert readme.eps(error) == shown

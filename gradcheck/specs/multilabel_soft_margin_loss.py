@@ -64,7 +64,7 @@ SPEC = Spec(
                                        target=draw.tensor([[1.0, 0.0], [0.0, 1.0]])),
         "huge": lambda draw: typical(draw, 3, 4, scale=1e30),
         "steep, weighted": lambda draw: dict(**typical(draw, 3, 8, scale=30.0), weight=draw.uniform(8)),
-        "many labels": lambda draw: typical(draw, 2, 100),
+        "many labels": lambda draw: typical(draw, 2, 24),
     },
     pins=(
         Pin(dict(input=[[INF, -INF]], target=[[1.0, 0.0]], reduction="none"), "certain and right: nothing to learn",

@@ -105,6 +105,11 @@ def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
         )
 
 
+def scalar_type(dtype: torch.dtype) -> str:
+    """A dtype as torch's own messages call it: Float, Long."""
+    return torch.empty((), dtype=dtype).type().rpartition(".")[2].removesuffix("Tensor")
+
+
 def readable(t: Tensor) -> bool:
     """Whether the values of a tensor can be looked at without waiting for a device, or at all."""
     return t.is_cpu and type(t) is Tensor and not torch._C._are_functorch_transforms_active()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_grad.engine.arguments import readable
+from manual_grad.engine.arguments import readable, scalar_type
 from manual_grad.engine.function import LossFunction, Tensors
 
 
@@ -71,7 +71,7 @@ def check_class_weight(x: Tensor, w: Tensor) -> None:
 def check_constant_weight(name: str, x: Tensor, w: Tensor) -> None:
     """A class weight that is picked by an index: of the scores' dtype, and without a gradient, as in torch."""
     if w.dtype is not x.dtype:
-        raise RuntimeError(f"weight: expected scalar type {x.dtype} but found {w.dtype}")
+        raise RuntimeError(f"weight: expected scalar type {scalar_type(x.dtype)} but found {scalar_type(w.dtype)}")
     if w.requires_grad:
         raise RuntimeError(
             f"{name} is not differentiable with respect to argument 'weight' of class indices. "
@@ -120,8 +120,7 @@ def matrix_size(x: Tensor) -> tuple[int, int]:
 
 def check_long(labels: Tensor) -> None:
     if labels.dtype is not torch.int64:
-        name = torch.empty((), dtype=labels.dtype).type().rpartition(".")[2].removesuffix("Tensor")
-        raise RuntimeError(f"target: expected scalar type Long but found {name}")
+        raise RuntimeError(f"target: expected scalar type Long but found {scalar_type(labels.dtype)}")
 
 
 def step(excess: Tensor) -> Tensor:

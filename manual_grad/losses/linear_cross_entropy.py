@@ -55,10 +55,10 @@ import torch
 from torch import Tensor
 
 from manual_grad import kernels
-from manual_grad.engine import arguments, linear
+from manual_grad.engine import arguments, linear, rowwise
 from manual_grad.engine.dtypes import autocast_is_on, compute_dtype, widen
 from manual_grad.engine.function import Options, Tensors, evaluate
-from manual_grad.losses.cross_entropy import CrossEntropyLossFunction, _check_class_indices, _check_weight, _smooth
+from manual_grad.losses.cross_entropy import CrossEntropyLossFunction, _smooth
 
 
 class LinearCrossEntropyLossFunction(linear.LinearLoss):
@@ -265,21 +265,24 @@ def linear_cross_entropy(
     x, W, b = _cast_by_autocast(input, linear_weight, linear_bias)
     for argument, u in (("linear_weight", W), ("linear_bias", b)):
         if u is not None and u.dtype is not x.dtype:
-            raise RuntimeError(f"{argument}: expected scalar type {x.dtype} but found {u.dtype}")
+            expected, found = arguments.scalar_type(x.dtype), arguments.scalar_type(u.dtype)
+            raise RuntimeError(f"{argument}: expected scalar type {expected} but found {found}")
     arguments.require_floating(name, x)
     (C, *positions, D), batch = W.shape, x.shape[:-1]
     P = math.prod(positions)
-    score = x.new_empty(())  # in place of all of them
+    score = x.new_empty(())  # speaks for all of them
+    scores = score.expand(*batch, C, *positions)
+    if weight is not None:
+        rowwise.check_class_weight(scores, weight)
     if by_index:
+        t = rowwise.class_indices(name, scores, target).reshape(-1, P)
+        rowwise.kept_rows(name, t, C, ignore_index)  # raises for an index out of range
         score, w = arguments.autocast(score, weight)
-        _check_class_indices(score.expand(*batch, C, *positions), target, w)
-        t = target.long().reshape(-1, P)
-        arguments.class_indices_in_range(name, t, C, ignore_index)
+        if w is not None:
+            rowwise.check_constant_weight(name, score, w)
     else:
         score, t, w = arguments.promote(*arguments.autocast(score, target, weight))
         t = t.reshape(-1, C, P)
-    if w is not None:
-        _check_weight(score.expand(*batch, C, *positions), w)
     loss = evaluate(
         LinearCrossEntropyLossFunction,
         x.reshape(-1, D),
