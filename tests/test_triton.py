@@ -185,24 +185,24 @@ def test_schemas_are_those_of_the_library_in_cpp(name: str) -> None:
 
 
 def on_cuda(t: torch.Tensor) -> torch.Tensor:
-    return torch.empty(t.shape, dtype=t.dtype, device="cuda:0").requires_grad_(t.is_floating_point())
+    return torch.empty(t.shape, dtype=t.dtype, device="cuda:0")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_calls_on_a_device_ask_for_no_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device's tensors without values the op is called, and whatever would wait for a value raises.
 
-    (Backward is not for a torch without CUDA: its engine would ask the driver for a stream.)
+    (No graph is built: a torch without CUDA would ask the driver for a stream.)
     """
     started = []
     operator = kernels.op
     monkeypatch.setattr(kernels, "op", lambda *args: started.append(args[0]) or operator(*args))
     case = specs.load(name).case(Settings(), dtype=torch.float32)
-    with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
+    with torch.no_grad(), FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tensors = {k: on_cuda(t) for k, t in case.tensors.items()}
         assert operator(name, next(iter(tensors.values()))) is not None
         value = case.call(**tensors)
-    assert name in started
+    # without a distance of the caller's it is the loss of the vectors
+    assert {"triplet_margin_with_distance_loss": "triplet_margin_loss"}.get(name, name) in started
     assert value.is_cuda
-    assert value.requires_grad
