@@ -38,8 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = Settings(args.device, dtypes, args.quick, args.seed)
     losses, checks = tuple(args.losses or specs.NAMES), tuple(args.check or CHECKS)
     with _progress(losses, checks) as listen:
-        if args.jobs > 1:
-            found = audit_in_processes(losses, checks, settings, listen, args.jobs)
+        jobs = min(args.jobs, len(losses))
+        if jobs > 1:
+            found = audit_in_processes(losses, checks, settings, listen, jobs)
         else:
             found = audit([specs.load(name) for name in losses], checks, settings, listen)
     _show(found)

@@ -10,11 +10,13 @@ rowwise    one row of class scores              CrossEntropy, NLL, MultiMargin, 
                                                 MultiLabelSoftMargin
 pairwise   two or three feature vectors         CosineEmbedding, TripletMargin, TripletMarginWithDistance
 path       a lattice of alignments              CTC
+linear     a projection, then rows              LinearCrossEntropy, AdaptiveLogSoftmaxWithLoss
 =========  ===================================  ================================================================
 """
 
 from manual_grad import functional
 from manual_grad.kernels import show_config
+from manual_grad.losses.adaptive_log_softmax_with_loss import AdaptiveLogSoftmaxWithLoss
 from manual_grad.losses.binary_cross_entropy import BCELoss
 from manual_grad.losses.binary_cross_entropy_with_logits import BCEWithLogitsLoss
 from manual_grad.losses.cosine_embedding_loss import CosineEmbeddingLoss
@@ -25,6 +27,7 @@ from manual_grad.losses.hinge_embedding_loss import HingeEmbeddingLoss
 from manual_grad.losses.huber_loss import HuberLoss
 from manual_grad.losses.kl_div import KLDivLoss
 from manual_grad.losses.l1_loss import L1Loss
+from manual_grad.losses.linear_cross_entropy import LinearCrossEntropyLoss
 from manual_grad.losses.margin_ranking_loss import MarginRankingLoss
 from manual_grad.losses.mse_loss import MSELoss
 from manual_grad.losses.multi_margin_loss import MultiMarginLoss
@@ -41,6 +44,7 @@ from manual_grad.patching import patch
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveLogSoftmaxWithLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
     "CTCLoss",
@@ -51,6 +55,7 @@ __all__ = [
     "HuberLoss",
     "KLDivLoss",
     "L1Loss",
+    "LinearCrossEntropyLoss",
     "MSELoss",
     "MarginRankingLoss",
     "MultiLabelMarginLoss",

@@ -10,6 +10,7 @@ from manual_grad.losses.hinge_embedding_loss import hinge_embedding_loss
 from manual_grad.losses.huber_loss import huber_loss
 from manual_grad.losses.kl_div import kl_div
 from manual_grad.losses.l1_loss import l1_loss
+from manual_grad.losses.linear_cross_entropy import linear_cross_entropy
 from manual_grad.losses.margin_ranking_loss import margin_ranking_loss
 from manual_grad.losses.mse_loss import mse_loss
 from manual_grad.losses.multi_margin_loss import multi_margin_loss
@@ -33,6 +34,7 @@ __all__ = [
     "huber_loss",
     "kl_div",
     "l1_loss",
+    "linear_cross_entropy",
     "margin_ranking_loss",
     "mse_loss",
     "multi_margin_loss",

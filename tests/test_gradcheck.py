@@ -497,6 +497,16 @@ def test_command_line_without_a_device(capsys):
     assert "cuda: no device" in printed.out
 
 
+def test_processes_find_the_same(tmp_path):
+    found = []
+    for jobs in "12":
+        report = tmp_path / f"{jobs}.json"
+        call = ["l1_loss", "mse_loss", "--check", "definition", "kinks", "--quick", "--jobs", jobs, "--json", str(report)]
+        assert cli.main(call) == 0
+        found.append(json.loads(report.read_text())["results"])
+    assert found[0] == found[1] != []
+
+
 def test_an_interrupt_keeps_what_there_is(tmp_path, capsys, monkeypatch):
     def interrupted(spec, settings):
         raise KeyboardInterrupt

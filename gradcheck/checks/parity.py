@@ -57,35 +57,33 @@ def tag(dtype: torch.dtype, results: Iterator[Result]) -> Iterator[Result]:
 
 def switched(case: Case) -> Iterator[Result]:
     """Kernels on against kernels off."""
+    shared = case.spec.family == "linear" and {f"gradient of {i.name}" for i in case.spec.inputs if i.batch is None}
     with kernels(False):
         formulas = everything(case)
     theirs = of_peer(case, case.upstream(case.call())) if case.dtype is widest(case) is torch.float32 else {}
     for what, t in everything(case).items():
-        yield alike(f"{what}, by kernel", t, formulas[what], case.dtype, widest(case), theirs.get(what))
+        summed = case.dtype is widest(case) or bool(shared and what in shared)
+        yield alike(f"{what}, by kernel", t, formulas[what], case.dtype, summed, theirs.get(what))
 
 
 def widest(case: Case) -> torch.dtype:
-    """The dtype in which no wider one is computed in: there an entry that cancels loses digits."""
+    """The dtype in which no wider one is computed in."""
     on_cpu = next(iter(case.tensors.values())).is_cpu and not interpreted()
     return torch.float64 if on_cpu or case.dtype is torch.float64 else torch.float32
 
 
 def alike(
-    what: str,
-    a: Tensor | None,
-    b: Tensor | None,
-    dtype: torch.dtype,
-    widest: torch.dtype,
-    peer: Tensor | None = None,
+    what: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, summed: bool, peer: Tensor | None = None
 ) -> Result:
-    """Entry by entry; in the widest dtype by the largest, since what an entry loses there is lost differently.
+    """Entry by entry; by the largest where an entry that cancels loses digits, differently: in the widest dtype, and
+    where a matrix product has ``summed`` rounded terms in the dtype itself.
 
     ``peer`` is what torch has, in that dtype too. Where it is no closer, the case asks for more than the dtype has.
     """
     bound = KERNELS[dtype]
     if interpreted() and dtype is torch.bfloat16:
         bound *= 2  # Triton's interpreter cuts a bfloat16 off where a device rounds it
-    result = compare(what, a, b, bound, dtype=dtype, scale=None if dtype is widest else b)
+    result = compare(what, a, b, bound, dtype=dtype, scale=None if summed else b)
     if result.ok or peer is None or b is None or peer.shape != b.shape:
         return result
     theirs = distance(peer.detach().to("cpu", torch.float64), b.detach().to("cpu", torch.float64), dtype)

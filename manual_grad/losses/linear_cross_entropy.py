@@ -269,23 +269,23 @@ def linear_cross_entropy(
             raise RuntimeError(f"{argument}: expected scalar type {expected} but found {found}")
     arguments.require_floating(name, x)
     (C, *positions, D), batch = W.shape, x.shape[:-1]
-    P = math.prod(positions)
+    N, P = math.prod(batch), math.prod(positions)
     score = x.new_empty(())  # speaks for all of them
     scores = score.expand(*batch, C, *positions)
     if weight is not None:
         rowwise.check_class_weight(scores, weight)
     if by_index:
-        t = rowwise.class_indices(name, scores, target).reshape(-1, P)
+        t = rowwise.class_indices(name, scores, target).reshape(N, P)
         rowwise.kept_rows(name, t, C, ignore_index)  # raises for an index out of range
         score, w = arguments.autocast(score, weight)
         if w is not None:
             rowwise.check_constant_weight(name, score, w)
     else:
         score, t, w = arguments.promote(*arguments.autocast(score, target, weight))
-        t = t.reshape(-1, C, P)
+        t = t.reshape(N, C, P)
     loss = evaluate(
         LinearCrossEntropyLossFunction,
-        x.reshape(-1, D),
+        x.reshape(N, D),
         W.reshape(C, P, D),
         None if b is None else b.reshape(C, P),
         t,
@@ -296,6 +296,35 @@ def linear_cross_entropy(
         reduction,
     )
     return loss.reshape((*batch, *positions)) if reduction == "none" else loss
+
+
+class _NotInThisTorch(torch.nn.Module):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError(
+            "LinearCrossEntropyLoss takes its parameters from torch's Module of that name, which "
+            f"torch {torch.__version__} does not have; manual_grad.functional.linear_cross_entropy works with it"
+        )
+
+
+_Module: Any = getattr(torch.nn, "LinearCrossEntropyLoss", _NotInThisTorch)
+
+
+class LinearCrossEntropyLoss(_Module):
+    """:func:`linear_cross_entropy` as a module, interchangeable with :class:`torch.nn.LinearCrossEntropyLoss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        layer, scores = self.linear, (self.num_classes, *self.out_features)
+        return linear_cross_entropy(
+            input,
+            layer.weight.reshape(*scores, layer.in_features),
+            target,
+            linear_bias=None if layer.bias is None else layer.bias.reshape(scores),
+            weight=self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            options=self.options,
+        )
 
 
 def _check_shapes(x: Tensor, W: Tensor, t: Tensor, b: Tensor | None) -> bool:
