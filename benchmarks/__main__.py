@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import report
+from benchmarks import cuda, report
 from benchmarks.cases import CASES, SIZES
 from benchmarks.timing import measure
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not path.parent.is_dir():
             parser.error(f"{path}: no such folder")
     if args.device == "cuda":
-        parser.error("--device cuda: not yet")
+        return cuda.main(args.losses, args.json, args.quick)
     if args.threads:
         torch.set_num_threads(args.threads)
     sizes = args.size or (("medium", "small") if args.quick else SIZES)
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=4.0, help="of taking turns, for each row (%(default)g)")
     parser.add_argument("--grad-output", action="store_true", help="large size also with 0.5 from upstream, not 1")
     parser.add_argument("--quick", action="store_true", help="a glance: medium and small, no torch.compile")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: not yet")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: other cases, see cuda.py")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every figure, machine-readable")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="the speed-ups as bars")
     parser.add_argument("--table", type=Path, metavar="FILE", help="only print an earlier JSON as Markdown")

@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if name not in known:
                 parser.error(f"no {kind} named {name!r}; there are: {', '.join(known)}")
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: no device")
+        print("--device cuda: there is no CUDA device here; what needs none runs on the CPU", file=sys.stderr)
+        args.device = "cpu"
     for path in filter(None, (args.json, args.html)):
         if not path.parent.is_dir():
             parser.error(f"{path}: no such folder")

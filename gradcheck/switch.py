@@ -8,8 +8,13 @@ from contextlib import contextmanager
 from manual_grad import kernels as _kernels
 
 
-def active() -> bool:
-    return _kernels.enabled and _kernels._load()[0] is not None
+def active(device: str = "cpu") -> bool:
+    return _kernels.loaded(device)
+
+
+def interpreted() -> bool:
+    """Whether the kernels for CUDA run on the CPU, one instance after the other."""
+    return _kernels.interpreting
 
 
 @contextmanager

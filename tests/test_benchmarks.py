@@ -184,7 +184,7 @@ def test_table() -> None:
     assert "2.00 [1.80, 2.20] ms" in report.plain([fast, wrong])
 
 
-@pytest.mark.parametrize("bad", ["no_such_loss", "--size huge", "--device cuda", "--json no/such/folder.json"])
+@pytest.mark.parametrize("bad", ["no_such_loss", "--size huge", "--json no/such/folder.json"])
 def test_bad_usage(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(bad.split())

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
+from manual_grad import kernels
 from manual_grad.engine.dtypes import compute_dtype, widen
 
 Tensors = tuple["Tensor | None", ...]
@@ -293,13 +294,15 @@ class Eager(Function):
         X, options = args[:n], args[n:-1]
         ctx.call = loss, options, reduction
         ctx.save_for_backward(*X)
-        # 'none' must wait for its upstream gradient
-        needs = ctx.needs_input_grad[1 : n + 1] if reduction != "none" else (False,) * n
+        # 'none' must wait for its upstream gradient; so must float16, which it is to save from underflow, where
+        # backward cannot look at it
+        waits = reduction == "none" or (X[0].dtype is torch.float16 and not X[0].is_cpu)
+        needs = (False,) * n if waits else ctx.needs_input_grad[1 : n + 1]
         result = loss.fused(X, options, reduction, needs, None, True)
         if result is None:
             return loss.compute(X, options, reduction)
         value, gradients = result
-        if reduction != "none" and gradients:  # a loss may leave its gradient to backward
+        if not waits and gradients:  # a loss may leave its gradient to backward
             ctx.swept = gradients
         return value
 
@@ -312,6 +315,12 @@ class Eager(Function):
         if swept is not None and not create_graph:
             if type(g) is not Tensor or _is_batched(g):  # a tracer's tensor, or one of several, has no value
                 return None, *(None if d is None else d * g for d in swept), *rest
+            if not g.is_cpu:  # its value is on a device, which nobody is to wait for
+                scale_ = kernels.op("scale_", g)
+                for d in swept:
+                    if d is not None:
+                        scale_(d, g)
+                return None, *swept, *rest
             if g.item() == 1:
                 return None, *swept, *rest
             if g.dtype not in _HALF:  # a half has lost what the upstream gradient was to save from underflow

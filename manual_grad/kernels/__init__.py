@@ -1,4 +1,4 @@
-"""The compiled kernels: which are loaded, and which calls they serve."""
+"""The kernels, in C++ for the CPU and in Triton for CUDA: which are loaded, and which calls they serve."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ REDUCTION = {"none": 0, "mean": 1, "sum": 2}  # as kernels/cpu/ops.h numbers the
 _DENSE = torch.strided
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
+_CAPABILITY = (8, 0)  # the least of a device, of those that the kernels in Triton are compiled for in the tests
+_CHOICE = os.environ.get("MANUAL_GRAD_KERNELS", "1")
+
 enabled = True  # read on every call; set it to False to run the formulas
+interpreting = _CHOICE == "triton"  # the kernels in Triton on CPU tensors, one instance after the other, as a test
 
 
 @functools.cache
 def _load() -> tuple[str | None, str | None]:
     """The instruction set of the library in use, or None and the reason."""
-    if os.environ.get("MANUAL_GRAD_KERNELS", "1") == "0":
-        return None, "switched off by MANUAL_GRAD_KERNELS=0"
+    if _CHOICE != "1":
+        return None, f"switched off by MANUAL_GRAD_KERNELS={_CHOICE}"
     note = _FOLDER / "not_built.txt"  # left by setup.py where it had to go without kernels
     if note.exists():
         why = note.read_text().strip()
@@ -52,13 +56,43 @@ def _load() -> tuple[str | None, str | None]:
 
 
 @functools.cache
-def _op(name: str) -> Any:
-    if _load()[0] is None:
+def _load_triton() -> tuple[str | None, str | None]:
+    """The version of Triton in use, or None and the reason. No device is needed: a graph may be traced for one."""
+    if _CHOICE == "0":
+        return None, "switched off by MANUAL_GRAD_KERNELS=0"
+    if torch.version.hip is not None:
+        return None, "they are for CUDA"
+    if torch.cuda.is_available():
+        devices = map(torch.cuda.get_device_capability, range(torch.cuda.device_count()))
+        if min(devices) < _CAPABILITY:
+            return None, "a device has a compute capability below {}.{}".format(*_CAPABILITY)
+    try:
+        import triton
+
+        from manual_grad.kernels import triton as kernels
+    except ImportError as cause:
+        return None, f"Triton is not importable ({cause})"
+    if interpreting and not kernels.INTERPRETED:
+        return None, "MANUAL_GRAD_KERNELS=triton also needs TRITON_INTERPRET=1"
+    _load()  # the C++ library defines the ops that it has, and nobody may have defined them before
+    kernels.register("CUDA", *(["CPU"] if interpreting else []))
+    return triton.__version__, None
+
+
+@functools.cache
+def _op(name: str, device: str) -> Any:
+    if not loaded(device) or not hasattr(torch.ops.manual_grad, name):
         return None
     overload = getattr(torch.ops.manual_grad, name).default
-    fake = _pointwise_results if overload._schema.returns else lambda *args: None
-    torch.library.register_fake(f"manual_grad::{name}")(fake)
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"manual_grad::{name}", device.upper()):
+        return None
+    _fake(name, bool(overload._schema.returns))
     return overload._op  # what calling the overload calls
+
+
+@functools.cache
+def _fake(name: str, pointwise: bool) -> None:
+    torch.library.register_fake(f"manual_grad::{name}")(_pointwise_results if pointwise else lambda *args: None)
 
 
 def _pointwise_results(x: Tensor, t: Tensor, a: Any, w: Any, *rest: Any) -> tuple[Tensor | None, ...]:
@@ -69,35 +103,58 @@ def _pointwise_results(x: Tensor, t: Tensor, a: Any, w: Any, *rest: Any) -> tupl
     return loss, *(torch.empty_like(u) if want else None for u, want in wanted)
 
 
+def loaded(device: str = "cpu") -> bool:
+    """Whether there are kernels for tensors of that type of device, and they are not switched off."""
+    load = _load if device == "cpu" and not interpreting else _load_triton
+    return enabled and load()[0] is not None
+
+
 def op(name: str | None, *tensors: Tensor | None) -> Any:
-    """The kernel of that name, or None where there is none for these tensors: one floating dtype, dense, on the CPU."""
-    kernel = _op(name) if enabled and name is not None else None
-    if kernel is None or not tensors:
-        return kernel
-    dtype = tensors[0].dtype
+    """The kernel of that name, or None where there is none for these tensors: one floating dtype, dense, one device."""
+    if not enabled or name is None:
+        return None
+    if not tensors:
+        return _op(name, "cpu")
+    first = tensors[0]
+    dtype = first.dtype
     if dtype not in _DTYPES:
         return None
+    if first.is_cpu:
+        for t in tensors:
+            if t is not None and not (t.is_cpu and t.dtype is dtype and t.layout is _DENSE):
+                return None
+        return _op(name, "cpu")
+    if not first.is_cuda:
+        return None
     for t in tensors:
-        if t is not None and not (t.is_cpu and t.dtype is dtype and t.layout is _DENSE):
+        if t is not None and not (t.device == first.device and t.dtype is dtype and t.layout is _DENSE):
             return None
-    return kernel
+    return _op(name, "cuda")
 
 
 def show_config() -> str:
     """Versions, the kernels in use or why there are none, and threads: one line each, for people and bug reports.
 
     The CPU kernels are built for several instruction sets, and torch's choice decides (``ATEN_CPU_CAPABILITY`` lowers
-    it, for the kernels too); ``MANUAL_GRAD_KERNELS=0`` switches them off.
+    it, for the kernels too); ``MANUAL_GRAD_KERNELS=0`` switches all kernels off. Those for CUDA devices need Triton.
     """
     isa, reason = _load() if enabled else (None, "switched off in this context")
     built = ", ".join(sorted(path.stem.removeprefix("manual_grad_") for path in _FOLDER.glob("manual_grad_*.so")))
     cpu = f"none, losses run from their formulas: {reason}" if isa is None else f"{isa} (built: {built})"
+    version, reason = _load_triton() if enabled else (None, "switched off in this context")
+    if version is None:
+        gpu = f"none, losses run from their formulas: {reason}"
+    elif interpreting:
+        cpu = gpu = f"Triton {version}, interpreted"
+    else:
+        devices = {torch.cuda.get_device_name(i): None for i in range(torch.cuda.device_count())}
+        gpu = f"Triton {version}, on {', '.join(devices) or 'no device: torch finds none here'}"
     rows = {
         "manual_grad": manual_grad.__version__,
         "torch": torch.__version__,
         "Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
         "CPU kernels": cpu,
         "CPU threads": torch.get_num_threads(),
-        "GPU kernels": "none yet, losses run from their formulas",
+        "GPU kernels": gpu,
     }
     return "\n".join(f"{name:12} {value}" for name, value in rows.items())

@@ -125,7 +125,7 @@ class CosineEmbeddingLossFunction(LossFunction):
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (a, b, y), (margin,) = X, options
         op = kernels.op("cosine_embedding_loss", a, b)
-        if op is None or not y.is_cpu:
+        if op is None or y.device != a.device:
             return None
         reduced = reduction != "none"
         loss = a.new_empty(() if reduced else cls.shape(X)) if value else None

@@ -100,6 +100,7 @@ from manual_grad.engine import arguments
 from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate, transforming
 
 _INFINITY = float("inf")
+_MOST_ON_CUDA = 4096  # labels: a program there has them all in its registers
 
 
 class CTCLossFunction(LossFunction):
@@ -157,7 +158,7 @@ class CTCLossFunction(LossFunction):
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x = X[0]
         op = kernels.op("ctc_loss", x)
-        if op is None:
+        if op is None or (x.is_cuda and X[1].shape[-1] >= _MOST_ON_CUDA):
             return None
         loss = x.new_empty(cls.shape(X) if reduction == "none" else ()) if value else None
         dx = torch.empty_like(x) if needs[0] else None

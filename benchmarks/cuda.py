@@ -1,0 +1,246 @@
+"""``python -m benchmarks --device cuda``: how it is timed on a GPU.
+
+Every call is between two events of the device, so that waiting for Python shows only where it keeps the device waiting.
+Calls rotate through copies of the inputs which together are larger than the L2, as in training, where nobody has just
+read the logits. The figures are medians. GB/s counts each input read once and each gradient written once, and stands
+beside what a copy of a gigabyte reaches on the same device in the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import manual_grad
+import manual_grad.functional
+
+RESULTS = Path(__file__).parent / "results"
+ELEMENTS = 64 << 20
+COPY = 1 << 30  # bytes
+# of the largest entry, against torch's float32 at the same inputs: a kernel that is wrong is not timed
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+
+Inputs = tuple[Tensor, ...]
+Loss = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    loss: str
+    shape: tuple[int, ...]
+    make: Callable[..., Inputs]  # of shape, dtype and device
+    options: Mapping[str, Any] = field(default_factory=dict)
+    dtypes: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float32)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of a call: the quartiles."""
+
+    lower: float
+    median: float
+    upper: float
+    calls: int
+
+
+@dataclass(frozen=True)
+class Result:
+    loss: str
+    shape: tuple[int, ...]
+    dtype: str
+    options: dict[str, Any]
+    backward: bool
+    bytes: int
+    error: float
+    timings: dict[str, Timing]  # by implementation; empty where the check is red
+
+    def row(self, copy: float) -> list[str]:
+        options = "".join(f", {k}={v}" for k, v in self.options.items())
+        name = f"{self.loss}{options} {'×'.join(map(str, self.shape))} {self.dtype}"
+        mode = "forward, backward" if self.backward else "forward"
+        if not self.timings:
+            return [name, mode, f"RED: off by {self.error:.3g}"]
+        ours = self.timings["manual_grad"].median
+        others = (f"{who} {t.median * 1e3:.3f} ({t.median / ours:.2f}x)" for who, t in self.timings.items())
+        speed = self.bytes / ours
+        return [name, mode, *others, f"{speed / 1e9:.0f} GB/s", f"{speed / copy:.0%} of copy"]
+
+
+def real(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
+    x, t = torch.randn((2, *shape), dtype=dtype, device=device)
+    return x.requires_grad_(), t
+
+
+def unit(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
+    x, t = torch.rand((2, *shape), dtype=dtype, device=device).clamp(0.01, 0.99)
+    return x.requires_grad_(), t
+
+
+def signed(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
+    x, t = torch.randn((2, *shape), dtype=dtype, device=device)
+    return x.requires_grad_(), t.sign()
+
+
+def classes(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
+    z = torch.randn(shape, dtype=dtype, device=device)
+    return z.requires_grad_(), torch.randint(shape[1], shape[:1], device=device)
+
+
+def distributions(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
+    z = torch.randn(shape, dtype=dtype, device=device)
+    return z.requires_grad_(), torch.randn(shape, dtype=dtype, device=device).softmax(1)
+
+
+def vectors(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
+    a, b = torch.randn((2, *shape), dtype=dtype, device=device)
+    y = torch.where(torch.rand(shape[0], device=device) < 0.5, -1.0, 1.0)
+    return a.clone().requires_grad_(), b.clone().requires_grad_(), y
+
+
+CASES = (
+    *(Case("cross_entropy", shape, classes)
+      for shape in ((8192, 32000), (8192, 65536), (4096, 131072), (2048, 262144), (32768, 4096))),
+    Case("cross_entropy", (8192, 32000), classes, {"label_smoothing": 0.1}, (torch.bfloat16,)),
+    Case("cross_entropy", (8192, 32000), distributions, dtypes=(torch.bfloat16,)),
+    *(Case(loss, (ELEMENTS,), real) for loss in ("l1_loss", "mse_loss", "huber_loss", "smooth_l1_loss")),
+    *(Case(loss, (ELEMENTS,), unit) for loss in ("binary_cross_entropy_with_logits", "poisson_nll_loss", "kl_div")),
+    *(Case(loss, (ELEMENTS,), signed) for loss in ("soft_margin_loss", "hinge_embedding_loss")),
+    Case("binary_cross_entropy", (ELEMENTS,), unit, dtypes=(torch.float32,)),
+    Case("cosine_embedding_loss", (65536, 1024), vectors),
+)  # fmt: skip
+
+
+def implementations(case: Case) -> dict[str, Loss]:
+    """What is timed, manual_grad first; other libraries where they are installed and have the loss."""
+    theirs = getattr(torch.nn.functional, case.loss)
+    found: dict[str, Loss] = {
+        "manual_grad": getattr(manual_grad.functional, case.loss),
+        "eager": theirs,
+        "compiled": torch.compile(theirs, dynamic=False),
+    }
+    if case.loss == "cross_entropy" and case.make is classes:
+        if find_spec("liger_kernel"):
+            from liger_kernel.transformers.functional import liger_cross_entropy
+
+            found["liger"] = liger_cross_entropy
+        if find_spec("quack") and not case.options:
+            from quack.cross_entropy import cross_entropy
+
+            found["quack"] = partial(cross_entropy, reduction="mean")
+    return found
+
+
+def error(case: Case, inputs: Inputs) -> float:
+    """Of loss and gradients, against torch in float32, in parts of the largest entry."""
+
+    def run(loss: Loss, dtype: torch.dtype | None) -> list[Tensor]:
+        leaves = [t.detach().to(dtype) if dtype and t.is_floating_point() else t.detach() for t in inputs]
+        for leaf, t in zip(leaves, inputs, strict=True):
+            leaf.requires_grad_(t.requires_grad)
+        value = loss(*leaves, **case.options)
+        return [value.detach(), *torch.autograd.grad(value, [t for t in leaves if t.requires_grad])]
+
+    ours = run(getattr(manual_grad.functional, case.loss), None)
+    theirs = run(getattr(torch.nn.functional, case.loss), torch.float32)
+    pairs = zip(ours, theirs, strict=True)
+    return max(((a.float() - b).abs().max() / b.abs().max()).item() for a, b in pairs)
+
+
+def copies(inputs: Inputs, l2: int) -> list[Inputs]:
+    """So many that what one call has left in the L2 is gone when its inputs come round again."""
+    size = sum(t.nbytes for t in inputs)
+    count = max(2, math.ceil(3 * l2 / size))
+    return [tuple(t.detach().clone().requires_grad_(t.requires_grad) for t in inputs) for _ in range(count)]
+
+
+def timed(run: Callable[[Inputs], object], rotation: Sequence[Inputs], calls: int) -> Timing:
+    for i in range(10):  # compiles, allocates, and wakes the clocks up
+        run(rotation[i % len(rotation)])
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(calls)]
+    torch.cuda.synchronize()
+    for i, (start, end) in enumerate(events):
+        start.record()
+        run(rotation[i % len(rotation)])
+        end.record()
+    torch.cuda.synchronize()
+    seconds = [start.elapsed_time(end) / 1e3 for start, end in events]
+    return Timing(*statistics.quantiles(seconds, n=4, method="inclusive"), calls)
+
+
+def step(case: Case, loss: Loss, backward: bool) -> Callable[[Inputs], object]:
+    def forward(inputs: Inputs) -> Tensor:
+        with torch.no_grad():
+            return loss(*inputs, **case.options)
+
+    def both(inputs: Inputs) -> None:
+        loss(*inputs, **case.options).backward()
+        for t in inputs:
+            t.grad = None
+
+    return both if backward else forward
+
+
+def copy_speed(calls: int) -> float:
+    """Bytes a second, read and written."""
+    source = torch.empty(COPY, dtype=torch.uint8, device="cuda")
+    result = torch.empty_like(source)
+    return 2 * COPY / timed(lambda _: result.copy_(source), [()], calls).median
+
+
+def measure(case: Case, dtype: torch.dtype, calls: int) -> Iterable[Result]:
+    inputs = case.make(case.shape, dtype, "cuda")
+    off = error(case, inputs)
+    red = not off <= TOLERANCE[dtype]
+    rotation = [] if red else copies(inputs, torch.cuda.get_device_properties("cuda").L2_cache_size)
+    for backward in (False, True):
+        timings = {}
+        for name, loss in {} if red else implementations(case).items():
+            torch.compiler.reset()
+            try:
+                timings[name] = timed(step(case, loss, backward), rotation, calls)
+            except Exception as cause:  # another library's, for a shape that it does not serve
+                if name == "manual_grad":
+                    raise
+                print(f"{case.loss} by {name}: {cause}", file=sys.stderr)
+        size = sum(t.nbytes * (2 if backward and t.requires_grad else 1) for t in inputs)
+        name = str(dtype).removeprefix("torch.")
+        yield Result(case.loss, case.shape, name, dict(case.options), backward, size, off, timings)
+
+
+def main(losses: Sequence[str], json_path: Path | None, quick: bool) -> int:
+    """The exit status: 0; 1 if a loss was refused because its check is red; 2 without a device."""
+    if not torch.cuda.is_available():
+        print("--device cuda: there is no CUDA device here", file=sys.stderr)
+        return 2
+    calls = 20 if quick else 200
+    machine = {"device": torch.cuda.get_device_name(), "config": manual_grad.show_config().splitlines()}
+    copy = copy_speed(calls)
+    print(f"{machine['device']}: a copy reaches {copy / 1e9:.0f} GB/s; milliseconds")
+    results: list[Result] = []
+    for case in CASES:
+        for dtype in case.dtypes if not losses or case.loss in losses else ():
+            for result in measure(case, dtype, calls):
+                results.append(result)
+                print("  ".join(result.row(copy)), flush=True)
+            torch.cuda.empty_cache()
+    path = json_path or RESULTS / f"{slug(machine['device'])}.json"
+    content = {"machine": machine, "copy": copy, "results": [asdict(r) for r in results]}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(path)
+    return int(any(not r.timings for r in results))
+
+
+def slug(device: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")

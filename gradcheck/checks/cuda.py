@@ -1,0 +1,169 @@
+"""Is it the same function on a CUDA device, and is it usable as a device wants it: no waiting, any stream, any size?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from gradcheck.checks import layout
+from gradcheck.checks.cases import each, raised
+from gradcheck.compare import Result, bitwise_equal, compare, expect, failed, noted
+from gradcheck.spec import Case, Settings, Spec
+
+# the largest entry, against float64 at the same rounded inputs; a half is rounded again where it was broadcast
+BOUNDS = {torch.float64: 256.0, torch.float32: 8.0, torch.bfloat16: 2.0, torch.float16: 2.0}
+LARGE = 2**31  # elements that no 32-bit number counts
+
+
+def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    """``settings`` are those of the device."""
+    on_cpu = replace(settings, device="cpu")
+    for dtype in settings.dtypes:
+        wide = dtype in (torch.float64, torch.float32)
+        samples = {**spec.samples, **spec.regimes} if wide else spec.samples
+
+        def against_cpu(case: Case, dtype: torch.dtype = dtype) -> Iterator[Result]:
+            here = spec.case(on_cpu, case.sample, case.params, dtype)
+            yield from like_cpu(case, here)
+
+        for body in (against_cpu, captured, elsewhere):
+            name = str(dtype).removeprefix("torch.")
+            for result in each(spec.covering(settings, dtype, samples), body):
+                yield replace(result, dtype=name, case=f"{result.case}, {name}")
+    yield from each(spec.covering(settings), layout.upstreams)
+    yield from each([spec.case(settings)], bad_index)
+    if spec.name in SIZED:
+        yield from _sized(spec, settings)
+
+
+def everything(case: Case) -> dict[str, Tensor | None]:
+    value, gradient = case.differentiate()
+    return {"value": value, **{f"gradient of {k}": d for k, d in gradient.items()}}
+
+
+def like_cpu(case: Case, here: Case) -> Iterator[Result]:
+    """Against this function in float64 on the CPU, at the inputs as the dtype has rounded them."""
+    value, gradient = case.differentiate()
+    wide = here.at({k: t.double() for k, t in here.tensors.items() if t.is_floating_point()})
+    expected, expected_gradient = wide.differentiate(g=case.upstream(value).double().cpu())
+    bound = BOUNDS[case.dtype]
+    yield compare("value, on cuda", value, expected, bound, dtype=case.dtype)
+    for name, d in gradient.items():
+        yield compare(f"gradient of {name}, on cuda", d, expected_gradient[name], bound, dtype=case.dtype)
+
+
+def same_bits(what: str, a: Tensor | None, b: Tensor | None) -> Result:
+    same = a is b if a is None or b is None else bitwise_equal(a, b.to(a.device))
+    return expect(what, same, "is not the same bit by bit")
+
+
+def captured(case: Case) -> Iterator[Result]:
+    """Forward and backward in a CUDA graph, which any waiting for the device would break; replayed into NaNs."""
+    expected = everything(case)
+    leaves = case.leaves()
+    g = case.upstream(expected["value"])
+
+    def step() -> list[Tensor | None]:
+        value = case.call(**leaves)
+        gradients: tuple[Tensor | None, ...] = ()
+        if value.requires_grad:
+            gradients = torch.autograd.grad(value, list(leaves.values()), g, allow_unused=True)
+        return [value.detach(), *gradients]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # compiles what has not been
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = step()
+    for t in results:
+        if t is not None:
+            t.fill_(float("nan"))
+    graph.replay()
+    for (what, wanted), t in zip(expected.items(), results, strict=False):
+        yield same_bits(f"{what}, in a CUDA graph", t, wanted)
+
+
+def elsewhere(case: Case) -> Iterator[Result]:
+    """On a stream of one's own, and on the last device while another one is current."""
+    expected = everything(case)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        found = everything(case)
+    torch.cuda.current_stream().wait_stream(stream)
+    for what, t in found.items():
+        yield same_bits(f"{what}, on another stream", t, expected[what])
+    last = torch.cuda.device_count() - 1
+    if last == 0:
+        yield noted("second device", "there is one only")
+        return
+    moved = case.at({k: t.to(f"cuda:{last}") for k, t in case.tensors.items()})
+    for what, t in everything(moved).items():
+        yield same_bits(f"{what}, on another device", t, expected[what])
+
+
+def bad_index(case: Case) -> Iterator[Result]:
+    """A class index out of range raises, or spoils the result for everyone to see: no plausible number comes of it."""
+    for error in case.spec.errors:
+        if error.raises is not IndexError:
+            continue
+        made = {k: v(**case.arguments) if callable(v) else v for k, v in error.arguments.items()}
+        if not all(isinstance(t, Tensor) and not t.is_floating_point() for t in made.values()):
+            continue
+        wrong = replace(case, arguments={**case.arguments, **made})
+        try:
+            value, gradient = wrong.differentiate()
+        except (IndexError, RuntimeError) as refusal:
+            yield expect("index out of range", "bounds" in str(refusal), raised(refusal))
+            continue
+        for what, t in {"value": value, **gradient}.items():
+            yield expect(f"{what}, index out of range", t is None or t.isnan().any(), "is a plausible number")
+
+
+def _squares(numel: int) -> tuple[dict[str, Tensor], int]:
+    """Of these the last entries are looked at."""
+    x = torch.empty(numel, dtype=torch.bfloat16, device="cuda").normal_()
+    return {"input": x, "target": x.flip(0)}, 4096
+
+
+def _scores(numel: int) -> tuple[dict[str, Tensor], int]:
+    classes = 32768
+    z = torch.empty(numel // classes, classes, dtype=torch.bfloat16, device="cuda").normal_()
+    return {"input": z, "target": torch.arange(len(z), device="cuda") % classes}, 8
+
+
+SIZED: dict[str, Callable[[int], tuple[dict[str, Tensor], int]]] = {"mse_loss": _squares, "cross_entropy": _scores}
+
+
+def _sized(spec: Spec, settings: Settings) -> Iterator[Result]:
+    """More than 2**31 elements: the last of them as in a call with them alone."""
+    needed = 16 * LARGE  # bytes: two inputs, two results, and what a formula may need besides
+    free, _ = torch.cuda.mem_get_info()
+    if free < needed:
+        yield noted("more than 2**31 elements", f"needs {needed >> 30} GiB, {free >> 30} are free")
+        return
+    try:
+        tensors, last = SIZED[spec.name](LARGE + (1 << 20))
+        tail = {k: t[-last:].clone() for k, t in tensors.items()}
+        large, small = (Case(spec, "large", {**some, "reduction": "none"}) for some in (tensors, tail))
+        x, y = (some["input"].detach().requires_grad_() for some in (tensors, tail))
+        for what, a, b in zip(("value", "gradient"), _of_sum(large, x), _of_sum(small, y), strict=True):
+            yield same_bits(f"{what}, more than 2**31 elements", a[-last:], b)
+    except torch.OutOfMemoryError:
+        yield noted("more than 2**31 elements", "another process took the memory meanwhile")
+    except Exception as error:
+        yield failed("more than 2**31 elements", raised(error))
+    finally:
+        torch.cuda.empty_cache()
+
+
+def _of_sum(case: Case, x: Tensor) -> tuple[Tensor, Tensor]:
+    value = case.call(input=x)
+    (gradient,) = torch.autograd.grad(value, x, torch.ones((), dtype=x.dtype, device=x.device).expand(value.shape))
+    return value.detach(), gradient

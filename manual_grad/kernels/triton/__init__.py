@@ -1,0 +1,34 @@
+"""The kernels in Triton, for CUDA tensors: one module for each access pattern, as in ``kernels/cpu``.
+
+Importing this needs Triton. A module lists its ops as ``OPS``, name -> (schema, function); the schemas are those of the
+C++ library, so that ``torch.ops.manual_grad.<name>`` is one op with an implementation for each device. To add a
+pointwise loss, write its value and its slopes in ``pointwise.py`` and name them in the table at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from manual_grad.kernels.triton import pairwise, path, pointwise, rowwise, scale
+from manual_grad.kernels.triton.launch import INTERPRETED as INTERPRETED
+
+OPS: dict[str, tuple[str, Callable[..., Any]]] = {
+    **pointwise.OPS,
+    **rowwise.OPS,
+    **pairwise.OPS,
+    **path.OPS,
+    **scale.OPS,
+}
+_LIBRARY = torch.library.Library("manual_grad", "FRAGMENT")
+
+
+def register(*keys: str) -> None:
+    """Implement the ops for the dispatch keys, with their schemas where the C++ library has not defined them."""
+    for name, (schema, function) in OPS.items():
+        if not hasattr(torch.ops.manual_grad, name):
+            _LIBRARY.define(name + schema)
+        for key in keys:
+            _LIBRARY.impl(name, function, key)

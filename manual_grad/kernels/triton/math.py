@@ -1,0 +1,32 @@
+"""Elementary functions to a few units in the last place, of float32 and float64."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+_LOG2E = tl.constexpr(1.4426950408889634)
+# ln 2 in two parts: k times the first is exact for every k that occurs
+_LN2_HIGH = tl.constexpr(0.693145751953125)
+_LN2_LOW = tl.constexpr(1.428606765330187e-06)
+
+
+@triton.jit
+def exp(x):
+    """The hardware's float32 exponential is 2**(x log2(e)), in which the rounded product costs |x| eps.
+
+    So x is taken apart into k ln(2) + r, and the hardware is asked for the two factors.
+    """
+    if x.dtype == tl.float64:
+        return tl.exp(x)
+    x = tl.where(x < -150.0, -150.0, tl.where(x > 100.0, 100.0, x))  # keeps a NaN, where a minimum would not
+    k = tl.floor(x * _LOG2E + 0.5)
+    r = tl.fma(k, -_LN2_LOW, tl.fma(k, -_LN2_HIGH, x))
+    return tl.exp2(k - 1.0) * tl.exp2(r * _LOG2E) * 2.0  # 2**k alone would overflow before the result does
+
+
+@triton.jit
+def log1p(x):
+    """log(1 + x) for x >= 0: what 1 + x has lost of x is given back as a factor (Kahan)."""
+    y = 1.0 + x
+    return tl.where(y == 1.0, x, tl.where(y == float("inf"), y, tl.log(y) * (x / (y - 1.0))))

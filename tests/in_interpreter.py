@@ -1,0 +1,166 @@
+"""Tests of the kernels in Triton that test_triton.py has run in the interpreter, on CPU tensors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import manual_grad.functional as M
+from gradcheck import specs
+from gradcheck.spec import Settings
+from gradcheck.switch import kernels as switch
+from manual_grad import kernels
+from manual_grad.kernels import triton as kernels_in_triton
+from manual_grad.kernels.triton import launch
+
+POINTWISE = sorted(kernels_in_triton.pointwise.LOSSES)
+
+
+def both(call: object, *inputs: Tensor) -> list[list[Tensor]]:
+    """Value and gradients, with kernels and without."""
+    results = []
+    for on in (True, False):
+        with switch(on):
+            leaves = [t.detach().requires_grad_() if t.is_floating_point() else t for t in inputs]
+            value = call(*leaves)
+            g = torch.linspace(1, 2, value.numel(), dtype=value.dtype).view(value.shape)
+            results.append([value, *torch.autograd.grad(value, [t for t in leaves if t.requires_grad], g)])
+    return results
+
+
+def alike(call: object, *inputs: Tensor) -> None:
+    ours, expected = both(call, *inputs)
+    for a, b in zip(ours, expected, strict=True):
+        # float32 throughout, and entries that cancel: a few eps of the largest
+        torch.testing.assert_close(a, b, rtol=0, atol=16 * 2**-23 * float(b.detach().abs().max()))
+
+
+def test_the_interpreter_is_in_use() -> None:
+    assert "interpreted" in kernels.show_config()
+    for name in kernels_in_triton.OPS:
+        assert kernels.op(name, torch.empty(1)) is not None
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_many_blocks(reduction: str) -> None:
+    x, t = torch.randn(2, 5, 1003, generator=torch.Generator().manual_seed(0))
+    alike(lambda x, t: M.huber_loss(x, t, reduction=reduction), x, t)
+    alike(lambda x, t: M.huber_loss(x, t, reduction=reduction), x.T.contiguous().T, t)
+    alike(lambda x, t: M.huber_loss(x, t, reduction=reduction), x, t[:1].expand(5, -1))
+    alike(lambda x, t: M.huber_loss(x, t, reduction=reduction), x[:, :1002:2], t[:, 1::2])
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(3, 9001), (700, 3), (40, 60), (1, 4097)])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "weight": True}], ids=["plain", "smooth, weighted"])
+def test_rows_of_every_length(rows: int, classes: int, options: dict[str, object]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z, y = torch.randn(rows, classes, generator=generator), torch.randint(classes, (rows,), generator=generator)
+    z[:, : classes // 2] = -float("inf")  # a block without a finite score
+    y = y // 2 + classes // 2
+    y[0] = -100 if rows > 1 else y[0]
+    options = dict(options)
+    if options.pop("weight", False):
+        options["weight"] = torch.rand(classes, generator=generator)
+        z = z.nan_to_num(neginf=-50.0)
+    alike(lambda z: M.cross_entropy(z, y, **options), z)
+    q = torch.rand(rows, classes, generator=generator)
+    alike(lambda z, q: M.cross_entropy(z.clamp_min(-50.0), q, **options), z, q)
+
+
+def test_classes_that_are_not_next_to_each_other() -> None:
+    z, y = torch.randn(2, 20, 7, 5), torch.randint(20, (2, 7, 5))
+    alike(lambda z: M.cross_entropy(z, y, reduction="none"), z)
+    alike(lambda z: M.cross_entropy(z, y), z.to(memory_format=torch.channels_last))
+
+
+def test_a_gradient_may_take_the_place_of_the_logits() -> None:
+    """As linear_cross_entropy has it."""
+    z, y = torch.randn(5, 300), torch.randint(300, (5,))
+    dz, inside, one = torch.empty_like(z), z.clone(), torch.ones(())
+    op = kernels.op("cross_entropy", z)
+    op(z, y, None, one, -100, 0.1, 0, None, dz, None, None)
+    op(inside, y, None, one, -100, 0.1, 0, None, inside, None, None)
+    assert torch.equal(inside, dz)
+
+
+@pytest.mark.parametrize("name", ["huber_loss", "cross_entropy", "cosine_embedding_loss", "ctc_loss"])
+def test_backward_again(name: str) -> None:
+    """The first time the swept gradient is scaled, then the kernel gets the upstream gradient."""
+    case = specs.load(name).case(Settings(), params={"reduction": "mean"}, dtype=torch.float64)
+    leaves = case.leaves()
+    value, g = case.call(**leaves), torch.tensor(-0.75, dtype=torch.float64)
+    with switch(False):
+        expected = case.differentiate(g=g)[1]
+    for _ in range(2):
+        found = torch.autograd.grad(value, list(leaves.values()), g, retain_graph=True)
+        for d, wanted in zip(found, expected.values(), strict=True):
+            torch.testing.assert_close(d, wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_an_unsure_leader_keeps_its_digits() -> None:
+    """Of 5000 classes that are about equal, the leader has a probability of 1/5000, to be had to the last digit."""
+    z = torch.linspace(0, 1e-3, 5000)[None]
+    ours, expected = both(lambda z: M.cross_entropy(z, torch.zeros(1, dtype=torch.int64)), z)
+    torch.testing.assert_close(ours[1], expected[1], rtol=8 * 2**-23, atol=0)
+
+
+def test_confident_rows_keep_their_digits() -> None:
+    gaps = torch.tensor([5.0, 15.0, 20.0, 40.0, 80.0])
+    z = torch.tensor([[100.3, 0.0, 99.7]]).expand(5, 3) - torch.stack([0 * gaps, 100 + 0 * gaps, gaps], 1)
+    y = torch.zeros(5, dtype=torch.int64)
+    ours, expected = both(lambda z: M.cross_entropy(z, y, reduction="none"), z)
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=8 * 2**-23, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_sum_of_many_parts(dtype: torch.dtype) -> None:
+    parts = torch.linspace(0, 1, 40_001, dtype=torch.float64)
+    out = torch.empty((), dtype=dtype)
+    launch.total(parts, out, 0.5, torch.tensor(4.0, dtype=torch.float64))
+    torch.testing.assert_close(out.double(), parts.sum() / 8, rtol=2 * torch.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize("g", [1.0, 0.5])
+def test_scaling_in_place(g: float) -> None:
+    d = torch.randn(7, 300).T
+    expected = d * g
+    kernels.op("scale_", d)(d, torch.tensor(g))
+    assert torch.equal(d, expected)
+
+
+@pytest.mark.parametrize("index", [7, -1, 2**40])
+def test_a_bad_index_spoils_its_row_and_no_other(index: int) -> None:
+    z = torch.randn(3, 5, requires_grad=True)
+    loss = M.cross_entropy(z, torch.tensor([0, index, 4]), reduction="none")
+    (dz,) = torch.autograd.grad(loss.sum(), z)
+    assert loss.isnan().tolist() == [False, True, False]
+    assert dz.isnan().any(1).tolist() == [False, True, False]
+
+
+def test_offsets_beyond_32_bits() -> None:
+    """Entries 2**30 apart; memory that nobody touches costs nothing."""
+    x = torch.empty(2**31 + 1, dtype=torch.float16)[:: 2**30]
+    x.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    value = M.mse_loss(x, torch.zeros(3, dtype=torch.float16), reduction="none")
+    assert value.tolist() == [1.0, 4.0, 9.0]
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+def test_an_op_for_torch_compile(name: str) -> None:
+    """Its fake gives what it gives, and its schema tells the truth."""
+    x, t, a = (torch.rand(3, 4) for _ in range(3))
+    args = x, t, a, None, torch.ones(()), 0.5, 0.5, 0.5, 1.0, True, True, True, True, True, False
+    op = getattr(torch.ops.manual_grad, name).default
+    kernels.op(name, x)
+    torch.library.opcheck(op, args, test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.parametrize("name", ["huber_loss", "cross_entropy", "cosine_embedding_loss", "ctc_loss"])
+def test_under_torch_compile(name: str) -> None:
+    case = specs.load(name).case(Settings(), dtype=torch.float32)
+    expected = case.differentiate()
+    compiled = torch.compile(case.spec.fn, fullgraph=True, backend="aot_eager")
+    found = case.differentiate(lambda **arguments: compiled(**arguments))
+    torch.testing.assert_close(found, expected)
