@@ -134,6 +134,9 @@ def calls() -> list[Any]:
         lambda: M.cross_entropy(scores, torch.arange(4), weight, label_smoothing=0.1),
         lambda: M.cross_entropy(scores, torch.rand(4, 9000, requires_grad=True), weight, label_smoothing=0.1),
         lambda: M.cross_entropy(image, torch.zeros(2, 8, 8, dtype=torch.int64)),
+        lambda: M.cross_entropy(scores.bfloat16(), torch.arange(4)),
+        lambda: M.cross_entropy(scores.double(), torch.arange(4)),
+        lambda: kernels_in_triton.OPS["scale_"][1](torch.empty(300), torch.ones(())),
     ]
     for name in NAMES:
         if name in kernels_in_triton.pointwise.LOSSES:
