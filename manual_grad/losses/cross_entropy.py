@@ -53,7 +53,7 @@ small. But :math:`1 - p_k = \rho / (1 + \rho)` is known to the last digit, so
     \frac{\partial \ell}{\partial z_k} = Q p_k - q_k = \sum_{c \ne k} q_c - Q\, \frac{\rho}{1 + \rho} \tag{8}
 
 which for a class index is :math:`-w_y \sum_{c \ne y} p_c`: the leading class is pushed up exactly as hard as all the
-others are pushed down.
+others are pushed down. Where :math:`p_k < \frac12`, that is :math:`\rho > 1`, it is (4) that keeps the digits.
 
 **Second derivative.** :math:`\partial p_j / \partial z_k = p_j([j = k] - p_k)`, so the Hessian of the log-sum-exp is
 :math:`\mathrm{diag}(p) - p p^\top`, the covariance of a one-hot draw from :math:`p`. For a direction
@@ -131,7 +131,8 @@ class CrossEntropyLossFunction(RowwiseLoss):
         dim, row, g = class_dim(z), _row(X, ignore_index, label_smoothing), g.unsqueeze(class_dim(z))
         dz = row.total * (row.e / (1 + row.rest)) - row.q  # (4)
         others = row.q.scatter(dim, row.leader, 0).sum(dim, keepdim=True)
-        dz = dz.scatter(dim, row.leader, others - row.total * (row.rest / (1 + row.rest)))  # (8)
+        leading = others - row.total * (row.rest / (1 + row.rest))  # (8)
+        dz = dz.scatter(dim, row.leader, torch.where(row.rest < 1, leading, dz.gather(dim, row.leader)))
         dz = g * dz if row.kept is None else torch.where(row.kept, g * dz, 0)
         if not t.is_floating_point():
             return dz, None, None

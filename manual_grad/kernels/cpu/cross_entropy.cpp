@@ -154,6 +154,12 @@ class CrossEntropy {
     return {m, Pack::sum(rest.narrow()) + (leaders - one), leaders, Pack::sum(rest_q), Pack::sum(distance)};
   }
 
+  // Rows with a leader whose p is above 1/2: there 1 - p has digits that p has not.
+  static Mask<T> sole_leader(const Sums& sums) {
+    const Vec<T> one = splat(T{1});
+    return (sums.leaders == one) & (sums.rest < one);
+  }
+
   // e becomes up (Q p - q); that of a leader with a target of its own is up (rest_q - Q (1 - p)).
   template <class Pack, class Target>
   static void gradient(const Pack& pack, T* e, const Target* q, Vec<T> Q, Vec<T> up, const Sums& sums, Mask<T> aimed_at) {
@@ -201,7 +207,7 @@ class CrossEntropy {
     for (int64_t j = 0; j < Pack::kRows; ++j) e_y[j] = j < n ? e[Pack::at(y[j], j)] : T{0};
     // the mean over no rows has a scale of 1/0, which must not reach an ignored row
     const Vec<T> at_e = Pack::per_row(e_y), up = is_kept == one ? sweep_.template upstream<Pack>(r, n) : Vec<T>{};
-    const Mask<T> leads = at_e == one, sole = sums.leaders == one, exact = leads & sole;
+    const Mask<T> leads = at_e == one, sole = sole_leader(sums), exact = leads & sole;
     sums.rest_q += leads ? Vec<T>{} : at_y;
     gradient(pack, e, q, Q, up, sums, q != nullptr ? sole : exact);
     alignas(64) T d_y[Pack::kRows], done[Pack::kRows];
@@ -236,9 +242,9 @@ class CrossEntropy {
     const Vec<T> Q = Pack::sum(total), up = sweep_.template upstream<Pack>(r, n);
     auto target = [q = q](int64_t i) { return load(q + i * kLanes<T>); };
     const Sums sums = exponentials(pack, z, e, &target);
-    const Vec<T> log_s = log1p<T>(sums.rest), one = splat(T{1});
+    const Vec<T> log_s = log1p<T>(sums.rest);
     Pack::per_row(sums.distance + Q * log_s, loss);
-    if (call_.dz.exists()) gradient(pack, e, &target, Q, up, sums, sums.leaders == one);
+    if (call_.dz.exists()) gradient(pack, e, &target, Q, up, sums, sole_leader(sums));
     if (!want_scores) return;
     for (int64_t i = 0; i < size; i += kLanes<T>) {
       const Vec<T> slope = up * ((sums.m - load(scores + i)) + log_s);
