@@ -20,7 +20,13 @@ Sample = Callable[["Draw"], Mapping[str, Any]]
 
 REAL = (-float("inf"), float("inf"))
 UNIT = (0.0, 1.0)
-BATCHED = {"pointwise": 1, "rowwise": 2, "pairwise": 2, "path": 3, "linear": 2}  # the first tensor's dimensions in a batch
+BATCHED = {
+    "pointwise": 1,
+    "rowwise": 2,
+    "pairwise": 2,
+    "path": 3,
+    "linear": 2,
+}  # the first tensor's dimensions in a batch
 
 
 @dataclass(frozen=True)

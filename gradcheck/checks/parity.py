@@ -53,11 +53,12 @@ def tag(dtype: torch.dtype, results: Iterator[Result]) -> Iterator[Result]:
 
 def switched(case: Case) -> Iterator[Result]:
     """Kernels on against kernels off."""
-    shared = case.spec.family == "linear" and {f"gradient of {i.name}" for i in case.spec.inputs if i.batch is None}
+    linear = case.spec.family == "linear"
+    summed = {f"gradient of {i.name}" for i in case.spec.inputs if linear and i.batch is None}
     with kernels(False):
         formulas = everything(case)
     for what, t in everything(case).items():
-        yield alike(f"{what}, by kernel", t, formulas[what], case.dtype, shared and what in shared)
+        yield alike(f"{what}, by kernel", t, formulas[what], case.dtype, what in summed)
 
 
 def alike(what: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, summed: bool = False) -> Result:

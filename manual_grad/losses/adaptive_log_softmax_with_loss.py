@@ -1,14 +1,16 @@
 r"""Cross entropy with an adaptive softmax: a tree of two levels over a vocabulary sorted by frequency.
 
-Most words of a text are among the few most frequent. Grave et al. give each of these a score of its own in a *head*, and the
-head one score more for every *cluster* :math:`i` of rarer words; a tail of lower dimension tells the words of a cluster apart:
+Most words of a text are among the few most frequent. Grave et al. give each of these a score of its own in a *head*, and
+the head one score more for every *cluster* :math:`i` of rarer words; a *tail* of lower dimension tells the words of a
+cluster apart:
 
 .. math::
     P(y \mid x) = \begin{cases} p^{\mathrm{head}}_y & y < c_0 \\
         p^{\mathrm{head}}_{c_0 + i} \; p^{\mathrm{tail}\,i}_{y - c_i} & c_i \le y < c_{i+1} \end{cases} \tag{1}
 
 with :math:`p^{\mathrm{head}} = \mathrm{softmax}(x W^\top + b)` and
-:math:`p^{\mathrm{tail}\,i} = \mathrm{softmax}(x A_i^\top B_i^\top)`. A tail is computed for the rows of its own words only.
+:math:`p^{\mathrm{tail}\,i} = \mathrm{softmax}(x A_i^\top B_i^\top)`. A tail is computed for the rows of its own words
+only.
 
 Minus the logarithm of (1) is a sum of at most two cross entropies of projections,
 
@@ -69,7 +71,9 @@ def adaptive_cross_entropy(
     first, classes = cutoffs[0], cutoffs[-1]
     clusters = [((low <= y) & (y < high), low) for low, high in pairwise(cutoffs)]
     # a graph that is being traced, or a vmap, cannot leave out rows by their values
-    by_value = type(y) is Tensor and not torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling()
+    by_value = (
+        type(y) is Tensor and not torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling()
+    )
     if by_value and ((y < 0) | (y >= classes)).any():
         raise RuntimeError(
             f"Target values should be in [0, {classes - 1}], "
@@ -111,7 +115,7 @@ class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
     """:func:`adaptive_cross_entropy` as a module, interchangeable with :class:`torch.nn.AdaptiveLogSoftmaxWithLoss`."""
 
     def forward(self, input_: Tensor, target_: Tensor) -> _ASMoutput:
-        tails = [(down.weight, up.weight) for down, up in self.tail]
+        tails = [(tail[0].weight, tail[1].weight) for tail in self.tail]  # type: ignore[index]
         nll = adaptive_cross_entropy(
             input_, target_, self.head.weight, tails, self.cutoffs, head_bias=self.head.bias, reduction="none"
         )
