@@ -64,9 +64,9 @@ MOST_ROWS = 1024  # beside such a block
 class LinearLoss(LossFunction):
     """``apply(x, W, b, t, w, dtype, *options, reduction)``: a loss ``rowwise`` of the scores (1).
 
-    ``x`` is (N, D), ``W`` (C, P, D), ``b`` (C, P) or None. The scores are (N, C, P): P losses for each of the N rows, all
-    of the same x. ``t`` holds class indices (N, P), or, floating point, one number for each score (N, C, P); ``w`` is (C)
-    or None. The loss has dtype ``dtype``; the products are taken in that of ``x``.
+    ``x`` is (N, D), ``W`` (C, P, D), ``b`` (C, P) or None. The scores are (N, C, P): P losses for each of the N rows,
+    all of the same x. ``t`` holds class indices (N, P), or, floating point, one number for each score (N, C, P); ``w``
+    is (C) or None. The loss has dtype ``dtype``; the products are taken in that of ``x``.
     """
 
     tensors = 5

@@ -1,8 +1,8 @@
 r"""Cross entropy with an adaptive softmax: a tree of two levels over a vocabulary sorted by frequency.
 
-Most words of a text are among the few most frequent. Grave et al. give each of these a score of its own in a *head*, and
-the head one score more for every *cluster* :math:`i` of rarer words; a *tail* of lower dimension tells the words of a
-cluster apart:
+Most words of a text are among the few most frequent. Grave et al. give each of these a score of its own in a *head*,
+and the head one score more for every *cluster* :math:`i` of rarer words; a *tail* of lower dimension tells the words of
+a cluster apart:
 
 .. math::
     P(y \mid x) = \begin{cases} p^{\mathrm{head}}_y & y < c_0 \\
@@ -22,7 +22,7 @@ Minus the logarithm of (1) is a sum of at most two cross entropies of projection
 neither of them negative, so that nothing cancels; its derivatives are theirs, see
 :mod:`~manual_grad.losses.linear_cross_entropy`, and no matrix of scores is stored whole.
 
-Source: E. Grave, A. Joulin, M. Cissé, D. Grangier and H. Jégou, "Efficient softmax approximation for GPUs", ICML (2017),
+Source: E. Grave, A. Joulin, M. Cissé, D. Grangier and H. Jégou, "Efficient softmax approximation for GPUs" (2017),
 `arXiv:1609.04309 <https://arxiv.org/abs/1609.04309>`_.
 """
 
@@ -61,8 +61,8 @@ def adaptive_cross_entropy(
         reduction: 'none', 'mean' or 'sum'.
 
     Returns:
-        A scalar, or for 'none' a tensor of the target's shape, in the input's dtype. A cluster without a target has no part
-        in it, and its tail no gradient.
+        A scalar, or for 'none' a tensor of the target's shape, in the input's dtype. A cluster without a target has no
+        part in it, and its tail no gradient.
 
     Raises:
         RuntimeError: a target is not a class (checked where it can be read), or not int64; shapes that do not fit.

@@ -17,9 +17,9 @@ and :mod:`~manual_grad.engine.linear` what follows for :math:`x, W, b`:
 whole of it, value and gradient in three products, in memory that the next block takes over. The loss is linear in its
 upstream gradient: that of a mean, :math:`1 / \sum_n w_{y_n}`, is known from the targets before the first block.
 
-**Blocks of classes.** With very many classes a block has too few rows for a fast product. What a row's :math:`r` needs to
-know of the other classes is little. Of a set :math:`S` of classes, with leader :math:`k = \arg\max_S z_c` and
-:math:`m = z_k`, keep
+**Blocks of classes.** With very many classes a block has too few rows for a fast product. What a row's :math:`r`
+needs to know of the other classes is little. Of a set :math:`S` of classes, with leader :math:`k = \arg\max_S z_c`
+and :math:`m = z_k`, keep
 
 .. math::
     \rho = \sum_{c \ne k} e^{z_c - m}, \qquad q_k, \qquad \bar q = \sum_{c \ne k} q_c, \qquad
@@ -228,8 +228,8 @@ def linear_cross_entropy(
 
     Args:
         input: Feature vectors, floating point, of shape (N, D) or (D).
-        linear_weight: Of shape (C, D), in the input's dtype; or (C, d1, …, dk, D), for a batch only: then the scores are
-            (N, C, d1, …, dk).
+        linear_weight: Of shape (C, D), in the input's dtype; or (C, d1, …, dk, D), for a batch only: then the scores
+            are (N, C, d1, …, dk).
         target: Class indices in [0, C), int64 or uint8, of shape (N), () or (N, d1, …, dk); or class probabilities,
             floating point, of the scores' shape.
         linear_bias: Optional, of shape (C) or (C, d1, …, dk).
