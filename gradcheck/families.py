@@ -74,8 +74,8 @@ def path(case: Case) -> Indices:
 def linear(case: Case) -> Indices:
     """One row of the first tensor (N, D) or (D), its entry or row of the target, and all that the rows share.
 
-    A shared tensor (C, d1, …, *) beside a weight (C, d1, …, D), the second tensor, makes a loss at every position of d1, …
-    with a (C, *) of its own.
+    The second tensor is a weight (C, d1, …, D). At every position of d1, … there is a loss, for which a shared tensor
+    (C, d1, …, *) has a (C, *) of its own.
     """
     (_, x), (_, weight), *_ = case.tensors.items()
     rows, positions = x.numel() // x.shape[-1], weight.shape[1:-1]

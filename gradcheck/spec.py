@@ -20,8 +20,9 @@ Sample = Callable[["Draw"], Mapping[str, Any]]
 
 REAL = (-float("inf"), float("inf"))
 UNIT = (0.0, 1.0)
+# the dimensions of the first tensor of a batch
+BATCHED = {"pointwise": 1, "rowwise": 2, "pairwise": 2, "path": 3, "linear": 2}
 QUICK = 3  # cases of a check in a quick run
-BATCHED = {"pointwise": 1, "rowwise": 2, "pairwise": 2, "path": 3, "linear": 2}  # the first tensor's dimensions in a batch
 
 
 @dataclass(frozen=True)

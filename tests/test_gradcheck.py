@@ -501,8 +501,8 @@ def test_processes_find_the_same(tmp_path):
     found = []
     for jobs in "12":
         report = tmp_path / f"{jobs}.json"
-        call = ["l1_loss", "mse_loss", "--check", "definition", "kinks", "--quick", "--jobs", jobs, "--json", str(report)]
-        assert cli.main(call) == 0
+        which = ["l1_loss", "mse_loss", "--check", "definition", "kinks", "--quick"]
+        assert cli.main([*which, "--jobs", jobs, "--json", str(report)]) == 0
         found.append(json.loads(report.read_text())["results"])
     assert found[0] == found[1] != []
 

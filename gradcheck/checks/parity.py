@@ -57,19 +57,23 @@ def tag(dtype: torch.dtype, results: Iterator[Result]) -> Iterator[Result]:
 
 def switched(case: Case) -> Iterator[Result]:
     """Kernels on against kernels off."""
-    shared = case.spec.family == "linear" and {f"gradient of {i.name}" for i in case.spec.inputs if i.batch is None}
     with kernels(False):
         formulas = everything(case)
     theirs = of_peer(case, case.upstream(case.call())) if case.dtype is widest(case) is torch.float32 else {}
     for what, t in everything(case).items():
-        summed = case.dtype is widest(case) or bool(shared and what in shared)
-        yield alike(f"{what}, by kernel", t, formulas[what], case.dtype, summed, theirs.get(what))
+        yield alike(f"{what}, by kernel", t, formulas[what], case.dtype, not widened(case, what), theirs.get(what))
 
 
 def widest(case: Case) -> torch.dtype:
     """The dtype in which no wider one is computed in."""
     on_cpu = next(iter(case.tensors.values())).is_cpu and not interpreted()
     return torch.float64 if on_cpu or case.dtype is torch.float64 else torch.float32
+
+
+def widened(case: Case, what: str) -> bool:
+    """Whether a result is computed in a wider dtype than it has. Matrix products are not: their sums over the batch."""
+    product = {f"gradient of {i.name}" for i in case.spec.inputs if case.spec.family == "linear" and i.batch is None}
+    return case.dtype is not widest(case) and what not in product
 
 
 def alike(
@@ -108,7 +112,7 @@ def no_worse_than_peer(case: Case) -> Iterator[Result]:
         if peer is not None:
             error = distance(peer.detach().to("cpu", torch.float64), exact[what].cpu(), dtype)
         # what is computed in no wider dtype is rounded at every step; a bound of 5 % would let the canaries through
-        least = 1.0 if dtype is not widest(case) else 4.0
+        least = 1.0 if widened(case, what) else 4.0
         bound = min(max(2 * (error or 0.0), least), 0.05 / torch.finfo(dtype).eps)
         yield replace(compare(what, t, exact[what], bound, dtype=dtype), peer_error=error)
         yield expect(f"type of {what}", t is None or t.dtype is dtype, "is not the input's")

@@ -18,7 +18,7 @@ from manual_grad.losses.adaptive_log_softmax_with_loss import adaptive_cross_ent
 CUTOFFS = (2, 4, 7)
 # feature -> the class it speaks for: four of the head; of one dimension and two classes; of two dimensions and three
 HEAD, TAIL_1, TAIL_2, FEATURES = slice(0, 4), slice(4, 5), slice(5, 7), 7
-SHAPES = {"head_weight": (4, FEATURES), "down_1": (1, FEATURES), "up_1": (2, 1), "down_2": (2, FEATURES), "up_2": (3, 2)}
+SHAPES = dict(head_weight=(4, FEATURES), down_1=(1, FEATURES), up_1=(2, 1), down_2=(2, FEATURES), up_2=(3, 2))
 
 
 def adaptive(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=None, reduction="mean"):
@@ -51,7 +51,8 @@ def oracle(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=Non
 
 
 def peer(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=None, reduction="mean"):
-    module = torch.nn.AdaptiveLogSoftmaxWithLoss(input.shape[-1], CUTOFFS[-1], CUTOFFS[:-1], head_bias=head_bias is not None)
+    *cutoffs, classes = CUTOFFS
+    module = torch.nn.AdaptiveLogSoftmaxWithLoss(FEATURES, classes, cutoffs, head_bias=head_bias is not None)
     weights = {"head.weight": head_weight, "head.bias": head_bias, "tail.0.0.weight": down_1, "tail.0.1.weight": up_1,
                "tail.1.0.weight": down_2, "tail.1.1.weight": up_2}  # fmt: skip
     parameters = {k: w for k, w in weights.items() if w is not None}

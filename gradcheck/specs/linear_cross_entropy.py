@@ -1,8 +1,8 @@
 """Cross entropy of a linear layer's scores: bias, class weights, ignored rows, label smoothing, several positions.
 
-A float32 product has the rounding of its sums, whatever the rule that takes it. So that the rule is what the oracle sees,
-nothing rounds in these products: every feature speaks for one class, by a power of two, and where a class has two features
-these have few bits. Then no sum over classes cancels in the gradient of a feature either.
+A float32 product has the rounding of its sums, whatever the rule that takes it. So that the rule is what the oracle
+sees, nothing rounds in these products: every feature speaks for one class, by a power of two, and where a class has two
+features these have few bits. Then no sum over classes cancels in the gradient of a feature either.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ def oracle(input, linear_weight, target, linear_bias=None, weight=None, ignore_i
 
 
 def scores_of(draw, *shape, positions=(), classes=5, bias=False):
-    """Features ``shape`` of few bits, and a weight by which the d-th speaks for class d, modulo the number of classes."""
-    owner = F.one_hot(torch.arange(shape[-1]) % classes, classes).T.reshape(classes, *(1 for _ in positions), shape[-1])
-    size = 2.0 ** draw.integers(classes, *positions, shape[-1], low=-1, high=2) * draw.sign(*positions, shape[-1]).double()
-    made = dict(input=eighths(draw, *shape), linear_weight=draw.tensor(size.cpu().double() * owner))
+    """Features ``shape`` of few bits, and a weight by which the d-th speaks for class d, modulo their number."""
+    features = shape[-1]
+    owner = F.one_hot(torch.arange(features) % classes, classes).T.reshape(classes, *(1 for _ in positions), features)
+    size = 2.0 ** draw.integers(classes, *positions, features, low=-1, high=2).cpu()
+    size = size * draw.sign(*positions, features).cpu().double()
+    made = dict(input=eighths(draw, *shape), linear_weight=draw.tensor(size.double() * owner))
     return {**made, "linear_bias": eighths(draw, classes, *positions)} if bias else made
 
 
@@ -91,7 +93,8 @@ SPEC = Spec(
         "typical": indices(3, 7),
         "biased": indices(3, 7, bias=True),
         "weighted": with_weight(indices(3, 6, bias=True)),
-        "ignored": lambda draw: {**with_weight(indices(4, 6))(draw), "target": draw.tensor([2, 1, 0, 2]), "ignore_index": 2},
+        "ignored": lambda draw: {**with_weight(indices(4, 6))(draw), "target": draw.tensor([2, 1, 0, 2]),
+                                 "ignore_index": 2},
         "probabilities": soft(3, 6, classes=4),
         "weighted probabilities": with_weight(soft(3, 5, classes=4, bias=True)),
         "image": indices(2, 5, high=3, positions=(2, 2)),
@@ -132,8 +135,8 @@ SPEC = Spec(
         Error(dict(input=lambda input, **_: input[None]), RuntimeError, "input with dimensionality 1 or 2, got 3"),
         Error(dict(input=lambda input, **_: input[0, 0]), RuntimeError, "input with dimensionality 1 or 2, got 0"),
         Error(dict(linear_weight=lambda linear_weight, **_: linear_weight[0]), RuntimeError, "at least 2, got 1"),
-        Error(dict(linear_weight=lambda linear_weight, **_: linear_weight[:, :6]), RuntimeError, "got 7 and 6, respectively"),
-        Error(dict(linear_weight=lambda linear_weight, **_: linear_weight.float()), RuntimeError, "scalar type|same dtype"),
+        Error(dict(linear_weight=lambda linear_weight, **_: linear_weight[:, :6]), RuntimeError, "got 7 and 6, resp"),
+        Error(dict(linear_weight=lambda linear_weight, **_: linear_weight.float()), RuntimeError, "scalar type|dtype"),
         Error(dict(linear_bias=lambda input, **_: input[0, :3]), RuntimeError, r"linear_bias shape \(5,\), got \(3,\)"),
         Error(dict(input=lambda input, **_: input[0], linear_weight=lambda linear_weight, **_: linear_weight[:, None]),
               RuntimeError, "requires batched input"),

@@ -5,8 +5,9 @@ With :math:`x \in \mathbb R^{N \times D}` and :math:`W \in \mathbb R^{C \times D
 .. math::
     z = x W^\top + b, \qquad \ell = \ell_{\mathrm{row}}(z, \dots) \tag{1}
 
-for a loss :math:`\ell_{\mathrm{row}}` of the rows of :math:`z`, whose own rules give :math:`r = \partial \ell / \partial z`
-and :math:`H = \partial r / \partial z`. The chain rule through (1) is three products,
+for a loss :math:`\ell_{\mathrm{row}}` of the rows of :math:`z`, whose own rules give
+:math:`r = \partial \ell / \partial z` and :math:`H = \partial r / \partial z`. The chain rule through (1) is three
+products,
 
 .. math::
     dx = r W, \qquad dW = r^\top x, \qquad db = \sum_n r_n \tag{2}
@@ -26,8 +27,9 @@ Differentiating (2) and (3) once more, with :math:`\dot r = H \dot z`,
     \ddot \ell(u, v) = \langle H \dot z_u, \dot z_v \rangle + \langle r, \ddot z \rangle, \qquad
     \ddot z = \dot x_u \dot W_v^\top + \dot x_v \dot W_u^\top \tag{5}
 
-All of it goes by blocks of rows: what belongs to a row is put together, what the rows share is summed. So the memory that
-is needed beside inputs and results does not grow with :math:`N \times C`.
+All of it goes by blocks of rows: what belongs to a row is put together, what the rows share is summed. So the memory
+that is needed beside inputs and results does not grow with :math:`N \times C`. (The graph of a derivative does, where a
+third one is asked for.)
 """
 
 from __future__ import annotations
@@ -62,9 +64,9 @@ MOST_ROWS = 1024  # beside such a block
 class LinearLoss(LossFunction):
     """``apply(x, W, b, t, w, dtype, *options, reduction)``: a loss ``rowwise`` of the scores (1).
 
-    ``x`` is (N, D), ``W`` (C, P, D), ``b`` (C, P) or None. The scores are (N, C, P): P losses for each of the N rows, all of
-    the same x. ``t`` holds class indices (N, P), or, floating point, one number for each score (N, C, P); ``w`` (C) or None.
-    The loss has dtype ``dtype``; the products are taken in that of ``x``.
+    ``x`` is (N, D), ``W`` (C, P, D), ``b`` (C, P) or None. The scores are (N, C, P): P losses for each of the N rows,
+    all of the same x. ``t`` holds class indices (N, P), or, floating point, one number for each score (N, C, P); ``w``
+    is (C) or None. The loss has dtype ``dtype``; the products are taken in that of ``x``.
     """
 
     tensors = 5
@@ -177,26 +179,25 @@ class LinearCall(Call):
 class Products:
     """The products of (1) and (2) by blocks, in memory that is taken once: for a sweep that autograd need not follow.
 
-    ``rows`` and ``classes`` are the blocks. All classes together are one block unless too few rows would fit beside them.
+    ``rows`` and ``classes`` are the blocks, of at most ``scores`` scores. All classes are one block, unless
+    :func:`too_few_rows` of them fit.
     """
 
     def __init__(self, X: Tensors, dtype: torch.dtype, needs: tuple[bool, ...], scores: int) -> None:
-        x, W, b = self.inputs = X[:3]
+        x, W, _ = self.X = X[:3]
         (N, _), (C, P, _) = x.shape, W.shape
         rows, classes = scores // (C * P), C
-        if rows < min(N, LEAST_ROWS):
+        if too_few_rows(N, C * P, scores):
             rows = min(N, MOST_ROWS, max(1, scores // P))
             classes = scores // (rows * P)
         self.rows, self.classes = blocks(N, rows), blocks(C, classes)
-        self.dtype, self.taken_in = row_dtype(dtype), product_dtype(x)
-        self.x, self.W, self.b = widen((x, W, b), self.taken_in)
-        size = self.rows[0].stop * self.classes[0].stop * P
-        self.scratch = self.x.new_empty(size)
-        self.wide = self.scratch if self.dtype is self.taken_in else self.x.new_empty(size, dtype=self.dtype)
-        wide = torch.promote_types(self.taken_in, torch.float32)
+        size, wide = self.rows[0].stop * self.classes[0].stop * P, row_dtype(dtype)
+        self.scratch = x.new_empty(size)
+        self.wide = self.scratch if wide is x.dtype else x.new_empty(size, dtype=wide)
+        sums = torch.promote_types(x.dtype, torch.float32)
         self.sums = [
-            u.new_empty(u.shape, dtype=wide if len(parts) > 1 else self.taken_in) if needed else None
-            for u, parts, needed in zip(X[:3], (self.classes, self.rows, self.rows), needs[:3], strict=True)
+            u.new_empty(u.shape, dtype=sums if len(parts) > 1 else x.dtype) if needed else None
+            for u, parts, needed in zip(self.X, (self.classes, self.rows, self.rows), needs[:3], strict=True)
         ]
 
     @property
@@ -206,28 +207,29 @@ class Products:
 
     def scores(self, i: slice, c: slice) -> Tensor:
         """(1) of a block, (n, c, P): valid until the next, and the caller's to write over."""
-        x, W = self.x[i], self.W[c].flatten(0, 1)
+        x, W, b = self.X
+        x, shape, W = x[i], W[c].shape[:2], W[c].flatten(0, 1)
         z = self.scratch[: len(x) * len(W)].view(len(x), len(W))
-        if self.b is None:
+        if b is None:
             torch.mm(x, W.mT, out=z)
         else:
-            torch.addmm(self.b[c].flatten(), x, W.mT, out=z)
-        return _cast(z, self.wide).unflatten(1, self.W[c].shape[:2])
+            torch.addmm(b[c].flatten(), x, W.mT, out=z)
+        return _cast(z, self.wide).unflatten(1, shape)
 
     def add(self, i: slice, c: slice, r: Tensor) -> None:
         """(2) of a block."""
-        dx, dW, db = self.sums
+        (x, W, _), (dx, dW, db) = self.X, self.sums
         r = r.flatten(1)
         if db is not None:
             _add(db[c].flatten(), r.sum(0), i.start > 0)
         r = _cast(r, self.scratch)
         if dx is not None:
-            _add_product(dx[i], r, self.W[c].flatten(0, 1), c.start > 0)
+            _add_product(dx[i], r, W[c].flatten(0, 1), c.start > 0)
         if dW is not None:
-            _add_product(dW[c].flatten(0, 1), r.mT, self.x[i], i.start > 0)
+            _add_product(dW[c].flatten(0, 1), r.mT, x[i], i.start > 0)
 
     def gradients(self) -> list[Tensor | None]:
-        return [None if d is None else d.to(u.dtype) for d, u in zip(self.sums, self.inputs, strict=True)]
+        return [None if d is None else d.to(u.dtype) for d, u in zip(self.sums, self.X, strict=True)]
 
 
 def _cast(t: Tensor, scratch: Tensor) -> Tensor:
@@ -250,13 +252,12 @@ def row_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which products are taken: a CPU emulates those of float16, slower and less exactly than float32's."""
-    return torch.float32 if x.dtype is torch.float16 and x.is_cpu else x.dtype
+def too_few_rows(N: int, scores_of_row: int, scores: int) -> bool:
+    return scores < min(N, LEAST_ROWS) * scores_of_row
 
 
 def blocks(total: int, most: int) -> list[slice]:
-    """[0, total) in the least number of slices of at most ``most`` elements, about equally long; at least one slice."""
+    """[0, total) in the least number of slices of at most ``most`` elements, about equally long; never no slice."""
     count = max(1, -(-total // max(1, most)))
     step = -(-total // count)
     return [slice(i * step, min(total, (i + 1) * step)) for i in range(count)]
@@ -280,16 +281,16 @@ def by_blocks(
 
 def _project(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     """(1), as (N, C, P)."""
-    dtype = product_dtype(x)
-    z = torch.nn.functional.linear(*widen((x, W.flatten(0, 1), None if b is None else b.flatten()), dtype))
-    return z.unflatten(1, W.shape[:2])
+    C, P, D = W.shape
+    z = (x @ W.reshape(C * P, D).mT).reshape(len(x), C, P)
+    return z if b is None else z + b
 
 
 def _back(r: Tensor, x: Tensor, W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(2), the shared ones no less precise than the loss, since blocks of them are summed."""
-    dtype = product_dtype(x)
-    x, flat = x.to(dtype), r.reshape(len(x), W.shape[:2].numel()).to(dtype)
-    return flat @ W.flatten(0, 1).to(dtype), (flat.mT @ x).view(W.shape).to(r.dtype), r.sum(0)
+    """(2); what the rows share in r's dtype, since blocks of it are summed."""
+    C, P, D = W.shape
+    flat = r.reshape(len(x), C * P).to(x.dtype)
+    return flat @ W.reshape(C * P, D), (flat.mT @ x).reshape(W.shape).to(r.dtype), r.sum(0)
 
 
 def _scores(x: Tensor, t: Tensor, X: Tensors, dtype: torch.dtype) -> Tensors:

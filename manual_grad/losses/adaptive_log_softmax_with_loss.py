@@ -1,14 +1,16 @@
 r"""Cross entropy with an adaptive softmax: a tree of two levels over a vocabulary sorted by frequency.
 
-Most words of a text are among the few most frequent. Grave et al. give each of these a score of its own in a *head*, and the
-head one score more for every *cluster* :math:`i` of rarer words; a tail of lower dimension tells the words of a cluster apart:
+Most words of a text are among the few most frequent. Grave et al. give each of these a score of its own in a *head*,
+and the head one score more for every *cluster* :math:`i` of rarer words; a *tail* of lower dimension tells the words of
+a cluster apart:
 
 .. math::
     P(y \mid x) = \begin{cases} p^{\mathrm{head}}_y & y < c_0 \\
         p^{\mathrm{head}}_{c_0 + i} \; p^{\mathrm{tail}\,i}_{y - c_i} & c_i \le y < c_{i+1} \end{cases} \tag{1}
 
 with :math:`p^{\mathrm{head}} = \mathrm{softmax}(x W^\top + b)` and
-:math:`p^{\mathrm{tail}\,i} = \mathrm{softmax}(x A_i^\top B_i^\top)`. A tail is computed for the rows of its own words only.
+:math:`p^{\mathrm{tail}\,i} = \mathrm{softmax}(x A_i^\top B_i^\top)`. A tail is computed for the rows of its own words
+only.
 
 Minus the logarithm of (1) is a sum of at most two cross entropies of projections,
 
@@ -20,7 +22,7 @@ Minus the logarithm of (1) is a sum of at most two cross entropies of projection
 neither of them negative, so that nothing cancels; its derivatives are theirs, see
 :mod:`~manual_grad.losses.linear_cross_entropy`, and no matrix of scores is stored whole.
 
-Source: E. Grave, A. Joulin, M. Cissé, D. Grangier and H. Jégou, "Efficient softmax approximation for GPUs", ICML (2017),
+Source: E. Grave, A. Joulin, M. Cissé, D. Grangier and H. Jégou, "Efficient softmax approximation for GPUs" (2017),
 `arXiv:1609.04309 <https://arxiv.org/abs/1609.04309>`_.
 """
 
@@ -59,8 +61,8 @@ def adaptive_cross_entropy(
         reduction: 'none', 'mean' or 'sum'.
 
     Returns:
-        A scalar, or for 'none' a tensor of the target's shape, in the input's dtype. A cluster without a target has no part
-        in it, and its tail no gradient.
+        A scalar, or for 'none' a tensor of the target's shape, in the input's dtype. A cluster without a target has no
+        part in it, and its tail no gradient.
 
     Raises:
         RuntimeError: a target is not a class (checked where it can be read), or not int64; shapes that do not fit.
@@ -69,7 +71,9 @@ def adaptive_cross_entropy(
     first, classes = cutoffs[0], cutoffs[-1]
     clusters = [((low <= y) & (y < high), low) for low, high in pairwise(cutoffs)]
     # a graph that is being traced, or a vmap, cannot leave out rows by their values
-    by_value = type(y) is Tensor and not torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling()
+    by_value = (
+        type(y) is Tensor and not torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling()
+    )
     if by_value and ((y < 0) | (y >= classes)).any():
         raise RuntimeError(
             f"Target values should be in [0, {classes - 1}], "
@@ -111,7 +115,7 @@ class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
     """:func:`adaptive_cross_entropy` as a module, interchangeable with :class:`torch.nn.AdaptiveLogSoftmaxWithLoss`."""
 
     def forward(self, input_: Tensor, target_: Tensor) -> _ASMoutput:
-        tails = [(down.weight, up.weight) for down, up in self.tail]
+        tails = [(tail[0].weight, tail[1].weight) for tail in self.tail]  # type: ignore[index]
         nll = adaptive_cross_entropy(
             input_, target_, self.head.weight, tails, self.cutoffs, head_bias=self.head.bias, reduction="none"
         )

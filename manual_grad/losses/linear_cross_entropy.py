@@ -7,8 +7,8 @@ and the scores, :math:`N \times C` numbers, dwarf everything else that the loss 
     z = x W^\top + b, \qquad \ell_n = \sum_c q_{nc} (\mathrm{lse}(z_n) - z_{nc}) \tag{1}
 
 with the effective target :math:`q` of class indices or probabilities, class weights and label smoothing; (2) and (3) of
-:mod:`~manual_grad.losses.cross_entropy`. That file derives :math:`r = \partial \ell / \partial z` and its derivative, and
-:mod:`~manual_grad.engine.linear` what follows for :math:`x, W, b`:
+:mod:`~manual_grad.losses.cross_entropy`. That file derives :math:`r = \partial \ell / \partial z` and its derivative,
+and :mod:`~manual_grad.engine.linear` what follows for :math:`x, W, b`:
 
 .. math::
     dx = r W, \qquad dW = r^\top x, \qquad db = \sum_n r_n \tag{2}
@@ -17,9 +17,9 @@ with the effective target :math:`q` of class indices or probabilities, class wei
 whole of it, value and gradient in three products, in memory that the next block takes over. The loss is linear in its
 upstream gradient: that of a mean, :math:`1 / \sum_n w_{y_n}`, is known from the targets before the first block.
 
-**Blocks of classes.** With very many classes even a block of rows is too large, or too few rows for a fast product. What a
-row's :math:`r` needs to know of the other classes is little. Of a set :math:`S` of classes, with leader
-:math:`k = \arg\max_S z_c` and :math:`m = z_k`, keep
+**Blocks of classes.** With very many classes a block has too few rows for a fast product. What a row's :math:`r`
+needs to know of the other classes is little. Of a set :math:`S` of classes, with leader :math:`k = \arg\max_S z_c`
+and :math:`m = z_k`, keep
 
 .. math::
     \rho = \sum_{c \ne k} e^{z_c - m}, \qquad q_k, \qquad \bar q = \sum_{c \ne k} q_c, \qquad
@@ -42,13 +42,14 @@ which are (7), (4) and (8) of cross entropy; for the gradient the scores of a bl
 
 Sources: M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax" (2018), `arXiv:1805.02867
 <https://arxiv.org/abs/1805.02867>`_, for sums that follow the maximum; E. Wijmans et al., "Cut Your Losses in
-Large-Vocabulary Language Models" (2024), `arXiv:2411.09009 <https://arxiv.org/abs/2411.09009>`_, for the idea that scores
-are cheaper to compute twice than to store.
+Large-Vocabulary Language Models" (2024), `arXiv:2411.09009 <https://arxiv.org/abs/2411.09009>`_, for scores that are
+computed twice rather than stored.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -62,7 +63,7 @@ from manual_grad.losses.cross_entropy import CrossEntropyLossFunction, _smooth
 
 
 class LinearCrossEntropyLossFunction(linear.LinearLoss):
-    """``apply(x, W, b, t, w, dtype, ignore_index, label_smoothing, reduction)``, as :class:`~linear.LinearLoss` has it."""
+    """``apply(x, W, b, t, w, dtype, ignore_index, label_smoothing, reduction)``; see :class:`~linear.LinearLoss`."""
 
     rowwise = CrossEntropyLossFunction
 
@@ -86,15 +87,15 @@ class LinearCrossEntropyLossFunction(linear.LinearLoss):
 
 
 class _Sweep:
-    """The loss of every row, and the gradients for an upstream ``g`` of each row or of all, in one go over the blocks."""
+    """The loss of every row, and the gradients for an upstream ``g`` of each row or of all, in one go."""
 
     def __init__(self, X: Tensors, options: Options, needs: tuple[bool, ...], g: Tensor, value: bool) -> None:
         x, W, _, self.t, w = X
         dtype, self.ignore_index, self.label_smoothing = options
         self.g, self.w = widen((g, w), linear.row_dtype(dtype))
         self.op = kernels.op("cross_entropy", self.g, self.w)
-        if linear.SCORES < min(x.shape[0], linear.LEAST_ROWS) * W.shape[:2].numel():
-            self.op = None
+        if linear.too_few_rows(x.shape[0], W.shape[:2].numel(), linear.SCORES):
+            self.op = None  # blocks of classes have formulas only
         scores = linear.SCORES_OF_FORMULAS if self.op is None else linear.SCORES
         self.products = linear.Products(X, dtype, needs, scores)
         self.loss = self.g.new_empty((x.shape[0], W.shape[1])) if value else None
@@ -102,7 +103,7 @@ class _Sweep:
         self.dw = torch.zeros_like(self.w) if needs[4] else None
 
     def run(self) -> None:
-        block = self.by_formula if self.op is None or len(self.products.classes) > 1 else self.by_kernel
+        block = self.by_formula if self.op is None else self.by_kernel
         for i in self.products.rows:
             block(i)
 
@@ -183,7 +184,9 @@ class Classes(NamedTuple):
 
     def union(self, other: Classes) -> Classes:
         ahead = self.m >= other.m
-        a, b = (Classes(*(torch.where(which, u, v) for u, v in zip(self, other, strict=True))) for which in (ahead, ~ahead))
+        a, b = (
+            Classes(*(torch.where(which, u, v) for u, v in zip(self, other, strict=True))) for which in (ahead, ~ahead)
+        )
         gap, total = a.m - b.m, b.q + b.rest_q
         impossible = b.m == -math.inf  # all of b: the sums relative to its leader are NaN
         rest = a.rest + torch.where(impossible, 0, (-gap).exp() * (1 + b.rest))
@@ -203,7 +206,8 @@ class Classes(NamedTuple):
         total, scale = self.q + self.rest_q, 1 + self.rest
         r = total * ((z - self.m).exp() / scale) - q
         classes = torch.arange(first, first + z.shape[1], device=z.device).unsqueeze(1)
-        return torch.where(classes == self.leader, self.rest_q - total * (self.rest / scale), r)  # (5)
+        sure = (classes == self.leader) & (self.rest < 1)  # 1 - p has the digits
+        return torch.where(sure, self.rest_q - total * (self.rest / scale), r)  # (5)
 
 
 @arguments.functional
@@ -225,8 +229,8 @@ def linear_cross_entropy(
 
     Args:
         input: Feature vectors, floating point, of shape (N, D) or (D).
-        linear_weight: Of shape (C, D), in the input's dtype; or (C, d1, …, dk, D), for a batch only: then the scores are
-            (N, C, d1, …, dk).
+        linear_weight: Of shape (C, D), in the input's dtype; or (C, d1, …, dk, D), for a batch only: then the scores
+            are (N, C, d1, …, dk).
         target: Class indices in [0, C), int64 or uint8, of shape (N), () or (N, d1, …, dk); or class probabilities,
             floating point, of the scores' shape.
         linear_bias: Optional, of shape (C) or (C, d1, …, dk).
@@ -235,13 +239,13 @@ def linear_cross_entropy(
         ignore_index: A class index whose rows count neither in the loss nor in its mean; None means -100. Not for
             probabilities.
         label_smoothing: The share, in [0, 1], of the target that is spread evenly over the classes.
-        options: A :class:`torch.nn.LinearCrossEntropyOptions`. It tells torch how to trade speed and accuracy for memory;
-            here nothing has to be traded, and it changes nothing.
+        options: A :class:`torch.nn.LinearCrossEntropyOptions`. What it has torch give up to save memory is never given
+            up here. For bfloat16 and float16 it also stands for products in float32, which it brings about here, too.
 
     Returns:
-        A scalar, or for 'none' a tensor of the shape of class indices, in the dtype of :func:`cross_entropy` of the scores:
-        the input's, promoted with that of probabilities (float32 under autocast, which takes the product in its own
-        dtype). All but class indices and ``weight`` beside them may require a gradient.
+        A scalar, or for 'none' a tensor of the shape of class indices, in the dtype that :func:`cross_entropy` of the
+        scores has: the input's, promoted with that of probabilities; under autocast, which takes the product in its own
+        dtype, float32. Everything but class indices, and a ``weight`` beside them, may require a gradient.
 
     Raises:
         IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU).
@@ -283,18 +287,14 @@ def linear_cross_entropy(
     else:
         score, t, w = arguments.promote(*arguments.autocast(score, target, weight))
         t = t.reshape(N, C, P)
-    loss = evaluate(
-        LinearCrossEntropyLossFunction,
-        x.reshape(N, D),
-        W.reshape(C, P, D),
-        None if b is None else b.reshape(C, P),
-        t,
-        w,
-        score.dtype,
-        ignore_index,
-        label_smoothing,
-        reduction,
-    )
+    half = x.dtype in (torch.bfloat16, torch.float16)
+    if half and (options is not None or (x.is_cpu and x.dtype is torch.float16)):  # which a CPU multiplies slowly
+        x, W, b = widen((x, W, b), torch.float32)
+    x, W, b = x.reshape(N, D), W.reshape(C, P, D), None if b is None else b.reshape(C, P)
+    with torch.autocast(x.device.type, enabled=False) if autocast_is_on() else nullcontext():
+        loss = evaluate(
+            LinearCrossEntropyLossFunction, x, W, b, t, w, score.dtype, ignore_index, label_smoothing, reduction
+        )
     return loss.reshape((*batch, *positions)) if reduction == "none" else loss
 
 
@@ -358,4 +358,6 @@ def _cast_by_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     if not autocast_is_on() or not torch.is_autocast_enabled(device):
         return tensors
     low = torch.get_autocast_dtype(device)
-    return tuple(t.to(low) if t is not None and t.is_floating_point() and t.dtype is not torch.float64 else t for t in tensors)
+    return tuple(
+        t.to(low) if t is not None and t.is_floating_point() and t.dtype is not torch.float64 else t for t in tensors
+    )
