@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from benchmarks import cases, report
 from benchmarks.__main__ import main
 from benchmarks.cases import ALL, CASES, least_bytes
 from benchmarks.check import TOLERANCE, error
-from benchmarks.timing import Result, Timing, take_turns
+from benchmarks.timing import Result, Timing, fits_into_memory, take_turns
 
 
 def test_every_loss_is_timed() -> None:
@@ -106,6 +107,19 @@ def test_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     assert main(["--table", str(written)]) == 0
     assert capsys.readouterr().out.strip() == report.markdown(results, machine)
+
+
+def test_a_program_that_does_not_fit_into_memory_is_not_timed() -> None:
+    def fails(message: str) -> Callable[[], None]:
+        def run() -> None:
+            raise RuntimeError(message)
+
+        return run
+
+    assert fits_into_memory(lambda: None)
+    assert not fits_into_memory(fails("DefaultCPUAllocator: can't allocate memory: you tried"))
+    with pytest.raises(RuntimeError, match="another"):
+        fits_into_memory(fails("another reason"))
 
 
 def test_compiled_and_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
