@@ -36,6 +36,8 @@ ARCHITECTURES = [80, 90, 100]
 def interpret(*arguments: object, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(root), str(ROOT))), "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, ROOT / "tests/interpreter.py", *map(str, arguments)]
+    if "gradcheck" in arguments:
+        command += ["--jobs", "1"]  # other processes would run the interpreter as it comes, which is slow
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
 
 
