@@ -61,7 +61,8 @@ def switched(case: Case) -> Iterator[Result]:
         formulas = everything(case)
     theirs = of_peer(case, case.upstream(case.call())) if case.dtype is widest(case) is torch.float32 else {}
     for what, t in everything(case).items():
-        yield alike(f"{what}, by kernel", t, formulas[what], case.dtype, not widened(case, what), theirs.get(what))
+        by_largest = case.dtype is widest(case) or what in products(case)
+        yield alike(f"{what}, by kernel", t, formulas[what], case.dtype, by_largest, theirs.get(what))
 
 
 def widest(case: Case) -> torch.dtype:
@@ -70,10 +71,10 @@ def widest(case: Case) -> torch.dtype:
     return torch.float64 if on_cpu or case.dtype is torch.float64 else torch.float32
 
 
-def widened(case: Case, what: str) -> bool:
-    """Whether a result is computed in a wider dtype than it has. Matrix products are not: their sums over the batch."""
-    product = {f"gradient of {i.name}" for i in case.spec.inputs if case.spec.family == "linear" and i.batch is None}
-    return case.dtype is not widest(case) and what not in product
+def products(case: Case) -> set[str]:
+    """The gradients that are matrix products: sums, in the dtype itself, of terms that were rounded before."""
+    shared = (i.name for i in case.spec.inputs if i.batch is None)
+    return {f"gradient of {name}" for name in shared if case.spec.family == "linear"}
 
 
 def alike(
@@ -112,7 +113,8 @@ def no_worse_than_peer(case: Case) -> Iterator[Result]:
         if peer is not None:
             error = distance(peer.detach().to("cpu", torch.float64), exact[what].cpu(), dtype)
         # what is computed in no wider dtype is rounded at every step; a bound of 5 % would let the canaries through
-        least = 1.0 if widened(case, what) else 4.0
+        # a product: 1/N, the term, the sum and its product with the upstream gradient
+        least = 4.0 if dtype is widest(case) else 2.0 if what in products(case) else 1.0
         bound = min(max(2 * (error or 0.0), least), 0.05 / torch.finfo(dtype).eps)
         yield replace(compare(what, t, exact[what], bound, dtype=dtype), peer_error=error)
         yield expect(f"type of {what}", t is None or t.dtype is dtype, "is not the input's")
