@@ -66,7 +66,7 @@ def switched(case: Case) -> Iterator[Result]:
 
 
 def widest(case: Case) -> torch.dtype:
-    """The dtype in which no wider one is computed in."""
+    """The widest dtype that anything is computed in."""
     on_cpu = next(iter(case.tensors.values())).is_cpu and not interpreted()
     return torch.float64 if on_cpu or case.dtype is torch.float64 else torch.float32
 
