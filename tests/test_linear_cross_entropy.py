@@ -143,7 +143,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", ["indices", "everything", "positions"])
 def test_no_tensor_of_rows_times_classes(route: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, classes = 512, 128
+    scores, classes = 1024, 128
     monkeypatch.setattr(linear, "SCORES", scores)
     monkeypatch.setattr(linear, "SCORES_OF_FORMULAS", scores)
     monkeypatch.setattr(linear, "LEAST_ROWS", 1)
