@@ -33,8 +33,12 @@ def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 @pytest.fixture(autouse=True)
-def seed() -> None:
+def seed_and_one_thread() -> Iterator[None]:
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more of them only wait for each other where tensors are this small
+    yield
+    torch.set_num_threads(threads)
 
 
 ROWS, CLASSES, FEATURES = 7, 5, 3
