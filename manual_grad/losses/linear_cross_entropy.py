@@ -74,50 +74,68 @@ class LinearCrossEntropyLossFunction(linear.LinearLoss):
         x, W = X[:2]
         if x.shape[0] * W.shape[:2].numel() == 0:
             return None
-        if g is None:
-            g = torch.ones((), dtype=compute_dtype(x), device=x.device)
-        if reduction == "mean":
-            g = g / cls.denominator(X, g.expand(cls.shape(X)), *options)
-        sweep = _Sweep(X, options, needs, g, value)
-        sweep.run()
-        loss = sweep.loss
-        if value:
-            loss = cls.reduce(loss.to(compute_dtype(loss)), X, options, reduction).to(options[0])
-        return loss, [*sweep.products.gradients(), sweep.dt, None if sweep.dw is None else sweep.dw.to(X[4].dtype)]
+        sweep = _Sweep(X, options, needs)
+        if sweep.op is not None and len(sweep.products.rows) == 1:
+            loss = sweep.whole(reduction, g, value)
+        else:
+            if not X[3].is_floating_point():  # an index out of range is to raise before it is used
+                rowwise.kept_rows("linear_cross_entropy", X[3], W.shape[0], options[1])
+            if g is None:
+                g = torch.ones((), dtype=compute_dtype(x), device=x.device)
+            if reduction == "mean":
+                g = g / cls.denominator(X, g.expand(cls.shape(X)), *options)
+            loss = sweep.by_blocks(g, value)
+            if value:
+                loss = cls.reduce(loss.to(compute_dtype(loss)), X, options, reduction)
+        return (loss.to(options[0]) if value else None), sweep.gradients()
 
 
 class _Sweep:
-    """The loss of every row, and the gradients for an upstream ``g`` of each row or of all, in one go."""
+    """The loss, and the gradients, in one go over the scores."""
 
-    def __init__(self, X: Tensors, options: Options, needs: tuple[bool, ...], g: Tensor, value: bool) -> None:
-        x, W, _, self.t, w = X
+    def __init__(self, X: Tensors, options: Options, needs: tuple[bool, ...]) -> None:
+        x, W, _, self.t, w = self.X = X
         dtype, self.ignore_index, self.label_smoothing = options
-        self.g, self.w = widen((g, w), linear.row_dtype(dtype))
-        self.op = kernels.op("cross_entropy", self.g, self.w)
-        if linear.too_few_rows(x.shape[0], W.shape[:2].numel(), linear.SCORES):
-            self.op = None  # blocks of classes have formulas only
+        self.dtype = linear.row_dtype(dtype)
+        self.w = w if w is None else w.to(self.dtype)
+        self.op = None
+        if not linear.too_few_rows(x.shape[0], W.shape[:2].numel(), linear.SCORES):  # for it takes all classes together
+            self.op = kernels.op("cross_entropy", x)
         scores = linear.SCORES_OF_FORMULAS if self.op is None else linear.SCORES
         self.products = linear.Products(X, dtype, needs, scores)
-        self.loss = self.g.new_empty((x.shape[0], W.shape[1])) if value else None
         self.dt = torch.empty_like(self.t) if needs[3] else None
         self.dw = torch.zeros_like(self.w) if needs[4] else None
 
-    def run(self) -> None:
-        block = self.by_formula if self.op is None else self.by_kernel
-        for i in self.products.rows:
-            block(i)
+    def gradients(self) -> list[Tensor | None]:
+        return [*self.products.gradients(), self.dt, None if self.dw is None else self.dw.to(self.X[4].dtype)]
 
-    def by_kernel(self, i: slice) -> None:
-        (c,), t, w, g = self.products.classes, self.t[i], self.w, self.g
-        if t.is_floating_point():
-            t = t.to(g.dtype)
-            w = linear.per_score(w, t)
+    def whole(self, reduction: str, g: Tensor | None, value: bool) -> Tensor | None:
+        """All rows in one block: the kernel takes the mean as well, and checks the indices."""
+        (i,), x, P = self.products.rows, self.X[0], self.X[1].shape[1]
+        loss = None
+        if value:
+            loss = x.new_empty((x.shape[0], P) if reduction == "none" else (), dtype=self.dtype)
+        self.by_kernel(i, g, loss, reduction)
+        return loss
+
+    def by_blocks(self, g: Tensor, value: bool) -> Tensor | None:
+        """The loss of every row, and the gradients for the upstream ``g`` of each row or of all."""
+        loss = g.new_empty((self.X[0].shape[0], self.X[1].shape[1]), dtype=self.dtype) if value else None
+        step = self.by_formula if self.op is None else self.by_kernel
+        for i in self.products.rows:
+            step(i, g[i] if g.dim() else g, None if loss is None else loss[i])
+        return loss
+
+    def by_kernel(self, i: slice, g: Tensor | None, loss: Tensor | None, reduction: str = "none") -> None:
+        (c,), t, w = self.products.classes, self.t[i], self.w
         z = self.products.scores(i, c)
+        if t.is_floating_point():
+            t = t.to(z.dtype)
+            w = linear.per_score(w, t)
+        g = g if g is None else g.to(z.dtype)
         r = z if self.products.wanted else None  # a row is read before its result is written
         dt, dw = (None if d is None else torch.empty_like(z) for d in (self.dt, self.dw))
-        loss = None if self.loss is None else self.loss[i]
-        g = g[i] if g.dim() else g
-        self.op(z, t, w, g, self.ignore_index, self.label_smoothing, kernels.REDUCTION["none"], loss, r, dt, dw)
+        self.op(z, t, w, g, self.ignore_index, self.label_smoothing, kernels.REDUCTION[reduction], loss, r, dt, dw)
         if r is not None:
             self.products.add(i, c, r)
         if dt is not None:
@@ -125,10 +143,10 @@ class _Sweep:
         if dw is not None:
             self.dw += linear.per_class(dw)
 
-    def by_formula(self, i: slice) -> None:
+    def by_formula(self, i: slice, g: Tensor, loss: Tensor | None) -> None:
         t, classes = self.t[i], self.products.classes
-        g = self.g[i].unsqueeze(1) if self.g.dim() else self.g
-        g, w = widen((g, self.w), compute_dtype(g))
+        g = g.unsqueeze(1) if g.dim() else g
+        g, w = widen((g.to(self.dtype), self.w), compute_dtype(g))
         kept = (t != self.ignore_index).unsqueeze(1) if not t.is_floating_point() else g.new_ones((), dtype=torch.bool)
 
         def block(c: slice) -> tuple[Tensor, Tensor, Tensor]:
@@ -146,8 +164,8 @@ class _Sweep:
             z, smooth, q = block(c)
             part = Classes.of(z, q, c.start)
             seen = part if seen is None else seen.union(part)
-        if self.loss is not None:
-            self.loss[i] = torch.where(kept, seen.loss(), 0).squeeze(1)
+        if loss is not None:
+            loss.copy_(torch.where(kept, seen.loss(), 0).squeeze(1))
         if not self.products.wanted and self.dt is None and self.dw is None:
             return
         for c in classes:
@@ -155,7 +173,7 @@ class _Sweep:
                 z, smooth, q = block(c)
             if self.products.wanted:
                 r = torch.where(kept, g * seen.slope(z, q, c.start), 0)
-                self.products.add(i, c, r.to(self.g.dtype))
+                self.products.add(i, c, r.to(self.dtype))
             d = g * seen.distances(z)
             if self.dt is not None:
                 dt = (1 - self.label_smoothing) * d
@@ -280,7 +298,6 @@ def linear_cross_entropy(
         rowwise.check_class_weight(scores, weight)
     if by_index:
         t = rowwise.class_indices(name, scores, target).reshape(N, P)
-        rowwise.kept_rows(name, t, C, ignore_index)  # raises for an index out of range
         score, w = arguments.autocast(score, weight)
         if w is not None:
             rowwise.check_constant_weight(name, score, w)
