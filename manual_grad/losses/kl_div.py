@@ -133,8 +133,7 @@ def kl_div(
         elif reduction == "batchmean":
             reduction = "sum"
     reduction = arguments.reduction_of(reduction, size_average, reduce)
-    if not isinstance(log_target, bool):
-        raise TypeError(f"kl_div(): argument 'log_target' must be bool, not {type(log_target).__name__}")
+    log_target = arguments.boolean("kl_div", "log_target", log_target)
     for tensor in (input, target):
         if not tensor.is_floating_point():
             kind = "Complex" if tensor.is_complex() else "Integral"

@@ -31,6 +31,7 @@ from torch import Tensor
 from manual_grad.engine import arguments
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss, weighted_mean
+from manual_grad.engine.reduction import reduced
 
 
 class L1LossFunction(PointwiseLoss):
@@ -88,9 +89,7 @@ def l1_loss(
     x, t, w = arguments.together(input, target, weight, warns=True, autocasts=weight is None or reduction != "none")
     if not x.is_floating_point():
         e = (x - t).abs() if w is None else w * (x - t).abs()
-        if reduction == "mean":
-            return e.mean() if w is None else e.sum() / w.sum()
-        return e if reduction == "none" else e.sum()
+        return e.sum() / w.sum() if w is not None and reduction == "mean" else reduced(e, reduction)
     if w is not None and reduction == "mean":
         return weighted_mean(L1LossFunction, x, t, w)
     return evaluate(L1LossFunction, x, t, w, reduction)
