@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+HALF = frozenset((torch.bfloat16, torch.float16))
+
 
 def compute_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which the formulas run for an input like ``x``.
@@ -12,7 +14,7 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     Two steps up: bfloat16 and float16 in float32, float32 in float64 where the device has a fast float64 (the CPU). A
     float32 result is then the rounding of an almost exact one, whatever cancels on the way.
     """
-    if x.dtype in (torch.bfloat16, torch.float16):
+    if x.dtype in HALF:
         return torch.float32
     if x.dtype is torch.float32 and x.device.type == "cpu":
         return torch.float64
@@ -34,8 +36,7 @@ def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     device = tensors[0].device.type  # type: ignore[union-attr]
     if not torch.is_autocast_enabled(device):
         return tensors
-    low = (torch.bfloat16, torch.float16)
-    return tuple(t.float() if t is not None and t.dtype in low and t.device.type == device else t for t in tensors)
+    return tuple(t.float() if t is not None and t.dtype in HALF and t.device.type == device else t for t in tensors)
 
 
 def promote(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 
 from manual_grad import kernels
-from manual_grad.engine.dtypes import compute_dtype, widen
+from manual_grad.engine.dtypes import HALF, compute_dtype, widen
 
 Tensors = tuple["Tensor | None", ...]
 Options = tuple[Any, ...]
@@ -323,7 +323,7 @@ class Eager(Function):
                 return None, *swept, *rest
             if g.item() == 1:
                 return None, *swept, *rest
-            if g.dtype not in _HALF:  # a half has lost what the upstream gradient was to save from underflow
+            if g.dtype not in HALF:  # a half has lost what the upstream gradient was to save from underflow
                 return None, *(None if d is None else d.mul_(g) for d in swept), *rest
         n, X = loss.tensors, ctx.saved_tensors
         needs = ctx.needs_input_grad[1 : n + 1]
@@ -337,9 +337,6 @@ class Eager(Function):
             else:
                 gradients = result[1]
         return None, *(d if needed else None for d, needed in zip(gradients, needs, strict=True)), *rest
-
-
-_HALF = frozenset((torch.bfloat16, torch.float16))
 
 
 # Function.apply binds default arguments through inspect.signature on every call, which costs more than a small loss.

@@ -57,7 +57,7 @@ from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, linear, rowwise
-from manual_grad.engine.dtypes import autocast_is_on, compute_dtype, widen
+from manual_grad.engine.dtypes import HALF, autocast_is_on, compute_dtype, widen
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.losses.cross_entropy import CrossEntropyLossFunction, _smooth
 
@@ -304,7 +304,7 @@ def linear_cross_entropy(
     else:
         score, t, w = arguments.promote(*arguments.autocast(score, target, weight))
         t = t.reshape(N, C, P)
-    half = x.dtype in (torch.bfloat16, torch.float16)
+    half = x.dtype in HALF
     if half and (options is not None or (x.is_cpu and x.dtype is torch.float16)):  # which a CPU multiplies slowly
         x, W, b = widen((x, W, b), torch.float32)
     x, W, b = x.reshape(N, D), W.reshape(C, P, D), None if b is None else b.reshape(C, P)
