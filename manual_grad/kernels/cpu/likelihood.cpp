@@ -4,7 +4,27 @@
 namespace mg {
 namespace {
 
-struct BinaryCrossEntropyWithLogits : Widened {  // losses/binary_cross_entropy_with_logits.py (4) (5) (6); a = pos_weight
+struct WithoutPosWeight : Paired {
+  template <class S, class T>
+  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T, T) {
+    // With s the lesser of sigma and 1 - sigma, (5) is s - t or (1 - t) - s: digits go only where the two are close.
+    const Vec<T> zero{}, one = splat(T{1}), not_t = one - t, near = x < zero ? t : not_t;
+    const Vec<T> linear = x < zero ? -t * x : not_t * x;
+    if constexpr (in_pairs<S, T>) {
+      const Pair u = exp_pair(-abs<T>(x)), d = sum(one, u.high, u.low);
+      const Vec<T> per_d = one / d.high, s = u.high * per_d;
+      const Vec<T> s_low = (fma(-s, d.high, u.high) + (u.low - s * d.low)) * per_d;  // what the quotient leaves over
+      const Vec<T> low = x < zero ? s_low : s_low - ((one - not_t) - t), distance = s - near, dx = distance + low;
+      const Mask<T> cancels = (abs<T>(distance) < s * 0x1p-8f) | (t < zero) | (t > one);
+      return {linear + log1p_unit<T>(u.high), x < zero ? dx : -dx, -x, zero, cancels};
+    } else {
+      const Vec<T> u = exp_for<S, T>(-abs<T>(x)), dx = u / (one + u) - near;
+      return {linear + log1p_unit<T>(u), x < zero ? dx : -dx, -x, zero};
+    }
+  }
+};
+
+struct WithPosWeight : Widened {
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T> a, T, T, T) {
     const Vec<T> zero{}, one = splat(T{1});
@@ -18,7 +38,14 @@ struct BinaryCrossEntropyWithLogits : Widened {  // losses/binary_cross_entropy_
   }
 };
 
-struct BinaryCrossEntropy : Widened {  // losses/binary_cross_entropy.py (2) (4) (5) (6)
+struct BinaryCrossEntropyWithLogits : Variants {  // losses/binary_cross_entropy_with_logits.py (4) (5) (6); a = pos_weight
+  template <class Body>
+  static void choose(const PointwiseCall& call, const Body& body) {
+    call.a.exists() ? body(WithPosWeight{}) : body(WithoutPosWeight{});
+  }
+};
+
+struct BinaryCrossEntropy : Plain {  // losses/binary_cross_entropy.py (2) (4) (5) (6)
   static constexpr std::array<const char*, 2> errors{"all elements of input should be between 0 and 1",
                                                      "all elements of target should be between 0 and 1"};
   template <class T>
@@ -40,25 +67,38 @@ struct BinaryCrossEntropy : Widened {  // losses/binary_cross_entropy.py (2) (4)
   static Vec<T> at_least(Vec<T> v, Vec<T> least) { return v < least ? least : v; }
 };
 
-struct KLDiv : Widened {  // losses/kl_div.py (1) (2) (3); p = log_target
+template <bool log_target>
+struct KLDivOf : Widened {
   template <class S, class T>
-  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T log_target, T, T) {
+  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T, T) {
     const Vec<T> zero{}, one = splat(T{1});
-    const bool is_log = log_target != 0;
-    const Vec<T> p = is_log ? exp_signed<T>(t) : t, log_p = is_log ? t : log<T>(t), wasted = log_p - x;
+    const Vec<T> p = log_target ? exp_signed<S, T>(t) : t, log_p = log_target ? t : log<T>(t), wasted = log_p - x;
     const Mask<T> absent = (p == zero) & (x == x);  // a NaN stays one
-    const Vec<T> dt = is_log ? p * (wasted + one) : wasted + one;
-    return {absent ? zero : p * wasted, -p, absent ? zero : dt, Vec<T>{}};
+    const Vec<T> dt = log_target ? p * (wasted + one) : wasted + one;
+    return {absent ? zero : p * wasted, -p, absent ? zero : dt, zero};
+  }
+};
+struct KLDiv : Variants {  // losses/kl_div.py (1) (2) (3); p = log_target
+  template <class Body>
+  static void choose(const PointwiseCall& call, const Body& body) {
+    call.p != 0 ? body(KLDivOf<true>{}) : body(KLDivOf<false>{});
   }
 };
 
-struct SoftMargin : Widened {  // losses/soft_margin_loss.py (1) (3) (4)
+struct SoftMargin : Paired {  // losses/soft_margin_loss.py (1) (3) (4)
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T, T) {
     const Vec<T> zero{}, one = splat(T{1}), m = t * x;
-    const Vec<T> u = exp_for<S, T>(-abs<T>(m)), large = one / (one + u), q = m < zero ? large : u * large;
+    Vec<T> u;
+    if constexpr (in_pairs<S, T>) {  // e^-m shows what the rounding of m took off
+      const Vec<T> beyond = abs<T>(m) > -Simd<T>::exp_low ? zero : fma(t, x, -m);
+      u = exp<T>(-abs<T>(m), m < zero ? beyond : -beyond);
+    } else {
+      u = exp_for<S, T>(-abs<T>(m));
+    }
+    const Vec<T> large = one / (one + u), q = m < zero ? large : u * large;
     const Vec<T> dx = q == zero ? zero : -t * q, dt = q == zero ? zero : -x * q;
-    return {(m < zero ? -m : zero) + log1p_unit<T>(u), dx, dt, Vec<T>{}};
+    return {(m < zero ? -m : zero) + log1p_unit<T>(u), dx, dt, zero};
   }
 };
 

@@ -16,6 +16,7 @@ namespace mg {
 template <class T>
 struct Element {
   Vec<T> e, dx, dt, da;
+  Mask<T> cancels{};  // where digits are missing: of a Paired loss, these vectors are computed once more, in double
 };
 
 // A functor with a domain names the errors of leaving it here, and has a function
@@ -34,6 +35,37 @@ struct Widened : Unlimited {
   template <class S>
   using Compute = typename ComputeType<S>::T;
 };
+
+// Where float needs the help of a Pair, and float32 is widened if it has none.
+struct Paired : Unlimited {
+  template <class S>
+  using Compute = std::conditional_t<kPairs && std::is_same_v<S, float>, float, typename ComputeType<S>::T>;
+  template <class S, class T>
+  static constexpr bool in_pairs = kPairs && std::is_same_v<S, float> && std::is_same_v<T, float>;
+};
+
+// A loss that has a functor for each value of an option: choose(call, body) calls body with one of them.
+struct Variants {};
+
+// A vector of float, computed in double.
+template <class F, class S>
+[[gnu::noinline]] Element<float> eval_wide(Vec<float> x, Vec<float> t, Vec<float> a, float p, float q, float r) {
+  constexpr int n = kLanes<double>;
+  alignas(kVectorBytes) float in[3][2 * n], out[4][2 * n];
+  store(in[0], x);
+  store(in[1], t);
+  store(in[2], a);
+  for (int half : {0, n}) {
+    const Element<double> at =
+        F::template eval<S, double>(load_vector<double>(in[0] + half), load_vector<double>(in[1] + half),
+                                    load_vector<double>(in[2] + half), p, q, r);
+    store_vector(out[0] + half, at.e);
+    store_vector(out[1] + half, at.dx);
+    store_vector(out[2] + half, at.dt);
+    store_vector(out[3] + half, at.da);
+  }
+  return {load(out[0]), load(out[1]), load(out[2]), load(out[3])};
+}
 
 constexpr int64_t kBlock = 512;          // elements staged at a time: every array of a block stays in L1
 constexpr int64_t kChunk = 32 * kBlock;  // elements per partial sum and per unit of parallel work
@@ -111,11 +143,15 @@ void run_pointwise(const PointwiseCall& call) {
       };
       LaneSum sum;
       [[maybe_unused]] Mask<T> outside[kErrors + 1] = {};
-      for (int64_t i = 0; i < n; i += kLanes<T>) {
+      auto eval = [&](int64_t i) {
         const Vec<T> at_x = get(x, bx, i), at_t = get(t, bt, i);
         const Vec<T> at_a = a ? get(a, ba, i) : splat(T{1});  // an absent auxiliary input is a factor of 1
-        const Element<T> at = F::template eval<S, T>(at_x, at_t, at_a, p, q, r);
         if constexpr (kErrors > 0) F::template outside<T>(at_x, at_t, at_a, outside);
+        return F::template eval<S, T>(at_x, at_t, at_a, p, q, r);
+      };
+      auto finish = [&](int64_t i, Element<T> at) {
+        if constexpr (std::is_base_of_v<Paired, F> && std::is_same_v<S, float>)
+          if (any<T>(at.cancels)) at = eval_wide<F, S>(get(x, bx, i), get(t, bt, i), splat(T{1}), p, q, r);
         Vec<T> up = g ? get(g, bg, i) * upstream : splat(upstream), e = at.e;
         put(dw, bdw, i, up * e);
         if (w) {
@@ -130,7 +166,15 @@ void run_pointwise(const PointwiseCall& call) {
         if constexpr (!direct)
           for (int64_t lane = n - i; lane < kLanes<T>; ++lane) e[lane] = 0;
         sum.add(e);
+      };
+      // two vectors at a time: the chain of operations of one is long, and the processor does not look far ahead
+      int64_t i = 0;
+      for (; i + kLanes<T> < n; i += 2 * kLanes<T>) {
+        const Element<T> first = eval(i), second = eval(i + kLanes<T>);
+        finish(i, first);
+        finish(i + kLanes<T>, second);
       }
+      if (i < n) finish(i, eval(i));
       for (size_t error = 0; error < kErrors; ++error)
         if (any<T>(outside[error])) made[error] = true;
       return sum.total();
@@ -194,7 +238,14 @@ void pointwise(StableIValue* stack, uint64_t, uint64_t) {
   if (in.boolean()) call.dt = empty_like(call.t);
   if (in.boolean()) call.da = empty_like(call.a);
   if (in.boolean()) call.dw = empty_like(call.w);
-  with_dtype(call.x.dtype, [&](auto s) { run_pointwise<F, decltype(s)>(call); });
+  auto run = [&](auto functor) {
+    with_dtype(call.x.dtype, [&](auto s) { run_pointwise<decltype(functor), decltype(s)>(call); });
+  };
+  if constexpr (std::is_base_of_v<Variants, F>) {
+    F::choose(call, run);
+  } else {
+    run(F{});
+  }
   Results out(stack);
   for (Tensor* result : {&call.value, &call.dx, &call.dt, &call.da, &call.dw}) out.put(static_cast<Tensor&&>(*result));
 }

@@ -57,25 +57,35 @@ struct GaussianNLL : Widened {  // losses/gaussian_nll_loss.py (1) (2); a = var,
   }
 };
 
-struct PoissonNLL : Widened {  // losses/poisson_nll_loss.py (1) to (5); p = log_input, q = full, r = eps
+template <bool log_input, bool full>
+struct PoissonNLLOf : Widened {
   template <class S, class T>
-  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T log_input, T full, T eps) {
+  static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T, T eps) {
     const Vec<T> zero{}, one = splat(T{1});
     Element<T> at;
-    if (log_input != 0) {
-      const Vec<T> rate = exp_signed<T>(x);
+    if constexpr (log_input) {
+      const Vec<T> rate = exp_signed<S, T>(x);
       const Mask<T> certain = (t == zero) & (x == splat(static_cast<T>(-__builtin_inf())));
       at = {rate - (certain ? zero : t * x), rate - t, -x, zero};
     } else {
       const Vec<T> rate = x + eps, log_rate = log<T>(rate);
       at = {x - t * log_rate, ((x - t) + eps) / rate, -log_rate, zero};
     }
-    if (full != 0) {
+    if constexpr (full) {
       const Vec<T> log_t = log<T>(t);
       at.e += t <= one ? zero : (t + T{0.5}) * log_t - t + static_cast<T>(kHalfLog2Pi);
       at.dt += t <= one ? zero : log_t + T{0.5} / t;
     }
     return at;
+  }
+};
+struct PoissonNLL : Variants {  // losses/poisson_nll_loss.py (1) to (5); p = log_input, q = full, r = eps
+  template <class Body>
+  static void choose(const PointwiseCall& call, const Body& body) {
+    if (call.p != 0)
+      call.q != 0 ? body(PoissonNLLOf<true, true>{}) : body(PoissonNLLOf<true, false>{});
+    else
+      call.q != 0 ? body(PoissonNLLOf<false, true>{}) : body(PoissonNLLOf<false, false>{});
   }
 };
 

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -88,9 +88,13 @@ inline Vec<T> abs(Vec<T> x) {
 
 template <class T>
 inline bool any(Mask<T> lanes) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi64_mask((__m512i)lanes, (__m512i)lanes) != 0;
+#else
   typename Simd<T>::Bits bits = 0;
   for (int lane = 0; lane < kLanes<T>; ++lane) bits |= lanes[lane];
   return bits != 0;
+#endif
 }
 
 // y 2^k for an integral k, down to the smallest subnormal: one instruction where there is one, else in two halves, so
@@ -160,13 +164,7 @@ inline Vec<T> exp_of_difference(Vec<T> a, Vec<T> b) {
   return exp<T>(d, d < Simd<T>::exp_low ? Vec<T>{} : lost);  // a = -inf has lost nothing
 }
 
-// e^x for every x
-template <class T>
-inline Vec<T> exp_signed(Vec<T> x) {
-  return exp<T>(x > Simd<T>::exp_high ? splat(Simd<T>::exp_high) : x);
-}
-
-// e^x for x <= 0 to 2^-42, for results that will be rounded to float32 and may cancel a little before: with sixteenths,
+// e^x to 2^-48, for results that will be rounded to float32 and may cancel before: with sixteenths,
 // x = (16 k + j) ln 2 / 16 + r and |r| <= ln 2 / 32, the polynomial is short and 2^(j/16) comes from a register.
 #if defined(__AVX512F__)
 inline Vec<double> exp_to_float(Vec<double> x) {
@@ -180,7 +178,8 @@ inline Vec<double> exp_to_float(Vec<double> x) {
   const Vec<double> k = shifted - Simd<double>::round_magic, r = c - k * (0.69314718055994530942 / 16);
   const Vec<double> root = (Vec<double>)_mm512_permutex2var_pd(
       (__m512d)load(roots), bitcast<__m512i>(shifted), (__m512d)load(roots + 8));  // by the low four bits of 16 k + j
-  Vec<double> p = splat(1.0 / 120);
+  Vec<double> p = splat(1.0 / 720);
+  p = p * r + 1.0 / 120;
   p = p * r + 1.0 / 24;
   p = p * r + 1.0 / 6;
   p = p * r + 0.5;
@@ -201,6 +200,78 @@ inline Vec<T> exp_for(Vec<T> x) {
     return exp<T>(x);
   }
 }
+
+// e^x for every x
+template <class S, class T>
+inline Vec<T> exp_signed(Vec<T> x) {
+  return exp_for<S, T>(x > Simd<T>::exp_high ? splat(Simd<T>::exp_high) : x);
+}
+
+// A number as the sum of two, the second about an ulp of the first: what one float cannot hold before a cancellation.
+struct Pair {
+  Vec<float> high, low;
+};
+
+// a + b + beyond for |a| >= |b|, where beyond is about an ulp of b (Dekker's fast two-sum)
+inline Pair sum(Vec<float> a, Vec<float> b, Vec<float> beyond) {
+  const Vec<float> high = a + b;
+  return {high, (b - (high - a)) + beyond};
+}
+
+// Whether there is float arithmetic with pairs: it takes a fused multiply-add and a table that fits into a register.
+#if defined(__AVX512F__)
+constexpr bool kPairs = true;
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+inline Vec<float> look_up(const float* table, Mask<float> i) {
+  return (Vec<float>)_mm512_permutexvar_ps((__m512i)i, (__m512)load(table));
+}
+#elif defined(__AVX2__)
+constexpr bool kPairs = true;
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+inline Vec<float> look_up(const float* table, Mask<float> i) {
+  return (Vec<float>)_mm256_permutevar8x32_ps((__m256)load(table), (__m256i)i);
+}
+#else
+constexpr bool kPairs = false;
+#endif
+
+// e^x for x <= 0 to 2^-28: with n = kLanes<float> roots of two, x = (n k + j) ln 2 / n + r, and e^r - 1 is so small that
+// the error of a float does not matter.
+#if defined(__AVX2__)
+inline Pair exp_pair(Vec<float> x) {
+  constexpr int n = kLanes<float>;
+  constexpr double roots[16] = {
+      0x1.0000000000000p+0, 0x1.0b5586cf9890fp+0, 0x1.172b83c7d517bp+0, 0x1.2387a6e756238p+0,
+      0x1.306fe0a31b715p+0, 0x1.3dea64c123422p+0, 0x1.4bfdad5362a27p+0, 0x1.5ab07dd485429p+0,
+      0x1.6a09e667f3bcdp+0, 0x1.7a11473eb0187p+0, 0x1.8ace5422aa0dbp+0, 0x1.9c49182a3f090p+0,
+      0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0, 0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0};
+  struct Table { alignas(64) float high[n], low[n]; };
+  static constexpr Table table = [&] {
+    Table t{};
+    for (int j = 0; j < n; ++j) {
+      t.high[j] = static_cast<float>(roots[16 / n * j]);
+      t.low[j] = static_cast<float>(roots[16 / n * j] - static_cast<double>(t.high[j]));
+    }
+    return t;
+  }();
+  const Vec<float> c = x < Simd<float>::exp_low ? splat(Simd<float>::exp_low) : x;
+  const Vec<float> shifted = c * (n * 1.44269504088896340736f) + Simd<float>::round_magic;
+  const Vec<float> steps = shifted - Simd<float>::round_magic;
+  const Mask<float> j = bitcast<Mask<float>>(shifted) & (n - 1);
+  const Vec<float> r = fma(steps, splat(-Simd<float>::ln2_high / n), c) - steps * (Simd<float>::ln2_low / n);
+  Vec<float> p = splat(1.0f / 24);
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = (p * r) * r + r;
+  const Vec<float> root = look_up(table.high, j), k = (steps - __builtin_convertvector(j, Vec<float>)) * (1.0f / n);
+  const Pair y = sum(root, root * p, look_up(table.low, j));
+  return {scale(y.high, k), scale(y.low, k)};
+}
+#endif
 
 // log((1+s)/(1-s)) = 2 s (1 + s^2/3 + s^4/5 + ...): the sum in the brackets without its leading 1, over s^2
 inline Vec<double> atanh_tail(Vec<double> q) {
