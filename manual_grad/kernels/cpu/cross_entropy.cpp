@@ -151,7 +151,11 @@ class CrossEntropy {
       }
     }
     leaders = Pack::sum(leaders);
-    return {m, Pack::sum(rest.narrow()) + (leaders - one), leaders, Pack::sum(rest_q), Pack::sum(distance)};
+    if (q != nullptr) {
+      rest_q = Pack::sum(rest_q);
+      distance = Pack::sum(distance);
+    }
+    return {m, Pack::sum(rest.narrow()) + (leaders - one), leaders, rest_q, distance};
   }
 
   // Rows with a leader whose p is above 1/2: there 1 - p has digits that p has not.

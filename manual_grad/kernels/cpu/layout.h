@@ -105,7 +105,12 @@ inline void store_vector(bf16* p, Vec<float> v) {
   std::memcpy(p, &half, sizeof half);
 }
 inline void store_vector(f16* p, Vec<float> v) {
+#if defined(__AVX512F__)
+  const __m256i half = _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
+  std::memcpy(p, &half, sizeof half);
+#else
   for (int lane = 0; lane < kLanes<float>; ++lane) p[lane] = narrow<f16>(static_cast<double>(v[lane]));
+#endif
 }
 
 template <class S, class T>
@@ -272,12 +277,7 @@ class LaneSum {
     low_ += load_vector<double>(halves);
     high_ += load_vector<double>(halves + kLanes<double>);
   }
-  double total() const {
-    const Vec<double> lanes = low_ + high_;
-    double sum = 0;
-    for (int lane = 0; lane < kLanes<double>; ++lane) sum += lanes[lane];
-    return sum;
-  }
+  double total() const { return sum<double>(low_ + high_); }
 
  private:
   Vec<double> low_{}, high_{};

@@ -22,9 +22,7 @@ template <class T>
 T dot(const T* a, const T* b, int64_t n) {
   Vec<T> sum{};
   for (int64_t i = 0; i < n; i += kLanes<T>) sum += load(a + i) * load(b + i);
-  T total = 0;
-  for (int lane = 0; lane < kLanes<T>; ++lane) total += sum[lane];
-  return total;
+  return mg::sum<T>(sum);
 }
 
 // x without the lower half of its bits: the product of two such numbers is exact
@@ -43,8 +41,7 @@ T residual(const T* a, const T* b, T aa, T ab, int64_t n, T* rho) {
       store<T>(rho + i, r);
       sum += va * r;
     }
-    ab = 0;
-    for (int lane = 0; lane < kLanes<T>; ++lane) ab += sum[lane];
+    ab = mg::sum<T>(sum);
   }
   return ab;
 }

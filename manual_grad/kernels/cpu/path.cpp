@@ -18,15 +18,7 @@ constexpr double kInfinity = __builtin_inf();
 inline V larger(V a, V b) { return a > b ? a : b; }
 
 inline double largest(V v) {
-  double top = v[0];
-  for (int lane = 1; lane < kStep; ++lane) top = v[lane] > top ? v[lane] : top;
-  return top;
-}
-
-inline double sum(V v) {
-  double total = 0;
-  for (int lane = 0; lane < kStep; ++lane) total += v[lane];
-  return total;
+  return fold<double>(v, [](double a, double b) { return a > b ? a : b; });
 }
 
 // (9)
@@ -250,7 +242,7 @@ class Sample {
         labels += label;
         blanks += exp<double>(load(alpha.blank + i) - peak);
       }
-      const double blank_total = sum(blanks), scale = -upstream / (blank_total + sum(labels));
+      const double blank_total = sum<double>(blanks), scale = -upstream / (blank_total + sum<double>(labels));
       const int64_t last = std::min(behind, count_);
       gradient_[call_.blank] += blank_total * scale;
       for (int64_t i = first; i < last; ++i) gradient_[labels_[i]] += alpha.label[i] * scale;

@@ -36,7 +36,7 @@ struct Widened : Unlimited {
   using Compute = typename ComputeType<S>::T;
 };
 
-// Where float needs the help of a Pair, and float32 is widened if it has none.
+// Where float needs the help of TwoFloats, and float32 is widened if it has none.
 struct Paired : Unlimited {
   template <class S>
   using Compute = std::conditional_t<kPairs && std::is_same_v<S, float>, float, typename ComputeType<S>::T>;

@@ -69,15 +69,12 @@ struct Across {
   explicit Across(int64_t classes) : vectors((classes + kLanes<T> - 1) / kLanes<T>) {}
   static int64_t at(int64_t c, int64_t) { return c; }
   static Vec<T> sum(Vec<T> v) {
-    double total = 0;
-    for (int lane = 0; lane < kLanes<T>; ++lane) total += static_cast<double>(v[lane]);
-    return splat(static_cast<T>(total));
+    LaneSum total;
+    total.add(v);
+    return splat(static_cast<T>(total.total()));
   }
   static Vec<T> max(Vec<T> v) {
-    T m = v[0];
-    for (int lane = 1; lane < kLanes<T>; ++lane)
-      if (v[lane] > m || v[lane] != v[lane]) m = v[lane];
-    return splat(m);
+    return splat(fold<T>(v, [](T a, T b) { return a > b || a != a ? a : b; }));  // a NaN stays
   }
   static Vec<T> per_class(const T* values, int64_t i) { return load(values + i * kLanes<T>); }
   static Vec<T> per_row(const T* values) { return splat(values[0]); }

@@ -97,6 +97,20 @@ inline bool any(Mask<T> lanes) {
 #endif
 }
 
+// One number of all lanes: as a tree, since a chain takes a few cycles for each lane.
+template <class T, class Join>
+inline T fold(Vec<T> v, const Join& join) {
+  T lane[kLanes<T>];
+  store<T>(lane, v);
+  for (int n = kLanes<T> / 2; n > 0; n /= 2)
+    for (int i = 0; i < n; ++i) lane[i] = join(lane[i], lane[i + n]);
+  return lane[0];
+}
+template <class T>
+inline T sum(Vec<T> v) {
+  return fold<T>(v, [](T a, T b) { return a + b; });
+}
+
 // y 2^k for an integral k, down to the smallest subnormal: one instruction where there is one, else in two halves, so
 // that 2^k itself never underflows
 #if defined(__AVX512F__)
@@ -208,12 +222,12 @@ inline Vec<T> exp_signed(Vec<T> x) {
 }
 
 // A number as the sum of two, the second about an ulp of the first: what one float cannot hold before a cancellation.
-struct Pair {
+struct TwoFloats {
   Vec<float> high, low;
 };
 
 // a + b + beyond for |a| >= |b|, where beyond is about an ulp of b (Dekker's fast two-sum)
-inline Pair sum(Vec<float> a, Vec<float> b, Vec<float> beyond) {
+inline TwoFloats two_sum(Vec<float> a, Vec<float> b, Vec<float> beyond) {
   const Vec<float> high = a + b;
   return {high, (b - (high - a)) + beyond};
 }
@@ -242,7 +256,7 @@ constexpr bool kPairs = false;
 // e^x for x <= 0 to 2^-28: with n = kLanes<float> roots of two, x = (n k + j) ln 2 / n + r, and e^r - 1 is so small that
 // the error of a float does not matter.
 #if defined(__AVX2__)
-inline Pair exp_pair(Vec<float> x) {
+inline TwoFloats exp_pair(Vec<float> x) {
   constexpr int n = kLanes<float>;
   constexpr double roots[16] = {
       0x1.0000000000000p+0, 0x1.0b5586cf9890fp+0, 0x1.172b83c7d517bp+0, 0x1.2387a6e756238p+0,
@@ -268,7 +282,7 @@ inline Pair exp_pair(Vec<float> x) {
   p = p * r + 0.5f;
   p = (p * r) * r + r;
   const Vec<float> root = look_up(table.high, j), k = (steps - __builtin_convertvector(j, Vec<float>)) * (1.0f / n);
-  const Pair y = sum(root, root * p, look_up(table.low, j));
+  const TwoFloats y = two_sum(root, root * p, look_up(table.low, j));
   return {scale(y.high, k), scale(y.low, k)};
 }
 #endif

@@ -21,12 +21,6 @@ struct Call {
   Tensor value, da, dp, dn;
 };
 
-double total(Vec<double> lanes) {
-  double sum = 0;
-  for (int lane = 0; lane < kLanes<double>; ++lane) sum += lanes[lane];
-  return sum;
-}
-
 // u = x - y + eps and its norm; then, in the place of u, the gradient of the norm.
 class Difference {
  public:
@@ -42,7 +36,7 @@ class Difference {
       squares += u * u;
       sizes += abs<double>(u);
     }
-    length_ = q_ == 2 ? euclidean(total(squares)) : q_ == 1 ? total(sizes) : general();
+    length_ = q_ == 2 ? euclidean(mg::sum<double>(squares)) : q_ == 1 ? mg::sum<double>(sizes) : general();
     return length_;
   }
 
@@ -99,7 +93,7 @@ class Difference {
       for (int64_t lane = size_ - i; lane < kLanes<double>; ++lane) to_q[lane] = 0;
       powers += to_q;
     }
-    return c * std::pow(total(powers), 1 / q_);  // (5)
+    return c * std::pow(mg::sum<double>(powers), 1 / q_);  // (5)
   }
 
   static Vec<double> power(Vec<double> x, double exponent) { return exp_signed<double, double>(exponent * log<double>(x)); }
