@@ -11,11 +11,11 @@ struct WithoutPosWeight : Paired {
     const Vec<T> zero{}, one = splat(T{1}), not_t = one - t, near = x < zero ? t : not_t;
     const Vec<T> linear = x < zero ? -t * x : not_t * x;
     if constexpr (in_pairs<S, T>) {
-      const TwoFloats u = exp_pair(-abs<T>(x)), d = two_sum(one, u.high, u.low);
+      const TwoFloats u = exp_two_floats(-abs<T>(x)), d = two_sum(one, u.high, u.low);
       const Vec<T> per_d = one / d.high, s = u.high * per_d;
       const Vec<T> s_low = (fma(-s, d.high, u.high) + (u.low - s * d.low)) * per_d;  // what the quotient leaves over
       const Vec<T> low = x < zero ? s_low : s_low - ((one - not_t) - t), distance = s - near, dx = distance + low;
-      const Mask<T> cancels = (abs<T>(distance) < s * 0x1p-8f) | (t < zero) | (t > one);
+      const Mask<T> cancels = (abs<T>(distance) < s * kClose) | (t < zero) | (t > one);
       return {linear + log1p_unit<T>(u.high), x < zero ? dx : -dx, -x, zero, cancels};
     } else {
       const Vec<T> u = exp_for<S, T>(-abs<T>(x)), dx = u / (one + u) - near;

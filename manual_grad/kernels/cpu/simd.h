@@ -178,20 +178,22 @@ inline Vec<T> exp_of_difference(Vec<T> a, Vec<T> b) {
   return exp<T>(d, d < Simd<T>::exp_low ? Vec<T>{} : lost);  // a = -inf has lost nothing
 }
 
-// e^x to 2^-48, for results that will be rounded to float32 and may cancel before: with sixteenths,
+// 2^(j/16)
+alignas(64) inline constexpr double kRoots[16] = {
+    0x1.0000000000000p+0, 0x1.0b5586cf9890fp+0, 0x1.172b83c7d517bp+0, 0x1.2387a6e756238p+0,
+    0x1.306fe0a31b715p+0, 0x1.3dea64c123422p+0, 0x1.4bfdad5362a27p+0, 0x1.5ab07dd485429p+0,
+    0x1.6a09e667f3bcdp+0, 0x1.7a11473eb0187p+0, 0x1.8ace5422aa0dbp+0, 0x1.9c49182a3f090p+0,
+    0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0, 0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0};
+
+// e^x to max(1, |x|) 2^-50, for results that will be rounded to float32 and may cancel before: with sixteenths,
 // x = (16 k + j) ln 2 / 16 + r and |r| <= ln 2 / 32, the polynomial is short and 2^(j/16) comes from a register.
 #if defined(__AVX512F__)
 inline Vec<double> exp_to_float(Vec<double> x) {
-  alignas(64) static const double roots[16] = {
-      0x1.0000000000000p+0, 0x1.0b5586cf9890fp+0, 0x1.172b83c7d517bp+0, 0x1.2387a6e756238p+0,
-      0x1.306fe0a31b715p+0, 0x1.3dea64c123422p+0, 0x1.4bfdad5362a27p+0, 0x1.5ab07dd485429p+0,
-      0x1.6a09e667f3bcdp+0, 0x1.7a11473eb0187p+0, 0x1.8ace5422aa0dbp+0, 0x1.9c49182a3f090p+0,
-      0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0, 0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0};
   const Vec<double> c = x < Simd<double>::exp_low ? splat(Simd<double>::exp_low) : x;
   const Vec<double> shifted = c * (16 * 1.44269504088896340736) + Simd<double>::round_magic;
   const Vec<double> k = shifted - Simd<double>::round_magic, r = c - k * (0.69314718055994530942 / 16);
   const Vec<double> root = (Vec<double>)_mm512_permutex2var_pd(
-      (__m512d)load(roots), bitcast<__m512i>(shifted), (__m512d)load(roots + 8));  // by the low four bits of 16 k + j
+      (__m512d)load(kRoots), bitcast<__m512i>(shifted), (__m512d)load(kRoots + 8));  // by the low four bits of 16 k + j
   Vec<double> p = splat(1.0 / 720);
   p = p * r + 1.0 / 120;
   p = p * r + 1.0 / 24;
@@ -216,7 +218,7 @@ inline Vec<T> exp_for(Vec<T> x) {
 }
 
 // e^x for every x
-template <class S, class T>
+template <class S, class T = S>
 inline Vec<T> exp_signed(Vec<T> x) {
   return exp_for<S, T>(x > Simd<T>::exp_high ? splat(Simd<T>::exp_high) : x);
 }
@@ -253,22 +255,21 @@ inline Vec<float> look_up(const float* table, Mask<float> i) {
 constexpr bool kPairs = false;
 #endif
 
-// e^x for x <= 0 to 2^-28: with n = kLanes<float> roots of two, x = (n k + j) ln 2 / n + r, and e^r - 1 is so small that
+// A difference of numbers known as well as exp_two_floats knows them, and smaller than this part of them, has lost digits
+// that a float shows.
+constexpr float kClose = 0x1p-4f / kLanes<float>;
+
+// e^x for x <= 0 to 2^-24 / n: with n = kLanes<float> roots of two, x = (n k + j) ln 2 / n + r, and e^r - 1 is so small that
 // the error of a float does not matter.
 #if defined(__AVX2__)
-inline TwoFloats exp_pair(Vec<float> x) {
+inline TwoFloats exp_two_floats(Vec<float> x) {
   constexpr int n = kLanes<float>;
-  constexpr double roots[16] = {
-      0x1.0000000000000p+0, 0x1.0b5586cf9890fp+0, 0x1.172b83c7d517bp+0, 0x1.2387a6e756238p+0,
-      0x1.306fe0a31b715p+0, 0x1.3dea64c123422p+0, 0x1.4bfdad5362a27p+0, 0x1.5ab07dd485429p+0,
-      0x1.6a09e667f3bcdp+0, 0x1.7a11473eb0187p+0, 0x1.8ace5422aa0dbp+0, 0x1.9c49182a3f090p+0,
-      0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0, 0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0};
   struct Table { alignas(64) float high[n], low[n]; };
   static constexpr Table table = [&] {
     Table t{};
     for (int j = 0; j < n; ++j) {
-      t.high[j] = static_cast<float>(roots[16 / n * j]);
-      t.low[j] = static_cast<float>(roots[16 / n * j] - static_cast<double>(t.high[j]));
+      t.high[j] = static_cast<float>(kRoots[16 / n * j]);
+      t.low[j] = static_cast<float>(kRoots[16 / n * j] - static_cast<double>(t.high[j]));
     }
     return t;
   }();

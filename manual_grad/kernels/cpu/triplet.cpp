@@ -96,7 +96,7 @@ class Difference {
     return c * std::pow(mg::sum<double>(powers), 1 / q_);  // (5)
   }
 
-  static Vec<double> power(Vec<double> x, double exponent) { return exp_signed<double, double>(exponent * log<double>(x)); }
+  static Vec<double> power(Vec<double> x, double exponent) { return exp_signed<double>(exponent * log<double>(x)); }
 
   // the largest or smallest size of a component; a NaN wins
   template <class Beats>
