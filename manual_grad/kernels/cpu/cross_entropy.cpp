@@ -56,8 +56,7 @@ class CrossEntropy {
           scores_(of.wants_scores() ? size() : 0),
           t_(of.wants_scores() ? size() : 0),
           w_(of.by_index_ ? 0 : size()),
-          in_place_(of.by_index_ && of.rows_.classes == size() && is_dense(of.call_.z) &&
-                    (!of.call_.dz.exists() || is_dense(of.call_.dz))) {}
+          in_place_(of.by_index_ && is_dense(of.call_.z) && (!of.call_.dz.exists() || is_dense(of.call_.dz))) {}
 
     void operator()(int64_t r, int64_t n, T* loss) {
       Buffers buffers{z_.get(), z_.get(), q_.get(), scores_.get(), t_.get(), w_.get()};
@@ -70,7 +69,7 @@ class CrossEntropy {
             of_.rows_.offsets(of_.call_.dz, r, 1, true, &to);
             buffers.e = of_.call_.dz.template as<S>() + to;
           }
-          of_.index_rows(pack_, r, n, buffers, loss);
+          of_.index_rows(Pack::in_place(of_.rows_.classes), r, n, buffers, loss);
           return;
         }
       }
@@ -120,6 +119,7 @@ class CrossEntropy {
     for (; i + 4 <= pack.vectors; i += 4)
       for (int j = 0; j < 4; ++j) join(m[j], load(z + (i + j) * kLanes<T>));
     for (; i < pack.vectors; ++i) join(m[0], load(z + i * kLanes<T>));
+    if (pack.rest > 0) join(m[0], load_part(z + i * kLanes<T>, pack.rest, low));
     for (int j = 1; j < 4; ++j) join(m[0], m[j]);
     return Pack::max(m[0]);
   }
@@ -136,12 +136,12 @@ class CrossEntropy {
   // q(i) is the effective target of the i-th vector of the pack.
   template <class Pack, class Target>
   static Sums exponentials(const Pack& pack, const T* z, T* e_out, const Target* q) {
-    const Vec<T> m = largest(pack, z), zero{}, one = splat(T{1});
+    const Vec<T> m = largest(pack, z), zero{}, one = splat(T{1}), low = splat(static_cast<T>(-INFINITY));
     Vec<T> leaders{}, rest_q{}, distance{};
     WideSum<T> rest;
-    for (int64_t i = 0; i < pack.vectors; ++i) {
-      const Vec<T> v = load(z + i * kLanes<T>), e = exp_of_gap(v, m);
-      store<T>(e_out + i * kLanes<T>, e);
+    for_each_vector<T>(pack, [&](int64_t i, auto load, auto store) {
+      const Vec<T> v = load(z, low), e = exp_of_gap(v, m);
+      store(e_out, e);
       rest.add(e == one ? zero : e);
       leaders += e == one ? one : zero;
       if (q != nullptr) {
@@ -149,7 +149,7 @@ class CrossEntropy {
         rest_q += e == one ? zero : at_q;
         distance -= at_q == zero ? zero : at_q * (v - m);  // 0 log 0 = 0
       }
-    }
+    });
     leaders = Pack::sum(leaders);
     if (q != nullptr) {
       rest_q = Pack::sum(rest_q);
@@ -168,13 +168,12 @@ class CrossEntropy {
   template <class Pack, class Target>
   static void gradient(const Pack& pack, T* e, const Target* q, Vec<T> Q, Vec<T> up, const Sums& sums, Mask<T> aimed_at) {
     const Vec<T> one = splat(T{1}), slope = up * Q / (one + sums.rest), leader = up * sums.rest_q - slope * sums.rest;
-    for (int64_t i = 0; i < pack.vectors; ++i) {
-      T* at = e + i * kLanes<T>;
-      const Vec<T> v = load(at);
+    for_each_vector<T>(pack, [&](int64_t i, auto load, auto store) {
+      const Vec<T> v = load(e, Vec<T>{});
       Vec<T> d = v * slope;
       if (q != nullptr) d -= (*q)(i) * up;
-      store<T>(at, (aimed_at & (v == one)) ? leader : d);
-    }
+      store(e, (aimed_at & (v == one)) ? leader : d);
+    });
   }
 
   template <class Pack>

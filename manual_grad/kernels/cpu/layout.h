@@ -273,9 +273,8 @@ class LaneSum {
  public:
   void add(Vec<double> v) { low_ += v; }
   void add(Vec<float> v) {
-    const auto* halves = reinterpret_cast<const float*>(&v);
-    low_ += load_vector<double>(halves);
-    high_ += load_vector<double>(halves + kLanes<double>);
+    low_ += lower(v);
+    high_ += upper(v);
   }
   double total() const { return sum<double>(low_ + high_); }
 
@@ -313,10 +312,8 @@ class WideSum<float> {
  private:
   static constexpr int kRecent = 8;  // terms that are added up in float, since to widen each takes longer than to add it
   void flush() {
-    float halves[kLanes<float>];
-    store(halves, recent_);
-    low_ += load_vector<double>(halves);
-    high_ += load_vector<double>(halves + kLanes<double>);
+    low_ += lower(recent_);
+    high_ += upper(recent_);
     recent_ = Vec<float>{};
   }
 

@@ -62,11 +62,17 @@ class Rows {
   int64_t size_[kMaxDims];
 };
 
-// One row a pack; the classes lie across the lanes, padded to whole vectors.
+// One row a pack; the classes lie across the lanes, padded to whole vectors where the row is staged.
 template <class T>
 struct Across {
   static constexpr int64_t kRows = 1;
   explicit Across(int64_t classes) : vectors((classes + kLanes<T> - 1) / kLanes<T>) {}
+  static Across in_place(int64_t classes) {
+    Across pack(classes);
+    pack.vectors = classes / kLanes<T>;
+    pack.rest = classes % kLanes<T>;
+    return pack;
+  }
   static int64_t at(int64_t c, int64_t) { return c; }
   static Vec<T> sum(Vec<T> v) {
     LaneSum total;
@@ -79,7 +85,7 @@ struct Across {
   static Vec<T> per_class(const T* values, int64_t i) { return load(values + i * kLanes<T>); }
   static Vec<T> per_row(const T* values) { return splat(values[0]); }
   static void per_row(Vec<T> v, T* values) { values[0] = v[0]; }
-  int64_t vectors;
+  int64_t vectors, rest = 0;  // rest: lanes in use of a last vector that is not whole
 };
 
 // A row in every lane.
@@ -94,7 +100,22 @@ struct Down {
   static Vec<T> per_row(const T* values) { return load(values); }
   static void per_row(Vec<T> v, T* values) { store<T>(values, v); }
   int64_t vectors;
+  static constexpr int64_t rest = 0;
 };
+
+// Calls body(i, load, store) for each vector of a pack, the last of which need not be whole.
+template <class T, class Pack, class Body>
+void for_each_vector(const Pack& pack, const Body& body) {
+  for (int64_t i = 0; i < pack.vectors; ++i) {
+    const int64_t at = i * kLanes<T>;
+    body(i, [at](const T* p, Vec<T>) { return load(p + at); }, [at](T* p, Vec<T> v) { store<T>(p + at, v); });
+  }
+  if (const int64_t n = pack.rest; n > 0) {
+    const int64_t i = pack.vectors, at = i * kLanes<T>;
+    body(i, [=](const T* p, Vec<T> others) { return load_part(p + at, n, others); },
+         [=](T* p, Vec<T> v) { store_part(p + at, n, v); });
+  }
+}
 
 // The rows [r, r + n) of a tensor of class scores, into a pack and out of it.
 template <class S, class T>

@@ -97,6 +97,48 @@ inline bool any(Mask<T> lanes) {
 #endif
 }
 
+// A vector of which memory has only the first n lanes; the others are given, or not stored.
+template <class T>
+inline Vec<T> load_part(const T* p, int64_t n, Vec<T> others) {
+#if defined(__AVX512F__)
+  const auto first = static_cast<uint16_t>((1u << n) - 1);
+  if constexpr (sizeof(T) == sizeof(float)) return (Vec<T>)_mm512_mask_loadu_ps((__m512)others, first, p);
+  else return (Vec<T>)_mm512_mask_loadu_pd((__m512d)others, static_cast<__mmask8>(first), p);
+#else
+  std::memcpy(&others, p, static_cast<size_t>(n) * sizeof(T));
+  return others;
+#endif
+}
+template <class T>
+inline void store_part(T* p, int64_t n, Vec<T> v) {
+#if defined(__AVX512F__)
+  const auto first = static_cast<uint16_t>((1u << n) - 1);
+  if constexpr (sizeof(T) == sizeof(float)) _mm512_mask_storeu_ps(p, first, (__m512)v);
+  else _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first), (__m512d)v);
+#else
+  std::memcpy(p, &v, static_cast<size_t>(n) * sizeof(T));
+#endif
+}
+
+// The lower and the upper half of the lanes, in double.
+#if defined(__AVX512F__)
+inline Vec<double> lower(Vec<float> v) { return (Vec<double>)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)); }
+inline Vec<double> upper(Vec<float> v) {
+  return (Vec<double>)_mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd((__m512d)v, 1)));
+}
+#elif defined(__AVX2__)
+inline Vec<double> lower(Vec<float> v) { return (Vec<double>)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)); }
+inline Vec<double> upper(Vec<float> v) { return (Vec<double>)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1)); }
+#else
+inline Vec<double> half(Vec<float> v, int first) {
+  Vec<double> wide;
+  for (int lane = 0; lane < kLanes<double>; ++lane) wide[lane] = static_cast<double>(v[first + lane]);
+  return wide;
+}
+inline Vec<double> lower(Vec<float> v) { return half(v, 0); }
+inline Vec<double> upper(Vec<float> v) { return half(v, kLanes<double>); }
+#endif
+
 // One number of all lanes: as a tree, since a chain takes a few cycles for each lane.
 template <class T, class Join>
 inline T fold(Vec<T> v, const Join& join) {
