@@ -15,7 +15,7 @@ extern const std::initializer_list<Op> margin_ops;
 extern const std::initializer_list<Op> cross_entropy_ops;
 extern const std::initializer_list<Op> nll_loss_ops;
 extern const std::initializer_list<Op> class_margin_ops;
-extern const std::initializer_list<Op> pairwise_ops;
+extern const std::initializer_list<Op> cosine_ops;
 extern const std::initializer_list<Op> triplet_ops;
 extern const std::initializer_list<Op> path_ops;
 }  // namespace mg

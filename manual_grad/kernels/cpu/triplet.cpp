@@ -3,13 +3,11 @@
 #include <cmath>
 #include <functional>
 
-#include "layout.h"
-#include "ops.h"
+#include "pairwise.h"
 
 namespace mg {
 namespace {
 
-constexpr int64_t kChunkElements = 1 << 14;  // vector components per unit of parallel work and per partial sum
 constexpr double kInf = __builtin_inf();
 
 struct Call {
@@ -115,75 +113,67 @@ class Difference {
 };
 
 template <class S>
-void run(const Call& call) {
-  const int64_t D = call.a.sizes[call.a.dim - 1], rows = call.a.dim > 1 ? call.a.sizes[0] : 1;
-  const int64_t pitch = (D + kLanes<double> - 1) / kLanes<double> * kLanes<double>;
-  const int64_t chunk_rows = std::max<int64_t>(1, kChunkElements / std::max<int64_t>(1, D));
-  const int64_t chunks = (rows + chunk_rows - 1) / chunk_rows;
-  const bool want_sum = call.reduce && call.value.exists(), scalar_g = call.g.exists() && call.g.numel == 1;
-  const double scale = call.scale * (scalar_g ? static_cast<double>(widen(*call.g.template as<S>())) : 1.0);
-  auto at = [&](const Tensor& tensor, int64_t r) { return tensor.as<S>() + (tensor.dim > 1 ? r * tensor.strides[0] : 0); };
-  auto step = [](const Tensor& tensor) { return tensor.strides[tensor.dim - 1]; };
-  auto of_row = [](const Tensor& tensor, int64_t r) { return tensor.as<S>() + (tensor.dim > 0 ? r * tensor.strides[0] : 0); };
-  for (const Tensor* result : {&call.da, &call.dp, &call.dn})
-    if (result->exists()) advise_huge_pages(*result, result->numel * static_cast<int64_t>(sizeof(S)));
-  Scratch<double> partial(want_sum ? chunks : 0);
-
-  parallel_for(chunks, 1, [&](int64_t first, int64_t last) {
-    Scratch<double> a(pitch), p(pitch), n(pitch), d(pitch);
-    for (double* staged : {a.get(), p.get(), n.get()}) std::fill(staged, staged + pitch, 0.0);
-    Difference u(D, call.q), v(D, call.q), w(call.swap ? D : 0, call.q);
-    for (int64_t chunk = first; chunk < last; ++chunk) {
-      ExactSum sum;
-      const int64_t end = std::min(rows, (chunk + 1) * chunk_rows);
-      for (int64_t r = chunk * chunk_rows; r < end; ++r) {
-        load_run(at(call.a, r), step(call.a), D, a.get());
-        load_run(at(call.p, r), step(call.p), D, p.get());
-        load_run(at(call.n, r), step(call.n), D, n.get());
-        const double to_p = u.measure(a.get(), p.get(), call.eps);
-        double to_n = v.measure(a.get(), n.get(), call.eps), alpha = 1, beta = 0;
-        if (call.swap) {
-          const double p_to_n = w.measure(p.get(), n.get(), call.eps);
-          beta = p_to_n < to_n ? 1 : p_to_n == to_n ? 0.5 : 0;
-          alpha = 1 - beta;
-          if (!(to_n <= p_to_n)) to_n = to_n == to_n ? p_to_n : to_n;
-        }
-        const double s = call.margin + (to_p - to_n);  // (1) (2)
-        const double loss = s < 0 ? 0 : s;
-        sum.add(loss);
-        if (call.value.exists() && !want_sum) *of_row(call.value, r) = narrow<S>(loss);
-
-        double up = s < 0 ? 0 : scale;
-        if (call.g.exists() && !scalar_g) up *= widen(*of_row(call.g, r));
-        if (up != 0 && (call.da.exists() || call.dp.exists() || call.dn.exists())) {
-          u.to_gradient();
-          v.to_gradient();
-          if (call.swap) w.to_gradient();
-        }
-        // the result's row: up (x ∇x + y ∇y), where the factors 1, 1/2 and 0 round nothing
-        auto combine = [&](const Tensor& result, double x, const Difference& by_x, double y, const Difference& by_y) {
-          if (!result.exists()) return;
-          if (up == 0) {
-            std::fill(d.get(), d.get() + D, 0.0);
-          } else {
-            for (int64_t i = 0; i < pitch; i += kLanes<double>)
-              store<double>(d.get() + i, up * (x * by_x.at(i) + y * by_y.at(i)));
-          }
-          store_run(at(result, r), step(result), D, d.get());
-        };
-        const Difference &w_or_u = call.swap ? w : u, &w_or_v = call.swap ? w : v;
-        combine(call.da, 1, u, -alpha, v);  // (4)
-        combine(call.dp, -1, u, -beta, w_or_u);
-        combine(call.dn, alpha, v, beta, w_or_v);
-      }
-      if (want_sum) partial[chunk] = sum.value();
-    }
-  });
-  if (want_sum) {
-    ExactSum sum;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum.add(partial[chunk]);
-    *call.value.as<S>() = narrow<S>(sum.value() * call.scale);
+class Worker {
+ public:
+  Worker(const Call& call, const VectorSweep<S>& sweep)
+      : call_(call),
+        sweep_(sweep),
+        a_(sweep.pitch),
+        p_(sweep.pitch),
+        n_(sweep.pitch),
+        d_(sweep.pitch),
+        u_(sweep.size, call.q),
+        v_(sweep.size, call.q),
+        w_(call.swap ? sweep.size : 0, call.q) {
+    for (double* staged : {a_.get(), p_.get(), n_.get()}) std::fill(staged, staged + sweep.pitch, 0.0);
   }
+
+  double operator()(int64_t r) {
+    sweep_.load(call_.a, r, a_.get());
+    sweep_.load(call_.p, r, p_.get());
+    sweep_.load(call_.n, r, n_.get());
+    const double to_p = u_.measure(a_.get(), p_.get(), call_.eps);
+    double to_n = v_.measure(a_.get(), n_.get(), call_.eps), alpha = 1, beta = 0;
+    if (call_.swap) {
+      const double p_to_n = w_.measure(p_.get(), n_.get(), call_.eps);
+      beta = p_to_n < to_n ? 1 : p_to_n == to_n ? 0.5 : 0;
+      alpha = 1 - beta;
+      if (!(to_n <= p_to_n)) to_n = to_n == to_n ? p_to_n : to_n;
+    }
+    const double s = call_.margin + (to_p - to_n);  // (1) (2)
+    const double up = s < 0 ? 0 : sweep_.upstream(r);
+    if (up != 0 && (call_.da.exists() || call_.dp.exists() || call_.dn.exists())) {
+      u_.to_gradient();
+      v_.to_gradient();
+      if (call_.swap) w_.to_gradient();
+    }
+    const Difference &w_or_u = call_.swap ? w_ : u_, &w_or_v = call_.swap ? w_ : v_;
+    combine(call_.da, r, up, 1, u_, -alpha, v_);  // (4)
+    combine(call_.dp, r, up, -1, u_, -beta, w_or_u);
+    combine(call_.dn, r, up, alpha, v_, beta, w_or_v);
+    return s < 0 ? 0 : s;
+  }
+
+ private:
+  // A row of the result: up (x ∇x + y ∇y), where the factors 1, 1/2 and 0 round nothing.
+  void combine(const Tensor& result, int64_t r, double up, double x, const Difference& by_x, double y,
+               const Difference& by_y) const {
+    if (!result.exists()) return;
+    for (int64_t i = 0; i < sweep_.pitch; i += kLanes<double>)
+      store<double>(d_.get() + i, up == 0 ? Vec<double>{} : up * (x * by_x.at(i) + y * by_y.at(i)));
+    sweep_.store(result, r, d_.get());
+  }
+
+  const Call& call_;
+  const VectorSweep<S>& sweep_;
+  const Scratch<double> a_, p_, n_, d_;
+  Difference u_, v_, w_;
+};
+
+template <class S>
+void run(const Call& call) {
+  const VectorSweep<S> sweep(call.a, call.value, call.g, call.scale, call.reduce, {&call.da, &call.dp, &call.dn});
+  sweep.run([&] { return Worker<S>(call, sweep); });
 }
 
 void triplet_margin_loss(StableIValue* stack, uint64_t, uint64_t) {
@@ -203,16 +193,9 @@ void triplet_margin_loss(StableIValue* stack, uint64_t, uint64_t) {
   call.da = in.optional_tensor();
   call.dp = in.optional_tensor();
   call.dn = in.optional_tensor();
-  const Tensor& a = call.a;
-  bool fits = a.dim == 1 || a.dim == 2;
-  const int64_t rows = a.dim == 2 ? a.sizes[0] : 1;
-  for (const Tensor* like : {&call.p, &call.n, &call.da, &call.dp, &call.dn})
-    fits = fits && (!like->exists() || (like->dtype == a.dtype && like->dim == a.dim && like->sizes[0] == a.sizes[0] &&
-                                        like->sizes[a.dim - 1] == a.sizes[a.dim - 1]));
-  fits = fits && (!call.g.exists() || (call.g.dtype == a.dtype && (call.g.numel == rows || call.g.numel == 1)));
-  fits = fits && (!call.value.exists() || (call.value.dtype == a.dtype && call.value.numel == (call.reduce ? 1 : rows)));
-  if (!fits) throw std::runtime_error("manual_grad: the tensors of triplet_margin_loss do not fit together");
-  with_dtype(a.dtype, [&](auto s) { run<decltype(s)>(call); });
+  check_vectors("triplet_margin_loss", call.a, {&call.p, &call.n, &call.da, &call.dp, &call.dn},
+                call.a.dim == 2 ? call.a.sizes[0] : 1, call.g, call.value, call.reduce);
+  with_dtype(call.a.dtype, [&](auto s) { run<decltype(s)>(call); });
 }
 
 }  // namespace

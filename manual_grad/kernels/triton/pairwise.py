@@ -122,7 +122,7 @@ def cosine_embedding_loss(
     a: Tensor, b: Tensor, y: Tensor, g: Tensor | None, margin: float, scale: float, reduce: bool,
     value: Tensor | None, da: Tensor | None, db: Tensor | None,
 ) -> None:  # fmt: skip
-    """What its schema says, as kernels/cpu/pairwise.cpp has it."""
+    """What its schema says, as kernels/cpu/cosine.cpp has it."""
     pairs, length = y.numel(), a.shape[-1]
     if pairs == 0:
         if value is not None and reduce:

@@ -1,0 +1,97 @@
+// Losses of two or three feature vectors: how the vectors are staged, and the sweep over the rows.
+//
+// Vectors are staged as double, halves too: the products of a long one leave float's range.
+#pragma once
+
+#include <algorithm>
+
+#include "layout.h"
+#include "ops.h"
+
+namespace mg {
+
+// The rows in chunks of a fixed size, which the threads take one at a time. A loss computes the value of a row; it is
+// stored or summed here, and what arrives from upstream is asked for here.
+template <class S>
+class VectorSweep {
+  static constexpr int64_t kChunkElements = 1 << 14;  // vector components per unit of parallel work and per partial sum
+
+ public:
+  VectorSweep(const Tensor& vectors, const Tensor& value, const Tensor& g, double scale, bool reduce,
+              std::initializer_list<const Tensor*> gradients)
+      : size(vectors.sizes[vectors.dim - 1]),
+        pitch((size + kLanes<double> - 1) / kLanes<double> * kLanes<double>),
+        rows_(vectors.dim > 1 ? vectors.sizes[0] : 1),
+        value_(value),
+        g_(g),
+        reduces_(reduce),
+        scale_(scale) {
+    for (const Tensor* d : gradients)
+      if (d->exists()) advise_huge_pages(*d, d->numel * static_cast<int64_t>(sizeof(S)));
+  }
+
+  // Every thread makes a worker for itself; worker(r) returns the loss of row r.
+  template <class MakeWorker>
+  void run(const MakeWorker& make_worker) const {
+    const bool want_sum = reduces_ && value_.exists();
+    const int64_t chunk_rows = std::max<int64_t>(1, kChunkElements / std::max<int64_t>(1, size));
+    const int64_t chunks = (rows_ + chunk_rows - 1) / chunk_rows;
+    Scratch<double> partial(want_sum ? chunks : 0);
+    parallel_for(chunks, 1, [&](int64_t first, int64_t last) {
+      auto worker = make_worker();
+      for (int64_t chunk = first; chunk < last; ++chunk) {
+        ExactSum sum;
+        const int64_t end = std::min(rows_, (chunk + 1) * chunk_rows);
+        for (int64_t r = chunk * chunk_rows; r < end; ++r) {
+          const double loss = worker(r);
+          sum.add(loss);
+          if (value_.exists() && !want_sum) *of_row(value_, r) = narrow<S>(loss);
+        }
+        if (want_sum) partial[chunk] = sum.value();
+      }
+    });
+    if (!want_sum) return;
+    ExactSum sum;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum.add(partial[chunk]);
+    *value_.as<S>() = narrow<S>(sum.value() * scale_);
+  }
+
+  // The upstream gradient of a row, with the reduction's share.
+  double upstream(int64_t r) const {
+    return g_.exists() ? scale_ * static_cast<double>(widen(g_.numel == 1 ? *g_.as<S>() : *of_row(g_, r))) : scale_;
+  }
+
+  void load(const Tensor& vectors, int64_t r, double* out) const {
+    load_run(vector(vectors, r), vectors.strides[vectors.dim - 1], size, out);
+  }
+  void store(const Tensor& vectors, int64_t r, const double* from) const {
+    store_run(vector(vectors, r), vectors.strides[vectors.dim - 1], size, from);
+  }
+
+  const int64_t size, pitch;  // of a vector, and rounded up to whole ones of the processor
+
+ private:
+  static S* vector(const Tensor& vectors, int64_t r) {
+    return vectors.as<S>() + (vectors.dim > 1 ? r * vectors.strides[0] : 0);
+  }
+  static S* of_row(const Tensor& tensor, int64_t r) { return tensor.as<S>() + (tensor.dim > 0 ? r * tensor.strides[0] : 0); }
+
+  const int64_t rows_;
+  const Tensor &value_, &g_;
+  const bool reduces_;
+  const double scale_;
+};
+
+// Vectors and their gradients are like the first, (D) or (N, D); the upstream gradient is one for all rows or for each.
+inline void check_vectors(const char* loss, const Tensor& first, std::initializer_list<const Tensor*> like, int64_t rows,
+                          const Tensor& g, const Tensor& value, bool reduce) {
+  bool fit = (first.dim == 1 && rows == 1) || (first.dim == 2 && first.sizes[0] == rows);
+  for (const Tensor* t : like)
+    fit = fit && (!t->exists() || (t->dtype == first.dtype && t->dim == first.dim && t->sizes[0] == first.sizes[0] &&
+                                   t->sizes[t->dim - 1] == first.sizes[first.dim - 1]));
+  fit = fit && (!g.exists() || (g.dtype == first.dtype && (g.numel == rows || g.numel == 1)));
+  fit = fit && (!value.exists() || (value.dtype == first.dtype && value.numel == (reduce ? 1 : rows)));
+  if (!fit) throw std::runtime_error(std::string("manual_grad: the tensors of ") + loss + " do not fit together");
+}
+
+}  // namespace mg
