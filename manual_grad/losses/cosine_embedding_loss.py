@@ -76,6 +76,7 @@ class CosineEmbeddingLossFunction(LossFunction):
     """``apply(input1, input2, target, margin, reduction)``: inputs of one shape (D) or (N, D), target () or (N)."""
 
     tensors = 3
+    kernel = "cosine_embedding_loss"
 
     @classmethod
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
@@ -124,7 +125,7 @@ class CosineEmbeddingLossFunction(LossFunction):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (a, b, y), (margin,) = X, options
-        op = kernels.op("cosine_embedding_loss", a, b)
+        op = kernels.op(cls.kernel, a, b)
         if op is None or y.device != a.device:
             return None
         reduced = reduction != "none"

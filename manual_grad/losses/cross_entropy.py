@@ -107,6 +107,7 @@ class CrossEntropyLossFunction(RowwiseLoss):
     """
 
     tensors = 3
+    kernel = "cross_entropy"
 
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int, label_smoothing: float) -> Tensor | float:
@@ -174,7 +175,7 @@ class CrossEntropyLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (z, t, w), (ignore_index, label_smoothing) = X, options
-        op = kernels.op("cross_entropy", z, w, t if t.is_floating_point() else None)
+        op = kernels.op(cls.kernel, z, w, t if t.is_floating_point() else None)
         if op is None or z.numel() == 0:
             return None
         loss = None

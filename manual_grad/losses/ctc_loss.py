@@ -110,6 +110,7 @@ class CTCLossFunction(LossFunction):
     """
 
     tensors = 4
+    kernel = "ctc_loss"
 
     @classmethod
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
@@ -157,7 +158,7 @@ class CTCLossFunction(LossFunction):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x = X[0]
-        op = kernels.op("ctc_loss", x)
+        op = kernels.op(cls.kernel, x)
         if op is None or (x.is_cuda and X[1].shape[-1] >= _MOST_ON_CUDA):
             return None
         loss = x.new_empty(cls.shape(X) if reduction == "none" else ()) if value else None
@@ -348,7 +349,7 @@ def ctc_loss(
         x = x.unsqueeze(1)
     targets = targets.long()
     _check_shapes(x, targets, frames, labels, blank)
-    if transforming() or kernels.op("ctc_loss", x) is None:
+    if transforming() or kernels.op(CTCLossFunction.kernel, x) is None:
         _check_values(x, targets, frames, labels)
     X = (x, *(t.to(x.device) for t in (targets, frames, labels)))
     loss = evaluate(CTCLossFunction, *X, blank, zero_infinity, reduction)

@@ -53,6 +53,7 @@ class MultiMarginLossFunction(RowwiseLoss):
     """``apply(input, target, weight, p, margin, reduction)``: input (…, C), target (…), weight (C) or None."""
 
     tensors = 3
+    kernel = "class_margin"
 
     @staticmethod
     def value(X: Tensors, p: int, margin: float) -> Tensor:
@@ -79,7 +80,7 @@ class MultiMarginLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, y, w), (p, margin) = X, options
-        op = kernels.op("class_margin", x, w)
+        op = kernels.op(cls.kernel, x, w)
         if op is None:
             return None
         loss = None

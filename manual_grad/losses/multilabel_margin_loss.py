@@ -50,6 +50,7 @@ class MultiLabelMarginLossFunction(RowwiseLoss):
     """``apply(input, target, reduction)``: both (C) or (N, C), the target a list of labels that ends at -1."""
 
     tensors = 2
+    kernel = "class_margin"
 
     @staticmethod
     def value(X: Tensors) -> Tensor:
@@ -71,7 +72,7 @@ class MultiLabelMarginLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x, t = X
-        op = kernels.op("class_margin", x)
+        op = kernels.op(cls.kernel, x)
         if op is None:
             return None
         loss = None

@@ -40,6 +40,7 @@ class NLLLossFunction(RowwiseLoss):
     """``apply(input, target, weight, ignore_index, reduction)``: weight (C) or None, target of the loss' shape."""
 
     tensors = 3
+    kernel = "nll_loss"
 
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int) -> Tensor:
@@ -71,7 +72,7 @@ class NLLLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, y, w), (ignore_index,) = X, options
-        op = kernels.op("nll_loss", x, w)
+        op = kernels.op(cls.kernel, x, w)
         if op is None or x.numel() == 0:
             return None
         code = kernels.REDUCTION[reduction]

@@ -77,6 +77,7 @@ class TripletMarginLossFunction(LossFunction):
     """``apply(anchor, positive, negative, margin, q, eps, swap, reduction)``: vectors of one shape, (D) or (N, D)."""
 
     tensors = 3
+    kernel = "triplet_margin_loss"
 
     @classmethod
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
@@ -110,7 +111,7 @@ class TripletMarginLossFunction(LossFunction):
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        op = kernels.op("triplet_margin_loss", *X)
+        op = kernels.op(cls.kernel, *X)
         if op is None:
             return None
         a = X[0]
