@@ -1,0 +1,1 @@
+"""For studying the losses: the line along which each is drawn, and its plot."""
