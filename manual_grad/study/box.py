@@ -108,7 +108,6 @@ def _tall(delimiter: str, content: Box) -> Box:
     height = len(content.lines)
     if height == 1 or delimiter not in _TALL:
         return text(delimiter)
-    top, over, middle, under, bottom = _TALL[delimiter]
+    top, over, middle, under, bottom = tuple(_TALL[delimiter])
     half = (height - 2) // 2
-    inner = half * over + middle * (height % 2) + half * under
-    return Box((top, *inner, bottom), content.base)
+    return Box((top, *half * over, *middle * (height % 2), *half * under, bottom), content.base)

@@ -1,4 +1,4 @@
-"""Which losses there are: their families, titles and kernels."""
+"""Which losses there are: their families and their kernels."""
 
 from __future__ import annotations
 
@@ -6,48 +6,45 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from types import ModuleType
+import re
 
 import manual_grad
-from manual_grad import kernels, losses
+from manual_grad import losses
 from manual_grad.engine.function import LossFunction
 
 NAMES = tuple(module.name for module in pkgutil.iter_modules(losses.__path__))
 
 
-def module(name: str) -> ModuleType:
-    """The file of a loss."""
-    if name not in NAMES:
-        close = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.5)
-        close += [other for other in NAMES if name in other and other not in close]
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are: {', '.join(NAMES)}"
-        raise ValueError(f"no loss named {name!r}; {hint}")
-    return importlib.import_module(f"{losses.__name__}.{name}")
-
-
-def chapter(name: str) -> str:
-    """Its derivation, in reStructuredText; the first line is the title."""
-    return inspect.getdoc(module(name)) or ""
-
-
-def title(name: str) -> str:
-    return chapter(name).split("\n\n")[0].replace("\n", " ").rstrip(".")
+def check(name: str) -> str:
+    """The name, if there is such a loss."""
+    if name in NAMES:
+        return name
+    close = difflib.get_close_matches(name, NAMES)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(NAMES)}"
+    raise ValueError(f"no loss named {name!r}; {hint}")
 
 
 def families() -> dict[str, list[str]]:
-    """The losses by family, from the table in the docstring of :mod:`manual_grad`."""
-    _, _, rows, *_ = (inspect.getdoc(manual_grad) or "").split("=  =")
+    """The losses by family: the table in the docstring of manual_grad, which names the Modules without their Loss."""
+    _, table, _ = re.split(r"^=[= ]+$", inspect.getdoc(manual_grad) or "", flags=re.MULTILINE)
     found: dict[str, list[str]] = {}
-    for line in rows.splitlines()[1:]:
-        family, _, text = (part.strip() for part in (line[:11], line[11:48], line[48:]))
+    family = ""
+    for line in table.strip("\n").splitlines():
+        family = line.split()[0] if line[:1].strip() else family
+        short = [name.strip() for name in line.split("  ")[-1].rstrip(",").split(",")]
+        modules = [getattr(manual_grad, name + "Loss", None) or getattr(manual_grad, name) for name in short]
+        found.setdefault(family, []).extend(module.__module__.rpartition(".")[2] for module in modules)
     return found
 
 
-def kernel_names(name: str) -> set[str]:
-    """The kernels of its Functions, and of those it calls from the file of another loss."""
+def kernels_of(name: str) -> set[str]:
+    """The kernels of a loss' Functions, its own and those of other losses that its file imports."""
+    module = importlib.import_module(f"{losses.__name__}.{name}")
     found: set[str] = set()
-    for value in vars(module(name)).values():
-        if isinstance(value, type) and issubclass(value, LossFunction):
-            found |= {value.kernel} - {None}
-        other = getattr(value, "__module__", "").rpartition(".")[2]
+    for value in vars(module).values():
+        origin = getattr(value, "__module__", "")
+        if isinstance(value, type) and issubclass(value, LossFunction) and value.kernel:
+            found.add(value.kernel)
+        elif origin.startswith(losses.__name__) and origin != module.__name__:
+            found |= kernels_of(origin.rpartition(".")[2])
     return found

@@ -16,10 +16,10 @@ from manual_grad.study.box import Box
 
 _SYMBOLS = {
     "ord": {
-        r"\infty": "∞", r"\ell": "ℓ", r"\top": "⊤", r"\dots": "…", r"\ldots": "…",
-        r"\cdots": "⋯", r"\epsilon": "ε", r"\varepsilon": "ε", r"\lambda": "λ", r"\varphi": "φ", r"\emptyset": "∅",
+        r"\infty": "∞", r"\top": "⊤", r"\dots": "…", r"\ldots": "…", r"\cdots": "⋯", r"\emptyset": "∅",
         r"\forall": "∀", r"\exists": "∃", r"\star": "⋆", r"\prime": "′",
     },
+    "letter": {r"\ell": "ℓ", r"\epsilon": "ε", r"\varepsilon": "ε", r"\lambda": "λ", r"\varphi": "φ"},
     "prefix": {r"\partial": "∂", r"\nabla": "∇"},
     "slash": {"/": "/"},
     "bin": {
@@ -69,25 +69,20 @@ class Atom(NamedTuple):
 
 def inline(tex: str) -> str:
     """The formula in one line."""
-    return _join(_Reader(tex, flat=True).row()).lines[0]
+    return _join(_Reader(tex, flat=True).whole()).lines[0]
 
 
-def display(tex: str, width: int = 80) -> str:
-    r"""The formula in as many lines as it needs, its number (``\tag``) at the right end."""
-    tag = re.search(r"\\tag\{(.*?)\}", tex)
-    number = f"({tag.group(1)})" if tag else ""
-    room = width - _INDENT - len(number) - 2
-    rows = _pack(_Reader(tex.replace(tag.group(0), "") if tag else tex, flat=False).row(), room)
-    lines = []
-    for i, row in enumerate(rows):
-        if i and len(row.lines) + len(rows[i - 1].lines) > 2:
-            lines.append("")
-        shown = [" " * _INDENT + line for line in row.lines]
-        if i == len(rows) - 1 and number:
-            last = shown[row.base]
-            shown[row.base] = last + " " * (width - box.width(last) - len(number)) + number
-        lines += [line.rstrip() for line in shown]
-    return "\n".join(lines)
+def display(tex: str, number: str = "", width: int = 80) -> str:
+    """The formula in as many lines as it needs, its number at the right end."""
+    end = f"({number})" if number else ""
+    rows = _pack(_Reader(tex, flat=False).whole(), width - _INDENT - len(end) - 1)
+    lines: list[str] = []
+    for row in rows:
+        apart = bool(lines) and len(row.lines) + len(rows[0].lines) > 2
+        lines += [""] * apart + [" " * _INDENT + line for line in row.lines]
+    last = len(lines) - len(rows[-1].lines) + rows[-1].base
+    lines[last] += " " * (width - box.width(lines[last]) - len(end)) + end
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _pack(atoms: list[Atom], room: int) -> list[Box]:
@@ -97,9 +92,12 @@ def _pack(atoms: list[Atom], room: int) -> list[Box]:
         whole = _join(part)
         if rows and rows[-1].width + _INDENT + whole.width <= room:
             rows[-1] = box.beside(rows[-1], box.text(" " * _INDENT), whole)
+        elif whole.width <= room:
+            rows.append(whole)
         else:
-            first, *rest = (_join(line) for line in _broken(part, room, ["rel", "bin"]))
-            rows += [first, *(box.beside(box.text(" " * _INDENT), line) for line in rest)]
+            first, *rest = _broken(part, room - _INDENT, ["rel", "bin"])
+            blank = Atom("ord", box.text(" " * (_INDENT - 1)))  # behind it a sign is still between two things
+            rows += [_join(first), *(_join([blank, *line]) for line in rest)]
     return rows
 
 
@@ -111,10 +109,10 @@ def _broken(atoms: list[Atom], room: int, kinds: list[str]) -> list[list[Atom]]:
         parts[:2] = [[atom for part in parts[:2] for atom in part]]
     lines: list[list[Atom]] = []
     for part in parts:
-        if lines and _join(lines[-1] + part).width <= room - _INDENT:
+        if lines and _join(lines[-1] + part).width <= room:
             lines[-1] += part
         else:
-            lines += _broken(part, room - _INDENT, kinds[1:])
+            lines += _broken(part, room, kinds[1:])
     return lines
 
 
@@ -173,9 +171,16 @@ class _Reader:
     """Recursive descent through the tokens of a formula."""
 
     def __init__(self, tex: str, flat: bool) -> None:
-        self.tokens = _TOKEN.findall(tex.strip())
+        self.tex = tex.strip()
+        self.tokens = _TOKEN.findall(self.tex)
         self.at = 0
         self.flat = flat
+
+    def whole(self) -> list[Atom]:
+        atoms = self.row()
+        if self.peek():
+            raise ValueError(f"{self.peek()} without a beginning: {self.tex}")
+        return atoms
 
     def peek(self) -> str:
         """The next token that is no white space, or nothing at the end."""
@@ -185,6 +190,8 @@ class _Reader:
 
     def take(self) -> str:
         token = self.peek()
+        if not token:
+            raise ValueError(f"something is missing at the end: {self.tex}")
         self.at += 1
         return token
 
@@ -339,7 +346,8 @@ def _small(script: str, table: dict[int, int]) -> str:
 
 
 def _is_word(script: str) -> bool:
-    return not re.search(r"[\s+−·/=<>≤≥≠→∈∉,|(_]", script)
+    """Whether it can stand behind _ or ^ without brackets: nothing in it is an operator or a script itself."""
+    return script.isalnum() and unicodedata.is_normalized("NFKC", script)
 
 
 def _greek(token: str) -> str:
