@@ -62,7 +62,8 @@ def test_in_one_line(latex: str, shown: str) -> None:
             """,
         ),
         (
-            r"P = \begin{cases} p^{\mathrm{head}}_{a + b} & [1] \\[1ex] -\dfrac{x - t}{d} & \text{otherwise}\end{cases}",
+            r"P = \begin{cases} p^{\mathrm{head}}_{a + b} & [1] \\[1ex] -\dfrac{x - t}{d} & \text{otherwise} "
+            r"\end{cases}",
             """
                     ⎧  head
                     ⎪ p           [1]
