@@ -1,7 +1,7 @@
 """Equations as MathML, which browsers set themselves, in a font that lies beside the pages.
 
-An equation with a ``\\tag`` shows its number, which is a link to it, and the lines of code that cite it. In the text and
-in the code of a loss its number, in parentheses, is a link too.
+An equation with a ``\\tag`` shows its number, which is a link to it, and the lines of code that cite it. In the text
+and in the code of a loss its number, in parentheses, is a link too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,22 @@ def mathml(latex: str, display: bool = True) -> str:
     latex = SIZED.sub(lambda m: (r"\left" if m[1].strip("\\") in "([{" else r"\right") + m[1], TAG.sub("", latex))
     if r"\\" in latex and r"\begin" not in latex:
         latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
-    return _converter.convert_with_local_state(latex.strip(), displaystyle=display)
+    if display:
+        return "".join(_converter.convert_with_local_state(part, displaystyle=True) for part in _formulas(latex))
+    return _converter.convert_with_local_state(latex.strip(), displaystyle=False)
+
+
+def _formulas(latex: str) -> list[str]:
+    """The formulas that stand side by side, a \\qquad between them: on a narrow page they stand below each other."""
+    parts, depth, start = [], 0, 0
+    for token in re.finditer(r"\\(?:begin|left)(?![a-z])|\\(?:end|right)(?![a-z])|\\qquad|\\.|[{}]", latex):
+        if token[0] == r"\qquad" and depth == 0:
+            parts.append(latex[start : token.start()])
+            start = token.end()
+        else:
+            depth += token[0] in (r"\begin", r"\left", "{")
+            depth -= token[0] in (r"\end", r"\right", "}")
+    return [part.strip() for part in (*parts, latex[start:])]
 
 
 def anchor(tag: str) -> str:

@@ -8,7 +8,7 @@ import torch
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from benchmarks import readme, report
+from benchmarks import report
 from extension import accuracy, pages, speed
 from gradcheck import CHECKS, specs
 from gradcheck.families import FAMILIES
@@ -26,13 +26,10 @@ A_FUNCTION_OF = {
 def headline() -> str:
     large = [r for r in speed.known()[0] if r.section == "large" and not r.red]
     eager, compiled = (report.mean_speedup(large, other) for other in report.OTHERS)
-    errors = [known[what] for known in accuracy.known().values() for what in ("value", "gradient")]
-    worst = max(float(e["error"]) for e in errors)
-    lost = sum(
-        any(e["torch"] is not None and float(e["torch"]) >= accuracy.NO_DIGIT / 2 for e in (known["value"], known["gradient"]))
-        for known in accuracy.known().values()
-    )
-    regimes = sum(len(known["regimes"]) for known in accuracy.known().values())
+    known = accuracy.known().values()
+    worst = max(float(loss[what]["error"]) for loss in known for what in ("value", "gradient"))
+    lost = sum(any(accuracy.is_lost(loss[what]["torch"]) for what in ("value", "gradient")) for loss in known)
+    regimes = sum(len(loss["regimes"]) for loss in known)
     count = len(specs.NAMES)
     cards = [
         (
@@ -54,10 +51,14 @@ def headline() -> str:
             "every transform.",
         ),
     ]
-    return '<div class="headline">' + "".join(
-        f'<div><p class="figure">{figure}</p><p class="claim">{claim}</p><p>{escape(detail)}</p></div>'
-        for figure, claim, detail in cards
-    ) + "</div>"
+    return (
+        '<div class="headline">'
+        + "".join(
+            f'<div><p class="figure">{figure}</p><p class="claim">{claim}</p><p>{escape(detail)}</p></div>'
+            for figure, claim, detail in cards
+        )
+        + "</div>"
+    )
 
 
 class LossesByFamily(SphinxDirective):
@@ -106,20 +107,18 @@ def _family(family: str) -> str:
     entries = "\n".join(f"   {loss} <losses/{loss}>" for loss in losses)
     return (
         f"{title}\n{'-' * len(title)}\n\nA function of {A_FUNCTION_OF[family]}.\n\n"
-        f".. raw:: html\n\n   <div class=\"cards\">{cards}</div>\n\n"
+        f'.. raw:: html\n\n   <div class="cards">{cards}</div>\n\n'
         f".. toctree::\n   :hidden:\n   :caption: {title}\n\n{entries}"
     )
 
 
 def _card(loss: str) -> str:
-    errors = accuracy.known()[loss]
-    worst = readme.eps(max(float(errors[what]["error"]) for what in ("value", "gradient")))
-    speedups = [r.speedup("eager") for r in speed.known()[0] if r.loss == loss and r.section == "large" and not r.red]
-    fast = f"{max(speedups):.1f}×, " if speedups else ""
+    times = pages.speedup(loss)
+    achieved = (f"{times}×, " if times else "") + f"{pages.worst_error(loss)} eps"
     names = ", ".join(pages.modules()[loss])
     return (
         f'<a class="card" href="losses/{loss}.html">{_sketch(loss)}<strong>{loss}</strong>'
-        f"<span>{names}</span><small>{fast}{worst} eps</small></a>"
+        f"<span>{names}</span><small>{achieved}</small></a>"
     )
 
 

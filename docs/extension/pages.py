@@ -107,22 +107,34 @@ def function_of(loss: str) -> str:
 
 
 def interface(loss: str) -> list[str]:
-    return [f".. autofunction:: {function_of(loss)}", *(f".. autoclass:: manual_grad.{name}" for name in modules()[loss])]
+    return [
+        f".. autofunction:: {function_of(loss)}",
+        *(f".. autoclass:: manual_grad.{name}" for name in modules()[loss]),
+    ]
+
+
+def worst_error(loss: str) -> str:
+    errors = accuracy.known()[loss]
+    return readme.eps(max(float(errors[what]["error"]) for what in ("value", "gradient")))
+
+
+def speedup(loss: str) -> str:
+    """How many times faster it is than torch at the large size, as the README says it; empty if it is not timed."""
+    timed = [r for r in speed.known()[0] if r.loss == loss]
+    return readme.row(specs.load(loss), accuracy.known()[loss], timed)[-1] if timed else ""
 
 
 def facts(loss: str) -> str:
-    """What the README's table says of the loss, and the way to the sections."""
-    results = [r for r in speed.known()[0] if r.loss == loss]
-    row = readme.row(specs.load(loss), accuracy.known()[loss], results)
-    of = dict(zip(readme.HEAD[:5], row, strict=False)) | {"speed": row[-1]}
-    errors = accuracy.known()[loss]
+    """In one line what the loss is and achieves, and the way to the sections."""
+    spec = specs.load(loss)
+    abilities = [name for name in ("forward", "vmap", "compile") if name in spec.promises]
     shown = {
-        "family": of["family"],
-        "derivatives": f"to order {of['order'].strip('*')}, {of['transforms'].replace('*', '')}",
-        "worst error": f"{readme.eps(max(errors['value']['error'], errors['gradient']['error']))} eps",
+        "family": spec.family,
+        "derivatives": f"to order {spec.order}, {', '.join(abilities)}",
+        "worst error": f"{worst_error(loss)} eps",
     }
-    if of["speed"] != "–":
-        shown["beside torch eager"] = f"{of['speed']} times as fast"
+    if times := speedup(loss):
+        shown["beside torch eager"] = f"{times} times as fast"
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(fact)}</dd></div>" for name, fact in shown.items())
     sections = ("derivation", "try-it", "code", "accuracy", "speed", "interface")
     ways = " ".join(f'<a href="#{s}">{s.replace("-", " ").capitalize()}</a>' for s in sections)

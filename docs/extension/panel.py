@@ -20,11 +20,12 @@ POINTS = 49  # of a curve; between them a cubic through values and slopes is dra
 def html(loss: str) -> str:
     curve = CURVES[loss]
     sliders = "".join(
-        f'<label>{escape(slider.label)} <output></output>'
+        f"<label>{escape(slider.label)} <output></output>"
         f'<input type="range" min="0" max="{len(slider.values) - 1}" step="1" '
         f'value="{slider.values.index(slider.default)}" data-slider="{name}"></label>'
         for name, slider in curve.sliders.items()
     )
+    curves = json.dumps(data(loss), separators=(",", ":"), ensure_ascii=False)
     return (
         f'<div class="panel" data-loss="{loss}"><div class="controls">{sliders}'
         f"<label>{escape(curve.axis)} <output></output>"
@@ -32,7 +33,7 @@ def html(loss: str) -> str:
         '<div class="plots" role="img"></div>'
         '<p class="readout" aria-live="polite"></p>'
         "<noscript><p>The panel needs JavaScript; the figure above shows the same curves.</p></noscript>"
-        f'<script type="application/json">{json.dumps(data(loss), separators=(",", ":"), ensure_ascii=False)}</script></div>'
+        f'<script type="application/json">{curves}</script></div>'
     )
 
 

@@ -36,7 +36,7 @@ def _group(result: Result) -> str:
     rows = "".join(
         f'<tr><th scope="row">{label}</th><td>{times[name]}</td>'
         f'<td class="bar"><span class="{name}" style="width:{100 * result.timings[name].median / longest:.1f}%"></span>'
-        f'{_factor(result, name)}</td></tr>'
+        f"{_factor(result, name)}</td></tr>"
         for name, label in SHOWN.items()
         if name in result.timings
     )
@@ -47,4 +47,10 @@ def _group(result: Result) -> str:
 
 def _factor(result: Result, name: str) -> str:
     speedup = None if name == "manual_grad" else result.speedup(name)
-    return "" if speedup is None else f" <small>{speedup:.2g}×</small>" if speedup < 10 else f" <small>{speedup:.0f}×</small>"
+    return (
+        ""
+        if speedup is None
+        else f" <small>{speedup:.2g}×</small>"
+        if speedup < 10
+        else f" <small>{speedup:.0f}×</small>"
+    )

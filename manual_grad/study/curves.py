@@ -349,8 +349,8 @@ CURVES: Mapping[str, Curve] = {
         (-6, 4),
         _second_frame,
         {
-            "frames": Slider("frames", 4.0, 2.0, 8.0, 1.0),
-            "blank": Slider("blank, its log-score in every frame", -1.0, -4.0, 2.0, 1.0),
+            "frames": Slider("frames", 4.0, 2.0, 6.0, 1.0),
+            "blank": Slider("blank, its log-score in every frame", -1.0, -4.0, 0.0, 0.5),
         },
     ),
     "linear_cross_entropy": Curve(
