@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def test_slider_values_hold_the_default() -> None:
         for name, slider in curve.sliders.items():
             assert slider.default in slider.values, (loss, name)
             assert math.isclose(slider.values[-1], slider.high), (loss, name)
+
+
+@pytest.mark.parametrize("loss", curves.CURVES)
+def test_every_end_of_a_slider_can_be_drawn(loss: str) -> None:
+    sliders = curves.CURVES[loss].sliders
+    for ends in itertools.product(*((slider.low, slider.high) for slider in sliders.values())):
+        drawn = curves.trace(loss, dict(zip(sliders, ends, strict=True)), points=9)
+        assert all(y.isfinite().all() for piece in drawn.pieces for y in piece.y)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ The textbook's :math:`\sigma(x) - t` is the first one for :math:`a = 1`; for a c
 and the others vanish. There are no kinks.
 
 Sources: D. R. Cox, "The Regression Analysis of Binary Sequences", J. Royal Statistical Society B 20 (1958) 215-242;
-for (3), M. Mächler, "Accurately Computing log(1 - exp(-|a|))" (2012), the note of the R package Rmpfr.
+for (3), M. Mächler, "Accurately Computing log(1 - exp(-\|a\|))" (2012), the note of the R package Rmpfr.
 """
 
 from __future__ import annotations

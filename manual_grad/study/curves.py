@@ -336,21 +336,21 @@ CURVES: Mapping[str, Curve] = {
         "position of the negative, which passes the anchor",
         (-2.5, 2.5),
         _negative_passes,
-        {"p": Slider("p, of the norm", 2.0, 1.5, 4.0, 0.5), "margin": replace(MARGIN, step=0.25)},
+        {"p": Slider("p, of the norm", 2.0, 1.5, 4.0, 0.5), "margin": replace(MARGIN, low=0.25, step=0.25)},
     ),
     "triplet_margin_with_distance_loss": Curve(
         "position of the negative, which passes the anchor; squared distances",
         (-2.5, 2.5),
         functools.partial(_negative_passes, distance_function=_squared_distance),
-        {"margin": MARGIN},
+        {"margin": replace(MARGIN, low=0.125)},
     ),
     "ctc_loss": Curve(
         "log-score of the first label in the second frame",
         (-6, 4),
         _second_frame,
         {
-            "frames": Slider("frames", 4.0, 2.0, 8.0, 1.0),
-            "blank": Slider("blank, its log-score in every frame", -1.0, -4.0, 2.0, 1.0),
+            "frames": Slider("frames", 4.0, 2.0, 6.0, 1.0),
+            "blank": Slider("blank, its log-score in every frame", -1.0, -4.0, 0.0, 0.5),
         },
     ),
     "linear_cross_entropy": Curve(
@@ -367,3 +367,4 @@ CURVES: Mapping[str, Curve] = {
         adaptive_cross_entropy,
     ),
 }
+"""The line of each loss, by its name."""
