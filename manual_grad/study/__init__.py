@@ -1,0 +1,1 @@
+"""For readers: the chapters of the losses."""
