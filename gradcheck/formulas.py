@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,18 +40,28 @@ class Clause:
 
 
 Clauses = Mapping[str, Sequence[Clause]]
+Head = tuple[str, tuple[Node, ...], "tuple[Node, ...] | None"]  # name, indices, arguments
 Local = Mapping[str, Any]  # index letter -> its value
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """What a chapter defines, and what its points have in common: the cases reached, and how its symbols are read."""
+
+    clauses: Clauses
+    reached: set[Node]
+    heads: dict[Node, Head | None] = field(default_factory=dict)
 
 
 class Point:
     """The symbols that are given, and those that the page defines by them."""
 
-    def __init__(self, given: Mapping[str, Any], clauses: Clauses, reached: set[Node]) -> None:
-        self.given, self.clauses, self.reached = given, clauses, reached
+    def __init__(self, given: Mapping[str, Any], page: Page) -> None:
+        self.given, self.page, self.clauses = given, page, page.clauses
         self.memo: dict[Any, Any] = {}
 
     def moved(self, changes: Mapping[str, Any]) -> Point:
-        return Point({**self.given, **changes}, self.clauses, self.reached)
+        return Point({**self.given, **changes}, self.page)
 
     # symbols
 
@@ -62,8 +72,13 @@ class Point:
             return self.knows(name.removeprefix(r"\dot "))
         return name.endswith("'") and any(c.arguments for c in self.clauses.get(name.rstrip("'"), ()))
 
-    def head(self, node: Node) -> tuple[str, tuple[Node, ...], tuple[Node, ...] | None] | None:
+    def head(self, node: Node) -> Head | None:
         """Name, indices and arguments of what is written like a symbol."""
+        if node not in self.page.heads:
+            self.page.heads[node] = self._head(node)
+        return self.page.heads[node]
+
+    def _head(self, node: Node) -> Head | None:
         match node:
             case Symbol(name):
                 return name, (), None
@@ -159,6 +174,7 @@ class Point:
 
     def _body(self, clause: Clause, local: dict[str, Any], changes: dict[str, Any]) -> Any:
         """A function of x is its body with x changed, and with it all that depends on x."""
+        self.page.reached.add(clause.body)
         if any(self.given.get(k) is not v for k, v in changes.items()):
             return self.moved(changes).evaluate(clause.body, local)
         key = (clause, *(v if isinstance(v, int) else id(v) for v in local.values()))
@@ -189,7 +205,7 @@ class Point:
         start = {k: self.symbol(Symbol(k), {}) for k in names}
 
         def move(point: Point, h: Any) -> Point:
-            return point.moved({k: start[k] + h * self.given[rf"\dot {k}"] for k in names})
+            return point.moved({k: start[k] + self.given[rf"\dot {k}"] * h for k in names})
 
         return self.derivative(f, [move])
 
@@ -232,7 +248,7 @@ class Point:
                 for branch in branches:
                     value, condition = branch
                     if condition is None or self.holds(condition, local):
-                        self.reached.add(value)
+                        self.page.reached.add(value)
                         return self.evaluate(value, local)
                 raise Unknown("no case applies")
             case Relation():
@@ -329,12 +345,11 @@ class Point:
         return bool(np.all(_COMPARISONS[sign](left, right)))
 
 
-def definitions(point: Point, statements: Iterable[Relation]) -> dict[str, list[Clause]]:
+def definitions(given: Mapping[str, Any], relations: Iterable[Relation]) -> dict[str, list[Clause]]:
     """What the relations of a page define, in its order."""
     clauses: dict[str, list[Clause]] = {}
-    for relation in statements:
-        point = Point(point.given, clauses, point.reached)
-        found = point.defined_by(relation.members[0]) if relation.signs[:1] == ("=",) else None
+    for relation in relations:
+        found = Point(given, Page(clauses, set())).defined_by(relation.members[0]) if relation.signs[:1] == ("=",) else None
         if found is not None:
             name, clause = found
             clauses.setdefault(name, []).append(Clause(clause.indices, clause.arguments, relation.members[1]))
@@ -401,8 +416,8 @@ def _mover(name: str, current: Any, at: tuple[Any, ...]) -> Callable[[Point, Any
 
 
 def _times(a: Any, b: Any) -> Any:
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
-        return a * b
+    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        return b * a if isinstance(b, np.ndarray) else a * b  # mpf * array is slow
     if np.ndim(a) == 1 and np.ndim(b) == 2 and len(b) == 1:
         return np.outer(a, b)
     if np.ndim(a) == 1 == np.ndim(b):
@@ -432,8 +447,8 @@ def _log_add(terms: Iterable[Any]) -> Any:
 
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
+    "+": lambda a, b: b + a if isinstance(b, np.ndarray) else a + b,
+    "-": lambda a, b: -b + a if isinstance(b, np.ndarray) else a - b,
     "*": _times,
     "/": _divide,
     "^": _power,
