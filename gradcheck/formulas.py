@@ -19,6 +19,8 @@ from gradcheck.latex import Apply, Big, Cases, Node, Number, Op, Partial, Relati
 
 DIGITS, STEP = 50, "1e-14"  # central differences: right to 1e-28, the second to 1e-22
 LOSSES = (r"\ell", "L", "e")  # what a page may call its loss
+DOT = "\\dot "
+DIRECTION = "direction"
 CONSTANTS = {r"\pi": lambda: +mp.pi, r"\infty": lambda: mp.inf}
 
 
@@ -41,6 +43,7 @@ class Clause:
 
 Clauses = Mapping[str, Sequence[Clause]]
 Head = tuple[str, tuple[Node, ...], "tuple[Node, ...] | None"]  # name, indices, arguments
+Move = tuple[str, tuple[int, ...]]  # a symbol, and which entry of it
 Local = Mapping[str, Any]  # index letter -> its value
 
 
@@ -68,8 +71,8 @@ class Point:
     def knows(self, name: str) -> bool:
         if name in self.given or name in self.clauses or name in CONSTANTS:
             return True
-        if name.startswith(r"\dot "):
-            return self.knows(name.removeprefix(r"\dot "))
+        if name.startswith(DOT):
+            return self.knows(name.removeprefix(DOT))
         return name.endswith("'") and any(c.arguments for c in self.clauses.get(name.rstrip("'"), ()))
 
     def head(self, node: Node) -> Head | None:
@@ -132,12 +135,15 @@ class Point:
                 return value
             return value(*arguments) if callable(value) else _entry(value, [_plain(a) for a in arguments])
         if name in self.clauses:
-            return self._of_clauses(name, indices, arguments)
+            count = len(self.clauses[name][0].indices)
+            return _entry(self._of_clauses(name, indices[:count], arguments), indices[count:])
         if name.endswith("'") and len(arguments or ()) == 1:
             return self._primed(name.rstrip("'"), len(name) - len(name.rstrip("'")), arguments[0])
-        if name.startswith(r"\dot "):
-            bare = _undotted(node)
-            return self.along(lambda p: p.symbol(bare, local))
+        if name.startswith(DOT):
+            key = (name, indices, arguments)
+            if key not in self.memo:
+                self.memo[key] = self._dotted(_undotted(node), local)
+            return self.memo[key]
         if name in CONSTANTS:
             return CONSTANTS[name]()
         raise Unknown(f"{name} has no meaning here")
@@ -184,51 +190,54 @@ class Point:
 
     # derivatives
 
-    def derivative(self, f: Callable[[Point], Any], moves: Sequence[Callable[[Point, Any], Point]]) -> Any:
+    def shifted(self, move: Move, step: Any) -> Point:
+        """Another point, where a symbol or one of its entries is more by ``step``, or all along the direction are."""
+        if (move, step) not in self.memo:
+            name, at = move
+            if name == DIRECTION:
+                names = [k.removeprefix(DOT) for k in self.given if k.startswith(DOT)]
+                changes = {k: self.symbol(Symbol(k), {}) + self.given[DOT + k] * step for k in names}
+            else:
+                changes = {name: _more(self.symbol(Symbol(name), {}), at, step)}
+            self.memo[move, step] = self.moved(changes)
+        return self.memo[move, step]
+
+    def derivative(self, f: Callable[[Point], Any], moves: Sequence[Move]) -> Any:
         """Of ``f`` by each of the ``moves`` in turn."""
         if not moves:
             return f(self)
         h, (move, *rest) = mpf(STEP), moves
-        return (move(self, h).derivative(f, rest) - move(self, -h).derivative(f, rest)) / (2 * h)
+        right, left = (self.shifted(move, step).derivative(f, rest) for step in (h, -h))
+        return (right - left) / (2 * h)
 
     def _primed(self, name: str, order: int, at: Any) -> Any:
-        def move(point: Point, h: Any) -> Point:
-            return point.moved({"'": point.given.get("'", at) + h})
+        (parameter,) = self.clauses[name][0].arguments
+        point = self.moved({self.head(parameter)[0]: at})
+        return point.derivative(lambda p: p.symbol(Symbol(name), {}), [(self.head(parameter)[0], ())] * order)
 
-        return self.derivative(lambda p: p._of_clauses(name, (), (p.given["'"],)), [move] * order)
-
-    def along(self, f: Callable[[Point], Any]) -> Any:
-        """The derivative of ``f`` along the direction of the point: of all symbols that have a dot there."""
-        names = [k.removeprefix(r"\dot ") for k in self.given if k.startswith(r"\dot ")]
-        if not names:
+    def _dotted(self, node: Node, local: Local) -> Any:
+        if not any(k.startswith(DOT) for k in self.given):
             raise Unknown("the point has no direction")
-        start = {k: self.symbol(Symbol(k), {}) for k in names}
-
-        def move(point: Point, h: Any) -> Point:
-            return point.moved({k: start[k] + self.given[rf"\dot {k}"] * h for k in names})
-
-        return self.derivative(f, [move])
+        return self.derivative(lambda p: p.symbol(node, local), [(DIRECTION, ())])
 
     def _partial(self, node: Partial, local: Local) -> Any:
-        moves, sizes = [], []
+        moves: list[Move] = []
         for variable in node.by:
             head = self.head(variable)
             if head is None:
                 raise Unknown("a derivative is by a symbol")
-            name, index_nodes, arguments = head
-            at = tuple(_plain(self.evaluate(i, local)) for i in (*index_nodes, *(arguments or ())))
-            current = self.symbol(Symbol(name), local)
-            moves.append(_mover(name, current, at))
-            sizes.append(np.shape(_entry(current, at)))
-        if all(size == () for size in sizes):
+            name, indices, arguments = head
+            moves.append((name, tuple(_plain(self.evaluate(i, local)) for i in (*indices, *(arguments or ())))))
+        name, at = moves[0]
+        shape = np.shape(_entry(self.symbol(Symbol(name), local), at))
+        if shape == ():
             return self.derivative(lambda p: p.evaluate(node.of, local), moves)
         if len(moves) > 1:
             raise Unknown("a second derivative by vectors is written by their entries")
-        entries = [
-            self.derivative(lambda p: p.evaluate(node.of, local), [_mover(name, current, (*at, *i))])
-            for i in np.ndindex(*sizes[0])
-        ]
-        return np.array(entries, dtype=object).reshape(sizes[0])
+        slopes = np.empty(shape, dtype=object)
+        for i in np.ndindex(*shape):
+            slopes[i] = self.derivative(lambda p: p.evaluate(node.of, local), [(name, (*at, *i))])
+        return slopes
 
     # expressions
 
@@ -264,7 +273,7 @@ class Point:
             node, of = node.base, node.index
         if not isinstance(node, Symbol) or node.name != "H":
             raise Unknown("only a symbol, or (H v), has an index")
-        return self.along(lambda p: p._partial(Partial(of, (variable,)), local))
+        return self.derivative(lambda p: p._partial(Partial(of, (variable,)), local), [(DIRECTION, ())])
 
     def _operation(self, name: str, nodes: Sequence[Node], local: Local) -> Any:
         if name == "interval":
@@ -395,7 +404,7 @@ def _indices(index: Node) -> Iterator[Node]:
 def _undotted(node: Node) -> Node:
     match node:
         case Symbol(name):
-            return Symbol(name.removeprefix(r"\dot "))
+            return Symbol(name.removeprefix(DOT))
         case Sub(base, index, text):
             return Sub(_undotted(base), index, text)
         case Apply(function, arguments):
@@ -403,16 +412,12 @@ def _undotted(node: Node) -> Node:
     raise TypeError(node)
 
 
-def _mover(name: str, current: Any, at: tuple[Any, ...]) -> Callable[[Point, Any], Point]:
-    def move(point: Point, h: Any) -> Point:
-        value = point.given.get(name, current)
-        if not at:
-            return point.moved({name: value + h})
-        changed = value.copy()
-        changed[at] += h
-        return point.moved({name: changed})
-
-    return move
+def _more(value: Any, at: tuple[int, ...], step: Any) -> Any:
+    if not at:
+        return value + step
+    changed = value.copy()
+    changed[at] += step
+    return changed
 
 
 def _times(a: Any, b: Any) -> Any:
@@ -454,6 +459,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "^": _power,
     "neg": lambda a: -a,
     "dot": lambda a, b: a @ b if np.ndim(a) else a * b,
+    "cup": lambda a, b: a | b,
     "top": lambda a: a.T if np.ndim(a) == 2 else a.reshape(1, -1),
     "abs": lambda a: abs(a),
     "norm": _norm,

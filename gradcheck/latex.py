@@ -7,8 +7,8 @@ careful writer:
 - ``f(x)``, without a space, applies f; ``a\,(x + 1)`` is a product. So is what stands side by side.
 - ``\log`` and the like, and ``\sum``, take the whole product that follows; ``\log(x)`` takes what is in the parentheses.
 - ``e^x`` is the exponential. ``[x > 0]`` is 1 if that holds and 0 if not.
-- ``,`` and ``\qquad`` separate statements. ``A = B \text{or} C`` is read in one of two ways, and ``\text{for} C``
-  restricts the statement before it.
+- ``,`` and ``\qquad`` separate statements. ``A = B \text{or} C`` is read in one of two ways, and ``\text{for} C
+  \text{and} D`` restricts the statement before it.
 """
 
 from __future__ import annotations
@@ -110,10 +110,10 @@ class Partial(Node):
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """What an equation states, in one way or in several of which a case chooses, where ``condition`` holds."""
+    """What an equation states, in one way or in several of which a case chooses, where ``conditions`` hold."""
 
     ways: tuple[Relation, ...]
-    condition: Relation | None
+    conditions: tuple[Relation, ...]
     latex: str
 
 
@@ -141,7 +141,7 @@ _FUNCTIONS = {r"\log": "log", r"\exp": "exp", r"\max": "max", r"\min": "min", r"
 _FUNCTIONS |= {r"\operatorname{artanh}": "artanh", r"\operatorname{diag}": "diag"}
 _SUM, _PRODUCT, _POWER = 10, 20, 30
 _BINARY = {"+": ("+", _SUM), "-": ("-", _SUM), r"\oplus": ("oplus", _SUM), "/": ("/", _PRODUCT)}
-_BINARY |= {r"\cdot": ("dot", _PRODUCT)}
+_BINARY |= {r"\cdot": ("dot", _PRODUCT), r"\cup": ("cup", _SUM)}
 
 
 class Unreadable(ValueError):
@@ -190,18 +190,20 @@ class _Parser:
         return tuple(found)
 
     def statement(self) -> Statement:
-        start, ways, condition = self.at, [self.relation()], None
+        start, ways, conditions = self.at, [self.relation()], []
         while self._separated(peek=True) and (word := _words(self.next)) in ("or", "for"):
             self.at += 1
             self._separated()
             relation = self.relation()
             if word == "for":
-                condition = relation
+                conditions.append(relation)
+                while self.skip(r"\text{and}"):
+                    conditions.append(self.relation())
             elif relation.signs:
                 ways.append(relation)
             else:  # A = B or C
                 ways.append(Relation((ways[0].members[0], *relation.members), ways[0].signs[:1]))
-        return Statement(tuple(ways), condition, self.text_from(start))
+        return Statement(tuple(ways), tuple(conditions), self.text_from(start))
 
     def _separated(self, peek: bool = False) -> bool:
         """Whether there is more behind the separators; they are skipped, except where ``peek`` finds no text."""
@@ -410,14 +412,15 @@ def _tokens(latex: str) -> Iterator[Token]:
         if match.group("space"):  # the sizes of brackets are no space
             spaced = _SIZES.sub("", match.group("space")) != ""
         else:
-            yield Token(_ALIASES.get(match.group("token"), match.group("token")), spaced)
+            token = re.sub(r"^\\text\{\s*(.*?)\s*\}", r"\\text{\1}", match.group("token"))
+            yield Token(_ALIASES.get(token, token), spaced)
             spaced = False
     yield Token("", False)
 
 
 def _words(token: str) -> str:
     r"""What stands in a ``\text{…}``."""
-    return token.removeprefix(r"\text{").removesuffix("}").strip() if token.startswith(r"\text{") else ""
+    return token.removeprefix(r"\text{").removesuffix("}") if token.startswith(r"\text{") else ""
 
 
 def _simple(relation: Relation) -> Node:

@@ -103,7 +103,7 @@ class Audit:
     def _statement(self, point: Point, label: str, statement: Statement, relation: Relation) -> None:
         letters = dict.fromkeys(name for member in relation.members for name in point.free(member))
         for local in point.assignments(letters):
-            if statement.condition is not None and not point.holds(statement.condition, local):
+            if not all(point.holds(condition, local) for condition in statement.conditions):
                 continue
             self.executed.add(relation)
             for (a, b), sign in zip(pairwise(relation.members), relation.signs, strict=True):
