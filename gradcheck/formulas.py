@@ -108,14 +108,15 @@ class Point:
         return head[0], Clause(head[1], head[2], node)
 
     def _new_clause(self, name: str, indices: Sequence[Node], arguments: Sequence[Node] | None) -> bool:
-        """Whether a symbol that has clauses for some values of its indices gets one for others."""
-        if name in self.given or name not in self.clauses:
+        """Whether a recursion, which is defined by itself, gets one of its starting values."""
+        clauses = self.clauses.get(name, ())
+        if name in self.given or not any(_speaks_of(name, c.body) for c in clauses):
             return False
 
         def pattern(indices: Iterable[Node]) -> list[Any]:
             return [None if self._letter(i) else self.evaluate(i, {}) for i in indices]
 
-        return all(pattern(c.indices) != pattern(indices) for c in self.clauses[name])
+        return all(pattern(c.indices) != pattern(indices) for c in clauses)
 
     def _letter(self, node: Node) -> bool:
         return isinstance(node, Symbol) and isinstance(self.given.get(node.name), Each)
@@ -172,7 +173,7 @@ class Point:
         for pattern, value in patterns:
             if self._letter(pattern):
                 local[pattern.name] = _plain(value)  # type: ignore[attr-defined]
-            elif (head := self.head(pattern)) is not None and not head[1]:
+            elif (head := self.head(pattern)) is not None and head[1:] == ((), None):
                 changes[head[0]] = value
             elif self.evaluate(pattern, {}) != value:
                 return None
@@ -254,12 +255,12 @@ class Point:
             case Big():
                 return self._big(node, local)
             case Cases(branches):
-                for branch in branches:
-                    value, condition = branch
-                    if condition is None or self.holds(condition, local):
-                        self.page.reached.add(value)
-                        return self.evaluate(value, local)
-                raise Unknown("no case applies")
+                found = [v for v, condition in branches if condition is not None and self.holds(condition, local)]
+                found = found or [v for v, condition in branches if condition is None]
+                if len(found) != 1:
+                    raise Unknown(f"{len(found)} cases apply")
+                self.page.reached.update(found)
+                return self.evaluate(found[0], local)
             case Relation():
                 return int(self.holds(node, local))
             case Partial():
@@ -352,6 +353,10 @@ class Point:
         if sign in (r"\in", r"\notin"):
             return (left in right) == (sign == r"\in")
         return bool(np.all(_COMPARISONS[sign](left, right)))
+
+
+def _speaks_of(name: str, node: Node) -> bool:
+    return any(isinstance(part, Symbol) and part.name == name for part in node.walk())
 
 
 def definitions(given: Mapping[str, Any], relations: Iterable[Relation]) -> dict[str, list[Clause]]:

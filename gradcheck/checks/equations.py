@@ -23,7 +23,7 @@ from gradcheck.latex import Cases, Node, Relation, Statement, Symbol, Unreadable
 from gradcheck.spec import Draw, Settings, Spec
 from manual_grad.study.chapter import Chapter, read
 
-ROWS = {"pointwise": 3}  # of a case; 1 for other families, whose rows have several elements
+ROWS = {"pointwise": 3, "pairwise": 3}  # of a case; 1 for other families, whose rows have many terms
 EPS = 2.0**-52
 BOUND = 1.0  # in eps of float64, far above what 50 digits leave of a second difference, far below any mistake
 
