@@ -4,13 +4,14 @@ r"""Multi-label margin loss.
 ends at the first -1. Every label should lead every class that is not a label by 1:
 
 .. math::
-    \ell = \frac1C \sum_{k=1}^{L} \sum_{j \notin \{y\}} \max(0, h_{y_k j}), \qquad h_{cj} = (x_j - x_c) + 1 \tag{1}
+    \ell = \frac1C \sum_{k=1}^{L} \sum_{j \notin Y} \max(0, h_{y_k j}), \qquad h_{cj} = (x_j - x_c) + 1 \tag{1}
 
 The order of the labels does not matter, only how often each class :math:`c` is among them. With this number
 :math:`n_c` (a label that is repeated counts again) and :math:`f_j = [n_j = 0]`,
 
 .. math::
-    \ell = \frac1C \sum_{c, j} n_c f_j \max(0, h_{cj}) \tag{2}
+    \ell = \frac1C \sum_{c, j} n_c f_j \max(0, h_{cj}), \qquad n_c = \sum_{k=1}^{L} [y_k = c], \qquad
+    f_j = [n_j = 0] \tag{2}
 
 **Gradient.** A pair of classes pulls at both ends, equally hard:
 

@@ -4,7 +4,7 @@ r"""Negative log-likelihood of class indices.
 class :math:`y` was observed. Its likelihood is :math:`p_y`, and weighted by class
 
 .. math::
-    \ell = -w_y\, x_y = -w_y \log p_y \tag{1}
+    \ell = -w_y\, x_y = -w_y \log p_y, \qquad p_c = e^{x_c} \tag{1}
 
 Rows of ``ignore_index`` count nothing; 'mean' divides the sum over the others by :math:`\sum_n w_{y_n}`. Behind a
 log-softmax this is the cross entropy of logits, which :mod:`~manual_grad.losses.cross_entropy` computes with fewer
