@@ -34,7 +34,7 @@ def _alike(a: float, b: float) -> bool:
 def run(path: Path) -> int:
     """Runs every block, in one namespace; returns how many there were."""
     torch.manual_seed(0)
-    names: dict[str, Any] = {"__name__": path.stem}
+    names: dict[str, Any] = {"__name__": "__main__"}
     blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     for i, block in enumerate(blocks):
         name = f"{path.name}, block {i + 1}"

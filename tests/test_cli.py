@@ -90,10 +90,10 @@ def test_what_is_left_over_is_seen(left: str) -> None:
 
 
 def test_blocks_that_are_not_prose() -> None:
-    source = "Title.\n\nCode::\n\n    >>> 1 + 1\n    2\n\n* one ``item``\n  in two lines\n* :func:`torch.erf`"
+    source = "Title.\n\nCode::\n\n    >>> 1 + 1\n    2\n\n* one ``item``\n  in two lines\n* :func:`torch.erf` \\|a\\|"
     assert explain.plain(read(source), 12).splitlines() == [
         *("Title", "=====", "", "Code:", "", "    >>> 1 + 1", "    2", ""),
-        *("* one item", "  in two", "  lines", "", "* torch.erf"),
+        *("* one item", "  in two", "  lines", "", "* torch.erf", "  |a|"),
     ]
 
 

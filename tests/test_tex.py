@@ -88,6 +88,13 @@ def test_number_and_width() -> None:
     assert lines[-1].endswith("(7)") and lines[0] == "    a₀ = 0 · b₀ + c₀    a₁ = 1 · b₁ + c₁"
 
 
+def test_a_number_that_does_not_fit_has_a_line_of_its_own() -> None:
+    assert tex.display("f(a, b, c, d, e)", "1", width=22).splitlines() == [
+        "    f(a, b, c, d, e)",
+        "                   (1)",
+    ]
+
+
 def test_a_long_statement_is_broken_before_a_relation_or_a_sign() -> None:
     sides = [f"{letter}(x) + {letter}(y) + {letter}(z)" for letter in "fgh"]
     assert tex.display(" = ".join(sides), width=56).splitlines() == [

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _MARKUP = re.compile(
-    r":math:`(?P<math>[^`]+)`"
+    r"\\(?P<escape>.)"
+    r"|:math:`(?P<math>[^`]+)`"
     r"|:[a-z:]+:`(?P<role>[^`]+)`"
     r"|``(?P<code>.+?)``"
     r"|\*\*(?P<bold>.+?)\*\*"
@@ -49,6 +50,8 @@ def spans(paragraph: str) -> Iterator[Span]:
             yield Span(_target(content), _CODE)
         elif kind == "code":
             yield Span(content, _CODE)
+        elif kind == "escape":
+            yield Span(content.strip())
         elif kind == "text":
             yield Span(content, url=found["url"])
         else:

@@ -81,12 +81,16 @@ def display(tex: str, number: str = "", width: int = 80) -> str:
         apart = bool(lines) and len(row.lines) + len(rows[0].lines) > 2
         lines += [""] * apart + [" " * _INDENT + line for line in row.lines]
     last = len(lines) - len(rows[-1].lines) + rows[-1].base
+    if box.width(lines[last].rstrip()) + len(end) >= width:
+        last = len(lines)
+        lines.append("")
+    lines[last] = lines[last].rstrip()
     lines[last] += " " * (width - box.width(lines[last]) - len(end)) + end
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _pack(atoms: list[Atom], room: int) -> list[Box]:
-    """Statements side by side while they fit; one that is too wide is broken before a relation, then before a sign."""
+    """Statements side by side while they fit; one that is too wide is broken at a wide space, a relation, a sign."""
     rows: list[Box] = []
     for part in _split(atoms, "qquad", keep=False):
         whole = _join(part)
@@ -95,7 +99,7 @@ def _pack(atoms: list[Atom], room: int) -> list[Box]:
         elif whole.width <= room:
             rows.append(whole)
         else:
-            first, *rest = _broken(part, room - _INDENT, ["rel", "bin"])
+            first, *rest = _broken(part, room - _INDENT, ["quad", "rel", "bin"])
             blank = Atom("ord", box.text(" " * (_INDENT - 1)))  # behind it a sign is still between two things
             rows += [_join(first), *(_join([blank, *line]) for line in rest)]
     return rows
@@ -130,7 +134,7 @@ def _join(atoms: list[Atom], tight: bool = False) -> Box:
     """Side by side, with the space that the kinds ask for; ``tight`` as in an index."""
     boxes, before, gap = [box.text("")], Atom("start", box.text("")), 0
     for atom in atoms:
-        if atom.kind in ("space", "qquad"):
+        if atom.kind in ("space", "quad", "qquad"):
             gap = max(gap, atom.box.width)
             continue
         if atom.kind == "bin" and before.kind in (
@@ -218,7 +222,7 @@ class _Reader:
         if kind == "none":
             return []
         if kind == "space":
-            return [Atom("qquad" if token == r"\qquad" else kind, box.text(sign))]
+            return [Atom(token[1:] if token.startswith(r"\q") else kind, box.text(sign))]
         if kind == "open":
             return [self.scripts(self.bracket(sign))]
         return [self.scripts(Atom(bar if kind == "bar" else kind, box.text(sign)) if kind else self.command(token))]
