@@ -91,15 +91,21 @@ def _highlighted(loss: str) -> list[str]:
 
 
 def _chunks(loss: str) -> Iterator[tuple[int, int, bool]]:
-    """First and last line of each definition, and of each method, and whether it belongs to the rule."""
-    lines = source(loss).splitlines()
-    starts = []
+    """First and last line of each definition, and of each method, and whether it belongs to the rule.
+
+    The rule comes first in a file; what the user calls, and the checks of its arguments, come after it.
+    """
+    lines, interface = source(loss).splitlines(), {loss, *manual_grad.__all__}
+    starts: list[tuple[int, bool]] = []
+    of_rule, between = True, False
     for node in ast.parse(source(loss)).body:
-        if not isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr)):
-            of_rule = getattr(node, "name", None) not in {loss, *manual_grad.__all__}
-            members = node.body if isinstance(node, ast.ClassDef) else []
-            parts = [node, *(n for n in members if isinstance(n, ast.FunctionDef))]
-            starts += [(_first_line(n, lines), of_rule) for n in parts]
+        if isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr)):
+            continue
+        of_rule = of_rule and getattr(node, "name", None) not in interface
+        members = node.body if isinstance(node, ast.ClassDef) else []
+        definitions = [n for n in (node, *members) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+        starts += [(_first_line(n, lines), of_rule) for n in (definitions or [node] * (not between))]
+        between = not definitions
     for (start, of_rule), (after, _) in pairwise([*starts, (len(lines) + 1, False)]):
         end = after - 1
         while not lines[end - 1].strip():

@@ -20,7 +20,7 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nod
     if node.get("refdomain") != "py":
         return None
     # by its last name, as from within its own module
-    found = env.domains.python_domain.find_obj(env, None, None, name, node["reftype"], searchmode=1)
+    found = env.get_domain("py").find_obj(env, None, None, name, node["reftype"], searchmode=1)
     if len(found) != 1:
         return None
     full, entry = found[0][:2]
