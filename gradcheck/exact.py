@@ -72,7 +72,7 @@ def rows(case: Case) -> list[Row]:
     return found
 
 
-def points(case: Case) -> Iterator[dict[str, Any]]:
+def calls(case: Case) -> Iterator[dict[str, Any]]:
     """What the oracle is called with for each row of a case, unreduced."""
     indices = FAMILIES[case.spec.family](case)
     values = {k: _numbers(t) for k, t in case.tensors.items()}

@@ -34,7 +34,7 @@ class Unknown(LookupError):
 
 @dataclass(frozen=True, eq=False)
 class Clause:
-    """One definition of a symbol: ``\\alpha_0(s) = …`` beside ``\\alpha_t(s) = …``. A pattern is a letter or a value."""
+    """One definition of a symbol: ``\\alpha_0(s) = …`` beside ``\\alpha_t(s) = …``; indices are letters or values."""
 
     indices: tuple[Node, ...]
     arguments: tuple[Node, ...] | None
@@ -100,14 +100,12 @@ class Point:
         """Whether this may be the index of a symbol that is being defined."""
         return not isinstance(index, Symbol) or isinstance(self.given.get(index.name), Each)
 
-    def defined_by(self, node: Node) -> tuple[str, Clause] | None:
-        """The symbol that ``node = body`` would define, with a clause that lacks its body; None if it has a meaning."""
+    def defined_by(self, node: Node) -> Head | None:
+        """The symbol that ``node = …`` would define; None if it has a meaning already."""
         head = self.head(node)
-        if head is None or self.knows(head[0]) and not self._new_clause(*head):
-            return None
-        return head[0], Clause(head[1], head[2], node)
+        return None if head is None or (self.knows(head[0]) and not self._starts(*head)) else head
 
-    def _new_clause(self, name: str, indices: Sequence[Node], arguments: Sequence[Node] | None) -> bool:
+    def _starts(self, name: str, indices: Sequence[Node], arguments: Sequence[Node] | None) -> bool:
         """Whether a recursion, which is defined by itself, gets one of its starting values."""
         clauses = self.clauses.get(name, ())
         if name in self.given or not any(_speaks_of(name, c.body) for c in clauses):
@@ -271,7 +269,7 @@ class Point:
         """``(H v)_x``, or ``(H_f v)_x`` of another function than the loss."""
         of: Node = Symbol(next(k for k in LOSSES if k in self.clauses))
         if isinstance(node, Sub):
-            node, of = node.base, node.index
+            of, node = node.index, node.base
         if not isinstance(node, Symbol) or node.name != "H":
             raise Unknown("only a symbol, or (H v), has an index")
         return self.derivative(lambda p: p._partial(Partial(of, (variable,)), local), [(DIRECTION, ())])
@@ -346,7 +344,7 @@ class Point:
         if isinstance(b, Op) and b.name == "interval":
             low, high = (self.evaluate(n, local) for n in b.arguments[:2])
             opening, closing = (n.name for n in b.arguments[2:] if isinstance(n, Symbol))
-            return bool((left > low or opening == "[" and left == low) and (left < high or closing == "]" and left == high))
+            return bool(low < left < high or (opening == "[" and left == low) or (closing == "]" and left == high))
         right = self.evaluate(b, local)
         if sign == r"\to":
             return self.given[sign](left, right)
@@ -363,10 +361,11 @@ def definitions(given: Mapping[str, Any], relations: Iterable[Relation]) -> dict
     """What the relations of a page define, in its order."""
     clauses: dict[str, list[Clause]] = {}
     for relation in relations:
-        found = Point(given, Page(clauses, set())).defined_by(relation.members[0]) if relation.signs[:1] == ("=",) else None
-        if found is not None:
-            name, clause = found
-            clauses.setdefault(name, []).append(Clause(clause.indices, clause.arguments, relation.members[1]))
+        if relation.signs[:1] == ("=",):
+            head = Point(given, Page(clauses, set())).defined_by(relation.members[0])
+            if head is not None:
+                name, indices, arguments = head
+                clauses.setdefault(name, []).append(Clause(indices, arguments, relation.members[1]))
     return clauses
 
 

@@ -1,11 +1,11 @@
 r"""Reading formulas: the LaTeX of an equation, as it stands on the page, to a tree.
 
-The parsers that exist (SymPy's, latex2sympy) know neither cases and Iverson brackets nor sums over conditions, and build
-symbolic expressions where numbers are wanted; what the chapters need of LaTeX is small. Its conventions are those of a
-careful writer:
+The parsers that exist (SymPy's, latex2sympy) know neither cases, Iverson brackets nor sums over conditions, and make
+symbolic expressions of what is wanted as numbers; and the chapters need little of LaTeX. Its conventions are those of
+a careful writer:
 
 - ``f(x)``, without a space, applies f; ``a\,(x + 1)`` is a product. So is what stands side by side.
-- ``\log`` and the like, and ``\sum``, take the whole product that follows; ``\log(x)`` takes what is in the parentheses.
+- ``\log`` and the like, and ``\sum``, take the whole product that follows; ``\log(x)`` takes what is in parentheses.
 - ``e^x`` is the exponential. ``[x > 0]`` is 1 if that holds and 0 if not.
 - ``,`` and ``\qquad`` separate statements. ``A = B \text{or} C`` is read in one of two ways, and ``\text{for} C
   \text{and} D`` restricts the statement before it.
@@ -236,19 +236,20 @@ class _Parser:
                     return left
                 self.take()
                 left = Op(name, (left, self.expression(strength)))
-            elif token in _CLOSING or token.startswith(r"\text") or (token == "|" and self.in_bars[-1]):
-                return left
-            elif _PRODUCT <= power:
+            elif power >= _PRODUCT or self._at_end():
                 return left
             else:
                 left = Op("*", (left, self.expression(_PRODUCT)))
+
+    def _at_end(self) -> bool:
+        return self.next in _CLOSING or self.next.startswith(r"\text") or (self.next == "|" and self.in_bars[-1])
 
     def operand(self) -> Node:
         token = self.take()
         if token in ("-", "+"):
             inner = self.expression(_SUM)
             return Op("neg", (inner,)) if token == "-" else inner
-        if token[0].isdigit():
+        if token[:1].isdigit():
             return Number(token)
         if token in ("(", "[", "|", r"\lVert", r"\{"):
             return self._bracketed(token)
@@ -271,9 +272,9 @@ class _Parser:
         if self.skip("{"):
             return self._closed("}")
         token = self.tokens[self.at]
-        if token.text[0].isdigit() and len(token.text) > 1:  # \tfrac12
+        if token.text[:1].isdigit() and len(token.text) > 1:  # \tfrac12
             self.tokens[self.at : self.at + 1] = [Token(token.text[0], token.spaced), Token(token.text[1:], False)]
-        if token.text[0].isdigit():
+        if token.text[:1].isdigit():
             return Number(self.take())
         return self._named(self.take(), bare=True)
 
@@ -352,10 +353,7 @@ class _Parser:
 
     def _big(self, name: str) -> Node:
         self.take("_")
-        if self.skip("{"):
-            conditions = _parts(self._closed("}"))
-        else:
-            conditions = (self.argument(),)
+        conditions = _parts(self.argument())
         upper = self.argument() if self.skip("^") else None
         return Big(name, conditions, upper, self.expression(_SUM))
 

@@ -7,7 +7,7 @@ with differences of its definitions, and what it defines as the loss with the or
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
@@ -17,7 +17,7 @@ from mpmath import mp, mpf, workdps
 
 from gradcheck.checks.cases import raised
 from gradcheck.compare import Result, failed, noted, passed
-from gradcheck.exact import points
+from gradcheck.exact import calls
 from gradcheck.formulas import DIGITS, LOSSES, Page, Point, definitions, numbers, way
 from gradcheck.latex import Cases, Node, Relation, Statement, Symbol, Unreadable, statements
 from gradcheck.spec import Draw, Settings, Spec
@@ -29,76 +29,86 @@ BOUND = 1.0  # in eps of float64, far above what 50 digits leave of a second dif
 
 
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
-    page = read(spec.chapter or sys.modules[spec.fn.__module__].__doc__ or "")
-    if not page.equations or spec.symbols is None:
-        yield noted("equations", "no symbols are given" if page.equations else "there are none")
+    chapter = read(spec.chapter or sys.modules[spec.fn.__module__].__doc__ or "")
+    if not chapter.equations or spec.symbols is None:
+        yield noted("equations", "no symbols are given" if chapter.equations else "there are none")
         return
-    yield from Audit(spec, page).results(settings)
+    audit = Audit(spec, chapter)
+    for symbols, row in points(spec, settings):
+        audit.execute(symbols, row)
+    yield from audit.results()
+
+
+def points(spec: Spec, settings: Settings) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
+    """What the letters stand for, and the arguments of the oracle, at rows of every sample."""
+    for number, case in enumerate(spec.covering(replace(settings, quick=False, device="cpu"))):
+        draw = Draw(number)
+        for row in islice(calls(case), ROWS.get(spec.family, 1)):
+            with workdps(DIGITS):
+                symbols = spec.symbols(**{"draw": draw, **row})
+            if symbols is not None:
+                yield {name: numbers(value) for name, value in symbols.items()}, row
 
 
 class Audit:
-    """The equations of one chapter, and what came of them at every point."""
+    """The equations of a chapter, and what came of them at every point."""
 
-    def __init__(self, spec: Spec, page: Chapter) -> None:
-        self.spec, self.page = spec, page
+    def __init__(self, spec: Spec, chapter: Chapter) -> None:
+        self.spec = spec
         self.worst: dict[str, float] = {}
         self.wrong: dict[str, str] = {}
-        self.executed: set[Any] = set()
+        self.executed: set[Relation] = set()
         self.reached: set[Node] = set()
         self.defining: set[Node] = set()
         self.statements: dict[str, tuple[Statement, ...]] = {}
-        for number, equation in enumerate(page.equations, 1):
+        for number, equation in enumerate(chapter.equations, 1):
             if equation.label != str(number):
-                self.wrong[equation.label or "without a number"] = f"is the page's equation {number}"
+                self.wrong[equation.label or "without a number"] = f"is equation {number} of the chapter"
             try:
                 self.statements[equation.label] = statements(equation.latex)
             except Unreadable as error:
                 self.wrong[equation.label] = str(error)
 
-    def results(self, settings: Settings) -> Iterator[Result]:
-        with workdps(DIGITS):
-            for case in self.spec.covering(replace(settings, quick=False, device="cpu")):
-                draw = Draw(len(self.executed))
-                for row in islice(points(case), ROWS.get(self.spec.family, 1)):
-                    symbols = self.spec.symbols(**{"draw": draw, **row})
-                    if symbols is not None:
-                        self.execute(numbers(dict(symbols)), row)
+    def results(self) -> Iterator[Result]:
         self._find_idle()
-        for label, message in self.wrong.items():
-            yield failed(f"equation ({label})", message)
-        for label in self.statements:
-            if label not in self.wrong:
-                yield replace(passed(f"equation ({label})"), error=self.worst.get(label, 0.0) / EPS, bound=BOUND)
+        for label in dict.fromkeys((*self.statements, *self.worst, *self.wrong)):
+            what = label if label == "loss" else f"equation ({label})"
+            if label in self.wrong:
+                yield failed(what, self.wrong[label])
+            else:
+                yield replace(passed(what), error=self.worst.get(label, 0.0) / EPS, bound=BOUND)
 
-    def execute(self, given: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-        ways = {s: way(s, given) for found in self.statements.values() for s in found}
-        clauses = definitions(given, ways.values())
-        self.defining.update(clause.body for found in clauses.values() for clause in found)
-        point = Point(given, Page(clauses, self.reached))
-        self._tie(point, row)
-        for label, found in self.statements.items():
-            for statement in found:
-                if label in self.wrong:
-                    return
-                try:
-                    self._statement(point, label, statement, ways[statement])
-                except Exception as error:  # a symbol without a meaning, a shape that does not fit
-                    self.wrong[label] = f"{statement.latex}: {raised(error)}"
+    def execute(self, symbols: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+        ways = {s: way(s, symbols) for found in self.statements.values() for s in found}
+        with workdps(DIGITS):
+            clauses = definitions(symbols, ways.values())
+            self.defining.update(clause.body for found in clauses.values() for clause in found)
+            point = Point(symbols, Page(clauses, self.reached))
+            self._guarded("loss", "", self._tie, point, row)
+            for label, found in self.statements.items():
+                for statement in found:
+                    if label not in self.wrong:
+                        self._guarded(label, statement.latex, self._statement, point, label, statement, ways[statement])
+
+    def _guarded(self, label: str, latex: str, body: Callable[..., None], *arguments: Any) -> None:
+        try:
+            body(*arguments)
+        except Exception as error:  # a symbol without a meaning, a shape that does not fit
+            self.wrong.setdefault(label, f"{latex}: {raised(error)}")
 
     def _tie(self, point: Point, row: Mapping[str, Any]) -> None:
         """The loss of the page is that of the oracle. No page speaks of the weight of an element, which is a factor."""
+        if self.spec.oracle is None:
+            return
         name = next((k for k in LOSSES if k in point.clauses), None)
-        if self.spec.oracle is None or name is None:
-            self.wrong["loss"] = f"none of {', '.join(LOSSES)} is defined, or there is no oracle"
+        if name is None:
+            self.wrong.setdefault("loss", f"none of {', '.join(LOSSES)} is defined")
             return
-        arguments = {k: v for k, v in row.items() if k != "weight" or self.spec.family != "pointwise"}
-        expected = self.spec.oracle(**arguments)
-        try:
-            actual = np.array(point.symbol(Symbol(name), {}), dtype=object).flat[0]
-        except Exception as error:
-            self.wrong["loss"] = raised(error)
-            return
-        self._compare("loss", name, actual, expected[0] if isinstance(expected, tuple) else expected, {})
+        expected = self.spec.oracle(
+            **{k: v for k, v in row.items() if k != "weight" or self.spec.family != "pointwise"}
+        )
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        self._compare("loss", name, point.symbol(Symbol(name), {}), expected, {})
 
     def _statement(self, point: Point, label: str, statement: Statement, relation: Relation) -> None:
         letters = dict.fromkeys(name for member in relation.members for name in point.free(member))
@@ -134,7 +144,7 @@ class Audit:
 
 
 def distance(a: Any, b: Any) -> float:
-    """The largest difference, relative to numbers larger than 1; infinite where one is infinite or the shapes differ."""
+    """The largest difference, relative to what is larger than 1; infinite if one is infinite, or the shapes differ."""
     a, b = np.atleast_1d(np.array(a, dtype=object)), np.atleast_1d(np.array(b, dtype=object))
     if a.shape != b.shape:
         return float("inf")

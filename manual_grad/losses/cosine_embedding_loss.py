@@ -17,8 +17,8 @@ with the cosine, kept finite for a zero vector by :math:`\epsilon = 10^{-12}` in
 
 .. math::
     \frac{\partial c}{\partial a} = \frac{1}{n_a n_b} \Big( b - \frac{a \cdot b}{n_a^2}\, a \Big), \qquad
-    \frac{\partial \ell}{\partial a} = \begin{cases} -1 & y = 1 \\ [c \ge m] & y = -1 \\ 0 & \text{otherwise} \end{cases}
-    \;\; \frac{\partial c}{\partial a} \tag{3}
+    \frac{\partial \ell}{\partial a} = \frac{\partial c}{\partial a} \;
+    \begin{cases} -1 & y = 1 \\ [c \ge m] & y = -1 \\ 0 & \text{otherwise} \end{cases} \tag{3}
 
 the part of :math:`b` that :math:`a` does not explain; and the same with the letters exchanged. The slope of (1) in
 :math:`c` is -1 for :math:`y = 1`, and for :math:`y = -1` it is 1 where :math:`c \ge m` (at the kink the active side is

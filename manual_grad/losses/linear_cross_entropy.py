@@ -4,7 +4,8 @@ The last layer of a language model makes a score for every word of a vocabulary 
 and the scores, :math:`N \times C` numbers, dwarf everything else that the loss needs:
 
 .. math::
-    z = W x + b, \qquad \ell = \sum_c q_c\, (\mathrm{lse}(z) - z_c), \qquad \mathrm{lse}(z) = \log \sum_c e^{z_c} \tag{1}
+    z = W x + b, \qquad \ell = \sum_c q_c\, (\mathrm{lse}(z) - z_c), \qquad
+    \mathrm{lse}(z) = \log \sum_c e^{z_c} \tag{1}
 
 with the effective target :math:`q` of class indices or probabilities, class weights and label smoothing; (2) and (3) of
 :mod:`~manual_grad.losses.cross_entropy`. That file derives :math:`r = \partial \ell / \partial z` and its derivative,
