@@ -44,12 +44,16 @@ d, (one_hot * d).sum(), F.cross_entropy(z, y)
 """,
     r"q_c = w_c\, \tilde t_c": """
 smoothed = 0.9 * one_hot + 0.1 / 3
-(smoothed * d).sum(), F.cross_entropy(z, y, label_smoothing=0.1), F.cross_entropy(z, smoothed)
+by_formula = (smoothed * d).sum()
+by_formula, F.cross_entropy(z, y, label_smoothing=0.1), F.cross_entropy(z, smoothed)
 """,
     r"= Q\, p_j - q_j": """
-step = 1e-3 * torch.eye(3)
-differences = torch.stack([(F.cross_entropy(z + h, y) - F.cross_entropy(z - h, y)) / 2e-3 for h in step])
-p - one_hot, grad(F.cross_entropy)(z, y), differences  # by hand, by manual_grad, by brute force
+def difference(h):
+    return (F.cross_entropy(z + h, y) - F.cross_entropy(z - h, y)) / (2 * h.sum())
+
+
+by_brute_force = torch.stack([difference(h) for h in 1e-3 * torch.eye(3)])
+p - one_hot, grad(F.cross_entropy)(z, y), by_brute_force
 """,
     r"\frac{\partial \ell}{\partial q_c} = d_c": """
 grad(F.cross_entropy, argnums=1)(z, smoothed), d  # for a target of probabilities
@@ -57,19 +61,24 @@ grad(F.cross_entropy, argnums=1)(z, smoothed), d  # for a target of probabilitie
     r"\log(1 + \rho), \qquad \rho": """
 huge = torch.tensor([1000.0, 990.0, -1000.0])
 naive = huge.exp().sum().log()  # overflows
-m = huge.max()
-naive, m + torch.log1p((huge - m).exp().sum() - 1)
+m, others = huge[0], huge[1:]
+naive, m + torch.log1p((others - m).exp().sum())
 """,
     r"d_c = (m - z_c)": """
 gaps = torch.tensor([5.0, 10.0, 15.0, 20.0, 40.0])
-rows = torch.stack([gaps, torch.zeros(5), torch.zeros(5)], 1)  # ever more certain of class 0
+rows = torch.stack([gaps, 0 * gaps, 0 * gaps], 1)  # ever more certain of class 0
 rho = 2 * (-gaps).exp()
-torch.log(1 + rho), torch.log1p(rho), F.cross_entropy(rows, y.expand(5), reduction="none")
+losses = F.cross_entropy(rows, y.expand(5), reduction="none")
+torch.log(1 + rho), torch.log1p(rho), losses
 """,
     r"\sum_{c \ne k} q_c - Q": """
+def of_the_class(loss):
+    return grad(lambda z: loss(z, y.expand(5), reduction="sum"))(rows)[:, 0]
+
+
 print("exact  ", -(rho.double() / (1 + rho.double())).float())
-for name, loss in {"torch": torch.nn.functional.cross_entropy, "by hand": F.cross_entropy}.items():
-    print(f"{name:7}", grad(lambda z: loss(z, y.expand(5), reduction="sum"))(rows)[:, 0])
+print("by hand", of_the_class(F.cross_entropy))
+print("torch  ", of_the_class(torch.nn.functional.cross_entropy))
 """,
     r"(H v)_{z_j}": """
 H = torch.diag(p) - torch.outer(p, p)
