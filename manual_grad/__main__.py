@@ -114,6 +114,7 @@ def _parameters(arguments: Sequence[str]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # where ∂ cannot be shown, ? is
     try:
         status = main()
         sys.stdout.flush()

@@ -115,8 +115,8 @@ def test_explain_with_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(equations) <= {line.rstrip() for line in re.sub(r"\x1b\[\d+m", "", styled).splitlines()}
 
 
-def run(*argv: str, **how: Any) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+def run(*argv: str, encoding: str = "utf-8", **how: Any) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "PYTHONIOENCODING": encoding}
     command = [sys.executable, "-m", "manual_grad", *argv]
     return subprocess.run(command, env=environment, text=True, encoding="utf-8", stderr=subprocess.PIPE, **how)
 
@@ -126,6 +126,11 @@ def test_in_a_pipe() -> None:
     assert done.returncode == 0 and done.stderr == ""
     assert "\x1b" not in done.stdout
     assert done.stdout == explain.plain(chapter("cross_entropy"), 80) + "\n"
+
+
+def test_where_there_are_no_such_signs() -> None:
+    done = run("explain", "mse_loss", encoding="ascii", stdout=subprocess.PIPE)
+    assert done.returncode == 0 and "?e/?x = 2r" in done.stdout
 
 
 def test_into_a_pipe_that_nobody_reads() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+import unicodedata
+from collections import Counter
 
 import pytest
 
-from manual_grad.study import box, tex
+from manual_grad.study import box, catalog, symbols, tex
+from manual_grad.study.chapter import chapter
 
 
 @pytest.mark.parametrize(
@@ -106,6 +110,33 @@ def test_a_long_statement_is_broken_before_a_relation_or_a_sign() -> None:
         "        + g(y) + g(z) + h(x) + h(y)",
         "        + h(z)",
     ]
+
+
+def letters(text: str) -> Counter[str]:
+    return Counter(re.findall("[A-Za-z0-9]", text))
+
+
+def meant(latex: str) -> Counter[str]:
+    """The letters and digits that a reader is to see."""
+    names = "".join(command for command in re.findall(r"\\[A-Za-z]+", latex) if command in symbols.FUNCTIONS)
+    left = re.sub(r"\\(begin|end)\{\w+\}|\\\\\[\d+ex\]|\\[A-Za-z]+", " ", latex)
+    return letters(names + left + latex.count(r"^\top") * "T")
+
+
+def seen(shown: str) -> Counter[str]:
+    return letters(unicodedata.normalize("NFKD", shown.replace("ℓ", "")))
+
+
+@pytest.mark.parametrize("name", catalog.NAMES)
+def test_nothing_is_lost(name: str) -> None:
+    for equation in chapter(name).equations:
+        assert seen(tex.display(equation.latex)) == meant(equation.latex), equation
+
+
+def test_what_is_lost_is_seen() -> None:
+    latex = r"\frac{\log x_1}{2} = \begin{cases} W^\top & y \\ [c] & z \end{cases}"
+    assert seen(tex.display(latex)) == meant(latex)
+    assert seen(tex.display(latex.replace(" [c]", "[c]"))) != meant(latex)
 
 
 @pytest.mark.parametrize("latex", [r"\frac{1}", "x^", "{x", "x} + y", r"\begin{cases} 1 & 2"])

@@ -196,7 +196,9 @@ class _Reader:
             end = self.take()
             if end == r"\\":
                 rows.append([])
-                if self.peek() == "[":  # the space between two lines
+                if self.tokens[self.at : self.at + 1] == [
+                    "["
+                ]:  # a length; behind a blank it is content
                     self.at = self.tokens.index("]", self.at) + 1
             elif end != "&":
                 break
