@@ -109,7 +109,7 @@ class Panel {
       top += chart.height;
     });
     const axis = element(svg, "g", { class: "axis", transform: `translate(0 ${top})` });
-    for (const tick of ticks(low, high, width / 90)) {
+    for (const tick of ticks(low, high, width / 70)) {
       element(axis, "text", { x: x(tick), y: 14, "text-anchor": "middle" }, digits(tick));
     }
     element(axis, "text", { x: (LEFT + width - RIGHT) / 2, y: 34, "text-anchor": "middle" }, this.data.axis);
