@@ -5,8 +5,9 @@ and the head one score more for every *cluster* :math:`i` of rarer words; a *tai
 a cluster apart:
 
 .. math::
-    P(y \mid x) = \begin{cases} p^{\mathrm{head}}_y & y < c_0 \\
-        p^{\mathrm{head}}_{c_0 + i} \; p^{\mathrm{tail}\,i}_{y - c_i} & c_i \le y < c_{i+1} \end{cases} \tag{1}
+    P = \begin{cases} h_y & y < c_0 \\ h_{c_0 + i}\, t_{y - c_i} & c_i \le y < c_{i+1} \end{cases}, \qquad
+    h_j = \frac{e^{u_j}}{\sum_k e^{u_k}}, \qquad t_l = \frac{e^{v_l}}{\sum_n e^{v_n}}, \qquad
+    u = W x + b, \qquad v = B_i A_i x \tag{1}
 
 with :math:`p^{\mathrm{head}} = \mathrm{softmax}(x W^\top + b)` and
 :math:`p^{\mathrm{tail}\,i} = \mathrm{softmax}(x A_i^\top B_i^\top)`. A tail is computed for the rows of its own words
@@ -15,9 +16,14 @@ only.
 Minus the logarithm of (1) is a sum of at most two cross entropies of projections,
 
 .. math::
-    \ell = \ell_{\mathrm{linear}}\big(x, W, b;\; h(y)\big)
-         + \sum_i [\,c_i \le y < c_{i+1}\,]\; \ell_{\mathrm{linear}}\big(x A_i^\top, B_i;\; y - c_i\big), \qquad
-    h(y) = \begin{cases} y & y < c_0 \\ c_0 + i & c_i \le y < c_{i+1} \end{cases} \tag{2}
+    \ell = -\log P = -\log h_g + \begin{cases} 0 & y < c_0 \\ -\log t_{y - c_i} & y \ge c_0 \end{cases}, \qquad
+    g = \begin{cases} y & y < c_0 \\ c_0 + i & y \ge c_0 \end{cases} \tag{2}
+
+.. math::
+    \frac{\partial \ell}{\partial u_j} = h_j - [j = g], \qquad
+    \frac{\partial \ell}{\partial v_l} = t_l - [l = y - c_i] \quad\text{for } y \ge c_0, \qquad
+    \frac{\partial \ell}{\partial x} = W^\top \frac{\partial \ell}{\partial u}
+        + A_i^\top B_i^\top \frac{\partial \ell}{\partial v} \quad\text{for } y \ge c_0 \tag{3}
 
 neither of them negative, so that nothing cancels; its derivatives are theirs, see
 :mod:`~manual_grad.losses.linear_cross_entropy`, and no matrix of scores is stored whole.

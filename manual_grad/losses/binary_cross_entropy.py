@@ -10,8 +10,7 @@ A forecast of exactly 0 or 1 that comes out wrong would cost infinitely much, an
 :math:`0 \cdot \infty`. The loss therefore cuts both logarithms off, as torch documents:
 
 .. math::
-    e(x, t) = -t\, l(x) - (1 - t)\, l'(x), \qquad
-    l(x) = \max(\log x, -100), \quad l'(x) = \max(\log(1 - x), -100) \tag{2}
+    e(x, t) = -t\, l(x) - (1 - t)\, l(1 - x), \qquad l(p) = \max(\log p, -100) \tag{2}
 
 No term is negative, so nothing cancels; :math:`\log(1 - x)` is ``log1p`` of :math:`-x`, which keeps the digits of a
 small :math:`x` that :math:`1 - x` rounds away.
@@ -32,7 +31,7 @@ which is (3) for every :math:`x` farther than :math:`10^{-12}` from 0 and 1, is 
 right, and at most :math:`10^{12}` for a wrong one. In the target (2) is linear, with the finite slope
 
 .. math::
-    \frac{\partial e}{\partial t} = l'(x) - l(x) \tag{5}
+    \frac{\partial e}{\partial t} = l(1 - x) - l(x) \tag{5}
 
 (torch leaves the logarithms of (5) uncut: infinite at 0 and 1, where the value that it differentiates is finite).
 An undecided forecast has two almost equal logarithms; there their difference is taken at once, from :math:`1 - 2x`,
@@ -44,9 +43,7 @@ which is exact:
 **Second derivatives**, of (4); with :math:`x(1 - x)` in the denominator the numerator is a square again:
 
 .. math::
-    \frac{\partial^2 e}{\partial x^2} = \begin{cases}
-        \dfrac{t}{x^2} + \dfrac{1 - t}{(1 - x)^2} & x(1 - x) > \varepsilon \\[1ex] 1 / \varepsilon & \text{else}
-    \end{cases}, \qquad
+    \frac{\partial^2 e}{\partial x^2} = \frac{t}{x^2} + \frac{1 - t}{(1 - x)^2}, \qquad
     \frac{\partial^2 e}{\partial x\, \partial t} = -\frac{1}{d}, \qquad
     \frac{\partial^2 e}{\partial t^2} = 0 \tag{7}
 

@@ -4,19 +4,20 @@ A logit :math:`x` stands for the probability :math:`\sigma(x) = 1/(1 + e^{-x})`.
 target :math:`t \in [0, 1]`, with the positive class counted :math:`a` times (``pos_weight``, 1 where there is none), is
 
 .. math::
-    e(x, t) = -a\,t \log \sigma(x) - (1 - t) \log \sigma(-x) \tag{1}
+    e(x, t) = -a\,t \log \sigma(x) - (1 - t) \log \sigma(-x), \qquad \sigma(x) = \frac{1}{1 + e^{-x}} \tag{1}
 
 since :math:`1 - \sigma(x) = \sigma(-x)`. With the softplus :math:`s(x) = \log(1 + e^x)`, :math:`-\log\sigma(x)` is
 :math:`s(-x)`:
 
 .. math::
-    e(x, t) = a\,t\, s(-x) + (1 - t)\, s(x) \tag{2}
+    e(x, t) = a\,t\, s(-x) + (1 - t)\, s(x), \qquad s(x) = \log(1 + e^x) = -\log \sigma(-x) \tag{2}
 
 Written so, :math:`e^x` overflows and :math:`\log(1 + e^{-x})` rounds to 0 for a confident logit. But only one of the
 two exponentials is large, and it can be taken out of the logarithm:
 
 .. math::
-    s(\pm x) = \max(\pm x, 0) + \log(1 + u), \qquad u = e^{-|x|} \in (0, 1] \tag{3}
+    s(x) = \max(x, 0) + \log(1 + u), \qquad s(-x) = \max(-x, 0) + \log(1 + u), \qquad
+    u = e^{-|x|} \in (0, 1] \tag{3}
 
 so that no exponential overflows and the logarithm is ``log1p`` of a number it keeps every digit of:
 

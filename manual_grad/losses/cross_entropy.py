@@ -3,8 +3,8 @@ r"""Cross entropy of logits.
 **Definition.** Logits :math:`z \in \mathbb R^C` stand for the probabilities :math:`p = \mathrm{softmax}(z)`,
 
 .. math::
-    p_c = \frac{e^{z_c}}{\sum_k e^{z_k}} = e^{z_c - \mathrm{lse}(z)}, \qquad
-    \mathrm{lse}(z) = \log \sum_k e^{z_k} \tag{1}
+    p_c = \frac{e^{z_c}}{\sum_j e^{z_j}} = e^{z_c - \mathrm{lse}(z)}, \qquad
+    \mathrm{lse}(z) = \log \sum_j e^{z_j} \tag{1}
 
 and the cross entropy of a target distribution :math:`q`, weighted or not, is
 :math:`-\sum_c q_c \log p_c`. So one formula serves every kind of target:
@@ -25,7 +25,7 @@ probabilities.
 gradient the softmax. With :math:`Q = \sum_c q_c`, (2) gives
 
 .. math::
-    \frac{\partial \ell}{\partial z_j} = Q\, p_j - q_j \tag{4}
+    \frac{\partial \ell}{\partial z_j} = Q\, p_j - q_j, \qquad Q = \sum_c q_c \tag{4}
 
 — the famous :math:`p - y` — and the targets enter linearly:
 
@@ -38,7 +38,7 @@ gradient the softmax. With :math:`Q = \sum_c q_c`, (2) gives
 plus a rest to which only the other classes contribute:
 
 .. math::
-    \mathrm{lse}(z) = m + \log(1 + \rho), \qquad \rho = \sum_{c \ne k} e^{z_c - m} \tag{6}
+    \mathrm{lse}(z) = m + \log(1 + \rho), \qquad \rho = \sum_{c \ne k} e^{z_c - m}, \qquad m = z_k \tag{6}
 
 As the model becomes confident, :math:`\rho \to 0`; ``log1p`` keeps every digit of it, where :math:`\log(1 + \rho)`
 rounds to 0 in float32 from a gap of 17 on. The two parts of
@@ -60,8 +60,13 @@ others are pushed down. Where :math:`p_k < \frac12`, that is :math:`\rho > 1`, i
 :math:`v` of the logits and :math:`\delta` of the effective target, with :math:`\langle v \rangle = \sum_c p_c v_c`,
 
 .. math::
-    (H v)_{z_j} = Q\, p_j (v_j - \langle v \rangle) + p_j \sum_c \delta_c - \delta_j, \qquad
-    (H v)_{q_c} = \langle v \rangle - v_c \tag{9}
+    (H v)_{z_j} = Q\, p_j\, (\dot z_j - \mu) + p_j \sum_c \dot q_c - \dot q_j, \qquad
+    (H v)_{q_c} = \mu - \dot z_c, \qquad \mu = \sum_c p_c\, \dot z_c \tag{9}
+
+.. math::
+    \dot q_c = (1 - \varepsilon)\, w_c\, \dot t_c + \tilde t_c\, \dot w_c, \qquad
+    (H v)_{t_c} = (1 - \varepsilon) \big(w_c\, (H v)_{q_c} + d_c\, \dot w_c\big), \qquad
+    (H v)_{w_c} = \tilde t_c\, (H v)_{q_c} + (1 - \varepsilon)\, d_c\, \dot t_c \tag{10}
 
 and by (3) :math:`\delta_c = (1 - \varepsilon)\, w_c\, v_{t_c} + \tilde t_c\, v_{w_c}`, with the one mixed term
 :math:`\partial^2 \ell / \partial t_c\, \partial w_c = (1 - \varepsilon)\, d_c` besides. Everything is smooth: there
@@ -107,6 +112,7 @@ class CrossEntropyLossFunction(RowwiseLoss):
     """
 
     tensors = 3
+    kernel = "cross_entropy"
 
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int, label_smoothing: float) -> Tensor | float:
@@ -174,7 +180,7 @@ class CrossEntropyLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (z, t, w), (ignore_index, label_smoothing) = X, options
-        op = kernels.op("cross_entropy", z, w, t if t.is_floating_point() else None)
+        op = kernels.op(cls.kernel, z, w, t if t.is_floating_point() else None)
         if op is None or z.numel() == 0:
             return None
         loss = None

@@ -44,7 +44,8 @@ At every frame the walk is in some state, so :math:`\sum_s \gamma_t(s) = 1` and 
 states,
 
 .. math::
-    \gamma_t = \operatorname{softmax}_s\big(\alpha_t(s) + x_t(l_s) + \beta_t(s)\big) \tag{6}
+    \sum_s \gamma_t(s) = 1, \qquad \gamma_t(s) = \frac{e^{\lambda_t(s)}}{\sum_r e^{\lambda_t(r)}}, \qquad
+    \lambda_t(s) = \alpha_t(s) + x_t(l_s) + \beta_t(s) \tag{6}
 
 torch returns :math:`e^{x_t(k)}` more than (5). Behind a log-softmax the two are the same, since what it back-propagates
 does not change when a multiple of :math:`e^{x_t}` is added; (5) is the derivative of (1) wherever the log-probabilities
@@ -55,23 +56,27 @@ minus the covariance, of the indicators :math:`[\pi_t = k]` when the walk is dra
 :math:`e^{V(\pi)}/P`. Along a direction :math:`v`, with :math:`\dot V(\pi) = \sum_t v_t(\pi_t)`,
 
 .. math::
-    \dot\gamma_t(s) = \gamma_t(s)\, \big(E[\dot V \mid \pi \text{ is in } s \text{ at } t] - E[\dot V]\big), \qquad
-    (H v)_t(k) = -\sum_{s:\, l_s = k} \dot\gamma_t(s) \tag{7}
+    \dot\gamma_t(s) = \gamma_t(s)\, \big(\dot\lambda_t(s) - \mu\big) \quad\text{for } \gamma_t(s) > 0, \qquad
+    \mu = \frac1P \sum_\pi \dot V(\pi)\, \exp V(\pi), \qquad
+    (H v)_{x_t(k)} = -\sum_{s:\, l_s = k} \dot\gamma_t(s) \tag{7}
 
 What is before a state and what is after it are independent, so the conditional mean is a sum,
 :math:`\dot\alpha_t(s) + v_t(l_s) + \dot\beta_t(s)`, and differentiating (2) gives the mean of the past as that of the
 predecessors, each with its share of the weight,
 
 .. math::
-    \dot\alpha_t(s) = \sum_{r \to s} \exp\big(\alpha_{t-1}(r) + x_{t-1}(l_r) - \alpha_t(s)\big)\,
-                      \big(\dot\alpha_{t-1}(r) + v_{t-1}(l_r)\big), \qquad \dot\alpha_0 = 0 \tag{8}
+    \dot\alpha_t(s) = \sum_{r \to s,\, \alpha_{t-1}(r) > -\infty}
+                      \exp\big(\alpha_{t-1}(r) + x_{t-1}(l_r) - \alpha_t(s)\big)\,
+                      \big(\dot\alpha_{t-1}(r) + v_{t-1}(l_r)\big)
+                      \quad\text{for } t > 0 \text{ and } \alpha_t(s) > -\infty, \qquad
+    \dot\alpha_0(s) = 0 \quad\text{for } s \le 1 \tag{8}
 
 and :math:`\dot\beta` is its mirror image. Everything is smooth: there are no kinks.
 
 **In floating point.** Probabilities of a thousand frames underflow, logarithms do not. The logarithm of the sum is
 
 .. math::
-    a \oplus b = \max(a, b) + \log(1 + e^{-|a - b|}) \tag{9}
+    a \oplus b = \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|}) \tag{9}
 
 by ``log1p``, so that a confident network keeps its digits too: its :math:`L` is made of numbers as small as its
 :math:`x_t`. Of large numbers, on the contrary, only the differences between states matter: (6) needs neither :math:`P`
@@ -110,6 +115,7 @@ class CTCLossFunction(LossFunction):
     """
 
     tensors = 4
+    kernel = "ctc_loss"
 
     @classmethod
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
@@ -157,7 +163,7 @@ class CTCLossFunction(LossFunction):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x = X[0]
-        op = kernels.op("ctc_loss", x)
+        op = kernels.op(cls.kernel, x)
         if op is None or (x.is_cuda and X[1].shape[-1] >= _MOST_ON_CUDA):
             return None
         loss = x.new_empty(cls.shape(X) if reduction == "none" else ()) if value else None
@@ -348,7 +354,7 @@ def ctc_loss(
         x = x.unsqueeze(1)
     targets = targets.long()
     _check_shapes(x, targets, frames, labels, blank)
-    if transforming() or kernels.op("ctc_loss", x) is None:
+    if transforming() or kernels.op(CTCLossFunction.kernel, x) is None:
         _check_values(x, targets, frames, labels)
     X = (x, *(t.to(x.device) for t in (targets, frames, labels)))
     loss = evaluate(CTCLossFunction, *X, blank, zero_infinity, reduction)

@@ -4,8 +4,8 @@ A network predicts a mean :math:`x` and a variance :math:`a`, and the target is 
 With the residual :math:`r = x - t` and a variance kept from 0 by :math:`\epsilon`, the negative log-likelihood is
 
 .. math::
-    e(x, t, a) = \tfrac12 \Big( \log v + \frac{r^2}{v} \Big) \;+\; \tfrac12 \log 2\pi,
-    \qquad v = \max(a, \epsilon) \tag{1}
+    e(x, t, a) = \tfrac12 \Big( \log v + \frac{r^2}{v} \Big) + \frac f2 \log 2\pi, \qquad
+    r = x - t, \qquad v = \max(a, \epsilon) \tag{1}
 
 The constant is left out unless ``full``. The mean is drawn to the target by the residual in units of the variance, and
 the variance to the squared residual:

@@ -6,7 +6,8 @@ contrastive loss of Hadsell, Chopra and LeCun (2006) without its squares:
 
 .. math::
     e(x, t) = \begin{cases} x & t = 1 \\ \max(0,\, m - x) & t = -1 \\
-                            x + \max(0,\, m - x) = \max(x, m) & \text{otherwise} \end{cases} \tag{1}
+                            \max(x, m) & \text{otherwise} \end{cases}, \qquad
+    \max(x, m) = x + \max(0,\, m - x) \tag{1}
 
 The third case is no pair anyone means, but it is what torch computes for a target of 0, say: it tests for
 :math:`t \ne -1` and :math:`t \ne 1` and adds the two terms. Written as a maximum, nothing is added that has to cancel.

@@ -6,7 +6,7 @@ meet,
 
 .. math::
     e(x, t) = \begin{cases} \tfrac12 r^2 & |r| \le \delta \\
-                            \delta\,(|r| - \tfrac12 \delta) & |r| > \delta \end{cases} \tag{1}
+                            \delta\,(|r| - \tfrac12 \delta) & |r| > \delta \end{cases}, \qquad r = x - t \tag{1}
 
 The slope follows the residual and is cut off at :math:`\pm\delta` (Huber's :math:`\psi` function); the target enters
 only through :math:`r`:

@@ -5,7 +5,7 @@ How many nats a code for the distribution :math:`Q` wastes on data from :math:`P
 :math:`P`, or :math:`\log P` with ``log_target``. With
 
 .. math::
-    p = t,\quad \log p = \log t \qquad\text{or}\qquad p = e^t,\quad \log p = t \tag{1}
+    p = t \qquad\text{or}\qquad p = e^t \tag{1}
 
 one class contributes
 
@@ -20,7 +20,8 @@ rounded.
 
 .. math::
     \frac{\partial e}{\partial x} = -p, \qquad
-    \frac{\partial e}{\partial t} = p'\,(\log p - x + 1) \tag{3}
+    \frac{\partial e}{\partial t} = p'\,(\log p - x + 1), \qquad
+    p' = \frac{\partial p}{\partial t} = 1 \quad\text{or}\quad p' = \frac{\partial p}{\partial t} = p \tag{3}
 
 **Second derivatives.**
 

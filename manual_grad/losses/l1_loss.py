@@ -5,7 +5,7 @@ of the residual :math:`r = x - t`; its minimiser is the median, which no single 
 Laplace 1774):
 
 .. math::
-    e(x, t) = |r| \tag{1}
+    e(x, t) = |r|, \qquad r = x - t \tag{1}
 
 Every residual pulls with the same force, whatever its size. At a tie, :math:`r = 0`, any slope in :math:`[-1, 1]` is a
 subgradient; 0 is chosen, the one that leaves a perfect fit where it is (and torch's):

@@ -4,14 +4,16 @@ The last layer of a language model makes a score for every word of a vocabulary 
 and the scores, :math:`N \times C` numbers, dwarf everything else that the loss needs:
 
 .. math::
-    z = x W^\top + b, \qquad \ell_n = \sum_c q_{nc} (\mathrm{lse}(z_n) - z_{nc}) \tag{1}
+    z = W x + b, \qquad \ell = \sum_c q_c\, (\mathrm{lse}(z) - z_c), \qquad
+    \mathrm{lse}(z) = \log \sum_c e^{z_c} \tag{1}
 
 with the effective target :math:`q` of class indices or probabilities, class weights and label smoothing; (2) and (3) of
 :mod:`~manual_grad.losses.cross_entropy`. That file derives :math:`r = \partial \ell / \partial z` and its derivative,
 and :mod:`~manual_grad.engine.linear` what follows for :math:`x, W, b`:
 
 .. math::
-    dx = r W, \qquad dW = r^\top x, \qquad db = \sum_n r_n \tag{2}
+    \frac{\partial \ell}{\partial x} = W^\top r, \qquad \frac{\partial \ell}{\partial W} = r x^\top, \qquad
+    \frac{\partial \ell}{\partial b} = r, \qquad r_c = \frac{\partial \ell}{\partial z_c} \tag{2}
 
 **Blocks of rows.** A row of scores is used up once its :math:`r` has entered (2). So a block of rows goes through the
 whole of it, value and gradient in three products, in memory that the next block takes over. The loss is linear in its
@@ -22,21 +24,24 @@ needs to know of the other classes is little. Of a set :math:`S` of classes, wit
 and :math:`m = z_k`, keep
 
 .. math::
-    \rho = \sum_{c \ne k} e^{z_c - m}, \qquad q_k, \qquad \bar q = \sum_{c \ne k} q_c, \qquad
-    \delta = \sum_c q_c (m - z_c) \tag{3}
+    k(S) = \operatorname{argmax}_{c \in S} z_c, \qquad m(S) = z_{k(S)}, \qquad
+    \rho(S) = \sum_{c \in S,\, c \ne k(S)} e^{z_c - m(S)}, \qquad
+    \bar q(S) = \sum_{c \in S,\, c \ne k(S)} q_c, \qquad \delta(S) = \sum_{c \in S} q_c\, (m(S) - z_c) \tag{3}
 
 Sums of two disjoint sets, the second with the smaller maximum :math:`m' = m - \gamma`, are those of their union after
 
 .. math::
-    \rho \leftarrow \rho + e^{-\gamma} (1 + \rho'), \qquad \bar q \leftarrow \bar q + Q', \qquad
-    \delta \leftarrow \delta + \delta' + \gamma\, Q' \qquad (Q' = q'_k + \bar q') \tag{4}
+    \rho(S \cup T) = \rho(S) + e^{-\gamma}\, (1 + \rho(T)), \qquad \bar q(S \cup T) = \bar q(S) + Q(T), \qquad
+    \delta(S \cup T) = \delta(S) + \delta(T) + \gamma\, Q(T), \qquad
+    \gamma = m(S) - m(T) \ge 0, \qquad Q(S) = q_{k(S)} + \bar q(S) \tag{4}
 
 where nothing is subtracted (for weights and targets that are not negative), so that no digit is lost however far the
 leader is ahead. Once all classes are in, with :math:`Q = q_k + \bar q`,
 
 .. math::
-    \ell = \delta + Q \log(1 + \rho), \qquad
-    r_c = \frac{Q\, e^{z_c - m}}{1 + \rho} - q_c, \qquad r_k = \bar q - \frac{Q \rho}{1 + \rho} \tag{5}
+    \ell = \delta(A) + Q(A) \log(1 + \rho(A)), \qquad
+    r_c = \frac{Q(A)\, e^{z_c - m(A)}}{1 + \rho(A)} - q_c, \qquad
+    r_{k(A)} = \bar q(A) - \frac{Q(A)\, \rho(A)}{1 + \rho(A)} \tag{5}
 
 which are (7), (4) and (8) of cross entropy; for the gradient the scores of a block are computed a second time.
 

@@ -22,7 +22,8 @@ The slopes are constant in the scores, and linear in the target, which torch dif
 
 .. math::
     \frac{\partial^2 e}{\partial x_1 \partial t} = -\frac{\partial^2 e}{\partial x_2 \partial t} = -[s \ge 0], \qquad
-    \text{all others } 0 \tag{3}
+    \frac{\partial^2 e}{\partial x_1^2} = \frac{\partial^2 e}{\partial x_1 \partial x_2}
+    = \frac{\partial^2 e}{\partial x_2^2} = \frac{\partial^2 e}{\partial t^2} = 0 \tag{3}
 
 **Stable form.** Near the kink :math:`s` is the difference of two close numbers, of which float32 would leave little
 but the rounding of the margin and of the lead. In float64, in which float32 is computed here, the lead of one float32

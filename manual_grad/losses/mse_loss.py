@@ -4,7 +4,7 @@ If the target is the input plus Gaussian noise of one variance, the negative log
 square of the residual :math:`r = x - t` (Gauss 1809; Legendre 1805 without the noise):
 
 .. math::
-    e(x, t) = r^2 \tag{1}
+    e(x, t) = r^2, \qquad r = x - t \tag{1}
 
 A parabola: its slope is linear and its curvature constant; the target enters only through :math:`r`.
 

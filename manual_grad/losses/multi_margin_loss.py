@@ -4,7 +4,7 @@ r"""Multi-class margin loss (hinge loss of Weston and Watkins).
 the shortfall of class :math:`j`
 
 .. math::
-    h_j = (x_j - x_y) + m, \qquad j \ne y \tag{1}
+    h_j = (x_j - x_y) + m \tag{1}
 
 each class that comes too near is charged for it, linearly (:math:`p = 1`) or by its square (:math:`p = 2`),
 
@@ -15,14 +15,15 @@ each class that comes too near is charged for it, linearly (:math:`p = 1`) or by
 what the other classes are pushed down, the right one is pushed up.
 
 .. math::
-    \frac{\partial \ell}{\partial x_j} = \frac{w_y}{C}\, s_j, \qquad
+    \frac{\partial \ell}{\partial x_j} = \frac{w_y}{C}\, s_j \quad\text{for } j \ne y, \qquad
     \frac{\partial \ell}{\partial x_y} = -\frac{w_y}{C} \sum_{j \ne y} s_j, \qquad
     s_j = \begin{cases} p\, h_j^{p-1} & h_j > 0 \\ 0 & h_j \le 0 \end{cases} \tag{3}
 
 **Second derivative.** With :math:`u_j = v_j - v_y` the change of (1) along a direction :math:`v`,
 
 .. math::
-    (H v)_j = \frac{w_y}{C}\, a_j u_j, \qquad (H v)_y = -\frac{w_y}{C} \sum_{j \ne y} a_j u_j, \qquad
+    (H v)_{x_j} = \frac{w_y}{C}\, a_j u_j \quad\text{for } j \ne y, \qquad
+    (H v)_{x_y} = -\frac{w_y}{C} \sum_{j \ne y} a_j u_j, \qquad u_j = v_j - v_y, \qquad
     a_j = \begin{cases} p (p - 1) & h_j > 0 \\ 0 & h_j \le 0 \end{cases} \tag{4}
 
 which vanishes for :math:`p = 1`.
@@ -53,6 +54,7 @@ class MultiMarginLossFunction(RowwiseLoss):
     """``apply(input, target, weight, p, margin, reduction)``: input (…, C), target (…), weight (C) or None."""
 
     tensors = 3
+    kernel = "class_margin"
 
     @staticmethod
     def value(X: Tensors, p: int, margin: float) -> Tensor:
@@ -79,7 +81,7 @@ class MultiMarginLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, y, w), (p, margin) = X, options
-        op = kernels.op("class_margin", x, w)
+        op = kernels.op(cls.kernel, x, w)
         if op is None:
             return None
         loss = None

@@ -4,13 +4,14 @@ r"""Multi-label margin loss.
 ends at the first -1. Every label should lead every class that is not a label by 1:
 
 .. math::
-    \ell = \frac1C \sum_{k=1}^{L} \sum_{j \notin \{y\}} \max(0, h_{y_k j}), \qquad h_{cj} = (x_j - x_c) + 1 \tag{1}
+    \ell = \frac1C \sum_{k=1}^{L} \sum_{j \notin Y} \max(0, h_{y_k j}), \qquad h_{cj} = (x_j - x_c) + 1 \tag{1}
 
 The order of the labels does not matter, only how often each class :math:`c` is among them. With this number
 :math:`n_c` (a label that is repeated counts again) and :math:`f_j = [n_j = 0]`,
 
 .. math::
-    \ell = \frac1C \sum_{c, j} n_c f_j \max(0, h_{cj}) \tag{2}
+    \ell = \frac1C \sum_{c, j} n_c f_j \max(0, h_{cj}), \qquad n_c = \sum_{k=1}^{L} [y_k = c], \qquad
+    f_j = [n_j = 0] \tag{2}
 
 **Gradient.** A pair of classes pulls at both ends, equally hard:
 
@@ -50,6 +51,7 @@ class MultiLabelMarginLossFunction(RowwiseLoss):
     """``apply(input, target, reduction)``: both (C) or (N, C), the target a list of labels that ends at -1."""
 
     tensors = 2
+    kernel = "class_margin"
 
     @staticmethod
     def value(X: Tensors) -> Tensor:
@@ -71,7 +73,7 @@ class MultiLabelMarginLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x, t = X
-        op = kernels.op("class_margin", x)
+        op = kernels.op(cls.kernel, x)
         if op is None:
             return None
         loss = None

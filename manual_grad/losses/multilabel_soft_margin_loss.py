@@ -6,20 +6,22 @@ yes-or-no questions. Each is answered by binary cross entropy of the logit (the 
 label, and the row's loss is their mean:
 
 .. math::
-    \ell(x, t) = \frac1C \sum_{c=1}^C w_c\, e(x_c, t_c), \qquad
-    e(x, t) = -t \log \sigma(x) - (1 - t) \log \sigma(-x) \tag{1}
+    \ell(x, t) = \frac1C \sum_c w_c\, e(x_c, t_c), \qquad
+    e(x, t) = -t \log \sigma(x) - (1 - t) \log \sigma(-x), \qquad \sigma(x) = \frac{1}{1 + e^{-x}} \tag{1}
 
 A sum has the sum of the derivatives, so for an upstream gradient :math:`g` of the row each label gets its own with
 
 .. math::
-    \frac{\partial}{\partial x_c} \langle g, \ell \rangle = \frac{g}{C}\, w_c\, \frac{\partial e}{\partial x_c}, \qquad
-    \frac{\partial}{\partial w_c} \langle g, \ell \rangle = \frac{g}{C}\, e(x_c, t_c) \tag{2}
+    \frac{\partial \ell}{\partial x_c} = \frac{w_c}{C}\, \frac{\partial e(x_c, t_c)}{\partial x_c}, \qquad
+    \frac{\partial \ell}{\partial t_c} = \frac{w_c}{C}\, \frac{\partial e(x_c, t_c)}{\partial t_c}, \qquad
+    \frac{\partial \ell}{\partial w_c} = \frac1C\, e(x_c, t_c) \tag{2}
 
 and likewise for :math:`t`; the second derivatives are those of :math:`w\,e` with the same factor :math:`g / C`, and
 couple no two labels:
 
 .. math::
-    \nabla^2 \langle g, \ell \rangle = \operatorname{diag}_c \frac{g}{C}\, \nabla^2 (w_c\, e(x_c, t_c)) \tag{3}
+    \frac{\partial^2 \ell}{\partial x_c\, \partial x_j}
+    = [c = j]\, \frac{w_c}{C}\, \frac{\partial^2 e(x_c, t_c)}{\partial x_c^2} \tag{3}
 
 With 'mean' the rows are averaged in turn. There are no kinks.
 """

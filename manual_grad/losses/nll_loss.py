@@ -4,7 +4,7 @@ r"""Negative log-likelihood of class indices.
 class :math:`y` was observed. Its likelihood is :math:`p_y`, and weighted by class
 
 .. math::
-    \ell = -w_y\, x_y = -w_y \log p_y \tag{1}
+    \ell = -w_y\, x_y = -w_y \log p_y, \qquad p_c = e^{x_c} \tag{1}
 
 Rows of ``ignore_index`` count nothing; 'mean' divides the sum over the others by :math:`\sum_n w_{y_n}`. Behind a
 log-softmax this is the cross entropy of logits, which :mod:`~manual_grad.losses.cross_entropy` computes with fewer
@@ -40,6 +40,7 @@ class NLLLossFunction(RowwiseLoss):
     """``apply(input, target, weight, ignore_index, reduction)``: weight (C) or None, target of the loss' shape."""
 
     tensors = 3
+    kernel = "nll_loss"
 
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int) -> Tensor:
@@ -71,7 +72,7 @@ class NLLLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, y, w), (ignore_index,) = X, options
-        op = kernels.op("nll_loss", x, w)
+        op = kernels.op(cls.kernel, x, w)
         if op is None or x.numel() == 0:
             return None
         code = kernels.REDUCTION[reduction]

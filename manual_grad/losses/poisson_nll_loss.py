@@ -6,33 +6,28 @@ The target :math:`t` counts events that occur at a rate :math:`\lambda`; a count
 number will do,
 
 .. math::
-    e(x, t) = e^x - t\,x \;+\; s(t) \tag{1}
+    e(x, t) = e^x - t\,x + f s(t) \qquad\text{or}\qquad e(x, t) = x - t \log(x + \epsilon) + f s(t) \tag{1}
 
-or it is the rate itself, with :math:`\epsilon` to keep the logarithm from 0:
-
-.. math::
-    e(x, t) = x - t \log(x + \epsilon) \;+\; s(t) \tag{2}
-
-In (1) a rate of 0, :math:`x = -\infty`, makes a count of 0 certain: there :math:`0 \cdot \infty` counts 0.
+In the first a rate of 0, :math:`x = -\infty`, makes a count of 0 certain: there :math:`0 \cdot \infty` counts 0.
 
 The last term does not depend on the input. It is left out unless ``full``, and then stands for :math:`\log t!` by
 Stirling's formula, for counts above 1 (0! and 1! are 1):
 
 .. math::
-    s(t) = \begin{cases} t \log t - t + \tfrac12 \log 2\pi t & t > 1 \\ 0 & t \le 1 \end{cases} \tag{3}
+    s(t) = \begin{cases} t \log t - t + \tfrac12 \log 2\pi t & t > 1 \\ 0 & t \le 1 \end{cases} \tag{2}
 
 **First derivatives.** The rate is drawn to the count,
 
 .. math::
     \frac{\partial e}{\partial x} = e^x - t \qquad\text{or}\qquad
-    \frac{\partial e}{\partial x} = 1 - \frac{t}{x + \epsilon} = \frac{(x - t) + \epsilon}{x + \epsilon} \tag{4}
+    \frac{\partial e}{\partial x} = 1 - \frac{t}{x + \epsilon} = \frac{(x - t) + \epsilon}{x + \epsilon} \tag{3}
 
 where the last form keeps the digits of a rate near the count, and
 
 .. math::
-    \frac{\partial e}{\partial t} = -x + s'(t) \qquad\text{or}\qquad
-    \frac{\partial e}{\partial t} = -\log(x + \epsilon) + s'(t), \qquad
-    s'(t) = [\,t > 1\,] \Big( \log t + \frac{1}{2t} \Big) \tag{5}
+    \frac{\partial e}{\partial t} = -x + f s'(t) \qquad\text{or}\qquad
+    \frac{\partial e}{\partial t} = -\log(x + \epsilon) + f s'(t), \qquad
+    s'(t) = [\,t > 1\,]\, \Big( \log t + \frac{1}{2t} \Big) \tag{4}
 
 :math:`s` jumps at :math:`t = 1`, by 0.08; its slope there is that of the constant side. (torch differentiates the
 logarithm of counts that it masks only afterwards, and gives NaN for :math:`t \le 0`.)
@@ -42,7 +37,8 @@ logarithm of counts that it masks only afterwards, and gives NaN for :math:`t \l
 .. math::
     \frac{\partial^2 e}{\partial x^2} = e^x \quad\text{or}\quad \frac{t}{(x + \epsilon)^2}, \qquad
     \frac{\partial^2 e}{\partial x\, \partial t} = -1 \quad\text{or}\quad -\frac{1}{x + \epsilon}, \qquad
-    \frac{\partial^2 e}{\partial t^2} = s''(t) = [\,t > 1\,] \Big( \frac1t - \frac{1}{2t^2} \Big) \tag{6}
+    \frac{\partial^2 e}{\partial t^2} = f s''(t), \quad
+    s''(t) = [\,t > 1\,]\, \Big( \frac1t - \frac{1}{2t^2} \Big) \tag{5}
 
 Sources: J. A. Nelder and R. W. M. Wedderburn, "Generalized Linear Models", J. Royal Statistical Society A 135 (1972)
 370-384, `doi:10.2307/2344614 <https://doi.org/10.2307/2344614>`_; for (3), J. Stirling, "Methodus Differentialis"

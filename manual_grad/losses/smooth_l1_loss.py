@@ -5,7 +5,7 @@ small, of slope 1 where it ends, at :math:`|r| = \beta`,
 
 .. math::
     e(x, t) = \begin{cases} \dfrac{r^2}{2\beta} & |r| < \beta \\
-                            |r| - \tfrac12 \beta & |r| \ge \beta \end{cases} \tag{1}
+                            |r| - \tfrac12 \beta & |r| \ge \beta \end{cases}, \qquad r = x - t \tag{1}
 
 It is Huber's loss of :math:`\delta = \beta`, divided by :math:`\beta`: its linear branches have slope 1 whatever
 :math:`\beta` is, and for :math:`\beta \to 0` it becomes the absolute error, which stands in for it at 0.

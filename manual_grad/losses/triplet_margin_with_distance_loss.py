@@ -14,13 +14,15 @@ functions of is left to the derivatives of :math:`d`:
 .. math::
     \frac{\partial e}{\partial x} = [s \ge 0], \qquad
     \frac{\partial e}{\partial y} = -\alpha\,[s \ge 0], \qquad
-    \frac{\partial e}{\partial z} = -\beta\,[s \ge 0] \tag{2}
+    \frac{\partial e}{\partial z} = -\beta\,[s \ge 0], \qquad \alpha = [y < z], \qquad \beta = [z < y] \tag{2}
 
 with the shares :math:`\alpha` and :math:`\beta` of the two in the minimum: 1 for the lesser, and one half each for
 equals, as torch does. At :math:`s = 0` the hinge counts as open, likewise. There is no curvature:
 
 .. math::
-    \nabla^2 e = 0 \tag{3}
+    \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial y^2} = \frac{\partial^2 e}{\partial z^2}
+    = \frac{\partial^2 e}{\partial x\, \partial y} = \frac{\partial^2 e}{\partial x\, \partial z}
+    = \frac{\partial^2 e}{\partial y\, \partial z} = 0 \tag{3}
 
 The default distance is the Euclidean one with torch's :math:`\epsilon = 10^{-6}`. There the rule of the triplet margin
 loss knows more, and is used: it goes from the vectors to the loss in one step.
