@@ -1,6 +1,7 @@
 "use strict";
 // Draws the curves of a loss for the positions of its sliders, with the tangent at one point.
-// The curves were computed by the loss; between their points a cubic through two values and slopes is drawn.
+// The curves were computed by the loss; between their points a cubic through two values and slopes is drawn. The slope of
+// the curvature alone is found here, by differences.
 
 const CHARTS = [
   { name: "loss", height: 220 },
@@ -30,10 +31,18 @@ function ticks(low, high, count) {
 
 const digits = (x) => (Math.abs(x) < 5e-4 ? "0" : String(+x.toPrecision(3))).replace("-", "−");
 
-// Value and slope of the cubic that has values y0, y1 and slopes d0, d1 at the ends of a step h, at the fraction u.
+// The cubic that has values y0, y1 and slopes d0, d1 at the ends of a step h, at the fraction u of it.
 function cubic(y0, y1, d0, d1, h, u) {
   const v = 1 - u;
   return y0 * v * v * (1 + 2 * u) + y1 * u * u * (3 - 2 * u) + h * u * v * (d0 * v - d1 * u);
+}
+
+function differences(y, h) {
+  const last = y.length - 1;
+  return y.map((_, i) => {
+    const a = Math.max(i - 1, 0), b = Math.min(i + 1, last);
+    return (y[b] - y[a]) / ((b - a) * h);
+  });
 }
 
 // What the loss does at s: value, slope, curvature.
@@ -41,21 +50,20 @@ function at(trace, s) {
   const kink = trace.kinks.find((k) => Math.abs(k[1] - s) < 1e-6);
   if (kink) return kink.slice(2);
   const piece = trace.pieces.find((p) => s <= p[1]) || trace.pieces[trace.pieces.length - 1];
-  const [a, b, y, d, c] = piece;
-  const h = (b - a) / (y.length - 1);
-  const i = Math.max(0, Math.min(y.length - 2, Math.floor((s - a) / h)));
+  const [a, b, ...y] = piece;
+  const h = (b - a) / (y[0].length - 1);
+  const i = Math.max(0, Math.min(y[0].length - 2, Math.floor((s - a) / h)));
   const u = (s - a) / h - i;
-  return [
-    cubic(y[i], y[i + 1], d[i], d[i + 1], h, u),
-    cubic(d[i], d[i + 1], c[i], c[i + 1], h, u),
-    c[i] + u * (c[i + 1] - c[i]),
-  ];
+  return [0, 1, 2].map((k) => cubic(y[k][i], y[k][i + 1], y[k + 1][i], y[k + 1][i + 1], h, u));
 }
 
 class Panel {
   constructor(root) {
     this.root = root;
     this.data = JSON.parse(root.querySelector("script").textContent);
+    for (const { pieces } of this.data.traces) {
+      for (const piece of pieces) piece.push(differences(piece[4], (piece[1] - piece[0]) / (piece[4].length - 1)));
+    }
     this.plots = root.querySelector(".plots");
     this.readout = root.querySelector(".readout");
     this.sliders = [...root.querySelectorAll("[data-slider]")];
@@ -64,6 +72,7 @@ class Panel {
     for (const type of ["pointerdown", "pointermove"]) {
       this.plots.addEventListener(type, (event) => event.buttons && this.point(event));
     }
+    this.draw();
     new ResizeObserver(() => this.draw()).observe(this.plots);
   }
 
@@ -100,7 +109,7 @@ class Panel {
       top += chart.height;
     });
     const axis = element(svg, "g", { class: "axis", transform: `translate(0 ${top})` });
-    for (const tick of ticks(low, high, width / 90)) {
+    for (const tick of ticks(low, high, width / 70)) {
       element(axis, "text", { x: x(tick), y: 14, "text-anchor": "middle" }, digits(tick));
     }
     element(axis, "text", { x: (LEFT + width - RIGHT) / 2, y: 34, "text-anchor": "middle" }, this.data.axis);
@@ -154,10 +163,8 @@ class Panel {
     let d = `M${x(a).toFixed(2)} ${Y(values[0])}`;
     for (let i = 1; i < values.length; i++) {
       const s = a + i * h;
-      if (slopes) {
-        const before = values[i - 1] + (h / 3) * slopes[i - 1], after = values[i] - (h / 3) * slopes[i];
-        d += `C${x(s - (2 * h) / 3).toFixed(2)} ${Y(before)} ${x(s - h / 3).toFixed(2)} ${Y(after)} `;
-      } else d += "L";
+      const before = values[i - 1] + (h / 3) * slopes[i - 1], after = values[i] - (h / 3) * slopes[i];
+      d += `C${x(s - (2 * h) / 3).toFixed(2)} ${Y(before)} ${x(s - h / 3).toFixed(2)} ${Y(after)} `;
       d += `${x(s).toFixed(2)} ${Y(values[i])}`;
     }
     return d;

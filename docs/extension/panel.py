@@ -15,25 +15,35 @@ import torch
 from manual_grad.study.curves import CURVES, Trace, trace
 
 POINTS = 49  # of a curve; between them a cubic through values and slopes is drawn
+STEPS = 200  # of the position along it
 
 
 def html(loss: str) -> str:
     curve = CURVES[loss]
-    sliders = "".join(
-        f"<label>{escape(slider.label)} <output></output>"
-        f'<input type="range" min="0" max="{len(slider.values) - 1}" step="1" '
-        f'value="{slider.values.index(slider.default)}" data-slider="{name}"></label>'
+    controls = [
+        _control(
+            f"{loss}-{name}",
+            slider.label,
+            f'data-slider="{name}"',
+            len(slider.values) - 1,
+            slider.values.index(slider.default),
+        )
         for name, slider in curve.sliders.items()
-    )
+    ]
+    controls.append(_control(f"{loss}-position", curve.axis, "data-position", STEPS, round(0.7 * STEPS)))
     curves = json.dumps(data(loss), separators=(",", ":"), ensure_ascii=False)
     return (
-        f'<div class="panel" data-loss="{loss}"><div class="controls">{sliders}'
-        f"<label>{escape(curve.axis)} <output></output>"
-        '<input type="range" min="0" max="200" step="1" value="140" data-position></label></div>'
-        '<div class="plots" role="img"></div>'
-        '<p class="readout" aria-live="polite"></p>'
+        f'<div class="panel" data-loss="{loss}"><div class="controls">{"".join(controls)}</div>'
+        '<div class="plots" role="img"></div><p class="readout" aria-live="polite"></p>'
         "<noscript><p>The panel needs JavaScript; the figure above shows the same curves.</p></noscript>"
         f'<script type="application/json">{curves}</script></div>'
+    )
+
+
+def _control(id: str, label: str, kind: str, last: int, position: int) -> str:
+    return (
+        f'<div><label for="{id}">{escape(label)}</label><output for="{id}"></output>'
+        f'<input id="{id}" type="range" min="0" max="{last}" value="{position}" {kind}></div>'
     )
 
 

@@ -143,7 +143,7 @@ def _kinks(loss: str, curve: Curve, params: Mapping[str, float]) -> Iterator[tup
     from gradcheck import specs  # optional: the auditor has requirements of its own
 
     low, high = curve.span
-    grid = torch.linspace(low, high, 130, dtype=torch.float64).tolist()
+    grid = torch.linspace(low, high, 66, dtype=torch.float64).tolist()
     for order, distance in specs.load(loss).kinks.items():
 
         def positive(s: float, distance: Callable[..., Tensor] = distance) -> Tensor:
@@ -330,7 +330,7 @@ CURVES: Mapping[str, Curve] = {
         "angle between the vectors, in radians",
         (0, 3.1),
         _turned,
-        {"target": SIGN, "margin": Slider("margin, a cosine", 0.0, -0.5, 0.875, 0.125)},
+        {"target": replace(SIGN, default=-1.0), "margin": Slider("margin, a cosine", 0.0, -0.5, 0.875, 0.125)},
     ),
     "triplet_margin_loss": Curve(
         "position of the negative, which passes the anchor",
