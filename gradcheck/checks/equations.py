@@ -104,9 +104,8 @@ class Audit:
         if name is None:
             self.wrong.setdefault("loss", f"none of {', '.join(LOSSES)} is defined")
             return
-        expected = self.spec.oracle(
-            **{k: v for k, v in row.items() if k != "weight" or self.spec.family != "pointwise"}
-        )
+        arguments = {k: v for k, v in row.items() if k != "weight" or self.spec.family != "pointwise"}
+        expected = self.spec.oracle(**{k: mpf(v) if isinstance(v, float) else v for k, v in arguments.items()})
         expected = expected[0] if isinstance(expected, tuple) else expected
         self._compare("loss", name, point.symbol(Symbol(name), {}), expected, {})
 

@@ -73,7 +73,7 @@ def symbols(draw, input, target, weight=None, ignore_index=-100, label_smoothing
     t = target if isinstance(target, list) else [float(c == target) for c in classes]
     direction = {rf"\dot {x}": draw.normal(len(input)).tolist() for x in "ztw"}
     return {"z": input, "t": t, "w": weight or [1.0 for _ in classes], r"\varepsilon": label_smoothing,
-            "k": max(classes, key=input.__getitem__), "C": len(input), **dict.fromkeys("cj", Each(classes)),
+            "k": max(classes, key=input.__getitem__), "C": len(input), **dict.fromkeys("cij", Each(classes)),
             **direction}  # fmt: skip
 
 

@@ -87,7 +87,10 @@ def symbols(draw, input, linear_weight, target, linear_bias=None, weight=None, i
     smoothing, k, classes = made[r"\varepsilon"], made["k"], made["c"]
     q = [w * ((1 - smoothing) * t + smoothing / mpf(len(scores))) for w, t in zip(made["w"], made["t"], strict=True)]
     leaders = frozenset({k, (k + 1) % len(scores)})
-    return {"x": input, "W": linear_weight, "b": linear_bias or [0.0] * len(scores), "q": q, "c": classes,
+    direction = {r"\dot x": draw.normal(len(input)).tolist(), r"\dot b": draw.normal(len(scores)).tolist(),
+                 r"\dot W": draw.normal(len(scores), len(input)).tolist()}  # fmt: skip
+    return {"x": input, "W": linear_weight, "b": linear_bias or [0.0] * len(scores), "q": q,
+            **dict.fromkeys("cj", classes), **direction,
             "A": frozenset(classes), "S": leaders, "T": frozenset(classes) - leaders}  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def spread_weights(draw):
 def symbols(input, target, weight=None, ignore_index=-100, **_):
     if target == ignore_index:
         return None
-    return {"x": input, "y": target, "w": weight or [1.0] * len(input), "c": Each(range(len(input)))}
+    return {"x": input, "y": target, "w": weight or [1.0] * len(input), **dict.fromkeys("cj", Each(range(len(input))))}
 
 
 SPEC = Spec(

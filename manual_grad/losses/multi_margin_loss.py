@@ -1,12 +1,14 @@
 r"""Multi-class margin loss (hinge loss of Weston and Watkins).
 
-**Definition.** The score of the right class :math:`y` should lead that of every other class by a margin :math:`m`. With
-the shortfall of class :math:`j`
+**Where it comes from.** A support vector machine for many classes at once (Weston and Watkins [1]): the score of the
+right class :math:`y` should lead that of every other class by a margin :math:`m`. What class :math:`j` falls short of
+is
 
 .. math::
     h_j = (x_j - x_y) + m \tag{1}
 
-each class that comes too near is charged for it, linearly (:math:`p = 1`) or by its square (:math:`p = 2`),
+**Definition.** Each other class that comes too near is charged for it, linearly (:math:`p = 1`) or by its square
+(:math:`p = 2`), and the charge is averaged over the :math:`C` classes,
 
 .. math::
     \ell = \frac{w_y}{C} \sum_{j \ne y} \max(0, h_j)^p \tag{2}
@@ -19,7 +21,7 @@ what the other classes are pushed down, the right one is pushed up.
     \frac{\partial \ell}{\partial x_y} = -\frac{w_y}{C} \sum_{j \ne y} s_j, \qquad
     s_j = \begin{cases} p\, h_j^{p-1} & h_j > 0 \\ 0 & h_j \le 0 \end{cases} \tag{3}
 
-**Second derivative.** With :math:`u_j = v_j - v_y` the change of (1) along a direction :math:`v`,
+**Second derivative.** With :math:`u_j` the change of (1) along a direction :math:`v`,
 
 .. math::
     (H v)_{x_j} = \frac{w_y}{C}\, a_j u_j \quad\text{for } j \ne y, \qquad
@@ -31,12 +33,17 @@ which vanishes for :math:`p = 1`.
 **Kinks.** At :math:`h_j = 0` the slope jumps for :math:`p = 1` and the curvature for :math:`p = 2`. There the class
 that just keeps its distance is left alone: the inactive side, a strict :math:`h_j > 0`, as torch takes it.
 
-Three things differ from torch. A NaN is passed on: torch's comparison is false for it, so that a diverged row costs
-nothing and goes unnoticed. The sum over an empty batch is 0, where torch on the CPU returns memory as it was allocated.
-And there are second derivatives and forward mode. In (1) the two scores are subtracted first: they are what cancels,
-and in floating point the difference of neighbours is exact.
+**Stable form.** In (1) the two scores are subtracted first: they are what cancels, and in floating point the
+difference of neighbours is exact.
 
-Source: J. Weston and C. Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", ESANN (1999) 219-224.
+**Shapes and domain.** Scores :math:`(N, C)` or :math:`(C)`, class indices in :math:`[0, C)`, any real margin. A NaN is
+passed on: torch's comparison is false for it, so that a diverged row costs nothing and goes unnoticed. The sum over an
+empty batch is 0, where torch on the CPU returns memory as it was allocated. And there are second derivatives and
+forward mode.
+
+Sources:
+
+1. J. Weston and C. Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", ESANN (1999) 219-224.
 """
 
 from __future__ import annotations
