@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manual_grad.study import tex
 from manual_grad.study.chapter import Chapter, Equation
@@ -60,13 +60,10 @@ def spans(paragraph: str) -> Iterator[Span]:
 
 
 def plain(chapter: Chapter, width: int) -> str:
-    """Text alone; where links lead to stands at the end."""
-    links: dict[str, int] = {}
+    """Text alone; what is a link shows where it leads."""
 
     def line(paragraph: str) -> str:
-        return "".join(
-            f"{text} [{links.setdefault(url, len(links) + 1)}]" if url else text for text, _, url in spans(paragraph)
-        )
+        return "".join(_spelled(span) if span.url else span.text for span in spans(paragraph))
 
     title = textwrap.wrap(line(chapter.title.rstrip(".")), width)
     blocks = ["\n".join([*title, "=" * max(map(len, title))])]
@@ -77,8 +74,6 @@ def plain(chapter: Chapter, width: int) -> str:
             blocks.append(block)
         else:
             blocks.append(textwrap.fill(line(block), width, subsequent_indent=indent, break_on_hyphens=False))
-    if links:
-        blocks.append("\n".join(f"[{number}] {url}" for url, number in links.items()))
     return "\n\n".join(blocks).replace(_HARD, " ")
 
 
@@ -90,14 +85,14 @@ def show(chapter: Chapter, console: Console) -> None:
         parts = ((s.text.replace(_HARD, " "), f"link {s.url}" if s.url else s.style) for s in spans(paragraph))
         return Text.assemble(*parts)
 
+    as_it_is: dict[str, Any] = dict(no_wrap=True, overflow="ignore", crop=False)
     console.print(line(chapter.title.rstrip(".")), style="bold underline")
     for indent, block in _blocks(chapter):
         console.print()
         if isinstance(block, Equation):
-            formula = Text(tex.display(block.latex, block.label, console.width))
-            console.print(formula, no_wrap=True, overflow="ignore", crop=False)
+            console.print(Text(tex.display(block.latex, block.label, console.width)), **as_it_is)
         elif indent is None:
-            console.print(Text(block, _CODE))
+            console.print(Text(block, _CODE), **as_it_is)
         else:
             console.print(line(block))
 
@@ -115,6 +110,12 @@ def _blocks(chapter: Chapter) -> Iterator[tuple[str | None, str | Equation]]:
                 yield " " * block[start:end].index(" ") + " ", block[start:end]
         else:
             yield "", block.removesuffix(":") if block.endswith("::") else block
+
+
+def _spelled(link: Span) -> str:
+    """The address, behind the text where it does not say as much: https://doi.org/10.1 for doi:10.1."""
+    identifier = link.text.partition(":")[2]
+    return link.url if identifier and link.url.endswith(identifier) else f"{link.text} <{link.url}>"
 
 
 def _target(role: str) -> str:
