@@ -196,9 +196,7 @@ class _Reader:
             end = self.take()
             if end == r"\\":
                 rows.append([])
-                if self.tokens[self.at : self.at + 1] == [
-                    "["
-                ]:  # a length; behind a blank it is content
+                if self.tokens[self.at : self.at + 1] == ["["]:  # a length; behind a blank it is content
                     self.at = self.tokens.index("]", self.at) + 1
             elif end != "&":
                 break
