@@ -16,6 +16,7 @@ from gradcheck.checks import CHECKS
 from gradcheck.compare import Result
 from gradcheck.run import Listener, Report, audit, audit_in_processes
 from gradcheck.spec import Settings
+from manual_grad.study import terminal
 
 DTYPES = {str(d).removeprefix("torch."): d for d in Settings.dtypes}
 
@@ -75,7 +76,7 @@ def _cores() -> int:
 @contextmanager
 def _progress(losses: Sequence[str], checks: Sequence[str]) -> Iterator[Listener]:
     """A live bar in a terminal with rich, else a line as each function begins."""
-    if not _rich():
+    if terminal.console() is None:
 
         def tell(loss: str, check: str, result: Result | None) -> None:
             if result is None and check == checks[0]:
@@ -102,28 +103,17 @@ def _progress(losses: Sequence[str], checks: Sequence[str]) -> Iterator[Listener
 
 
 def _show(found: Report) -> None:
-    if not _rich():
+    console = terminal.console()
+    if console is None:
         print(report.plain(found))
         return
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console()
     for line in [*report.table(found, console.width), "", *report.remarks(found)]:
         text = Text(line)
         text.highlight_regex(r"FAIL( \d+)?", "bold red")
         text.highlight_regex(r"all passed", "bold green")
         console.print(text)
-
-
-def _rich() -> bool:
-    if not sys.stdout.isatty():
-        return False
-    try:
-        import rich  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

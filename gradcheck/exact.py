@@ -7,6 +7,7 @@ and it stops short of every kink that the numbers of the samples come near witho
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +70,17 @@ def rows(case: Case) -> list[Row]:
                     row.slopes[name, i] = tuple(_resolved((b - a) / (2 * h)) for a, b in zip(left, right, strict=True))
             found.append(row)
     return found
+
+
+def calls(case: Case) -> Iterator[dict[str, Any]]:
+    """What the oracle is called with for each row of a case, unreduced."""
+    indices = FAMILIES[case.spec.family](case)
+    values = {k: _numbers(t) for k, t in case.tensors.items()}
+    plain = {k: v for k, v in case.arguments.items() if k not in case.tensors}
+    if "reduction" in plain:
+        plain["reduction"] = "none"
+    for n in range(len(next(iter(indices.values())))):
+        yield {**plain, **{k: _take(values[k], rows[n]) for k, rows in indices.items()}}
 
 
 def reduced(case: Case, found: list[Row], reduction: str, g: Tensor) -> dict[str, tuple[Tensor, Tensor]]:

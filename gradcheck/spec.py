@@ -124,6 +124,11 @@ class Spec:
             ``sum(value) / sum(share)``.
         family: What ``oracle`` is called on: 'pointwise', 'rowwise', 'pairwise', 'path' or 'linear'.
         peer: Another implementation, torch's own, whose error is put beside.
+        symbols: What the letters of its chapter stand for: a function of one row's arguments, as ``oracle`` gets them,
+            and of ``draw``, for what the chapter lets be anything, a direction say. Gives LaTeX name -> number, list of
+            numbers, :class:`~gradcheck.formulas.Each` for an index letter, 0 or 1 for ``or`` where the chapter says
+            ``\\text{or}``; None for a row that the chapter does not speak of.
+        chapter: The text whose numbered equations are executed; by default that of the module of ``fn``.
         kinks: Order -> function of the arguments giving a tensor of signed distances, zero where the derivative of
             that order jumps.
         pins: Chosen subgradients and edge values.
@@ -143,6 +148,8 @@ class Spec:
     oracle: Callable[..., Any] | None = None
     family: str = "pointwise"
     peer: Callable[..., Tensor] | None = None
+    symbols: Callable[..., Mapping[str, Any] | None] | None = None
+    chapter: str | None = None
     kinks: Mapping[int, Callable[..., Tensor]] = field(default_factory=dict)
     pins: tuple[Pin, ...] = ()
     errors: tuple[Error, ...] = ()

@@ -1,7 +1,7 @@
 """``python -m gradcheck.summary FILE``: of each loss what a table has room for, beside what torch's own function does.
 
-FILE gets, as JSON, the worst errors of value and gradient, the kernels that served, and which of the :data:`ABILITIES`
-torch's function has.
+FILE gets, as JSON, the worst errors of value and gradient, over all regimes and in each, the kernels that served, and
+which of the :data:`ABILITIES` torch's function has.
 """
 
 from __future__ import annotations
@@ -46,16 +46,25 @@ def main(file: str) -> int:
             losses[name] = {
                 "kernels": kernels_of(spec),
                 "torch": abilities(getattr(torch.nn.functional, name, None), spec),
-                "value": worst([r for r in report.results if r.what == "value"]),
-                "gradient": worst([r for r in report.results if r.what.startswith("gradient")]),
+                **errors(report.results),
+                "regimes": {
+                    sample: errors([r for r in report.results if r.sample == sample])
+                    for sample in dict.fromkeys(r.sample for r in report.results)
+                },
             }
     text = json.dumps({"environment": environment(), "losses": losses}, indent=1)
     Path(file).write_text(text + "\n", encoding="utf-8")
     return 0
 
 
+def errors(results: list[Result]) -> dict[str, Any]:
+    """The largest errors of the value and of a component of a gradient."""
+    gradients = [r for r in results if r.what.startswith("gradient")]
+    return {"value": worst([r for r in results if r.what == "value"]), "gradient": worst(gradients)}
+
+
 def worst(results: list[Result]) -> dict[str, Any]:
-    """The largest errors over all regimes, ours and torch's, in eps."""
+    """The largest errors, ours and torch's, in eps."""
     peers = [r.peer_error for r in results if r.peer_error is not None]
     return {"error": _number(max(r.error for r in results)), "torch": _number(max(peers)) if peers else None}
 

@@ -7,6 +7,9 @@ import torch
 
 from gradcheck import specs
 from gradcheck.spec import Case, Settings
+from manual_grad.engine import arguments
+from manual_grad.engine.function import evaluate
+from manual_grad.losses.mse_loss import MSELossFunction
 
 BY_REDUCTION = [(name, reduction) for name in specs.NAMES for reduction in ("none", "mean", "sum")]
 
@@ -36,3 +39,15 @@ def test_loss_scaling_saves_half_gradients_from_underflow() -> None:
     (scaled,) = torch.autograd.grad(loss, x, torch.tensor(2.0**15, dtype=torch.float16))
     exact = 2 * x.detach().double() / x.numel() * 2**15
     torch.testing.assert_close(scaled.double(), exact, rtol=2**-10, atol=0)
+
+
+def test_a_functional_of_a_user_is_compiled_even_after_others_were() -> None:
+    from manual_grad.engine import in_graph  # noqa: F401 - what the first compiled call imports
+
+    @arguments.functional
+    def square(input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return evaluate(MSELossFunction, input, target, None, "sum")
+
+    x, t = torch.arange(3.0).requires_grad_(), torch.ones(3)
+    torch.compile(square, fullgraph=True, backend="aot_eager")(x, t).backward()
+    assert x.grad is not None and x.grad.tolist() == [-2.0, 0.0, 2.0]

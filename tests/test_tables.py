@@ -83,6 +83,9 @@ def test_summary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for what in ("value", "gradient"):
         assert 0 < loss[what]["error"] <= 8
         assert loss[what]["torch"] == committed[what]["torch"]
+        assert max(known[what]["error"] for known in loss["regimes"].values()) == loss[what]["error"]
+    spec = specs.load("mse_loss")
+    assert list(loss["regimes"]) == list(committed["regimes"]) == [*spec.samples, *spec.regimes]
 
 
 def test_abilities() -> None:

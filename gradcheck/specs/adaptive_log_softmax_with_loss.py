@@ -10,9 +10,11 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from gradcheck.specs.cross_entropy import GAPS, NAN
 from gradcheck.specs.cross_entropy import oracle as row
+from manual_grad.losses import adaptive_log_softmax_with_loss
 from manual_grad.losses.adaptive_log_softmax_with_loss import adaptive_cross_entropy
 
 CUTOFFS = (2, 4, 7)
@@ -48,6 +50,14 @@ def oracle(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=Non
     i = 0 if target < CUTOFFS[1] else 1
     down, up = ((down_1, up_1), (down_2, up_2))[i]
     return row(scores, first + i)[0] + row(product(up, product(down, input)), target - CUTOFFS[i])[0]
+
+
+def symbols(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=None, **_):
+    i = int(target >= CUTOFFS[1])
+    tail = (up_1, up_2)[i]
+    return {"x": input, "y": target, "W": head_weight, "b": head_bias or [0.0] * 4, "A": {0: down_1, 1: down_2},
+            "B": {0: up_1, 1: up_2}, "c": list(CUTOFFS), "i": i, **dict.fromkeys("jk", Each(range(len(head_weight)))),
+            **dict.fromkeys("ln", Each(range(len(tail))))}  # fmt: skip
 
 
 def peer(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=None, reduction="mean"):
@@ -112,6 +122,8 @@ SPEC = Spec(
     ),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
+    chapter=adaptive_log_softmax_with_loss.__doc__,
     params=(dict(reduction="mean"), dict(reduction="none"), dict(reduction="sum")),
     samples={  # with a word of every cluster: the others' tails get no gradient
         "typical": indices(1, 5, 3),

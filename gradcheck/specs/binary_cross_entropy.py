@@ -40,6 +40,7 @@ SPEC = Spec(
     inputs=(Input("input", domain=UNIT), Input("target", domain=UNIT), Input("weight")),
     definition=definition,
     oracle=oracle,
+    symbols=lambda input, target, **_: {"x": input, "t": target},
     params=(dict(reduction="mean"), dict(reduction="none"), dict(reduction="sum")),
     samples={
         "typical": lambda draw: inner(draw, 3, 4),

@@ -40,6 +40,7 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target", domain=UNIT), Input("weight"), Input("pos_weight", batch=None)),
     definition=definition,
     oracle=oracle,
+    symbols=lambda input, target, pos_weight=1, **_: {"x": input, "t": target, "a": pos_weight},
     params=(dict(reduction="mean"), dict(reduction="none"), dict(reduction="sum")),
     samples={
         "typical": lambda draw: dict(input=draw.normal(3, 4), target=draw.uniform(3, 4, low=0.2, high=0.8)),

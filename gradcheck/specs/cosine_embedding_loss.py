@@ -49,6 +49,12 @@ def scaled(scale1, scale2):
                              target=draw.tensor([1.0, -1.0, 1.0, -1.0]))  # fmt: skip
 
 
+def symbols(draw, input1, input2, target, margin=0.0, **_):
+    u, v = draw.normal(len(input1)).tolist(), draw.normal(len(input1)).tolist()
+    return {"a": input1, "b": input2, "y": target, "m": margin, r"\kappa": draw.normal().item(),
+            "u": u, r"\dot a": u, "v": v, r"\dot b": v}  # fmt: skip
+
+
 SPEC = Spec(
     fn=cosine_embedding_loss,
     family="pairwise",
@@ -56,6 +62,7 @@ SPEC = Spec(
     inputs=(Input("input1"), Input("input2"), Input("target", differentiable=False)),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
     params=(dict(reduction="mean"), dict(reduction="none", margin=0.25), dict(reduction="sum", margin=-0.5)),
     samples={
         "typical": scaled(1.0, 2.0),

@@ -6,6 +6,7 @@ import torch
 from mpmath import exp, log
 from torch.nn import functional as F
 
+from gradcheck.formulas import Each
 from gradcheck.spec import UNIT, Error, Input, Pin, Spec, reduce
 from manual_grad.losses.cross_entropy import cross_entropy
 
@@ -65,6 +66,17 @@ def soft(gap):
     return sample
 
 
+def symbols(draw, input, target, weight=None, ignore_index=-100, label_smoothing=0.0, **_):
+    if target == ignore_index:
+        return None
+    classes = range(len(input))
+    t = target if isinstance(target, list) else [float(c == target) for c in classes]
+    direction = {rf"\dot {x}": draw.normal(len(input)).tolist() for x in "ztw"}
+    return {"z": input, "t": t, "w": weight or [1.0 for _ in classes], r"\varepsilon": label_smoothing,
+            "k": max(classes, key=input.__getitem__), "C": len(input), **dict.fromkeys("cij", Each(classes)),
+            **direction}  # fmt: skip
+
+
 SPEC = Spec(
     fn=cross_entropy,
     family="rowwise",
@@ -76,6 +88,7 @@ SPEC = Spec(
     ),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
     params=(
         dict(reduction="mean"),
         dict(reduction="none"),

@@ -12,6 +12,7 @@ import torch
 from mpmath import exp, inf, log, mpf
 from torch.nn import functional as F
 
+from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec
 from manual_grad.losses.ctc_loss import ctc_loss
 
@@ -91,6 +92,20 @@ def shifted(offset):
     return sample
 
 
+def symbols(draw, log_probs, targets, blank=0, **_):
+    frames, classes = len(log_probs), len(log_probs[0])
+    states = [blank, *itertools.chain.from_iterable((label, blank) for label in targets)]
+    v = draw.normal(frames, classes).tolist()
+
+    def step(r, s):
+        return 0 <= s - r <= 1 or (s - r == 2 and states[s] not in (blank, states[r]))
+
+    return {"x": log_probs, "l": states, "T": frames, "K": len(states), r"\to": step, "v": v, r"\dot x": v,
+            r"\pi": Each(map(tuple, alignments(frames, classes, blank)[tuple(targets)].tolist())),
+            "t": Each(range(frames)), "k": Each(range(classes)), **dict.fromkeys("rs", Each(range(len(states)))),
+            "a": draw.normal().item(), "b": draw.normal().item()}  # fmt: skip
+
+
 SPEC = Spec(
     fn=ctc_loss,
     family="path",
@@ -99,6 +114,7 @@ SPEC = Spec(
     inputs=(Input("log_probs", batch=1), Input("targets"), Input("input_lengths"), Input("target_lengths")),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
     params=(dict(reduction="mean"), dict(reduction="none"), dict(reduction="sum", zero_infinity=True)),
     samples={
         "typical": small,

@@ -41,6 +41,8 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target"), Input("var", domain=(0.0, INF))),
     definition=definition,
     oracle=oracle,
+    symbols=lambda input, target, var, full=False, eps=1e-6, **_: {
+        "x": input, "t": target, "a": var, r"\epsilon": eps, "f": int(full)},
     params=(
         dict(reduction="mean"),
         dict(reduction="none", full=True),

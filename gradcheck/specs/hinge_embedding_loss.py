@@ -43,6 +43,7 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target", differentiable=False)),
     definition=definition,
     oracle=oracle,
+    symbols=lambda input, target, margin=1.0, **_: {"x": input, "t": target, "m": margin},
     params=(dict(reduction="mean"), dict(reduction="none", margin=0.7), dict(reduction="sum", margin=-0.25)),
     samples={
         "typical": distances,

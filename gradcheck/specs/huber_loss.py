@@ -34,6 +34,7 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target"), Input("weight")),
     definition=definition,
     oracle=oracle,
+    symbols=lambda input, target, delta=1.0, **_: {"x": input, "t": target, r"\delta": delta},
     params=(dict(reduction="mean"), dict(reduction="none", delta=0.5), dict(reduction="sum", delta=2.5)),
     samples={
         "typical": lambda draw: dict(input=draw.normal(3, 4, scale=2), target=draw.normal(3, 4)),

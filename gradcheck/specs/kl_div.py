@@ -64,6 +64,7 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target")),
     definition=definition,
     oracle=oracle,
+    symbols=lambda input, target, log_target=False, **_: {"x": input, "t": target, "or": int(log_target)},
     params=tuple(dict(reduction=reduction) for reduction in ("sum", "batchmean", "none", "mean")),
     samples={
         **both(

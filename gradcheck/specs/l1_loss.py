@@ -26,6 +26,7 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target"), Input("weight")),
     definition=definition,
     oracle=oracle,
+    symbols=lambda input, target, **_: {"x": input, "t": target},
     params=(dict(reduction="mean"), dict(reduction="none"), dict(reduction="sum")),
     samples={
         "typical": lambda draw: dict(input=draw.normal(3, 4), target=draw.normal(3, 4)),

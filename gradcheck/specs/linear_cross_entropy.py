@@ -8,6 +8,7 @@ features these have few bits. Then no sum over classes cancels in the gradient o
 from __future__ import annotations
 
 import torch
+from mpmath import mpf
 from torch.nn import functional as F
 
 from gradcheck.spec import UNIT, Error, Input, Pin, Spec
@@ -23,10 +24,13 @@ def definition(input, linear_weight, target, linear_bias=None, weight=None, igno
     return rows.definition(scores, target, weight, -100 if ignore_index is None else ignore_index, **params)
 
 
-def oracle(input, linear_weight, target, linear_bias=None, weight=None, ignore_index=None, **params):
+def scores_of_row(input, linear_weight, linear_bias):
     scores = [sum(x * w for x, w in zip(input, row, strict=True)) for row in linear_weight]
-    if linear_bias is not None:
-        scores = [z + b for z, b in zip(scores, linear_bias, strict=True)]
+    return scores if linear_bias is None else [z + b for z, b in zip(scores, linear_bias, strict=True)]
+
+
+def oracle(input, linear_weight, target, linear_bias=None, weight=None, ignore_index=None, **params):
+    scores = scores_of_row(input, linear_weight, linear_bias)
     return rows.oracle(scores, target, weight, -100 if ignore_index is None else ignore_index, **params)
 
 
@@ -75,6 +79,21 @@ def with_weight(sample, low=0.5):
     return made
 
 
+def symbols(draw, input, linear_weight, target, linear_bias=None, weight=None, ignore_index=None, **params):
+    scores = scores_of_row(input, linear_weight, linear_bias)
+    made = rows.symbols(draw, scores, target, weight, -100 if ignore_index is None else ignore_index, **params)
+    if made is None or len(scores) < 3:  # enough for two sets of classes
+        return None
+    smoothing, k, classes = made[r"\varepsilon"], made["k"], made["c"]
+    q = [w * ((1 - smoothing) * t + smoothing / mpf(len(scores))) for w, t in zip(made["w"], made["t"], strict=True)]
+    leaders = frozenset({k, (k + 1) % len(scores)})
+    direction = {r"\dot x": draw.normal(len(input)).tolist(), r"\dot b": draw.normal(len(scores)).tolist(),
+                 r"\dot W": draw.normal(len(scores), len(input)).tolist()}  # fmt: skip
+    return {"x": input, "W": linear_weight, "b": linear_bias or [0.0] * len(scores), "q": q,
+            **dict.fromkeys("cj", classes), **direction,
+            "A": frozenset(classes), "S": leaders, "T": frozenset(classes) - leaders}  # fmt: skip
+
+
 SPEC = Spec(
     fn=linear_cross_entropy,
     family="linear",
@@ -88,6 +107,7 @@ SPEC = Spec(
     ),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
     params=rows.SPEC.params,
     samples={
         "typical": indices(3, 7),

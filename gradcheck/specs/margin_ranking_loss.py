@@ -44,6 +44,8 @@ SPEC = Spec(
     inputs=(Input("input1"), Input("input2"), Input("target")),
     definition=definition,
     oracle=oracle,
+    symbols=lambda input1, input2, target, margin=0.0, **_: {
+        "x_1": input1, "x_2": input2, "t": target, "m": margin},
     params=(dict(reduction="mean"), dict(reduction="none", margin=0.3), dict(reduction="sum", margin=-0.25)),
     samples={
         "typical": scores,

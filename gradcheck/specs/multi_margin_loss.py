@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.multi_margin_loss import multi_margin_loss
 
@@ -48,6 +49,14 @@ def scores(draw, *shape, high=5, **options):
     return dict(input=draw.normal(*shape, high, scale=1.5), target=draw.integers(*shape, high=high), **options)
 
 
+def symbols(draw, input, target, p=1, margin=1.0, weight=None, **_):
+    if len(input) > 9:  # what is true of few classes
+        return None
+    v = draw.normal(len(input)).tolist()
+    return {"x": input, "y": target, "p": p, "m": margin, "w": weight or [1.0] * len(input), "C": len(input),
+            "j": Each(range(len(input))), "v": v, r"\dot x": v}  # fmt: skip
+
+
 SPEC = Spec(
     fn=multi_margin_loss,
     family="rowwise",
@@ -55,6 +64,7 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target"), Input("weight", differentiable=False, batch=None)),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
     params=(
         dict(reduction="mean"),
         dict(reduction="none", p=2),

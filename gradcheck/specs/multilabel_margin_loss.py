@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.multilabel_margin_loss import multilabel_margin_loss
 
@@ -48,6 +49,14 @@ def boundary(draw):
     return dict(input=draw.tensor(rows), target=draw.tensor([[0, 1, -1, -1, -1, -1]]))
 
 
+def symbols(input, target, **_):
+    if len(input) > 9:  # what is true of few classes
+        return None
+    labels = target[: target.index(-1)] if -1 in target else target
+    return {"x": input, "y": dict(enumerate(labels, 1)), "Y": frozenset(labels), "L": len(labels), "C": len(input),
+            **dict.fromkeys("cij", Each(range(len(input))))}  # fmt: skip
+
+
 SPEC = Spec(
     fn=multilabel_margin_loss,
     family="rowwise",
@@ -55,6 +64,7 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target")),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
     params=(dict(reduction="mean"), dict(reduction="none"), dict(reduction="sum")),
     samples={
         "typical": lambda draw: labelled(draw, 3, labels=2),

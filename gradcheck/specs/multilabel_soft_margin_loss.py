@@ -5,6 +5,7 @@ from __future__ import annotations
 from mpmath import exp, log
 from torch.nn import functional as F
 
+from gradcheck.formulas import Each
 from gradcheck.spec import UNIT, Error, Input, Pin, Spec, reduce
 from manual_grad.losses.multilabel_soft_margin_loss import multilabel_soft_margin_loss
 
@@ -43,6 +44,11 @@ def confident(gap):
     return sample  # fmt: skip
 
 
+def symbols(input, target, weight=None, **_):
+    return {"x": input, "t": target, "w": weight or [1.0] * len(input), "C": len(input),
+            **dict.fromkeys("cj", Each(range(len(input))))}  # fmt: skip
+
+
 SPEC = Spec(
     fn=multilabel_soft_margin_loss,
     family="rowwise",
@@ -50,6 +56,7 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target", domain=UNIT), Input("weight", batch=None)),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
     params=(dict(reduction="mean"), dict(reduction="none"), dict(reduction="sum")),
     samples={
         "typical": lambda draw: typical(draw, 3, 4),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.nll_loss import nll_loss
 
@@ -36,6 +37,12 @@ def spread_weights(draw):
     return draw.tensor([1e-6, 1e-3, 1.0, 1e3, 1e6])
 
 
+def symbols(input, target, weight=None, ignore_index=-100, **_):
+    if target == ignore_index:
+        return None
+    return {"x": input, "y": target, "w": weight or [1.0] * len(input), **dict.fromkeys("cj", Each(range(len(input))))}
+
+
 SPEC = Spec(
     fn=nll_loss,
     family="rowwise",
@@ -43,6 +50,7 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target"), Input("weight", differentiable=False, batch=None)),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
     params=(dict(reduction="mean"), dict(reduction="none"), dict(reduction="sum")),
     samples={
         "typical": lambda draw: dict(input=log_probabilities(draw, 3, 5), target=draw.integers(3, high=5)),

@@ -41,6 +41,12 @@ def rates(draw, *shape):
     return draw.uniform(*shape, low=0.5, high=4.0)
 
 
+def symbols(input, target, log_input=True, full=False, eps=1e-8, **_):
+    if target == 1:  # Stirling's term jumps there
+        return None
+    return {"x": input, "t": target, r"\epsilon": eps, "f": int(full), "or": int(not log_input)}
+
+
 SPEC = Spec(
     fn=poisson_nll_loss,
     family="pointwise",
@@ -48,6 +54,7 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target", domain=(0.0, INF))),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
     params=(
         dict(reduction="mean"),
         dict(reduction="none", full=True),

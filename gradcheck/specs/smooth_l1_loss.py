@@ -36,6 +36,8 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target")),
     definition=definition,
     oracle=oracle,
+    # at beta = 0 the absolute error stands in
+    symbols=lambda input, target, beta=1.0, **_: {"x": input, "t": target, r"\beta": beta} if beta else None,
     params=(dict(reduction="mean"), dict(reduction="none", beta=0.3), dict(reduction="sum", beta=2.5)),
     samples={
         "typical": lambda draw: dict(input=draw.normal(3, 4, scale=2), target=draw.normal(3, 4)),

@@ -6,6 +6,7 @@ import torch
 from mpmath import mpf
 from torch.nn import functional as F
 
+from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.triplet_margin_loss import triplet_margin_loss
 
@@ -100,6 +101,14 @@ def at_the_margin(draw):
                 negative=draw.tensor([[6.0, 8.0]] * 4) + steps, margin=5.0, eps=0.0)  # fmt: skip
 
 
+def symbols(draw, anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, **_):
+    if p == INF:  # a degree of its own
+        return None
+    t = draw.normal(len(anchor)).tolist()
+    return {"a": anchor, "p": positive, "n": negative, "m": margin, "q": p, r"\epsilon": eps, "or": int(swap),
+            **dict.fromkeys("ij", Each(range(len(anchor)))), "t": t, r"\dot u": t}  # fmt: skip
+
+
 SPEC = Spec(
     fn=triplet_margin_loss,
     family="pairwise",
@@ -107,6 +116,7 @@ SPEC = Spec(
     inputs=(Input("anchor"), Input("positive"), Input("negative")),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
     params=(
         dict(reduction="mean"),
         dict(reduction="none", margin=0.5, swap=True),

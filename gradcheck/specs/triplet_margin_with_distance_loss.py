@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from mpmath import mpf, sqrt
+from mpmath import inf, mpf, sqrt
 from torch.nn import functional as F
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
@@ -27,13 +27,22 @@ def definition(anchor, positive, negative, distance_function=None, margin=1.0, s
 
 
 def oracle(anchor, positive, negative, distance_function=None, margin=1.0, swap=False, **_):
+    x, y, z = distances(anchor, positive, negative, distance_function)
+    return max(mpf(0), margin + x - (min(y, z) if swap else y))
+
+
+def distances(anchor, positive, negative, distance_function):
     def d(x, y):
         if distance_function is squared:
             return sum((a - b) ** 2 for a, b in zip(x, y, strict=True))
         return sqrt(sum((a - b + mpf(EPSILON)) ** 2 for a, b in zip(x, y, strict=True)))
 
-    nearest = min(d(anchor, negative), d(positive, negative)) if swap else d(anchor, negative)
-    return max(mpf(0), margin + d(anchor, positive) - nearest)
+    return d(anchor, positive), d(anchor, negative), d(positive, negative)
+
+
+def symbols(anchor, positive, negative, distance_function=None, margin=1.0, swap=False, **_):
+    x, y, z = distances(anchor, positive, negative, distance_function)
+    return {"x": x, "y": y, "z": z if swap else inf, "m": margin}
 
 
 def kinks(anchor, positive, negative, distance_function=None, margin=1.0, swap=False, **_):
@@ -73,6 +82,7 @@ SPEC = Spec(
     inputs=(Input("anchor"), Input("positive"), Input("negative")),
     definition=definition,
     oracle=oracle,
+    symbols=symbols,
     params=(
         dict(reduction="mean"),
         dict(reduction="none", margin=0.5, swap=True),

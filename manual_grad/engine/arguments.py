@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,6 +27,8 @@ def functional(function: F) -> F:
     as it is and traces the kernels or formulas below it (Dynamo itself refuses a Function with a ``jvp``).
     """
     FUNCTIONALS.append(function)
+    if "manual_grad.engine.in_graph" in sys.modules:  # too late to be found in the list
+        torch.compiler.allow_in_graph(function)
     return overridable(function)
 
 

@@ -50,11 +50,13 @@ class LossFunction(Function):
 
     ``tensors`` is how many leading arguments are tensors (an absent optional one is None); the options are plain
     Python values; ``reduction`` is 'none', 'mean' or 'sum'. Subclasses state ``value``, ``gradient``, ``curvature``
-    and ``contract`` (all of ``(…, *options)``) and may override ``denominator`` and ``fused``.
+    and ``contract`` (all of ``(…, *options)``) and may override ``denominator`` and ``fused``. ``kernel`` names the op
+    that computes the same.
     """
 
     generate_vmap_rule = True
     tensors: ClassVar[int]
+    kernel: ClassVar[str | None] = None
 
     # -- the mathematics, stated by a family and its losses
 

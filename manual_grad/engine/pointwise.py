@@ -9,7 +9,7 @@ A loss states ``elementwise``, ``first`` and ``second``; the optional weight ``w
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,10 +24,7 @@ class PointwiseLoss(LossFunction):
 
     Subclasses state, on equally shaped tensors: ``elementwise(x, t, …)``; ``first(x, t, …)``, the derivative by each
     input; ``second(x, t, …)``, the matrix of second derivatives, with a plain 0 for one that vanishes everywhere.
-    ``kernel`` names the op that computes the same.
     """
-
-    kernel: ClassVar[str | None] = None
 
     @staticmethod
     def elementwise(*inputs: Any) -> Tensor:

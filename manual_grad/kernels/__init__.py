@@ -109,6 +109,11 @@ def loaded(device: str = "cpu") -> bool:
     return enabled and load()[0] is not None
 
 
+def available(name: str, device: str = "cpu") -> bool:
+    """Whether there is a kernel of that name for tensors of that type of device."""
+    return enabled and _op(name, device) is not None
+
+
 def op(name: str | None, *tensors: Tensor | None) -> Any:
     """The kernel of that name, or None where there is none for these tensors: one floating dtype, dense, one device."""
     if not enabled or name is None:

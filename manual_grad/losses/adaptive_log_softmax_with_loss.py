@@ -1,29 +1,52 @@
 r"""Cross entropy with an adaptive softmax: a tree of two levels over a vocabulary sorted by frequency.
 
-Most words of a text are among the few most frequent. Grave et al. give each of these a score of its own in a *head*,
-and the head one score more for every *cluster* :math:`i` of rarer words; a *tail* of lower dimension tells the words of
-a cluster apart:
+**Where it comes from.** Most words of a text are among the few most frequent. Grave et al. [1] give each of these a
+score of its own in a *head*, and the head one score more for every *cluster* :math:`i` of rarer words, from
+:math:`c_i` to :math:`c_{i+1}`; a *tail* of lower dimension tells the words of a cluster apart.
+
+**Definition.** The probability of a word :math:`y` is that of its place in the head, and of its place in the tail if
+it is a rare one,
 
 .. math::
-    P(y \mid x) = \begin{cases} p^{\mathrm{head}}_y & y < c_0 \\
-        p^{\mathrm{head}}_{c_0 + i} \; p^{\mathrm{tail}\,i}_{y - c_i} & c_i \le y < c_{i+1} \end{cases} \tag{1}
+    P = \begin{cases} h_y & y < c_0 \\ h_{c_0 + i}\, t_{y - c_i} & c_i \le y < c_{i+1} \end{cases}, \qquad
+    h_j = \frac{e^{u_j}}{\sum_k e^{u_k}}, \qquad t_l = \frac{e^{v_l}}{\sum_n e^{v_n}}, \qquad
+    u = W x + b, \qquad v = B_i A_i x \tag{1}
 
-with :math:`p^{\mathrm{head}} = \mathrm{softmax}(x W^\top + b)` and
-:math:`p^{\mathrm{tail}\,i} = \mathrm{softmax}(x A_i^\top B_i^\top)`. A tail is computed for the rows of its own words
-only.
-
-Minus the logarithm of (1) is a sum of at most two cross entropies of projections,
+A tail is computed for the rows of its own words only. Minus the logarithm of (1) is a sum of at most two cross
+entropies of projections, with :math:`g` the word's place in the head:
 
 .. math::
-    \ell = \ell_{\mathrm{linear}}\big(x, W, b;\; h(y)\big)
-         + \sum_i [\,c_i \le y < c_{i+1}\,]\; \ell_{\mathrm{linear}}\big(x A_i^\top, B_i;\; y - c_i\big), \qquad
-    h(y) = \begin{cases} y & y < c_0 \\ c_0 + i & c_i \le y < c_{i+1} \end{cases} \tag{2}
+    \ell = -\log P = -\log h_g + \begin{cases} 0 & y < c_0 \\ -\log t_{y - c_i} & y \ge c_0 \end{cases}, \qquad
+    g = \begin{cases} y & y < c_0 \\ c_0 + i & y \ge c_0 \end{cases} \tag{2}
 
-neither of them negative, so that nothing cancels; its derivatives are theirs, see
+**Stable form.** Neither of the two is negative, so that nothing cancels; each of them is the loss of
 :mod:`~manual_grad.losses.linear_cross_entropy`, and no matrix of scores is stored whole.
 
-Source: E. Grave, A. Joulin, M. Cissé, D. Grangier and H. Jégou, "Efficient softmax approximation for GPUs" (2017),
-`arXiv:1609.04309 <https://arxiv.org/abs/1609.04309>`_.
+**Gradient.** So are the derivatives, :math:`p - y` twice. The features hear from both, the tail's through its two
+matrices:
+
+.. math::
+    \frac{\partial \ell}{\partial u_j} = h_j - [j = g], \qquad
+    \frac{\partial \ell}{\partial v_l} = t_l - [l = y - c_i] \quad\text{for } y \ge c_0, \qquad
+    \frac{\partial \ell}{\partial x} = W^\top \frac{\partial \ell}{\partial u}
+        + A_i^\top B_i^\top \frac{\partial \ell}{\partial v} \quad\text{for } y \ge c_0 \tag{3}
+
+**Second derivative.** Head and tail do not mix before they meet in :math:`x`:
+
+.. math::
+    \frac{\partial^2 \ell}{\partial u_j\, \partial u_k} = h_j\, ([j = k] - h_k), \qquad
+    \frac{\partial^2 \ell}{\partial v_l\, \partial v_n} = t_l\, ([l = n] - t_n) \quad\text{for } y \ge c_0, \qquad
+    \frac{\partial^2 \ell}{\partial u_j\, \partial v_l} = 0 \tag{4}
+
+There are no kinks.
+
+**Shapes and domain.** Features :math:`(N, D)` or :math:`(D)`, class indices in :math:`[0, c)` with :math:`c` the last
+cutoff.
+
+Sources:
+
+1. E. Grave, A. Joulin, M. Cissé, D. Grangier and H. Jégou, "Efficient softmax approximation for GPUs" (2017),
+   `arXiv:1609.04309 <https://arxiv.org/abs/1609.04309>`_.
 """
 
 from __future__ import annotations

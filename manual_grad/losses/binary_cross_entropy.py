@@ -1,28 +1,26 @@
 r"""Binary cross entropy of probabilities.
 
-The negative log-likelihood of a target :math:`t \in [0, 1]` under the probability :math:`x \in [0, 1]` of the positive
-class (the Bernoulli distribution; Good 1952 as the score of a forecast) is
+**Where it comes from.** A forecast :math:`x` is the probability of an event, and :math:`t` says whether it came (or
+how often). The negative log-likelihood of the Bernoulli distribution is the score that rewards an honest forecast
+(Good [1]):
 
 .. math::
     e(x, t) = -t \log x - (1 - t) \log(1 - x) \tag{1}
 
-A forecast of exactly 0 or 1 that comes out wrong would cost infinitely much, and one that comes out right
-:math:`0 \cdot \infty`. The loss therefore cuts both logarithms off, as torch documents:
+**Definition.** A forecast of exactly 0 or 1 that comes out wrong would cost infinitely much, and one that comes out
+right :math:`0 \cdot \infty`. The loss therefore cuts both logarithms off, as torch documents:
 
 .. math::
-    e(x, t) = -t\, l(x) - (1 - t)\, l'(x), \qquad
-    l(x) = \max(\log x, -100), \quad l'(x) = \max(\log(1 - x), -100) \tag{2}
+    e(x, t) = -t\, l(x) - (1 - t)\, l(1 - x), \qquad l(p) = \max(\log p, -100) \tag{2}
 
-No term is negative, so nothing cancels; :math:`\log(1 - x)` is ``log1p`` of :math:`-x`, which keeps the digits of a
-small :math:`x` that :math:`1 - x` rounds away.
-
-**First derivatives.** From (1), over a common denominator,
+**Gradient.** From (1), over a common denominator,
 
 .. math::
     \frac{\partial e}{\partial x} = -\frac{t}{x} + \frac{1 - t}{1 - x} = \frac{x - t}{x\,(1 - x)} \tag{3}
 
 where :math:`x - t` is rounded once, while the two fractions would cancel. Beyond the cut the slope of (2) would be 0,
-and a forecast that is certain and wrong would never learn. Torch's choice is kept: the denominator is held away from 0,
+and a forecast that is certain and wrong would never learn. Torch's choice is kept: the denominator is held away from
+0,
 
 .. math::
     \frac{\partial e}{\partial x} = \frac{x - t}{d}, \qquad d = \max(x\,(1 - x),\, \varepsilon), \quad
@@ -32,27 +30,35 @@ which is (3) for every :math:`x` farther than :math:`10^{-12}` from 0 and 1, is 
 right, and at most :math:`10^{12}` for a wrong one. In the target (2) is linear, with the finite slope
 
 .. math::
-    \frac{\partial e}{\partial t} = l'(x) - l(x) \tag{5}
+    \frac{\partial e}{\partial t} = l(1 - x) - l(x) \tag{5}
 
 (torch leaves the logarithms of (5) uncut: infinite at 0 and 1, where the value that it differentiates is finite).
-An undecided forecast has two almost equal logarithms; there their difference is taken at once, from :math:`1 - 2x`,
-which is exact:
+
+**Stable form.** No term of (2) is negative, so nothing cancels; :math:`\log(1 - x)` is ``log1p`` of :math:`-x`, which
+keeps the digits of a small :math:`x` that :math:`1 - x` rounds away. In (5) an undecided forecast has two almost equal
+logarithms; there their difference is taken at once, from :math:`1 - 2x`, which is exact:
 
 .. math::
     \log(1 - x) - \log x = 2 \operatorname{artanh}(1 - 2x) \tag{6}
 
-**Second derivatives**, of (4); with :math:`x(1 - x)` in the denominator the numerator is a square again:
+**Second derivatives.**
 
 .. math::
-    \frac{\partial^2 e}{\partial x^2} = \begin{cases}
-        \dfrac{t}{x^2} + \dfrac{1 - t}{(1 - x)^2} & x(1 - x) > \varepsilon \\[1ex] 1 / \varepsilon & \text{else}
-    \end{cases}, \qquad
+    \frac{\partial^2 e}{\partial x^2} = \frac{t}{x^2} + \frac{1 - t}{(1 - x)^2}, \qquad
     \frac{\partial^2 e}{\partial x\, \partial t} = -\frac{1}{d}, \qquad
     \frac{\partial^2 e}{\partial t^2} = 0 \tag{7}
 
-Where the probabilities come out of a sigmoid, binary cross entropy of the logits themselves is exact for every logit.
+**Kinks.** The value (2) bends where a logarithm reaches -100, :math:`3.7 \cdot 10^{-44}` from 0 or 1; the slopes (4)
+go on. Where their denominator is held, (4) is a straight line in :math:`x`, and its slope :math:`1 / \varepsilon`
+stands for the first of (7).
 
-Source: I. J. Good, "Rational Decisions", J. Royal Statistical Society B 14 (1952) 107-114.
+**Shapes and domain.** Input and target of one shape, both in :math:`[0, 1]`, checked; a weight broadcasts. Where the
+probabilities come out of a sigmoid, :mod:`~manual_grad.losses.binary_cross_entropy_with_logits` is exact for every
+logit, and needs no cut.
+
+Sources:
+
+1. I. J. Good, "Rational Decisions", J. Royal Statistical Society B 14 (1952) 107-114.
 """
 
 from __future__ import annotations

@@ -1,22 +1,24 @@
 r"""Binary cross entropy of logits.
 
-A logit :math:`x` stands for the probability :math:`\sigma(x) = 1/(1 + e^{-x})`. The negative log-likelihood of a
-target :math:`t \in [0, 1]`, with the positive class counted :math:`a` times (``pos_weight``, 1 where there is none), is
+**Where it comes from.** Logistic regression (Cox [1]): a logit :math:`x` is the logarithm of the odds, and stands for
+the probability :math:`\sigma(x)`, with :math:`1 - \sigma(x) = \sigma(-x)`. The negative log-likelihood of a target
+:math:`t \in [0, 1]`, with the positive class counted :math:`a` times (``pos_weight``, 1 where there is none), is
 
 .. math::
-    e(x, t) = -a\,t \log \sigma(x) - (1 - t) \log \sigma(-x) \tag{1}
+    e(x, t) = -a\,t \log \sigma(x) - (1 - t) \log \sigma(-x), \qquad \sigma(x) = \frac{1}{1 + e^{-x}} \tag{1}
 
-since :math:`1 - \sigma(x) = \sigma(-x)`. With the softplus :math:`s(x) = \log(1 + e^x)`, :math:`-\log\sigma(x)` is
-:math:`s(-x)`:
-
-.. math::
-    e(x, t) = a\,t\, s(-x) + (1 - t)\, s(x) \tag{2}
-
-Written so, :math:`e^x` overflows and :math:`\log(1 + e^{-x})` rounds to 0 for a confident logit. But only one of the
-two exponentials is large, and it can be taken out of the logarithm:
+**Definition.** The logarithm meets its exponential: with the softplus :math:`s`,
 
 .. math::
-    s(\pm x) = \max(\pm x, 0) + \log(1 + u), \qquad u = e^{-|x|} \in (0, 1] \tag{3}
+    e(x, t) = a\,t\, s(-x) + (1 - t)\, s(x), \qquad s(x) = \log(1 + e^x) = -\log \sigma(-x) \tag{2}
+
+**Stable form.** Written so, :math:`e^x` overflows, in float32 from :math:`x = 89` on, and :math:`\log(1 + e^{-x})`
+rounds to 0 from 17 on. But only one of the two exponentials is large, and it can be taken out of the logarithm
+(Mächler [2] says where each form is good):
+
+.. math::
+    s(x) = \max(x, 0) + \log(1 + u), \qquad s(-x) = \max(-x, 0) + \log(1 + u), \qquad
+    u = e^{-|x|} \in (0, 1] \tag{3}
 
 so that no exponential overflows and the logarithm is ``log1p`` of a number it keeps every digit of:
 
@@ -26,9 +28,18 @@ so that no exponential overflows and the logarithm is ``log1p`` of a number it k
 
 For a target in :math:`[0, 1]` no term is negative: nothing cancels.
 
-**First derivatives.** :math:`s'(x) = \sigma(x)`, so (2) gives
+>>> import torch
+>>> from manual_grad.functional import binary_cross_entropy_with_logits
+>>> x, t = torch.tensor([-100.0, 20.0]), torch.ones(2)
+>>> -x.sigmoid().log()  # underflow, and a rounding
+tensor([inf, -0.])
+>>> binary_cross_entropy_with_logits(x, t, reduction="none")
+tensor([1.0000e+02, 2.0612e-09])
+
+**Gradient.** The slope of the softplus is the sigmoid, so (2) gives
 
 .. math::
+    s'(x) = \sigma(x), \qquad
     \frac{\partial e}{\partial x} = (1 - t)\,\sigma(x) - a\,t\,\sigma(-x), \qquad
     \frac{\partial e}{\partial t} = a\, s(-x) - s(x) = (a - 1)\, s(-x) - x, \qquad
     \frac{\partial e}{\partial a} = t\, s(-x) \tag{5}
@@ -39,9 +50,10 @@ The textbook's :math:`\sigma(x) - t` is the first one for :math:`a = 1`; for a c
 .. math::
     \sigma(|x|) = \frac{1}{1 + u}, \qquad \sigma(-|x|) = \frac{u}{1 + u} \tag{6}
 
-**Second derivatives.** :math:`\sigma'(x) = \sigma(x)\sigma(-x)`, so (5) gives
+**Second derivatives.** The slope of the sigmoid is the variance of a coin, so (5) gives
 
 .. math::
+    \sigma'(x) = \sigma(x)\,\sigma(-x), \qquad
     \frac{\partial^2 e}{\partial x^2} = (1 - t + a t)\,\sigma(x)\,\sigma(-x), \qquad
     \frac{\partial^2 e}{\partial x\, \partial t} = -\sigma(x) - a\,\sigma(-x), \qquad
     \frac{\partial^2 e}{\partial x\, \partial a} = -t\,\sigma(-x), \qquad
@@ -49,8 +61,25 @@ The textbook's :math:`\sigma(x) - t` is the first one for :math:`a = 1`; for a c
 
 and the others vanish. There are no kinks.
 
-Sources: D. R. Cox, "The Regression Analysis of Binary Sequences", J. Royal Statistical Society B 20 (1958) 215-242;
-for (3), M. Mächler, "Accurately Computing log(1 - exp(-|a|))" (2012), the note of the R package Rmpfr.
+**One logit or two.** A softmax over the scores :math:`x` and 0 is the sigmoid, so the loss is
+:mod:`~manual_grad.losses.cross_entropy` of the two classes; with probabilities in place of logits it is
+:mod:`~manual_grad.losses.binary_cross_entropy`:
+
+>>> from manual_grad.functional import binary_cross_entropy, cross_entropy
+>>> x, t = torch.tensor([-1.5, 0.25, 3.0]).double(), torch.tensor([1.0, 0.0, 0.75]).double()
+>>> one = binary_cross_entropy_with_logits(x, t)
+>>> two = cross_entropy(torch.stack([x, 0 * x], 1), torch.stack([t, 1 - t], 1))
+>>> softplus = (t * torch.nn.functional.softplus(-x) + (1 - t) * torch.nn.functional.softplus(x)).mean()
+>>> torch.stack([one - two, one - softplus, one - binary_cross_entropy(x.sigmoid(), t)]).abs().max() < 1e-15
+tensor(True)
+
+**Shapes and domain.** Input and target of one shape; any logit, infinite ones included; targets in :math:`[0, 1]`
+(others are computed, but may cancel). A weight multiplies :math:`e`; it and ``pos_weight`` broadcast.
+
+Sources:
+
+1. D. R. Cox, "The Regression Analysis of Binary Sequences", J. Royal Statistical Society B 20 (1958) 215-242.
+2. M. Mächler, "Accurately Computing log(1 - exp(-\|a\|))" (2012), the note of the R package Rmpfr.
 """
 
 from __future__ import annotations

@@ -1,51 +1,59 @@
 r"""Cosine embedding loss.
 
-Two vectors :math:`a, b \in \mathbb R^D` that belong together (:math:`y = 1`) should point the same way, two that do not
-(:math:`y = -1`) should be apart by more than a margin :math:`m`:
+**Where it comes from.** Two vectors :math:`a, b \in \mathbb R^D` that belong together (:math:`y = 1`) should point the
+same way, two that do not (:math:`y = -1`) should be apart by more than a margin :math:`m`: learning from pairs, as
+Hadsell, Chopra and LeCun [1] do with a distance, by the angle.
+
+**Definition.**
 
 .. math::
     \ell = \begin{cases} 1 - c & y = 1 \\ \max(0,\, c - m) & y = -1 \\ 0 & \text{otherwise} \end{cases}
     \tag{1}
 
-with the cosine, kept finite for a zero vector by :math:`\epsilon = 10^{-12}` inside the norms, as torch defines it:
+with the cosine, kept finite for a zero vector by an :math:`\epsilon` inside the norms, as torch defines it:
 
 .. math::
-    c = \frac{a \cdot b}{n_a n_b}, \qquad n_a^2 = a \cdot a + \epsilon, \quad n_b^2 = b \cdot b + \epsilon \tag{2}
+    c = \frac{a \cdot b}{n_a n_b}, \qquad n_a = \sqrt{a \cdot a + \epsilon}, \qquad
+    n_b = \sqrt{b \cdot b + \epsilon}, \qquad \epsilon = 10^{-12} \tag{2}
 
-**Gradient.** From :math:`\partial n_a / \partial a = a / n_a`,
+**Gradient.** A norm moves along its vector, :math:`\partial n_a / \partial a = a / n_a`, so that the quotient rule
+leaves the part of :math:`b` that :math:`a` does not explain, times the slope of (1) in :math:`c`:
 
 .. math::
-    \frac{\partial c}{\partial a} = \frac{1}{n_a n_b} \Big( b - \frac{a \cdot b}{n_a^2}\, a \Big) \tag{3}
+    \frac{\partial c}{\partial a} = \frac{1}{n_a n_b} \Big( b - \frac{a \cdot b}{n_a^2}\, a \Big), \qquad
+    \frac{\partial \ell}{\partial a} = \frac{\partial c}{\partial a} \;
+    \begin{cases} -1 & y = 1 \\ [c \ge m] & y = -1 \\ 0 & \text{otherwise} \end{cases} \tag{3}
 
-the part of :math:`b` that :math:`a` does not explain; and the same with the letters exchanged. The slope of (1) in
-:math:`c` is -1 for :math:`y = 1`, and for :math:`y = -1` it is 1 where :math:`c \ge m` (at the kink the active side is
-taken, as torch does).
+and the same with the letters exchanged.
+
+**Kinks.** At :math:`c = m` the active side is taken, as torch does.
 
 **Stable form.** Vectors that training has brought together are nearly parallel, and there (1) and (3) are differences
-of almost equal numbers. Take an approximate multiple of :math:`a` out of :math:`b` before anything is squared,
+of almost equal numbers. Take a multiple of :math:`a` out of :math:`b` before anything is squared. The Gram determinant
+does not change by that, whatever :math:`\kappa` is:
 
 .. math::
-    \rho = b - \kappa a, \qquad \kappa \approx \frac{a \cdot b}{a \cdot a} \tag{4}
+    \rho = b - \kappa a, \qquad
+    \Gamma = (a \cdot a)(\rho \cdot \rho) - (a \cdot \rho)^2 = (a \cdot a)(b \cdot b) - (a \cdot b)^2 \tag{4}
 
-with a :math:`\kappa` of half the bits, and :math:`a` in two halves, so that both products :math:`\kappa a` are exact:
-then the subtraction is exact as well, whatever cancels.
-The Gram determinant does not change under (4), so that with
-:math:`\Gamma = (a \cdot a)(\rho \cdot \rho) - (a \cdot \rho)^2 = (a \cdot a)(b \cdot b) - (a \cdot b)^2`
+With :math:`\kappa \approx (a \cdot b) / (a \cdot a)`, but of half the bits, and :math:`a` in two halves, both products
+:math:`\kappa a` are exact: then the subtraction is exact as well, whatever cancels, :math:`\rho` is small, and so are
+the terms of
 
 .. math::
     1 - c = \frac{n_a^2 n_b^2 - (a \cdot b)^2}{n_a n_b\,(n_a n_b + a \cdot b)}
-          = \frac{\Gamma + \epsilon\,(a \cdot a + b \cdot b) + \epsilon^2}{n_a n_b\,(n_a n_b + a \cdot b)}
-          \qquad (a \cdot b > 0) \tag{5}
+          = \frac{\Gamma + \epsilon\,(a \cdot a + b \cdot b) + \epsilon^2}{n_a n_b\,(n_a n_b + a \cdot b)} \tag{5}
 
-and the vector in (3), times :math:`n_a^2`, is
+which serves where :math:`a \cdot b > 0`. The vector in (3), times :math:`n_a^2`, is
 
 .. math::
     n_a^2\, b - (a \cdot b)\, a = (a \cdot a)\, \rho - (a \cdot \rho)\, a + \epsilon\, b \tag{6}
 
-**Second derivative.** With :math:`\hat a = a / n_a`, :math:`\hat b = b / n_b` and directions :math:`u, v` of
-:math:`a, b`, (3) is :math:`(\hat b - c\, \hat a) / n_a`, and its factors move by
+**Second derivative.** With unit vectors, (3) is :math:`(\hat b - c\, \hat a) / n_a`, and along directions :math:`u, v`
+of :math:`a, b` its factors move by
 
 .. math::
+    \hat a = \frac{a}{n_a}, \qquad \hat b = \frac{b}{n_b}, \qquad
     \dot{\hat a} = \frac{u - \hat a (\hat a \cdot u)}{n_a}, \qquad
     \dot{\hat b} = \frac{v - \hat b (\hat b \cdot v)}{n_b}, \qquad
     \dot c = \frac{(\hat b - c \hat a) \cdot u}{n_a} + \frac{(\hat a - c \hat b) \cdot v}{n_b} \tag{7}
@@ -54,8 +62,14 @@ and the vector in (3), times :math:`n_a^2`, is
     (H_c (u, v))_a = \frac{\dot{\hat b} - \dot c\, \hat a - c\, \dot{\hat a}}{n_a}
                      - \frac{(\hat b - c\, \hat a)(\hat a \cdot u)}{n_a^2} \tag{8}
 
-Source: R. Hadsell, S. Chopra and Y. LeCun, "Dimensionality Reduction by Learning an Invariant Mapping" (2006),
-`doi:10.1109/CVPR.2006.100 <https://doi.org/10.1109/CVPR.2006.100>`_, for learning from pairs with a margin.
+**Shapes and domain.** Vectors :math:`(N, D)` or :math:`(D)`, which broadcast; a target :math:`(N)` or a scalar; a
+margin in :math:`[-1, 1]` makes sense.
+
+Sources:
+
+1. R. Hadsell, S. Chopra and Y. LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", IEEE Conference on
+   Computer Vision and Pattern Recognition (2006) 1735-1742,
+   `doi:10.1109/CVPR.2006.100 <https://doi.org/10.1109/CVPR.2006.100>`_.
 """
 
 from __future__ import annotations
@@ -76,6 +90,7 @@ class CosineEmbeddingLossFunction(LossFunction):
     """``apply(input1, input2, target, margin, reduction)``: inputs of one shape (D) or (N, D), target () or (N)."""
 
     tensors = 3
+    kernel = "cosine_embedding_loss"
 
     @classmethod
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
@@ -124,7 +139,7 @@ class CosineEmbeddingLossFunction(LossFunction):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (a, b, y), (margin,) = X, options
-        op = kernels.op("cosine_embedding_loss", a, b)
+        op = kernels.op(cls.kernel, a, b)
         if op is None or y.device != a.device:
             return None
         reduced = reduction != "none"

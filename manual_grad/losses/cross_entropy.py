@@ -1,13 +1,18 @@
 r"""Cross entropy of logits.
 
-**Definition.** Logits :math:`z \in \mathbb R^C` stand for the probabilities :math:`p = \mathrm{softmax}(z)`,
+**Where it comes from.** A classifier gives each of :math:`C` classes a score :math:`z_c`, any real number.
+Exponentials make the scores positive, division by their sum makes them probabilities; Bridle [1] called this the
+softmax:
 
 .. math::
-    p_c = \frac{e^{z_c}}{\sum_k e^{z_k}} = e^{z_c - \mathrm{lse}(z)}, \qquad
-    \mathrm{lse}(z) = \log \sum_k e^{z_k} \tag{1}
+    p_c = \frac{e^{z_c}}{\sum_j e^{z_j}} = e^{z_c - \mathrm{lse}(z)}, \qquad
+    \mathrm{lse}(z) = \log \sum_j e^{z_j} \tag{1}
 
-and the cross entropy of a target distribution :math:`q`, weighted or not, is
-:math:`-\sum_c q_c \log p_c`. So one formula serves every kind of target:
+If class :math:`y` was observed, its likelihood is :math:`p_y`, and maximum likelihood minimises :math:`-\log p_y`. A
+target that is a distribution itself (a vote, a teacher's opinion, a label smoothed [3]) is charged the average,
+:math:`-\sum_c t_c \log p_c`, the cross entropy of :math:`t` and :math:`p`.
+
+**Definition.** One formula serves every kind of target:
 
 .. math::
     \ell = \sum_c q_c\, d_c, \qquad d_c = \mathrm{lse}(z) - z_c = -\log p_c \ge 0 \tag{2}
@@ -21,24 +26,39 @@ and a class index :math:`y` is the distribution :math:`t_c = [c = y]`. 'mean' di
 :math:`\sum_n w_{y_n}` for class indices (rows of ``ignore_index`` left out) and by the number of rows for
 probabilities.
 
-**Gradient.** From (1), :math:`\partial\,\mathrm{lse} / \partial z_j = p_j`: the log-sum-exp is a smooth maximum and its
-gradient the softmax. With :math:`Q = \sum_c q_c`, (2) gives
+**Gradient.** The derivative of a logarithm is that of its argument over the argument, and only one of the exponentials
+in (1) moves with :math:`z_j`: the log-sum-exp is a smooth maximum, and its gradient the softmax. So
+:math:`\partial d_c / \partial z_j = p_j - [c = j]`, and (2) gives
 
 .. math::
-    \frac{\partial \ell}{\partial z_j} = Q\, p_j - q_j \tag{4}
+    \frac{\partial\, \mathrm{lse}(z)}{\partial z_j} = p_j, \qquad
+    \frac{\partial \ell}{\partial z_j} = \sum_c q_c\, (p_j - [c = j]) = Q\, p_j - q_j, \qquad Q = \sum_c q_c \tag{4}
 
-— the famous :math:`p - y` — and the targets enter linearly:
+— the famous :math:`p - y` — while the targets enter linearly:
 
 .. math::
     \frac{\partial \ell}{\partial q_c} = d_c, \qquad
     \frac{\partial \ell}{\partial t_c} = (1 - \varepsilon)\, w_c\, d_c, \qquad
     \frac{\partial \ell}{\partial w_c} = \tilde t_c\, d_c \tag{5}
 
-**Stable form.** With the largest logit :math:`m = z_k` taken out of the sum, no exponential overflows, and the sum is 1
-plus a rest to which only the other classes contribute:
+**Stable form.** Taken literally, (1) overflows in float32 for a logit of 89, and the logarithm of a softmax meets a 0
+once a class is 104 behind:
+
+>>> import torch
+>>> from manual_grad.functional import cross_entropy
+>>> z = torch.tensor([89.0, 0.0])
+>>> z.exp() / z.exp().sum()
+tensor([nan, 0.])
+>>> z = torch.tensor([0.0, -104.0])
+>>> -(z.exp() / z.exp().sum()).log(), cross_entropy(z, torch.tensor(1))
+(tensor([-0., inf]), tensor(104.))
+
+A factor :math:`e^m` can be taken out of every term of the sum, and leaves the logarithm as :math:`m`. With the largest
+logit :math:`m = z_k` no exponent is positive, so that nothing overflows, and the sum is 1 plus a rest to which only
+the other classes contribute, so that it cannot vanish (Blanchard, Higham and Higham [2] bound the rounding):
 
 .. math::
-    \mathrm{lse}(z) = m + \log(1 + \rho), \qquad \rho = \sum_{c \ne k} e^{z_c - m} \tag{6}
+    \mathrm{lse}(z) = m + \log(1 + \rho), \qquad \rho = \sum_{c \ne k} e^{z_c - m}, \qquad m = z_k \tag{6}
 
 As the model becomes confident, :math:`\rho \to 0`; ``log1p`` keeps every digit of it, where :math:`\log(1 + \rho)`
 rounds to 0 in float32 from a gap of 17 on. The two parts of
@@ -46,32 +66,74 @@ rounds to 0 in float32 from a gap of 17 on. The two parts of
 .. math::
     d_c = (m - z_c) + \log(1 + \rho) \tag{7}
 
-are not negative: nothing cancels. In (4) something does, for the leading class: :math:`p_k - 1` is rounded before it is
-small. But :math:`1 - p_k = \rho / (1 + \rho)` is known to the last digit, so
+are not negative: nothing cancels. In (4) something does, for the leading class: :math:`p_k - 1` is rounded before it
+is small. But :math:`1 - p_k = \rho / (1 + \rho)` is known to the last digit, so
 
 .. math::
     \frac{\partial \ell}{\partial z_k} = Q p_k - q_k = \sum_{c \ne k} q_c - Q\, \frac{\rho}{1 + \rho} \tag{8}
 
 which for a class index is :math:`-w_y \sum_{c \ne y} p_c`: the leading class is pushed up exactly as hard as all the
-others are pushed down. Where :math:`p_k < \frac12`, that is :math:`\rho > 1`, it is (4) that keeps the digits.
+others are pushed down. Where :math:`p_k < \frac12`, that is :math:`\rho > 1`, it is (4) that keeps the digits. A
+softmax followed by a logarithm has thrown all this away before the loss is reached, and reads and writes the row twice
+more:
 
-**Second derivative.** :math:`\partial p_j / \partial z_k = p_j([j = k] - p_k)`, so the Hessian of the log-sum-exp is
-:math:`\mathrm{diag}(p) - p p^\top`, the covariance of a one-hot draw from :math:`p`. For a direction
-:math:`v` of the logits and :math:`\delta` of the effective target, with :math:`\langle v \rangle = \sum_c p_c v_c`,
+>>> z, y = torch.tensor([20.0, 0.0, 0.0], requires_grad=True), torch.tensor(0)
+>>> apart, fused = -z.softmax(0).log()[y], cross_entropy(z, y)
+>>> f"{apart:.4e}", f"{fused:.4e}"
+('-0.0000e+00', '4.1223e-09')
+>>> torch.autograd.grad(apart, z)[0], torch.autograd.grad(fused, z)[0]
+(tensor([0.0000e+00, 2.0612e-09, 2.0612e-09]), tensor([-4.1223e-09,  2.0612e-09,  2.0612e-09]))
+
+**Second derivative.** By the quotient rule a probability moves with its own logit and against the others. The Hessian
+is :math:`Q\,(\operatorname{diag}(p) - p p^\top)`, the covariance of a one-hot draw from :math:`p`; it has no negative
+eigenvalue, so the loss is convex in the logits:
 
 .. math::
-    (H v)_{z_j} = Q\, p_j (v_j - \langle v \rangle) + p_j \sum_c \delta_c - \delta_j, \qquad
-    (H v)_{q_c} = \langle v \rangle - v_c \tag{9}
+    \frac{\partial p_j}{\partial z_i} = p_j\, ([i = j] - p_i), \qquad
+    \frac{\partial^2 \ell}{\partial z_i\, \partial z_j} = Q\, p_j\, ([i = j] - p_i) \tag{9}
 
-and by (3) :math:`\delta_c = (1 - \varepsilon)\, w_c\, v_{t_c} + \tilde t_c\, v_{w_c}`, with the one mixed term
-:math:`\partial^2 \ell / \partial t_c\, \partial w_c = (1 - \varepsilon)\, d_c` besides. Everything is smooth: there
-are no kinks.
+Its product with a direction needs no matrix. With a dot for the derivative along the direction :math:`v` in which
+logits, targets and weights move,
 
-Sources: J. S. Bridle, "Probabilistic Interpretation of Feedforward Classification Network Outputs" (1990),
-`doi:10.1007/978-3-642-76153-9_28 <https://doi.org/10.1007/978-3-642-76153-9_28>`_; for (6), P. Blanchard, D. J. Higham
-and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numerical Analysis 41 (2021),
-`doi:10.1093/imanum/draa038 <https://doi.org/10.1093/imanum/draa038>`_; label smoothing: C. Szegedy et al.,
-`arXiv:1512.00567 <https://arxiv.org/abs/1512.00567>`_.
+.. math::
+    (H v)_{z_j} = Q\, p_j\, (\dot z_j - \mu) + p_j \sum_c \dot q_c - \dot q_j, \qquad
+    (H v)_{q_c} = \mu - \dot z_c, \qquad \mu = \sum_c p_c\, \dot z_c \tag{10}
+
+.. math::
+    \dot q_c = (1 - \varepsilon)\, w_c\, \dot t_c + \tilde t_c\, \dot w_c, \qquad
+    (H v)_{t_c} = (1 - \varepsilon) \big(w_c\, (H v)_{q_c} + d_c\, \dot w_c\big), \qquad
+    (H v)_{w_c} = \tilde t_c\, (H v)_{q_c} + (1 - \varepsilon)\, d_c\, \dot t_c \tag{11}
+
+There are no kinks.
+
+**The same loss by other names.** It is the negative log-likelihood of a log-softmax, :math:`x`,
+(:mod:`~manual_grad.losses.nll_loss`), and, but for the entropy of the target, the Kullback-Leibler divergence
+(:mod:`~manual_grad.losses.kl_div`):
+
+.. math::
+    \ell = -\sum_c q_c\, x_c, \quad x_c = z_c - \mathrm{lse}(z), \qquad
+    \sum_{c:\, t_c > 0} t_c \log \frac{t_c}{p_c} = \sum_c t_c\, d_c - \eta, \quad
+    \eta = -\sum_{c:\, t_c > 0} t_c \log t_c \tag{12}
+
+>>> from manual_grad.functional import nll_loss
+>>> z = torch.tensor([[1.0, 2.0, 4.0], [0.0, -1.0, 3.0]]).double()
+>>> y = torch.tensor([2, 0])
+>>> one_hot = torch.nn.functional.one_hot(y, 3).double()
+>>> loss = cross_entropy(z, y)
+>>> torch.stack([nll_loss(z.log_softmax(1), y), cross_entropy(z, one_hot)]) - loss
+tensor([0., 0.], dtype=torch.float64)
+
+**Shapes and domain.** Logits :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, \dots)`; indices without the :math:`C`,
+in :math:`[0, C)`, or probabilities with it. A logit of :math:`-\infty` rules a class out; :math:`0 \log 0` is 0.
+
+Sources:
+
+1. J. S. Bridle, "Probabilistic Interpretation of Feedforward Classification Network Outputs", Neurocomputing, NATO ASI
+   Series 68 (1990) 227-236, `doi:10.1007/978-3-642-76153-9_28 <https://doi.org/10.1007/978-3-642-76153-9_28>`_.
+2. P. Blanchard, D. J. Higham and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J.
+   Numerical Analysis 41 (2021) 2311-2330, `doi:10.1093/imanum/draa038 <https://doi.org/10.1093/imanum/draa038>`_.
+3. C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2015),
+   `arXiv:1512.00567 <https://arxiv.org/abs/1512.00567>`_, for label smoothing.
 """
 
 from __future__ import annotations
@@ -107,6 +169,7 @@ class CrossEntropyLossFunction(RowwiseLoss):
     """
 
     tensors = 3
+    kernel = "cross_entropy"
 
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int, label_smoothing: float) -> Tensor | float:
@@ -154,7 +217,7 @@ class CrossEntropyLossFunction(RowwiseLoss):
         spread = vz - (p * vz).sum(dim, keepdim=True)  # v - <v>
         hz = total * p * spread
         if not t.is_floating_point():
-            return g * hz, None, None  # (9)
+            return g * hz, None, None  # (10)
         keep, nll = 1 - label_smoothing, -z.log_softmax(dim)
         smooth = _smooth(t, label_smoothing, z.shape[dim])
         vt = zero if vt is None else vt
@@ -167,14 +230,14 @@ class CrossEntropyLossFunction(RowwiseLoss):
             hw = g * (keep * vt * nll - smooth * spread)
             ht = vw * nll - w * spread
         hz = hz + p * delta.sum(dim, keepdim=True) - delta
-        return g * hz, g * keep * ht, hw  # (9)
+        return g * hz, g * keep * ht, hw  # (10) (11)
 
     @classmethod
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (z, t, w), (ignore_index, label_smoothing) = X, options
-        op = kernels.op("cross_entropy", z, w, t if t.is_floating_point() else None)
+        op = kernels.op(cls.kernel, z, w, t if t.is_floating_point() else None)
         if op is None or z.numel() == 0:
             return None
         loss = None

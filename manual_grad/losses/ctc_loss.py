@@ -1,23 +1,25 @@
 r"""Connectionist temporal classification.
 
-A network reads :math:`T` frames and gives, at each, the log-probabilities :math:`x_t(k)` of :math:`C` symbols, one of
-them the blank. The target is a shorter sequence of :math:`S` labels, and nobody says at which frame a label belongs. A
-path :math:`\pi`, one symbol per frame, spells the target if it becomes the target when repetitions are merged and then
-blanks are removed. Graves et al. (2006) take the negative log-likelihood of all such paths together,
+**Where it comes from.** A network reads :math:`T` frames and gives, at each, the log-probabilities :math:`x_t(k)` of
+:math:`C` symbols, one of them the blank. The target is a shorter sequence of :math:`S` labels, and nobody says at
+which frame a label belongs. A path :math:`\pi`, one symbol per frame, spells the target if it becomes the target when
+repetitions are merged and then blanks are removed.
+
+**Definition.** Graves et al. [1] take the negative log-likelihood of all such paths together,
 
 .. math::
     L = -\log P, \qquad P = \sum_{\pi} \exp V(\pi), \qquad V(\pi) = \sum_{t=0}^{T-1} x_t(\pi_t) \tag{1}
 
 **The lattice.** Put a blank between the labels and at both ends: :math:`K = 2S + 1` states, of which state :math:`s`
 emits the symbol :math:`l_s`. A path that spells the target is a walk which starts in state 0 or 1, ends in state
-:math:`K - 2` or :math:`K - 1`, and at every frame stays, goes on by one state, or by two where :math:`l_s \ne l_{s-2}`:
-a blank between two different labels may be left out, one between equal labels may not. (A label that equals the blank
-is treated like any other.)
+:math:`K - 2` or :math:`K - 1`, and at every frame stays, goes on by one state, or by two where
+:math:`l_s \ne l_{s-2}`: a blank between two different labels may be left out, one between equal labels may not. (A
+label that equals the blank is treated like any other.)
 
 Paths are too many to count one by one, but those that meet in a state share their future. Let :math:`\alpha_t(s)` be
 the logarithm of the total weight, before frame :math:`t`, of the walks that are in state :math:`s` at frame :math:`t`,
-and :math:`\beta_t(s)` the same after frame :math:`t`. With :math:`a \oplus b = \log(e^a + e^b)` and :math:`r \to s` for
-the allowed steps,
+and :math:`\beta_t(s)` the same after frame :math:`t`. With :math:`\oplus` for the logarithm of a sum, see (9), and
+:math:`r \to s` for the allowed steps,
 
 .. math::
     \alpha_t(s) = \bigoplus_{r \to s} \big(\alpha_{t-1}(r) + x_{t-1}(l_r)\big), \qquad
@@ -33,56 +35,65 @@ Read backwards in time and from the last state to the first, a walk is again a w
 .. math::
     L = -\alpha_T(K - 1) \tag{4}
 
-**First derivative.** :math:`x_t(k)` is a factor of exactly those walks that emit :math:`k` at frame :math:`t`.
-Differentiating (1), the gradient is minus the posterior probability of that,
+**Gradient.** :math:`x_t(k)` is a factor of exactly those walks that emit :math:`k` at frame :math:`t`. Differentiating
+(1), the gradient is minus the posterior probability of that,
 
 .. math::
     \gamma_t(s) = \frac1P \exp\big(\alpha_t(s) + x_t(l_s) + \beta_t(s)\big), \qquad
     \frac{\partial L}{\partial x_t(k)} = -\sum_{s:\, l_s = k} \gamma_t(s) \tag{5}
 
-At every frame the walk is in some state, so :math:`\sum_s \gamma_t(s) = 1` and the posterior is a softmax over the
-states,
+At every frame the walk is in some state, so the posterior is a softmax over the states,
 
 .. math::
-    \gamma_t = \operatorname{softmax}_s\big(\alpha_t(s) + x_t(l_s) + \beta_t(s)\big) \tag{6}
+    \sum_s \gamma_t(s) = 1, \qquad \gamma_t(s) = \frac{e^{\lambda_t(s)}}{\sum_r e^{\lambda_t(r)}}, \qquad
+    \lambda_t(s) = \alpha_t(s) + x_t(l_s) + \beta_t(s) \tag{6}
 
-torch returns :math:`e^{x_t(k)}` more than (5). Behind a log-softmax the two are the same, since what it back-propagates
-does not change when a multiple of :math:`e^{x_t}` is added; (5) is the derivative of (1) wherever the log-probabilities
-come from.
+torch returns :math:`e^{x_t(k)}` more than (5). Behind a log-softmax the two are the same, since what it
+back-propagates does not change when a multiple of :math:`e^{x_t}` is added; (5) is the derivative of (1) wherever the
+log-probabilities come from.
 
 **Second derivative.** :math:`-\log P` is a log-partition function: its gradient is minus the mean, and its Hessian
 minus the covariance, of the indicators :math:`[\pi_t = k]` when the walk is drawn with probability
-:math:`e^{V(\pi)}/P`. Along a direction :math:`v`, with :math:`\dot V(\pi) = \sum_t v_t(\pi_t)`,
+:math:`e^{V(\pi)}/P`. Along a direction :math:`v`, a dot for the derivative, the posterior of a state grows by how much
+more its walks gain than the average walk does:
 
 .. math::
-    \dot\gamma_t(s) = \gamma_t(s)\, \big(E[\dot V \mid \pi \text{ is in } s \text{ at } t] - E[\dot V]\big), \qquad
-    (H v)_t(k) = -\sum_{s:\, l_s = k} \dot\gamma_t(s) \tag{7}
+    \dot\gamma_t(s) = \gamma_t(s)\, \big(\dot\lambda_t(s) - \mu\big) \quad\text{for } \gamma_t(s) > 0, \qquad
+    \mu = \frac1P \sum_\pi \dot V(\pi)\, \exp V(\pi), \qquad
+    (H v)_{x_t(k)} = -\sum_{s:\, l_s = k} \dot\gamma_t(s) \tag{7}
 
-What is before a state and what is after it are independent, so the conditional mean is a sum,
-:math:`\dot\alpha_t(s) + v_t(l_s) + \dot\beta_t(s)`, and differentiating (2) gives the mean of the past as that of the
-predecessors, each with its share of the weight,
+What is before a state and what is after it are independent, so the gain of its walks is a sum,
+:math:`\dot\lambda_t(s) = \dot\alpha_t(s) + v_t(l_s) + \dot\beta_t(s)`, and differentiating (2) gives the mean of the
+past as that of the predecessors, each with its share of the weight,
 
 .. math::
-    \dot\alpha_t(s) = \sum_{r \to s} \exp\big(\alpha_{t-1}(r) + x_{t-1}(l_r) - \alpha_t(s)\big)\,
-                      \big(\dot\alpha_{t-1}(r) + v_{t-1}(l_r)\big), \qquad \dot\alpha_0 = 0 \tag{8}
+    \dot\alpha_t(s) = \sum_{r \to s,\, \alpha_{t-1}(r) > -\infty}
+                      \exp\big(\alpha_{t-1}(r) + x_{t-1}(l_r) - \alpha_t(s)\big)\,
+                      \big(\dot\alpha_{t-1}(r) + v_{t-1}(l_r)\big)
+                      \quad\text{for } t > 0 \text{ and } \alpha_t(s) > -\infty, \qquad
+    \dot\alpha_0(s) = 0 \quad\text{for } s \le 1 \tag{8}
 
 and :math:`\dot\beta` is its mirror image. Everything is smooth: there are no kinks.
 
-**In floating point.** Probabilities of a thousand frames underflow, logarithms do not. The logarithm of the sum is
+**Stable form.** Probabilities of a thousand frames underflow, logarithms do not. The logarithm of the sum is
 
 .. math::
-    a \oplus b = \max(a, b) + \log(1 + e^{-|a - b|}) \tag{9}
+    a \oplus b = \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|}) \tag{9}
 
 by ``log1p``, so that a confident network keeps its digits too: its :math:`L` is made of numbers as small as its
 :math:`x_t`. Of large numbers, on the contrary, only the differences between states matter: (6) needs neither :math:`P`
-nor the size of :math:`x`, :math:`\alpha` and :math:`\beta`, and at every frame all three are measured from the largest.
-The weight of an unreachable state is :math:`-\infty`, which meets only sums, maxima and exponentials. A target
-that no path spells has :math:`L = \infty` and no derivative (nan), or, with ``zero_infinity``, counts as 0 with a
-gradient of 0.
+nor the size of :math:`x`, :math:`\alpha` and :math:`\beta`, and at every frame all three are measured from the
+largest. The weight of an unreachable state is :math:`-\infty`, which meets only sums, maxima and exponentials.
 
-Source: A. Graves, S. Fernández, F. Gomez and J. Schmidhuber, "Connectionist Temporal Classification: Labelling
-Unsegmented Sequence Data with Recurrent Neural Networks", ICML (2006) 369-376,
-`doi:10.1145/1143844.1143891 <https://doi.org/10.1145/1143844.1143891>`_.
+**Shapes and domain.** Log-probabilities :math:`(T, N, C)` or :math:`(T, C)`, which need not be normalised; labels
+padded to :math:`(N, S)` or one sample after the other; a length of each. A target that no path spells has
+:math:`L = \infty` and no derivative (nan), or, with ``zero_infinity``, counts as 0 with a gradient of 0.
+
+Sources:
+
+1. A. Graves, S. Fernández, F. Gomez and J. Schmidhuber, "Connectionist Temporal Classification: Labelling Unsegmented
+   Sequence Data with Recurrent Neural Networks", ICML (2006) 369-376,
+   `doi:10.1145/1143844.1143891 <https://doi.org/10.1145/1143844.1143891>`_.
 """
 
 from __future__ import annotations
@@ -110,6 +121,7 @@ class CTCLossFunction(LossFunction):
     """
 
     tensors = 4
+    kernel = "ctc_loss"
 
     @classmethod
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
@@ -157,7 +169,7 @@ class CTCLossFunction(LossFunction):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x = X[0]
-        op = kernels.op("ctc_loss", x)
+        op = kernels.op(cls.kernel, x)
         if op is None or (x.is_cuda and X[1].shape[-1] >= _MOST_ON_CUDA):
             return None
         loss = x.new_empty(cls.shape(X) if reduction == "none" else ()) if value else None
@@ -348,7 +360,7 @@ def ctc_loss(
         x = x.unsqueeze(1)
     targets = targets.long()
     _check_shapes(x, targets, frames, labels, blank)
-    if transforming() or kernels.op("ctc_loss", x) is None:
+    if transforming() or kernels.op(CTCLossFunction.kernel, x) is None:
         _check_values(x, targets, frames, labels)
     X = (x, *(t.to(x.device) for t in (targets, frames, labels)))
     loss = evaluate(CTCLossFunction, *X, blank, zero_infinity, reduction)

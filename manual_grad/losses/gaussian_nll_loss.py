@@ -1,23 +1,26 @@
 r"""Gaussian negative log-likelihood.
 
-A network predicts a mean :math:`x` and a variance :math:`a`, and the target is a sample of that normal distribution.
-With the residual :math:`r = x - t` and a variance kept from 0 by :math:`\epsilon`, the negative log-likelihood is
+**Where it comes from.** A network predicts a mean :math:`x` and, since not all targets are equally certain, a variance
+:math:`a` (Nix and Weigend [1]); the target is a sample of that normal distribution.
+
+**Definition.** With the residual :math:`r` and a variance kept from 0 by :math:`\epsilon`, the negative log-likelihood
+is, with :math:`f = 1` if ``full`` and the constant left out, :math:`f = 0`, if not,
 
 .. math::
-    e(x, t, a) = \tfrac12 \Big( \log v + \frac{r^2}{v} \Big) \;+\; \tfrac12 \log 2\pi,
-    \qquad v = \max(a, \epsilon) \tag{1}
+    e(x, t, a) = \tfrac12 \Big( \log v + \frac{r^2}{v} \Big) + \frac f2 \log 2\pi, \qquad
+    r = x - t, \qquad v = \max(a, \epsilon) \tag{1}
 
-The constant is left out unless ``full``. The mean is drawn to the target by the residual in units of the variance, and
-the variance to the squared residual:
+**Gradient.** The mean is drawn to the target by the residual in units of the variance, and the variance to the squared
+residual:
 
 .. math::
     \frac{\partial e}{\partial x} = -\frac{\partial e}{\partial t} = \frac{r}{v}, \qquad
     \frac{\partial e}{\partial a} = \frac12 \Big( \frac1v - \frac{r^2}{v^2} \Big) = \frac{v - r^2}{2 v^2} \tag{2}
 
-Where the variance is right, :math:`r^2 = v`, the last form is 0 exactly; the difference of the quotients is not.
+**Stable form.** Where the variance is right, :math:`r^2 = v`, the last form is 0 exactly; the difference of the
+quotients is not.
 
-Strictly :math:`\partial v / \partial a` is 0 for :math:`a < \epsilon`, and a variance that has once come there would
-stay. It is taken as 1 everywhere, here and in (3), so that the gradient passes the clamp, as in torch.
+**Second derivatives.** The quotients of (2) once more:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
@@ -25,9 +28,19 @@ stay. It is taken as 1 everywhere, here and in (3), so that the gradient passes 
     \frac{\partial^2 e}{\partial x\, \partial a} = -\frac{\partial^2 e}{\partial t\, \partial a} = -\frac{r}{v^2},
     \qquad \frac{\partial^2 e}{\partial a^2} = \frac{2 r^2 - v}{2 v^3} \tag{3}
 
-Source: D. A. Nix and A. S. Weigend, "Estimating the Mean and Variance of the Target Probability Distribution", IEEE
-International Conference on Neural Networks (1994) 55-60,
-`doi:10.1109/ICNN.1994.374138 <https://doi.org/10.1109/ICNN.1994.374138>`_.
+The last is negative for a residual that the variance can explain: jointly in mean and variance the loss is not convex.
+
+**Kinks.** Strictly :math:`\partial v / \partial a` is 0 for :math:`a < \epsilon`, and a variance that has once come
+there would stay. It is taken as 1 everywhere, in (2) and (3), so that the gradient passes the clamp, as in torch.
+
+**Shapes and domain.** Input and target broadcast; the variance has the input's shape, or one entry for each row, and
+is not negative, which is checked.
+
+Sources:
+
+1. D. A. Nix and A. S. Weigend, "Estimating the Mean and Variance of the Target Probability Distribution", IEEE
+   International Conference on Neural Networks (1994) 55-60,
+   `doi:10.1109/ICNN.1994.374138 <https://doi.org/10.1109/ICNN.1994.374138>`_.
 """
 
 from __future__ import annotations

@@ -1,30 +1,43 @@
 r"""Hinge embedding loss.
 
-The input :math:`x` is a distance between two items, learned from pairs alone: those that belong together
-(:math:`t = 1`) should have none, those that do not (:math:`t = -1`) should be a margin :math:`m` apart. It is the
-contrastive loss of Hadsell, Chopra and LeCun (2006) without its squares:
+**Where it comes from.** The input :math:`x` is a distance between two items, learned from pairs alone: those that
+belong together (:math:`t = 1`) should have none, those that do not (:math:`t = -1`) should be a margin :math:`m`
+apart. It is the contrastive loss of Hadsell, Chopra and LeCun [1] without its squares.
+
+**Definition.**
 
 .. math::
     e(x, t) = \begin{cases} x & t = 1 \\ \max(0,\, m - x) & t = -1 \\
-                            x + \max(0,\, m - x) = \max(x, m) & \text{otherwise} \end{cases} \tag{1}
+                            \max(x, m) & \text{otherwise} \end{cases}, \qquad
+    \max(x, m) = x + \max(0,\, m - x) \tag{1}
 
 The third case is no pair anyone means, but it is what torch computes for a target of 0, say: it tests for
 :math:`t \ne -1` and :math:`t \ne 1` and adds the two terms. Written as a maximum, nothing is added that has to cancel.
 
-With the hinge open where :math:`x \le m`; at the kink it counts as open, as in torch,
+**Gradient.** With the hinge open where :math:`x \le m`,
 
 .. math::
     \frac{\partial e}{\partial x} = \begin{cases} 1 & t = 1 \\ -[x \le m] & t = -1 \\ 1 - [x \le m] & \text{otherwise}
     \end{cases} \tag{2}
 
-There is no curvature, and the target, which only chooses a case, has no derivative. A NaN shows in the value; the
-slope is that of the closed hinge.
+**Second derivative.** There is no curvature, and the target, which only chooses a case, has no derivative:
+
+.. math::
+    \frac{\partial^2 e}{\partial x^2} = 0 \tag{3}
+
+**Kinks.** At :math:`x = m` the hinge counts as open, as in torch. A NaN shows in the value; the slope is that of the
+closed hinge.
 
 **Stable form.** A margin like 0.7 is no float32, so that near the kink :math:`m - x` is wrong in every digit if the
 margin is rounded first: float32 is computed in float64 here.
 
-Source: R. Hadsell, S. Chopra and Y. LeCun, "Dimensionality Reduction by Learning an Invariant Mapping" (2006),
-`doi:10.1109/CVPR.2006.100 <https://doi.org/10.1109/CVPR.2006.100>`_.
+**Shapes and domain.** Input and target broadcast; any real input, though a distance is meant; any real margin.
+
+Sources:
+
+1. R. Hadsell, S. Chopra and Y. LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", IEEE Conference on
+   Computer Vision and Pattern Recognition (2006) 1735-1742,
+   `doi:10.1109/CVPR.2006.100 <https://doi.org/10.1109/CVPR.2006.100>`_.
 """
 
 from __future__ import annotations

@@ -1,28 +1,42 @@
 r"""Huber loss.
 
-The squared loss is pulled about by outliers, the absolute loss has no curvature at its minimum. Huber (1964) joins
-them: quadratic where the residual :math:`r = x - t` is small, linear beyond :math:`\delta`, with one slope where they
-meet,
+**Where it comes from.** The squared loss is the likelihood of Gaussian noise and is pulled about by outliers; the
+absolute loss resists them and has no curvature at its minimum. Huber [1] joins them: quadratic where the residual
+:math:`r` is small, linear beyond :math:`\delta`. It is the negative log-likelihood of noise that is Gaussian in the
+middle and Laplacian in its tails, the least favourable one among Gaussian noises that are contaminated.
+
+**Definition.** With one slope where the pieces meet,
 
 .. math::
     e(x, t) = \begin{cases} \tfrac12 r^2 & |r| \le \delta \\
-                            \delta\,(|r| - \tfrac12 \delta) & |r| > \delta \end{cases} \tag{1}
+                            \delta\,(|r| - \tfrac12 \delta) & |r| > \delta \end{cases}, \qquad r = x - t \tag{1}
 
-The slope follows the residual and is cut off at :math:`\pm\delta` (Huber's :math:`\psi` function); the target enters
-only through :math:`r`:
+**Gradient.** The slope of the parabola is :math:`r`, that of the lines :math:`\pm\delta`: the slope follows the
+residual and is cut off (Huber's :math:`\psi` function). The target enters through :math:`r` alone, with the other
+sign:
 
 .. math::
     \frac{\partial e}{\partial x} = \max(-\delta, \min(r, \delta)), \qquad
     \frac{\partial e}{\partial t} = -\frac{\partial e}{\partial x} \tag{2}
 
-The slope is continuous, the curvature jumps at :math:`|r| = \delta`; there the quadratic side is chosen:
+**Second derivative.** The parabola is curved, the lines are not:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
     = -\frac{\partial^2 e}{\partial x\, \partial t} = [\,|r| \le \delta\,] \tag{3}
 
-Source: P. J. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35 (1964) 73-101,
-`doi:10.1214/aoms/1177703732 <https://doi.org/10.1214/aoms/1177703732>`_.
+**Kinks.** The slope is continuous. The curvature jumps at :math:`|r| = \delta`, where the quadratic side is chosen.
+
+**In floating point** (1) and (2) are used as they stand: nothing cancels but the residual itself, whose rounding is
+that of the data.
+
+**Shapes and domain.** Input, target and weight of any one shape after broadcasting, all real; :math:`\delta > 0`. A
+weight multiplies :math:`e`.
+
+Sources:
+
+1. P. J. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35 (1964) 73-101,
+   `doi:10.1214/aoms/1177703732 <https://doi.org/10.1214/aoms/1177703732>`_.
 """
 
 from __future__ import annotations

@@ -1,26 +1,27 @@
 r"""Kullback-Leibler divergence.
 
-How many nats a code for the distribution :math:`Q` wastes on data from :math:`P` (Kullback and Leibler 1951):
-:math:`\sum P \log (P / Q)`. The input is :math:`x = \log Q`, straight from a log-softmax; the target :math:`t` is
-:math:`P`, or :math:`\log P` with ``log_target``. With
+**Where it comes from.** How many nats a code for the distribution :math:`Q` wastes on data from :math:`P` (Kullback
+and Leibler [1]): :math:`\sum P \log (P / Q)`. The input is :math:`x = \log Q`, straight from a log-softmax; the target
+:math:`t` is :math:`P`, or :math:`\log P` with ``log_target``,
 
 .. math::
-    p = t,\quad \log p = \log t \qquad\text{or}\qquad p = e^t,\quad \log p = t \tag{1}
+    p = t \qquad\text{or}\qquad p = e^t \tag{1}
 
-one class contributes
+**Definition.** One class contributes
 
 .. math::
     e(x, t) = p\,(\log p - x) \tag{2}
 
-Written so, and not as :math:`p \log p - p\,x`, a well matched class subtracts two numbers once, before anything is
-rounded.
+**Stable form.** Written so, and not as :math:`p \log p - p\,x`, a well matched class subtracts two numbers once,
+before anything is rounded.
 
-**First derivatives.** With :math:`p' = \partial p / \partial t`, which is 1 or :math:`p`, and
-:math:`\partial \log p / \partial t = p'/p`, (2) gives
+**Gradient.** The input enters linearly. By the product rule the target has, with
+:math:`\partial \log p / \partial t = p' / p`,
 
 .. math::
     \frac{\partial e}{\partial x} = -p, \qquad
-    \frac{\partial e}{\partial t} = p'\,(\log p - x + 1) \tag{3}
+    \frac{\partial e}{\partial t} = p'\,(\log p - x + 1), \qquad
+    p' = \frac{\partial p}{\partial t} = 1 \quad\text{or}\quad p' = \frac{\partial p}{\partial t} = p \tag{3}
 
 **Second derivatives.**
 
@@ -29,7 +30,7 @@ rounded.
     \frac{\partial^2 e}{\partial x\, \partial t} = -p', \qquad
     \frac{\partial^2 e}{\partial t^2} = \frac1t \quad\text{or}\quad p\,(\log p - x + 2) \tag{4}
 
-**A class that does not occur.** An event of probability 0 needs no code, however long its code would be:
+**The kink at 0.** An event of probability 0 needs no code, however long its code would be:
 :math:`0 \log (0/q) = 0` for every :math:`q`, 0 included, the limit of :math:`p \log p`. Floating point has
 :math:`0 \cdot \infty` = nan there, so (2) is taken to be 0 where :math:`p = 0`.
 
@@ -39,8 +40,25 @@ With ``log_target`` the derivatives by :math:`t` in (3) and (4) tend to 0 as wel
 with masked classes, where :math:`t\,(\log t - x + 1)` tends to 0, while :math:`0 \cdot (-\infty)` would make the whole
 gradient nan.
 
-Source: S. Kullback, R. A. Leibler, "On Information and Sufficiency", Annals of Mathematical Statistics 22 (1951) 79-86,
-`doi:10.1214/aoms/1177729694 <https://doi.org/10.1214/aoms/1177729694>`_.
+**Cross entropy less entropy.** The first term of (2) does not depend on the model: minimising the divergence is
+minimising :mod:`~manual_grad.losses.cross_entropy`, and they differ by the entropy of the target.
+
+>>> import torch
+>>> from manual_grad.functional import cross_entropy, kl_div
+>>> z = torch.tensor([[1.0, 2.0, 4.0]]).double()
+>>> p = torch.tensor([[0.5, 0.25, 0.25]]).double()
+>>> entropy = -(p * p.log()).sum()
+>>> difference = kl_div(z.log_softmax(1), p, reduction="sum") - (cross_entropy(z, p) - entropy)
+>>> difference.abs() < 1e-15
+tensor(True)
+
+**Shapes and domain.** Input and target broadcast; nothing asks that either sums to 1. 'batchmean' divides by the size
+of the batch, which is the divergence of the definition; 'mean' divides by the classes too.
+
+Sources:
+
+1. S. Kullback, R. A. Leibler, "On Information and Sufficiency", Annals of Mathematical Statistics 22 (1951) 79-86,
+   `doi:10.1214/aoms/1177729694 <https://doi.org/10.1214/aoms/1177729694>`_.
 """
 
 from __future__ import annotations

@@ -1,26 +1,38 @@
 r"""Absolute error.
 
-If the target is the input plus Laplace noise of one scale, the negative log-likelihood is, but for constants, the size
-of the residual :math:`r = x - t`; its minimiser is the median, which no single outlier can move (Boscovich 1757,
-Laplace 1774):
+**Where it comes from.** If the target is the input plus Laplace noise of one scale, the negative log-likelihood is,
+but for constants, the size of the residual :math:`r`. Its minimiser is the median, which no single outlier can move
+(Boscovich 1757; Laplace [1], who found the law of errors that goes with it).
+
+**Definition.**
 
 .. math::
-    e(x, t) = |r| \tag{1}
+    e(x, t) = |r|, \qquad r = x - t \tag{1}
 
-Every residual pulls with the same force, whatever its size. At a tie, :math:`r = 0`, any slope in :math:`[-1, 1]` is a
-subgradient; 0 is chosen, the one that leaves a perfect fit where it is (and torch's):
+**Gradient.** Every residual pulls with the same force, whatever its size:
 
 .. math::
     \frac{\partial e}{\partial x} = \operatorname{sgn} r, \qquad
     \frac{\partial e}{\partial t} = -\operatorname{sgn} r, \qquad \operatorname{sgn} 0 = 0 \tag{2}
 
-The slope is constant on either side, so the curvature vanishes:
+**Second derivative.** The slope is constant on either side, so the curvature vanishes:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial x\, \partial t}
     = \frac{\partial^2 e}{\partial t^2} = 0 \tag{3}
 
-With a weight, 'mean' divides by the sum of the weights, :math:`\sum w e / \sum w`, as torch does.
+**Kinks.** At a tie, :math:`r = 0`, any slope in :math:`[-1, 1]` is a subgradient; 0 is chosen, the one that leaves a
+perfect fit where it is (and torch's).
+
+**In floating point** one subtraction is rounded, and a sign is exact.
+
+**Shapes and domain.** Input and target broadcast, all real. With a weight, 'mean' divides by the sum of the weights,
+:math:`\sum w e / \sum w`, as torch does.
+
+Sources:
+
+1. P. S. Laplace, "Mémoire sur la probabilité des causes par les évènements", Mémoires de mathématique et de physique
+   6 (1774) 621-656.
 """
 
 from __future__ import annotations

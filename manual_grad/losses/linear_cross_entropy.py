@@ -1,49 +1,80 @@
 r"""Cross entropy of a linear layer's scores, which are never stored whole.
 
-The last layer of a language model makes a score for every word of a vocabulary from each of :math:`N` feature vectors,
-and the scores, :math:`N \times C` numbers, dwarf everything else that the loss needs:
+**Where it comes from.** The last layer of a language model makes a score for every word of a vocabulary from each of
+:math:`N` feature vectors, and the scores, :math:`N \times C` numbers, dwarf everything else that the loss needs.
+
+**Definition.** For one feature vector :math:`x`,
 
 .. math::
-    z = x W^\top + b, \qquad \ell_n = \sum_c q_{nc} (\mathrm{lse}(z_n) - z_{nc}) \tag{1}
+    z = W x + b, \qquad \ell = \sum_c q_c\, (\mathrm{lse}(z) - z_c), \qquad
+    \mathrm{lse}(z) = \log \sum_c e^{z_c} \tag{1}
 
-with the effective target :math:`q` of class indices or probabilities, class weights and label smoothing; (2) and (3) of
-:mod:`~manual_grad.losses.cross_entropy`. That file derives :math:`r = \partial \ell / \partial z` and its derivative,
-and :mod:`~manual_grad.engine.linear` what follows for :math:`x, W, b`:
+with the effective target :math:`q` of class indices or probabilities, class weights and label smoothing; (2) and (3)
+of :mod:`~manual_grad.losses.cross_entropy`.
+
+**Gradient.** That file derives :math:`r`, the derivative by the scores. The chain rule through the projection is three
+products,
 
 .. math::
-    dx = r W, \qquad dW = r^\top x, \qquad db = \sum_n r_n \tag{2}
+    \frac{\partial \ell}{\partial x} = W^\top r, \qquad \frac{\partial \ell}{\partial W} = r x^\top, \qquad
+    \frac{\partial \ell}{\partial b} = r, \qquad r_c = \frac{\partial \ell}{\partial z_c} \tag{2}
+
+and with the vectors as the rows of matrices, which is how they are stored, :math:`dx = r W`, :math:`dW = r^\top x`,
+:math:`db = \sum_n r_n`.
 
 **Blocks of rows.** A row of scores is used up once its :math:`r` has entered (2). So a block of rows goes through the
 whole of it, value and gradient in three products, in memory that the next block takes over. The loss is linear in its
 upstream gradient: that of a mean, :math:`1 / \sum_n w_{y_n}`, is known from the targets before the first block.
 
-**Blocks of classes.** With very many classes a block has too few rows for a fast product. What a row's :math:`r`
-needs to know of the other classes is little. Of a set :math:`S` of classes, with leader :math:`k = \arg\max_S z_c`
-and :math:`m = z_k`, keep
+**Blocks of classes.** With very many classes a block has too few rows for a fast product. What a row's :math:`r` needs
+to know of the other classes is little. Of a set :math:`S` of classes, with leader :math:`k`, keep :math:`q_k` and
 
 .. math::
-    \rho = \sum_{c \ne k} e^{z_c - m}, \qquad q_k, \qquad \bar q = \sum_{c \ne k} q_c, \qquad
-    \delta = \sum_c q_c (m - z_c) \tag{3}
+    k(S) = \operatorname{argmax}_{c \in S} z_c, \qquad m(S) = z_{k(S)}, \qquad
+    \rho(S) = \sum_{c \in S,\, c \ne k(S)} e^{z_c - m(S)}, \qquad
+    \bar q(S) = \sum_{c \in S,\, c \ne k(S)} q_c, \qquad \delta(S) = \sum_{c \in S} q_c\, (m(S) - z_c) \tag{3}
 
-Sums of two disjoint sets, the second with the smaller maximum :math:`m' = m - \gamma`, are those of their union after
+**Stable form.** Sums of two disjoint sets, the second with the smaller maximum, make those of their union,
 
 .. math::
-    \rho \leftarrow \rho + e^{-\gamma} (1 + \rho'), \qquad \bar q \leftarrow \bar q + Q', \qquad
-    \delta \leftarrow \delta + \delta' + \gamma\, Q' \qquad (Q' = q'_k + \bar q') \tag{4}
+    \rho(S \cup T) = \rho(S) + e^{-\gamma}\, (1 + \rho(T)), \qquad \bar q(S \cup T) = \bar q(S) + Q(T), \qquad
+    \delta(S \cup T) = \delta(S) + \delta(T) + \gamma\, Q(T), \qquad
+    \gamma = m(S) - m(T) \ge 0, \qquad Q(S) = q_{k(S)} + \bar q(S) \tag{4}
 
 where nothing is subtracted (for weights and targets that are not negative), so that no digit is lost however far the
-leader is ahead. Once all classes are in, with :math:`Q = q_k + \bar q`,
+leader is ahead: sums that follow the maximum, as Milakov and Gimelshein [1] do for the softmax. Of the set :math:`A`
+of all classes,
 
 .. math::
-    \ell = \delta + Q \log(1 + \rho), \qquad
-    r_c = \frac{Q\, e^{z_c - m}}{1 + \rho} - q_c, \qquad r_k = \bar q - \frac{Q \rho}{1 + \rho} \tag{5}
+    \ell = \delta(A) + Q(A) \log(1 + \rho(A)), \qquad
+    r_c = \frac{Q(A)\, e^{z_c - m(A)}}{1 + \rho(A)} - q_c, \qquad
+    r_{k(A)} = \bar q(A) - \frac{Q(A)\, \rho(A)}{1 + \rho(A)} \tag{5}
 
-which are (7), (4) and (8) of cross entropy; for the gradient the scores of a block are computed a second time.
+which are (7), (4) and (8) of cross entropy; for the gradient the scores of a block are computed a second time (Wijmans
+et al. [2]).
 
-Sources: M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax" (2018), `arXiv:1805.02867
-<https://arxiv.org/abs/1805.02867>`_, for sums that follow the maximum; E. Wijmans et al., "Cut Your Losses in
-Large-Vocabulary Language Models" (2024), `arXiv:2411.09009 <https://arxiv.org/abs/2411.09009>`_, for scores that are
-computed twice rather than stored.
+**Second derivative.** Along a direction, a dot for the derivative, the scores move and with them the :math:`r` of
+cross entropy, and (2) is differentiated by the product rule:
+
+.. math::
+    \dot z = W \dot x + \dot W x + \dot b, \qquad
+    \dot r_c = (r_c + q_c)\, \Big( \dot z_c - \frac{1}{Q(A)} \sum_j\, (r_j + q_j)\, \dot z_j \Big) \tag{6}
+
+.. math::
+    (H v)_x = W^\top \dot r + \dot W^\top r, \qquad (H v)_W = \dot r x^\top + r \dot x^\top, \qquad (H v)_b = \dot r
+    \tag{7}
+
+There are no kinks. :mod:`~manual_grad.engine.linear` has the same for matrices, block by block.
+
+**Shapes and domain.** Features :math:`(\dots, D)`, weight :math:`(C, D)`, bias :math:`(C)`; targets as in cross
+entropy.
+
+Sources:
+
+1. M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax" (2018), `arXiv:1805.02867
+   <https://arxiv.org/abs/1805.02867>`_.
+2. E. Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (2024), `arXiv:2411.09009
+   <https://arxiv.org/abs/2411.09009>`_.
 """
 
 from __future__ import annotations

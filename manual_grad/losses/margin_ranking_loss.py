@@ -1,36 +1,47 @@
 r"""Margin ranking loss.
 
-Two items were scored :math:`x_1` and :math:`x_2`, and a judge says which should stand first: the first item
-(:math:`t = 1`) or the second (:math:`t = -1`). The judge is content when the right one leads by a margin :math:`m`;
-what is missing is the loss, the hinge of the support vector machine on the difference of the scores (Herbrich, Graepel
-and Obermayer 2000):
+**Where it comes from.** Two items were scored :math:`x_1` and :math:`x_2`, and a judge says which should stand first:
+the first item (:math:`t = 1`) or the second (:math:`t = -1`). The judge is content when the right one leads by a
+margin :math:`m`; what is missing is the loss, the hinge of the support vector machine on the difference of the scores
+(Herbrich, Graepel and Obermayer [1]; for Joachims [2] the pairs are clicks).
+
+**Definition.**
 
 .. math::
     e(x_1, x_2, t) = \max(0, s), \qquad s = m - t\,(x_1 - x_2) \tag{1}
 
-Each derivative is that of :math:`s` where the hinge is open:
+**Gradient.** Each derivative is that of :math:`s` where the hinge is open:
 
 .. math::
     \frac{\partial e}{\partial x_1} = -t\,[s \ge 0], \qquad
     \frac{\partial e}{\partial x_2} = t\,[s \ge 0], \qquad
     \frac{\partial e}{\partial t} = -(x_1 - x_2)\,[s \ge 0] \tag{2}
 
-At the kink :math:`s = 0` the open side is chosen, as torch does: with the default margin 0 two equal scores are a tie
-that is to be resolved, and the other side would leave them where they are. A NaN shows in the value and pulls nothing.
-
-The slopes are constant in the scores, and linear in the target, which torch differentiates too:
+**Second derivatives.** The slopes are constant in the scores, and linear in the target, which torch differentiates
+too:
 
 .. math::
     \frac{\partial^2 e}{\partial x_1 \partial t} = -\frac{\partial^2 e}{\partial x_2 \partial t} = -[s \ge 0], \qquad
-    \text{all others } 0 \tag{3}
+    \frac{\partial^2 e}{\partial x_1^2} = \frac{\partial^2 e}{\partial x_1 \partial x_2}
+    = \frac{\partial^2 e}{\partial x_2^2} = \frac{\partial^2 e}{\partial t^2} = 0 \tag{3}
+
+**Kinks.** At :math:`s = 0` the open side is chosen, as torch does: with the default margin 0 two equal scores are a
+tie that is to be resolved, and the other side would leave them where they are. A NaN shows in the value and pulls
+nothing.
 
 **Stable form.** Near the kink :math:`s` is the difference of two close numbers, of which float32 would leave little
 but the rounding of the margin and of the lead. In float64, in which float32 is computed here, the lead of one float32
 score over another of similar size is exact, and there are digits to spare.
 
-Sources: R. Herbrich, T. Graepel and K. Obermayer, "Large Margin Rank Boundaries for Ordinal Regression", Advances in
-Large Margin Classifiers, MIT Press (2000) 115-132; T. Joachims, "Optimizing Search Engines using Clickthrough Data"
-(2002), `doi:10.1145/775047.775067 <https://doi.org/10.1145/775047.775067>`_, where the pairs are clicks.
+**Shapes and domain.** The three broadcast; any real scores and margin. Targets other than :math:`\pm 1` scale the
+lead.
+
+Sources:
+
+1. R. Herbrich, T. Graepel and K. Obermayer, "Large Margin Rank Boundaries for Ordinal Regression", Advances in Large
+   Margin Classifiers, MIT Press (2000) 115-132.
+2. T. Joachims, "Optimizing Search Engines using Clickthrough Data", ACM SIGKDD (2002) 133-142,
+   `doi:10.1145/775047.775067 <https://doi.org/10.1145/775047.775067>`_.
 """
 
 from __future__ import annotations

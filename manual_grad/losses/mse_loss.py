@@ -1,21 +1,37 @@
 r"""Squared error.
 
-If the target is the input plus Gaussian noise of one variance, the negative log-likelihood is, but for constants, the
-square of the residual :math:`r = x - t` (Gauss 1809; Legendre 1805 without the noise):
+**Where it comes from.** If the target is the input plus Gaussian noise of one variance, the negative log-likelihood
+is, but for constants, the square of the residual :math:`r` (Gauss [2]; Legendre [1], without the noise). Its minimiser
+is the mean.
+
+**Definition.**
 
 .. math::
-    e(x, t) = r^2 \tag{1}
+    e(x, t) = r^2, \qquad r = x - t \tag{1}
 
-A parabola: its slope is linear and its curvature constant; the target enters only through :math:`r`.
+**Gradient.** A parabola has a linear slope; the target enters through :math:`r` alone, with the other sign:
 
 .. math::
     \frac{\partial e}{\partial x} = 2r, \qquad \frac{\partial e}{\partial t} = -2r \tag{2}
+
+**Second derivative.** The curvature is constant, so that Newton's method is done after one step:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
     = -\frac{\partial^2 e}{\partial x\, \partial t} = 2 \tag{3}
 
-With a weight, 'mean' divides by the sum of the weights, :math:`\sum w e / \sum w`, as torch does.
+There are no kinks.
+
+**In floating point** the residual is taken before the square: :math:`x^2 - 2xt + t^2` is the same number and would
+cancel.
+
+**Shapes and domain.** Input and target broadcast, all real. With a weight, 'mean' divides by the sum of the weights,
+:math:`\sum w e / \sum w`, as torch does.
+
+Sources:
+
+1. A.-M. Legendre, "Nouvelles méthodes pour la détermination des orbites des comètes" (1805).
+2. C. F. Gauss, "Theoria motus corporum coelestium in sectionibus conicis solem ambientium" (1809).
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 r"""Multi-class margin loss (hinge loss of Weston and Watkins).
 
-**Definition.** The score of the right class :math:`y` should lead that of every other class by a margin :math:`m`. With
-the shortfall of class :math:`j`
+**Where it comes from.** A support vector machine for many classes at once (Weston and Watkins [1]): the score of the
+right class :math:`y` should lead that of every other class by a margin :math:`m`. What class :math:`j` falls short of
+is
 
 .. math::
-    h_j = (x_j - x_y) + m, \qquad j \ne y \tag{1}
+    h_j = (x_j - x_y) + m \tag{1}
 
-each class that comes too near is charged for it, linearly (:math:`p = 1`) or by its square (:math:`p = 2`),
+**Definition.** Each other class that comes too near is charged for it, linearly (:math:`p = 1`) or by its square
+(:math:`p = 2`), and the charge is averaged over the :math:`C` classes,
 
 .. math::
     \ell = \frac{w_y}{C} \sum_{j \ne y} \max(0, h_j)^p \tag{2}
@@ -15,14 +17,15 @@ each class that comes too near is charged for it, linearly (:math:`p = 1`) or by
 what the other classes are pushed down, the right one is pushed up.
 
 .. math::
-    \frac{\partial \ell}{\partial x_j} = \frac{w_y}{C}\, s_j, \qquad
+    \frac{\partial \ell}{\partial x_j} = \frac{w_y}{C}\, s_j \quad\text{for } j \ne y, \qquad
     \frac{\partial \ell}{\partial x_y} = -\frac{w_y}{C} \sum_{j \ne y} s_j, \qquad
     s_j = \begin{cases} p\, h_j^{p-1} & h_j > 0 \\ 0 & h_j \le 0 \end{cases} \tag{3}
 
-**Second derivative.** With :math:`u_j = v_j - v_y` the change of (1) along a direction :math:`v`,
+**Second derivative.** With :math:`u_j` the change of (1) along a direction :math:`v`,
 
 .. math::
-    (H v)_j = \frac{w_y}{C}\, a_j u_j, \qquad (H v)_y = -\frac{w_y}{C} \sum_{j \ne y} a_j u_j, \qquad
+    (H v)_{x_j} = \frac{w_y}{C}\, a_j u_j \quad\text{for } j \ne y, \qquad
+    (H v)_{x_y} = -\frac{w_y}{C} \sum_{j \ne y} a_j u_j, \qquad u_j = v_j - v_y, \qquad
     a_j = \begin{cases} p (p - 1) & h_j > 0 \\ 0 & h_j \le 0 \end{cases} \tag{4}
 
 which vanishes for :math:`p = 1`.
@@ -30,12 +33,17 @@ which vanishes for :math:`p = 1`.
 **Kinks.** At :math:`h_j = 0` the slope jumps for :math:`p = 1` and the curvature for :math:`p = 2`. There the class
 that just keeps its distance is left alone: the inactive side, a strict :math:`h_j > 0`, as torch takes it.
 
-Three things differ from torch. A NaN is passed on: torch's comparison is false for it, so that a diverged row costs
-nothing and goes unnoticed. The sum over an empty batch is 0, where torch on the CPU returns memory as it was allocated.
-And there are second derivatives and forward mode. In (1) the two scores are subtracted first: they are what cancels,
-and in floating point the difference of neighbours is exact.
+**Stable form.** In (1) the two scores are subtracted first: they are what cancels, and in floating point the
+difference of neighbours is exact.
 
-Source: J. Weston and C. Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", ESANN (1999) 219-224.
+**Shapes and domain.** Scores :math:`(N, C)` or :math:`(C)`, class indices in :math:`[0, C)`, any real margin. A NaN is
+passed on: torch's comparison is false for it, so that a diverged row costs nothing and goes unnoticed. The sum over an
+empty batch is 0, where torch on the CPU returns memory as it was allocated. And there are second derivatives and
+forward mode.
+
+Sources:
+
+1. J. Weston and C. Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", ESANN (1999) 219-224.
 """
 
 from __future__ import annotations
@@ -53,6 +61,7 @@ class MultiMarginLossFunction(RowwiseLoss):
     """``apply(input, target, weight, p, margin, reduction)``: input (…, C), target (…), weight (C) or None."""
 
     tensors = 3
+    kernel = "class_margin"
 
     @staticmethod
     def value(X: Tensors, p: int, margin: float) -> Tensor:
@@ -79,7 +88,7 @@ class MultiMarginLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, y, w), (p, margin) = X, options
-        op = kernels.op("class_margin", x, w)
+        op = kernels.op(cls.kernel, x, w)
         if op is None:
             return None
         loss = None

@@ -1,16 +1,20 @@
 r"""Multi-label margin loss.
 
-**Definition.** A row of scores :math:`x \in \mathbb R^C` comes with a list of labels :math:`y_1, \dots, y_L`, which
-ends at the first -1. Every label should lead every class that is not a label by 1:
+**Where it comes from.** A row of scores :math:`x \in \mathbb R^C` comes with a list of labels :math:`y_1, \dots, y_L`,
+which ends at the first -1, and is right when every label is ahead of every class that is no label. Elisseeff and
+Weston [1] sum over these pairs; here each label should lead by 1.
+
+**Definition.** With :math:`Y` the set of the labels,
 
 .. math::
-    \ell = \frac1C \sum_{k=1}^{L} \sum_{j \notin \{y\}} \max(0, h_{y_k j}), \qquad h_{cj} = (x_j - x_c) + 1 \tag{1}
+    \ell = \frac1C \sum_{k=1}^{L} \sum_{j \notin Y} \max(0, h_{y_k j}), \qquad h_{cj} = (x_j - x_c) + 1 \tag{1}
 
-The order of the labels does not matter, only how often each class :math:`c` is among them. With this number
-:math:`n_c` (a label that is repeated counts again) and :math:`f_j = [n_j = 0]`,
+The order of the labels does not matter, only how often each class :math:`c` is among them (a label that is repeated
+counts again):
 
 .. math::
-    \ell = \frac1C \sum_{c, j} n_c f_j \max(0, h_{cj}) \tag{2}
+    \ell = \frac1C \sum_{c, j} n_c f_j \max(0, h_{cj}), \qquad n_c = \sum_{k=1}^{L} [y_k = c], \qquad
+    f_j = [n_j = 0] \tag{2}
 
 **Gradient.** A pair of classes pulls at both ends, equally hard:
 
@@ -18,19 +22,30 @@ The order of the labels does not matter, only how often each class :math:`c` is 
     s_{cj} = n_c f_j\, [h_{cj} > 0], \qquad
     \frac{\partial \ell}{\partial x_i} = \frac1C \Big( \sum_c s_{ci} - \sum_j s_{ij} \Big) \tag{3}
 
-Of the two sums one is empty: a class is a label or it is not. The loss is piecewise linear, so that the second
-derivative vanishes wherever it exists.
+Of the two sums one is empty: a class is a label or it is not.
 
-**Kinks.** Where :math:`h_{cj} = 0` the inactive side is taken, a strict :math:`h > 0`, as in torch. As in
-:mod:`~manual_grad.losses.multi_margin_loss`, of which this is the extension to several labels, a NaN is passed on where
-torch drops it, the sum over an empty batch is 0 where torch on the CPU returns memory as it was allocated, and there
-are a second derivative (zero) and forward mode.
+**Second derivative.** The loss is piecewise linear:
+
+.. math::
+    \frac{\partial^2 \ell}{\partial x_i\, \partial x_j} = 0 \tag{4}
+
+**Kinks.** Where :math:`h_{cj} = 0` the inactive side is taken, a strict :math:`h > 0`, as in torch.
+
+**Stable form.** In (1) the two scores are subtracted first: they are what cancels, and the difference of neighbours
+is exact.
 
 **Cost.** The formulas below spell the pairs out, :math:`O(C^2)` numbers a row. The kernel goes through the labels of a
 row one by one, :math:`O(C)` numbers and :math:`O(C L)` steps.
 
-Source: for the sum over pairs of a relevant and an irrelevant label, A. Elisseeff and J. Weston, "A Kernel Method for
-Multi-Labelled Classification", NIPS 14 (2001).
+**Shapes and domain.** Scores and labels :math:`(N, C)` or :math:`(C)`; labels in :math:`[-1, C)`. As in
+:mod:`~manual_grad.losses.multi_margin_loss`, of which this is the extension to several labels, a NaN is passed on
+where torch drops it, the sum over an empty batch is 0 where torch on the CPU returns memory as it was allocated, and
+there are a second derivative (zero) and forward mode.
+
+Sources:
+
+1. A. Elisseeff and J. Weston, "A Kernel Method for Multi-Labelled Classification", Advances in Neural Information
+   Processing Systems 14 (2001).
 """
 
 from __future__ import annotations
@@ -50,6 +65,7 @@ class MultiLabelMarginLossFunction(RowwiseLoss):
     """``apply(input, target, reduction)``: both (C) or (N, C), the target a list of labels that ends at -1."""
 
     tensors = 2
+    kernel = "class_margin"
 
     @staticmethod
     def value(X: Tensors) -> Tensor:
@@ -71,7 +87,7 @@ class MultiLabelMarginLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x, t = X
-        op = kernels.op("class_margin", x)
+        op = kernels.op(cls.kernel, x)
         if op is None:
             return None
         loss = None

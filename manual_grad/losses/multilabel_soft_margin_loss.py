@@ -1,27 +1,39 @@
 r"""Multilabel soft margin loss.
 
-Each of :math:`C` labels may apply or not, whatever the others do: a row of logits :math:`x` stands for as many separate
-yes-or-no questions. Each is answered by binary cross entropy of the logit (the file of
-``binary_cross_entropy_with_logits`` has its derivation, stable form and derivatives), with a weight :math:`w_c` of the
-label, and the row's loss is their mean:
+**Where it comes from.** Each of :math:`C` labels may apply or not, whatever the others do: a row of logits :math:`x`
+stands for as many separate yes-or-no questions, which the literature calls binary relevance (Tsoumakas and Katakis
+[1]). Each is answered by binary cross entropy of its logit;
+:mod:`~manual_grad.losses.binary_cross_entropy_with_logits` has its derivation, stable form and derivatives.
+
+**Definition.** With a weight :math:`w_c` of the label, the row's loss is the mean over the labels:
 
 .. math::
-    \ell(x, t) = \frac1C \sum_{c=1}^C w_c\, e(x_c, t_c), \qquad
-    e(x, t) = -t \log \sigma(x) - (1 - t) \log \sigma(-x) \tag{1}
+    \ell(x, t) = \frac1C \sum_c w_c\, e(x_c, t_c), \qquad
+    e(x, t) = -t \log \sigma(x) - (1 - t) \log \sigma(-x), \qquad \sigma(x) = \frac{1}{1 + e^{-x}} \tag{1}
 
-A sum has the sum of the derivatives, so for an upstream gradient :math:`g` of the row each label gets its own with
-
-.. math::
-    \frac{\partial}{\partial x_c} \langle g, \ell \rangle = \frac{g}{C}\, w_c\, \frac{\partial e}{\partial x_c}, \qquad
-    \frac{\partial}{\partial w_c} \langle g, \ell \rangle = \frac{g}{C}\, e(x_c, t_c) \tag{2}
-
-and likewise for :math:`t`; the second derivatives are those of :math:`w\,e` with the same factor :math:`g / C`, and
-couple no two labels:
+**Gradient.** A sum has the sum of the derivatives, and each term has a label of its own:
 
 .. math::
-    \nabla^2 \langle g, \ell \rangle = \operatorname{diag}_c \frac{g}{C}\, \nabla^2 (w_c\, e(x_c, t_c)) \tag{3}
+    \frac{\partial \ell}{\partial x_c} = \frac{w_c}{C}\, \frac{\partial e(x_c, t_c)}{\partial x_c}, \qquad
+    \frac{\partial \ell}{\partial t_c} = \frac{w_c}{C}\, \frac{\partial e(x_c, t_c)}{\partial t_c}, \qquad
+    \frac{\partial \ell}{\partial w_c} = \frac1C\, e(x_c, t_c) \tag{2}
 
-With 'mean' the rows are averaged in turn. There are no kinks.
+**Second derivatives** couple no two labels; that in the logits is
+
+.. math::
+    \frac{\partial^2 \ell}{\partial x_c\, \partial x_j}
+    = [c = j]\, \frac{w_c}{C}\, \frac{\partial^2 e(x_c, t_c)}{\partial x_c^2} \tag{3}
+
+and likewise for targets and weights. There are no kinks, and the stable form is that of each
+term.
+
+**Shapes and domain.** Logits and targets of one shape, :math:`(N, C)` or :math:`(C)`; targets in :math:`[0, 1]`; a
+weight :math:`(C)`. With 'mean' the rows are averaged in turn.
+
+Sources:
+
+1. G. Tsoumakas and I. Katakis, "Multi-Label Classification: An Overview", International Journal of Data Warehousing
+   and Mining 3 (2007) 1-13.
 """
 
 from __future__ import annotations

@@ -1,27 +1,38 @@
 r"""Negative log-likelihood of class indices.
 
-**Definition.** A row of scores :math:`x \in \mathbb R^C` holds log-probabilities, :math:`x_c = \log p_c`, of which the
-class :math:`y` was observed. Its likelihood is :math:`p_y`, and weighted by class
+**Where it comes from.** A row of scores :math:`x` holds log-probabilities of :math:`C` classes,
+:math:`x_c = \log p_c`, of which the class :math:`y` was observed. Fisher [1] called :math:`p_y`, as a function of the
+model, its likelihood, and proposed the model that makes it largest; minus its logarithm turns a product over
+observations into a sum to minimise.
+
+**Definition.** With a weight for each class,
 
 .. math::
-    \ell = -w_y\, x_y = -w_y \log p_y \tag{1}
+    \ell = -w_y\, x_y = -w_y \log p_y, \qquad p_c = e^{x_c} \tag{1}
 
 Rows of ``ignore_index`` count nothing; 'mean' divides the sum over the others by :math:`\sum_n w_{y_n}`. Behind a
 log-softmax this is the cross entropy of logits, which :mod:`~manual_grad.losses.cross_entropy` computes with fewer
-passes and, for a confident model, more digits. The scores are taken as they are: nothing asks that
-:math:`\sum_c e^{x_c} = 1`.
+passes and, for a confident model, more digits.
 
 **Gradient.** The loss is linear, with one entry of the row in it:
 
 .. math::
     \frac{\partial \ell}{\partial x_c} = -w_y\, [c = y] \tag{2}
 
-The second derivative vanishes, there are no kinks, and nothing cancels: the result is as exact as one rounded product.
-All the work is to write zeros.
+**Second derivative.**
 
-Source: R. A. Fisher, "On the Mathematical Foundations of Theoretical Statistics", Philosophical Transactions of the
-Royal Society A 222 (1922) 309-368, `doi:10.1098/rsta.1922.0009 <https://doi.org/10.1098/rsta.1922.0009>`_, for the
-likelihood.
+.. math::
+    \frac{\partial^2 \ell}{\partial x_c\, \partial x_j} = 0 \tag{3}
+
+There are no kinks, and nothing cancels: the result is as exact as one rounded product. All the work is to write zeros.
+
+**Shapes and domain.** Scores :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, \dots)`, indices without the :math:`C`,
+in :math:`[0, C)`. The scores are taken as they are: nothing asks that :math:`\sum_c e^{x_c} = 1`.
+
+Sources:
+
+1. R. A. Fisher, "On the Mathematical Foundations of Theoretical Statistics", Philosophical Transactions of the Royal
+   Society A 222 (1922) 309-368, `doi:10.1098/rsta.1922.0009 <https://doi.org/10.1098/rsta.1922.0009>`_.
 """
 
 from __future__ import annotations
@@ -40,6 +51,7 @@ class NLLLossFunction(RowwiseLoss):
     """``apply(input, target, weight, ignore_index, reduction)``: weight (C) or None, target of the loss' shape."""
 
     tensors = 3
+    kernel = "nll_loss"
 
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int) -> Tensor:
@@ -71,7 +83,7 @@ class NLLLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, y, w), (ignore_index,) = X, options
-        op = kernels.op("nll_loss", x, w)
+        op = kernels.op(cls.kernel, x, w)
         if op is None or x.numel() == 0:
             return None
         code = kernels.REDUCTION[reduction]

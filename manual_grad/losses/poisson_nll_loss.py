@@ -1,52 +1,58 @@
 r"""Poisson negative log-likelihood.
 
-The target :math:`t` counts events that occur at a rate :math:`\lambda`; a count has the probability
-:math:`\lambda^t e^{-\lambda} / t!`, and the negative log-likelihood is
-:math:`\lambda - t \log\lambda + \log t!`. The input is the logarithm of the rate (``log_input``), so that any real
-number will do,
+**Where it comes from.** The target :math:`t` counts events that occur at a rate :math:`\lambda`. A count has the
+probability :math:`\lambda^t e^{-\lambda} / t!`, and its negative log-likelihood is
+:math:`\lambda - t \log\lambda + \log t!`: regression of counts, a generalized linear model (Nelder and Wedderburn
+[1]).
+
+**Definition.** The input is the logarithm of the rate (``log_input``), so that any real number will do, or it is the
+rate itself, with :math:`\epsilon` to keep the logarithm from 0. The last term does not depend on it, and is left out,
+:math:`f = 0`, unless ``full``, :math:`f = 1`:
 
 .. math::
-    e(x, t) = e^x - t\,x \;+\; s(t) \tag{1}
+    e(x, t) = e^x - t\,x + f s(t) \qquad\text{or}\qquad e(x, t) = x - t \log(x + \epsilon) + f s(t) \tag{1}
 
-or it is the rate itself, with :math:`\epsilon` to keep the logarithm from 0:
-
-.. math::
-    e(x, t) = x - t \log(x + \epsilon) \;+\; s(t) \tag{2}
-
-In (1) a rate of 0, :math:`x = -\infty`, makes a count of 0 certain: there :math:`0 \cdot \infty` counts 0.
-
-The last term does not depend on the input. It is left out unless ``full``, and then stands for :math:`\log t!` by
-Stirling's formula, for counts above 1 (0! and 1! are 1):
+In the first a rate of 0, :math:`x = -\infty`, makes a count of 0 certain: there :math:`0 \cdot \infty` counts 0. For
+:math:`\log t!` stands Stirling's formula [2], for counts above 1 (0! and 1! are 1):
 
 .. math::
-    s(t) = \begin{cases} t \log t - t + \tfrac12 \log 2\pi t & t > 1 \\ 0 & t \le 1 \end{cases} \tag{3}
+    s(t) = \begin{cases} t \log t - t + \tfrac12 \log 2\pi t & t > 1 \\ 0 & t \le 1 \end{cases} \tag{2}
 
-**First derivatives.** The rate is drawn to the count,
+**Gradient.** The rate is drawn to the count,
 
 .. math::
     \frac{\partial e}{\partial x} = e^x - t \qquad\text{or}\qquad
-    \frac{\partial e}{\partial x} = 1 - \frac{t}{x + \epsilon} = \frac{(x - t) + \epsilon}{x + \epsilon} \tag{4}
+    \frac{\partial e}{\partial x} = 1 - \frac{t}{x + \epsilon} = \frac{(x - t) + \epsilon}{x + \epsilon} \tag{3}
 
-where the last form keeps the digits of a rate near the count, and
+which in its last form keeps the digits of a rate near the count, and
 
 .. math::
-    \frac{\partial e}{\partial t} = -x + s'(t) \qquad\text{or}\qquad
-    \frac{\partial e}{\partial t} = -\log(x + \epsilon) + s'(t), \qquad
-    s'(t) = [\,t > 1\,] \Big( \log t + \frac{1}{2t} \Big) \tag{5}
-
-:math:`s` jumps at :math:`t = 1`, by 0.08; its slope there is that of the constant side. (torch differentiates the
-logarithm of counts that it masks only afterwards, and gives NaN for :math:`t \le 0`.)
+    \frac{\partial e}{\partial t} = -x + f s'(t) \qquad\text{or}\qquad
+    \frac{\partial e}{\partial t} = -\log(x + \epsilon) + f s'(t), \qquad
+    s'(t) = [\,t > 1\,]\, \Big( \log t + \frac{1}{2t} \Big) \tag{4}
 
 **Second derivatives.**
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = e^x \quad\text{or}\quad \frac{t}{(x + \epsilon)^2}, \qquad
     \frac{\partial^2 e}{\partial x\, \partial t} = -1 \quad\text{or}\quad -\frac{1}{x + \epsilon}, \qquad
-    \frac{\partial^2 e}{\partial t^2} = s''(t) = [\,t > 1\,] \Big( \frac1t - \frac{1}{2t^2} \Big) \tag{6}
+    \frac{\partial^2 e}{\partial t^2} = f s''(t), \quad
+    s''(t) = [\,t > 1\,]\, \Big( \frac1t - \frac{1}{2t^2} \Big) \tag{5}
 
-Sources: J. A. Nelder and R. W. M. Wedderburn, "Generalized Linear Models", J. Royal Statistical Society A 135 (1972)
-370-384, `doi:10.2307/2344614 <https://doi.org/10.2307/2344614>`_; for (3), J. Stirling, "Methodus Differentialis"
-(1730).
+**Stable form.** The one difference that can cancel is the rate less the count; in the last form of (3) it is taken
+before anything is divided.
+
+**Kinks.** :math:`s` jumps at :math:`t = 1`, by 0.08; its slope there is that of the constant side. (torch
+differentiates the logarithm of counts that it masks only afterwards, and gives NaN for :math:`t \le 0`.)
+
+**Shapes and domain.** Input and target broadcast; any logarithm of a rate, or a rate :math:`x > -\epsilon`; targets
+are counts, of an integer or a floating dtype.
+
+Sources:
+
+1. J. A. Nelder and R. W. M. Wedderburn, "Generalized Linear Models", J. Royal Statistical Society A 135 (1972) 370-384,
+   `doi:10.2307/2344614 <https://doi.org/10.2307/2344614>`_.
+2. J. Stirling, "Methodus Differentialis" (1730).
 """
 
 from __future__ import annotations
@@ -73,22 +79,22 @@ class PoissonNLLLossFunction(PointwiseLoss):
             certain = (t == 0) & (x == -torch.inf)
             e = x.exp() - torch.where(certain, 0, t * x)  # (1)
         else:
-            e = x - t * (x + eps).log()  # (2)
+            e = x - t * (x + eps).log()  # (1)
         if not full:
             return e
         n = t.clamp_min(1)
-        return e + torch.where(t <= 1, 0, n * n.log() - n + 0.5 * (2 * math.pi * n).log())  # (3)
+        return e + torch.where(t <= 1, 0, n * n.log() - n + 0.5 * (2 * math.pi * n).log())  # (2)
 
     @staticmethod
     def first(x: Tensor, t: Tensor, log_input: bool, full: bool, eps: float) -> tuple[Tensor, Tensor]:
         if log_input:
-            dx, dt = x.exp() - t, -x  # (4) (5)
+            dx, dt = x.exp() - t, -x  # (3) (4)
         else:
             rate = x + eps
-            dx, dt = ((x - t) + eps) / rate, -rate.log()  # (4) (5)
+            dx, dt = ((x - t) + eps) / rate, -rate.log()  # (3) (4)
         if full:
             n = t.clamp_min(1)
-            dt = dt + torch.where(t <= 1, 0, n.log() + 0.5 / n)  # (5)
+            dt = dt + torch.where(t <= 1, 0, n.log() + 0.5 / n)  # (4)
         return dx, dt
 
     @staticmethod
@@ -102,7 +108,7 @@ class PoissonNLLLossFunction(PointwiseLoss):
             xx, xt = t / rate / rate, -1 / rate
         n = t.clamp_min(1)
         tt = torch.where(t <= 1, 0, (1 - 0.5 / n) / n) if full else 0
-        return (xx, xt), (xt, tt)  # (6)
+        return (xx, xt), (xt, tt)  # (5)
 
 
 @arguments.functional

@@ -1,30 +1,41 @@
 r"""Smooth absolute error.
 
-The absolute error with its kink at 0 rounded off (Girshick 2015): a parabola where the residual :math:`r = x - t` is
-small, of slope 1 where it ends, at :math:`|r| = \beta`,
+**Where it comes from.** The absolute error with its kink at 0 rounded off, for regressing the corners of boxes, where
+a squared error would let one bad box decide (Girshick [1]). It is Huber's loss of :math:`\delta = \beta`, divided by
+:math:`\beta`: its linear branches have slope 1 whatever :math:`\beta` is, and for :math:`\beta \to 0` it becomes the
+absolute error, which stands in for it at 0.
+
+**Definition.** A parabola where the residual :math:`r` is small, of slope 1 where it ends,
 
 .. math::
     e(x, t) = \begin{cases} \dfrac{r^2}{2\beta} & |r| < \beta \\
-                            |r| - \tfrac12 \beta & |r| \ge \beta \end{cases} \tag{1}
+                            |r| - \tfrac12 \beta & |r| \ge \beta \end{cases}, \qquad r = x - t \tag{1}
 
-It is Huber's loss of :math:`\delta = \beta`, divided by :math:`\beta`: its linear branches have slope 1 whatever
-:math:`\beta` is, and for :math:`\beta \to 0` it becomes the absolute error, which stands in for it at 0.
-
-The slope is the residual in units of :math:`\beta`, cut off at :math:`\pm 1`; the target enters only through :math:`r`:
+**Gradient.** The slope is the residual in units of :math:`\beta`, cut off at :math:`\pm 1`; the target enters only
+through :math:`r`:
 
 .. math::
     \frac{\partial e}{\partial x} = \max(-1, \min(r / \beta, 1)), \qquad
     \frac{\partial e}{\partial t} = -\frac{\partial e}{\partial x} \tag{2}
 
-Taken by the slope, the parabola is :math:`\tfrac12 (r / \beta)\, r`, which does not underflow before the loss does,
-as :math:`r^2` would. The curvature jumps at :math:`|r| = \beta`; there the linear side is chosen:
+**Second derivative.**
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
     = -\frac{\partial^2 e}{\partial x\, \partial t} = \frac{[\,|r| < \beta\,]}{\beta} \tag{3}
 
-Source: R. Girshick, "Fast R-CNN", IEEE International Conference on Computer Vision (2015) 1440-1448,
-`doi:10.1109/ICCV.2015.169 <https://doi.org/10.1109/ICCV.2015.169>`_, equation (3).
+**Kinks.** The curvature jumps at :math:`|r| = \beta`; there the linear side is chosen. At :math:`\beta = 0` the slope
+jumps, and at a tie it is 0.
+
+**Stable form.** Taken by the slope, the parabola is :math:`\tfrac12 (r / \beta)\, r`, which does not underflow before
+the loss does, as :math:`r^2` would.
+
+**Shapes and domain.** Input and target broadcast, all real; :math:`\beta \ge 0`.
+
+Sources:
+
+1. R. Girshick, "Fast R-CNN", IEEE International Conference on Computer Vision (2015) 1440-1448,
+   `doi:10.1109/ICCV.2015.169 <https://doi.org/10.1109/ICCV.2015.169>`_, equation (3).
 """
 
 from __future__ import annotations

@@ -1,24 +1,27 @@
 r"""Soft margin loss.
 
-A score :math:`x` is right when it has the sign of its target :math:`t = \pm 1`, that is when the margin
+**Where it comes from.** A score :math:`x` is right when it has the sign of its target :math:`t = \pm 1`, that is when
+the margin
 
 .. math::
     m = t\,x \tag{1}
 
-is positive. Where the hinge loss asks for a margin of 1 and then no more, the logistic loss asks ever more softly,
+is positive. Where the hinge loss asks for a margin of 1 and then no more, the logistic loss asks ever more softly. It
+is the negative log-likelihood of logistic regression (Cox [1]) with the classes named :math:`\pm 1`.
+
+**Definition.**
 
 .. math::
     e(x, t) = \log(1 + e^{-m}) \tag{2}
 
-which is the negative log-likelihood of logistic regression with the classes named :math:`\pm 1` (Cox 1958). For a score
-that is clearly wrong :math:`e^{-m}` overflows, in float32 from :math:`m = -89` on, though the loss itself is close to
-:math:`-m`; for one that is clearly right :math:`1 + e^{-m}` rounds to 1. With the larger of the two exponentials taken
-out of the logarithm neither happens:
+**Stable form.** For a score that is clearly wrong :math:`e^{-m}` overflows, in float32 from :math:`m = -89` on, though
+the loss itself is close to :math:`-m`; for one that is clearly right :math:`1 + e^{-m}` rounds to 1. With the larger
+of the two exponentials taken out of the logarithm neither happens:
 
 .. math::
     e(x, t) = \max(-m, 0) + \log(1 + u), \qquad u = e^{-|m|} \in (0, 1] \tag{3}
 
-**First derivatives.** The loss pulls with the probability :math:`q` that it gives to the wrong class,
+**Gradient.** The loss pulls with the probability :math:`q` that it gives to the wrong class,
 
 .. math::
     \frac{\partial e}{\partial x} = -t\,q, \qquad \frac{\partial e}{\partial t} = -x\,q, \qquad
@@ -26,16 +29,22 @@ out of the logarithm neither happens:
 
 A margin of :math:`+\infty` pulls at nothing: :math:`x\,e^{-m}` tends to 0, so 0 stands for :math:`\infty \cdot 0`.
 
-**Second derivatives**, from :math:`\partial q / \partial m = -q\,(1 - q)`:
+**Second derivatives**, from the slope of the sigmoid:
 
 .. math::
+    \frac{\partial q}{\partial m} = -q\,(1 - q), \qquad
     \frac{\partial^2 e}{\partial x^2} = t^2 q\,(1 - q), \qquad
     \frac{\partial^2 e}{\partial x\, \partial t} = -q\,\bigl(1 - m\,(1 - q)\bigr), \qquad
     \frac{\partial^2 e}{\partial t^2} = x^2 q\,(1 - q) \tag{5}
 
-There are no kinks, and nothing asks for :math:`t` to be 1 or -1: other targets scale the margin.
+There are no kinks.
 
-Source: D. R. Cox, "The Regression Analysis of Binary Sequences", J. Royal Statistical Society B 20 (1958) 215-242.
+**Shapes and domain.** Input and target broadcast to the input's shape. Nothing asks for :math:`t` to be 1 or -1: other
+targets scale the margin.
+
+Sources:
+
+1. D. R. Cox, "The Regression Analysis of Binary Sequences", J. Royal Statistical Society B 20 (1958) 215-242.
 """
 
 from __future__ import annotations

@@ -1,31 +1,39 @@
 r"""Triplet margin loss.
 
-An anchor :math:`a` should lie closer to a positive example :math:`p` than to a negative one :math:`n`, by a margin
-:math:`m`; what it falls short of that is the loss (Weinberger and Saul 2009; Schroff et al. 2015, both with squared
-distances):
+**Where it comes from.** An anchor :math:`a` should lie closer to a positive example :math:`p` than to a negative one
+:math:`n`, by a margin :math:`m`; what it falls short of that is the loss (Weinberger and Saul [1], Schroff et al. [2],
+both with squared distances).
+
+**Definition.** With :math:`D` the distance to the negative,
 
 .. math::
-    \ell = \max(0, s), \qquad s = m + \lVert u \rVert_q - \lVert v \rVert_q, \qquad
-    u = a - p + \epsilon, \quad v = a - n + \epsilon \tag{1}
+    \ell = \max(0, s), \qquad s = m + \lVert u \rVert_q - D, \qquad
+    u = a - p + \epsilon, \quad v = a - n + \epsilon, \quad w = p - n + \epsilon \tag{1}
 
-The norm has any degree :math:`q` (the argument ``p``). The small :math:`\epsilon` on every coordinate, as torch has it,
-keeps :math:`u` off the norm's corner at 0; it makes the order of the two vectors matter a little. With ``swap`` the
-negative is held against the positive too, and the closer of its two distances counts (Balntas et al. 2016):
-
-.. math::
-    s = m + \lVert u \rVert_q - \min(\lVert v \rVert_q, \lVert w \rVert_q), \qquad w = p - n + \epsilon \tag{2}
-
-**Gradient.** From :math:`f = \lVert u \rVert_q = (\sum_i |u_i|^q)^{1/q}`,
+The norm has any degree :math:`q` (the argument ``p``). The small :math:`\epsilon` on every coordinate, as torch has
+it, keeps :math:`u` off the norm's corner at 0; it makes the order of the two vectors matter a little. The negative is
+held against the anchor or, with ``swap``, against the positive too, and the closer of its two distances counts
+(Balntas et al. [3]):
 
 .. math::
-    \nabla_i f = \operatorname{sgn}(u_i) \left( \frac{|u_i|}{f} \right)^{q-1} \tag{3}
+    D = \lVert v \rVert_q \qquad\text{or}\qquad D = \min(\lVert v \rVert_q, \lVert w \rVert_q) \tag{2}
 
-and with :math:`\alpha` and :math:`\beta` the shares of :math:`v` and :math:`w` in the minimum (1 and 0, or 0 and 1),
+**Gradient.** The chain rule through the root and the powers leaves, for a norm,
+
+.. math::
+    f = \lVert u \rVert_q = \Big( \sum_i |u_i|^q \Big)^{1/q}, \qquad
+    \frac{\partial f}{\partial u_i} = \operatorname{sgn}(u_i) \left( \frac{|u_i|}{f} \right)^{q-1} \tag{3}
+
+and with :math:`\alpha` and :math:`\beta` the shares of :math:`v` and :math:`w` in the minimum of (2),
 
 .. math::
     \frac{\partial \ell}{\partial a} = [s \ge 0]\,(\nabla_u - \alpha \nabla_v), \qquad
     \frac{\partial \ell}{\partial p} = -[s \ge 0]\,(\nabla_u + \beta \nabla_w), \qquad
-    \frac{\partial \ell}{\partial n} = [s \ge 0]\,(\alpha \nabla_v + \beta \nabla_w) \tag{4}
+    \frac{\partial \ell}{\partial n} = [s \ge 0]\,(\alpha \nabla_v + \beta \nabla_w), \qquad
+    \nabla_u = \frac{\partial \lVert u \rVert_q}{\partial u}, \qquad
+    \nabla_v = \frac{\partial \lVert v \rVert_q}{\partial v}, \qquad
+    \nabla_w = \frac{\partial \lVert w \rVert_q}{\partial w}, \qquad
+    \alpha = 1 \quad\text{or}\quad \alpha = [\lVert v \rVert_q < \lVert w \rVert_q], \qquad \beta = 1 - \alpha \tag{4}
 
 **Kinks.** All choices are torch's. At :math:`s = 0` the loss counts as open. Two equal distances in the minimum share
 alike, :math:`\alpha = \beta = \frac12`. A coordinate of 0 pulls nowhere, and so does a vector of zeros. For
@@ -37,26 +45,32 @@ for :math:`q = 0` it counts the coordinates that are not 0, and has no slope.
 for :math:`q < 0`) every term is at most 1,
 
 .. math::
-    f = c \left( \sum_i \Big( \frac{|u_i|}{c} \Big)^q \right)^{1/q} \tag{5}
+    f = c \left( \sum_i \Big( \frac{|u_i|}{c} \Big)^q \right)^{1/q}, \qquad c = \max_i |u_i| \tag{5}
 
 and (3) is a power of a quotient already. An easy triplet, one with loss 0, gets a gradient of 0 even where a distance
 is infinite. The two pulls on the anchor in (4) cancel when positive and negative lie in nearly the same direction, as
 in an embedding that has collapsed; float32 is computed in float64, which has the digits to spare.
 
-**Second derivative.** Along a direction :math:`t`, (3) moves by
+**Second derivative.** Along a direction :math:`t` of :math:`u`, (3) moves by
 
 .. math::
-    (H t)_i = \frac{q - 1}{f} \left( \Big( \frac{|u_i|}{f} \Big)^{q-2} t_i - \nabla_i f\; (\nabla f \cdot t) \right)
-    \tag{6}
+    (H_f t)_{u_i} = \frac{q - 1}{f} \left( \Big( \frac{|u_i|}{f} \Big)^{q-2} t_i
+                  - \frac{\partial f}{\partial u_i} \sum_j \frac{\partial f}{\partial u_j}\, t_j \right) \tag{6}
 
 which vanishes for :math:`q = 1`, and for :math:`q = 0` and :math:`\pm\infty` is taken as 0. For :math:`q < 2` it is
 infinite at a coordinate of 0, which counts 0 here. The directions of :math:`u, v, w` are differences of those of
 :math:`a, p, n`, and (4) puts the three products together again.
 
-Sources: K. Q. Weinberger and L. K. Saul, "Distance Metric Learning for Large Margin Nearest Neighbor Classification",
-JMLR 10 (2009) 207-244; F. Schroff, D. Kalenichenko and J. Philbin, "FaceNet" (2015), `arXiv:1503.03832
-<https://arxiv.org/abs/1503.03832>`_; V. Balntas, E. Riba, D. Ponsa and K. Mikolajczyk, "Learning Shallow Convolutional
-Feature Descriptors with Triplet Losses", BMVC 2016, `doi:10.5244/C.30.119 <https://doi.org/10.5244/C.30.119>`_.
+**Shapes and domain.** The three broadcast to :math:`(\dots, D)`, and the last dimension is the vector; :math:`m > 0`.
+
+Sources:
+
+1. K. Q. Weinberger and L. K. Saul, "Distance Metric Learning for Large Margin Nearest Neighbor Classification", JMLR 10
+   (2009) 207-244.
+2. F. Schroff, D. Kalenichenko and J. Philbin, "FaceNet: A Unified Embedding for Face Recognition and Clustering"
+   (2015), `arXiv:1503.03832 <https://arxiv.org/abs/1503.03832>`_.
+3. V. Balntas, E. Riba, D. Ponsa and K. Mikolajczyk, "Learning Shallow Convolutional Feature Descriptors with Triplet
+   Losses", BMVC (2016), `doi:10.5244/C.30.119 <https://doi.org/10.5244/C.30.119>`_.
 """
 
 from __future__ import annotations
@@ -77,6 +91,7 @@ class TripletMarginLossFunction(LossFunction):
     """``apply(anchor, positive, negative, margin, q, eps, swap, reduction)``: vectors of one shape, (D) or (N, D)."""
 
     tensors = 3
+    kernel = "triplet_margin_loss"
 
     @classmethod
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
@@ -110,7 +125,7 @@ class TripletMarginLossFunction(LossFunction):
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        op = kernels.op("triplet_margin_loss", *X)
+        op = kernels.op(cls.kernel, *X)
         if op is None:
             return None
         a = X[0]

@@ -1,32 +1,43 @@
 r"""Triplet margin loss with a distance of one's own.
 
-The triplet margin loss (:mod:`manual_grad.losses.triplet_margin_loss`) asks that an anchor :math:`a` be closer to a
-positive example :math:`p` than to a negative one :math:`n`, by a margin :math:`m`. Nothing in that depends on what
-"close" means: with any :math:`d`, and the distances :math:`x = d(a, p)`, :math:`y = d(a, n)` and, with ``swap``,
-:math:`z = d(p, n)`,
+**Where it comes from.** The triplet margin loss (:mod:`manual_grad.losses.triplet_margin_loss`) asks that an anchor
+:math:`a` be closer to a positive example :math:`p` than to a negative one :math:`n`, by a margin :math:`m`. Nothing in
+that depends on what "close" means.
+
+**Definition.** With any :math:`d`, and the distances :math:`x = d(a, p)`, :math:`y = d(a, n)` and, with ``swap``
+(Balntas et al. [1]), :math:`z = d(p, n)`,
 
 .. math::
     e(x, y, z) = \max(0, s), \qquad s = m + x - \min(y, z) \tag{1}
 
-(without ``swap``, :math:`z` is absent). So the loss proper is a function of the distances alone, and what they are
-functions of is left to the derivatives of :math:`d`:
+(without ``swap``, :math:`z` is absent). The loss proper is a function of the distances alone, and what they are
+functions of is left to the derivatives of :math:`d`.
+
+**Gradient.** With the shares :math:`\alpha` and :math:`\beta` of the two in the minimum,
 
 .. math::
     \frac{\partial e}{\partial x} = [s \ge 0], \qquad
     \frac{\partial e}{\partial y} = -\alpha\,[s \ge 0], \qquad
-    \frac{\partial e}{\partial z} = -\beta\,[s \ge 0] \tag{2}
+    \frac{\partial e}{\partial z} = -\beta\,[s \ge 0], \qquad \alpha = [y < z], \qquad \beta = [z < y] \tag{2}
 
-with the shares :math:`\alpha` and :math:`\beta` of the two in the minimum: 1 for the lesser, and one half each for
-equals, as torch does. At :math:`s = 0` the hinge counts as open, likewise. There is no curvature:
+**Second derivative.** There is no curvature but that of :math:`d`:
 
 .. math::
-    \nabla^2 e = 0 \tag{3}
+    \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial y^2} = \frac{\partial^2 e}{\partial z^2}
+    = \frac{\partial^2 e}{\partial x\, \partial y} = \frac{\partial^2 e}{\partial x\, \partial z}
+    = \frac{\partial^2 e}{\partial y\, \partial z} = 0 \tag{3}
 
-The default distance is the Euclidean one with torch's :math:`\epsilon = 10^{-6}`. There the rule of the triplet margin
-loss knows more, and is used: it goes from the vectors to the loss in one step.
+**Kinks.** Equal distances share by halves, and at :math:`s = 0` the hinge counts as open, as in torch.
 
-Source: V. Balntas, E. Riba, D. Ponsa and K. Mikolajczyk, "Learning Shallow Convolutional Feature Descriptors with
-Triplet Losses", BMVC 2016, `doi:10.5244/C.30.119 <https://doi.org/10.5244/C.30.119>`_.
+**Stable form.** The default distance is the Euclidean one with torch's :math:`\epsilon = 10^{-6}`. There the rule of
+the triplet margin loss knows more, and is used: it goes from the vectors to the loss in one step.
+
+**Shapes and domain.** Whatever :math:`d` takes; it returns one number for each triplet. :math:`m > 0`.
+
+Sources:
+
+1. V. Balntas, E. Riba, D. Ponsa and K. Mikolajczyk, "Learning Shallow Convolutional Feature Descriptors with Triplet
+   Losses", BMVC (2016), `doi:10.5244/C.30.119 <https://doi.org/10.5244/C.30.119>`_.
 """
 
 from __future__ import annotations

@@ -1,0 +1,46 @@
+"""The pages of the losses, made from the losses: their chapters, curves, code and committed results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from extension import accuracy, code, equations, home, links, pages, panel, speed
+
+PARTS = {
+    "loss-facts": pages.facts,
+    "loss-panel": panel.html,
+    "loss-code": code.html,
+    "loss-accuracy": accuracy.html,
+    "loss-speed": speed.html,
+    "headline": home.headline,
+}
+
+
+def part(render: Callable[..., str]) -> type[SphinxDirective]:
+    """A directive that is replaced by the HTML which ``render`` makes of its arguments."""
+
+    class Part(SphinxDirective):
+        optional_arguments = 1
+
+        def run(self) -> list[nodes.Node]:
+            return [nodes.raw("", render(*self.arguments), format="html")]
+
+    return Part
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    for name, render in PARTS.items():
+        app.add_directive(name, part(render))
+    app.add_directive("losses-by-family", home.LossesByFamily)
+    app.add_directive("losses-table", home.LossesTable)
+    app.add_directive("folders", home.Folders)
+    app.connect("builder-inited", lambda app: pages.write(app.srcdir))
+    equations.setup(app)
+    links.setup(app)
+    app.add_js_file("panel.js", loading_method="defer")
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

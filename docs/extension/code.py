@@ -1,0 +1,121 @@
+"""The code of a loss, with the equations that it cites beside it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+import manual_grad
+from extension import equations
+
+FOLDER = Path(manual_grad.__file__).parent / "losses"
+
+
+@functools.cache
+def source(loss: str) -> str:
+    return (FOLDER / f"{loss}.py").read_text(encoding="utf-8")
+
+
+@functools.cache
+def chapter(loss: str) -> str:
+    return ast.get_docstring(ast.parse(source(loss))) or ""
+
+
+@functools.cache
+def displayed(loss: str) -> dict[str, str]:
+    """The numbered equations of the chapter: number -> LaTeX."""
+    blocks = re.findall(r"^\.\. math::\n((?:[ \t]+.*\n?|\n)+)", chapter(loss), flags=re.MULTILINE)
+    parts = [part for block in blocks for part in re.split(r"\n\s*\n", block.strip())]
+    return {tag[1]: part for part in parts if (tag := equations.TAG.search(part))}
+
+
+@functools.cache
+def citations(loss: str) -> dict[str, list[int]]:
+    """Number of an equation -> the lines whose comment cites it."""
+    found: dict[str, list[int]] = {}
+    for token in tokenize.generate_tokens(io.StringIO(source(loss)).readline):
+        if token.type == tokenize.COMMENT:
+            for tag in equations.CITATION.findall(token.string):
+                found.setdefault(tag, []).append(token.start[0])
+    return found
+
+
+def html(loss: str) -> str:
+    lines = _highlighted(loss)
+    rule, rest = [], []
+    for start, end, of_rule in _chunks(loss):
+        (rule if of_rule else rest).append(_row(loss, lines, start, end))
+    return (
+        f'<div class="beside">{"".join(rule)}</div>'
+        "<details><summary>The function and the Module: arguments are checked, then the rule is evaluated</summary>"
+        f'<div class="beside">{"".join(rest)}</div></details>'
+    )
+
+
+def _row(loss: str, lines: list[str], start: int, end: int) -> str:
+    """One stretch of code, and the equations that it cites."""
+    text = "".join(
+        f'<span class="codeline" id="line-{n}"><a class="lineno" href="#line-{n}">{n}</a>{lines[n - 1]}\n</span>'
+        for n in range(start, end + 1)
+    )
+    known = displayed(loss)
+    tags = equations.CITATION.findall("\n".join(source(loss).splitlines()[start - 1 : end]))
+    cited = "".join(
+        f'<div class="equation"><div class="scroll" tabindex="0">{equations.mathml(known[tag])}</div>'
+        f"<div>{equations.link(tag)}</div></div>"
+        for tag in dict.fromkeys(tags)
+        if tag in known
+    )
+    return f'<div class="highlight"><pre tabindex="0">{text}</pre></div><div class="cited-equations">{cited}</div>'
+
+
+def _highlighted(loss: str) -> list[str]:
+    """The lines as HTML, where a number of an equation in a comment or docstring is a link."""
+    known = displayed(loss)
+
+    def linked(m: re.Match[str]) -> str:
+        return equations.CITATION.sub(lambda c: equations.link(c[1]) if c[1] in known else c[0], m[0])
+
+    text = highlight(source(loss), PythonLexer(stripnl=False), HtmlFormatter(nowrap=True))
+    return [re.sub(r'<span class="(?:c1|sd)">.*?</span>', linked, line) for line in text.splitlines()]
+
+
+def _chunks(loss: str) -> Iterator[tuple[int, int, bool]]:
+    """First and last line of each definition, and of each method, and whether it belongs to the rule.
+
+    The rule comes first in a file; what the user calls, and the checks of its arguments, come after it.
+    """
+    lines, interface = source(loss).splitlines(), {loss, *manual_grad.__all__}
+    starts: list[tuple[int, bool]] = []
+    of_rule, between = True, False
+    for node in ast.parse(source(loss)).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr)):
+            continue
+        of_rule = of_rule and getattr(node, "name", None) not in interface
+        members = node.body if isinstance(node, ast.ClassDef) else []
+        definitions = [n for n in (node, *members) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+        starts += [(_first_line(n, lines), of_rule) for n in (definitions or [node] * (not between))]
+        between = not definitions
+    for (start, of_rule), (after, _) in pairwise([*starts, (len(lines) + 1, False)]):
+        end = after - 1
+        while not lines[end - 1].strip():
+            end -= 1
+        yield start, end, of_rule
+
+
+def _first_line(node: ast.stmt, lines: list[str]) -> int:
+    """With its decorators and the comment above."""
+    line = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+    while lines[line - 2].lstrip().startswith("#"):
+        line -= 1
+    return line

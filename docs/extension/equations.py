@@ -1,0 +1,136 @@
+"""Equations as MathML, which browsers set themselves, in a font that lies beside the pages.
+
+An equation with a ``\\tag`` shows its number, which is a link to it, and the lines of code that cite it. In the text
+and in the code of a loss its number, in parentheses, is a link too.
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+from docutils import nodes
+from fontTools import subset
+from math_core import LatexToMathML
+from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxTranslator
+
+from extension import code
+
+TAG = re.compile(r"\s*\\tag\{([^}]*)\}")
+CITATION = re.compile(r"\((\d+\w?)\)")
+# Chromium does not enlarge a \big parenthesis that has an exponent: where it can be, the size is left to the browser
+SIZED = re.compile(r"\\[bB]igg?[lr]?\s*(\\[{}]|[()\[\]])")
+CHARACTERS = (
+    *range(0x20, 0x180),  # Latin
+    *range(0x2B0, 0x400),  # accents, Greek
+    *range(0x2000, 0x2400),  # punctuation, letter-like signs, arrows, operators
+    *range(0x27C0, 0x2800),
+    *range(0x2A00, 0x2B00),
+    *range(0x1D434, 0x1D468),  # italic
+    *range(0x1D6A4, 0x1D71C),  # Greek italic
+)
+_converter = LatexToMathML(annotation=False)
+
+
+def mathml(latex: str, display: bool = True) -> str:
+    latex = SIZED.sub(lambda m: (r"\left" if m[1].strip("\\") in "([{" else r"\right") + m[1], TAG.sub("", latex))
+    if r"\\" in latex and r"\begin" not in latex:
+        latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
+    if display:
+        return "".join(_converter.convert_with_local_state(part, displaystyle=True) for part in _formulas(latex))
+    return _converter.convert_with_local_state(latex.strip(), displaystyle=False)
+
+
+def _formulas(latex: str) -> list[str]:
+    """The formulas that stand side by side, a \\qquad between them: on a narrow page they stand below each other."""
+    parts, depth, start = [], 0, 0
+    for token in re.finditer(r"\\(?:begin|left)(?![a-z])|\\(?:end|right)(?![a-z])|\\qquad|\\.|[{}]", latex):
+        if token[0] == r"\qquad" and depth == 0:
+            parts.append(latex[start : token.start()])
+            start = token.end()
+        else:
+            depth += token[0] in (r"\begin", r"\left", "{")
+            depth -= token[0] in (r"\end", r"\right", "}")
+    return [part.strip() for part in (*parts, latex[start:])]
+
+
+def anchor(tag: str) -> str:
+    return f"equation-{tag}"
+
+
+def link(tag: str) -> str:
+    return f'<a class="cite" href="#{anchor(tag)}">({escape(tag)})</a>'
+
+
+def visit_inline(self: SphinxTranslator, node: nodes.math) -> None:
+    self.body.append(mathml(node.astext(), display=False))
+    raise nodes.SkipNode
+
+
+def visit_block(self: SphinxTranslator, node: nodes.math_block) -> None:
+    for latex in re.split(r"\n\s*\n", node.astext().strip()):
+        tag = TAG.search(latex)
+        math = f'<div class="scroll" tabindex="0">{mathml(latex)}</div>'
+        if tag is None:
+            self.body.append(f'<div class="equation">{math}</div>')
+            continue
+        lines = node.get("cited", {}).get(tag[1], ())
+        places = ", ".join(f'<a href="#line-{line}">{line}</a>' for line in lines)
+        cited = f'<span class="cited">line{"s" if len(lines) > 1 else ""} {places}</span>' if lines else ""
+        label = f'<a class="eqno" href="#{anchor(tag[1])}" title="Link to this equation">({escape(tag[1])})</a>'
+        self.body.append(f'<div class="equation" id="{anchor(tag[1])}">{math}<div>{label}{cited}</div></div>')
+    raise nodes.SkipNode
+
+
+class CitedEquations(SphinxPostTransform):
+    """Makes links of the numbers of equations, and tells the equations who cites them."""
+
+    default_priority = 100
+    formats = ("html",)
+
+    def run(self, **kwargs: object) -> None:
+        folder, _, name = self.env.docname.rpartition("/")
+        cited = code.citations(name) if folder == "losses" else {}
+        tags = set()
+        for block in self.document.findall(nodes.math_block):
+            block["cited"] = cited
+            tags |= set(TAG.findall(block.astext()))
+        for text in list(self.document.findall(nodes.Text)):
+            if isinstance(text.parent, (nodes.paragraph, nodes.strong, nodes.emphasis)):
+                pieces = CITATION.split(text.astext())
+                if tags.intersection(pieces[1::2]):
+                    text.parent.replace(text, list(_linked(pieces, tags)))
+
+
+def _linked(pieces: list[str], tags: set[str]):
+    for i, piece in enumerate(pieces):
+        if i % 2 == 0:
+            yield nodes.Text(piece)
+        elif piece in tags:
+            yield nodes.reference("", f"({piece})", internal=True, refuri=f"#{anchor(piece)}", classes=["cite"])
+        else:
+            yield nodes.Text(f"({piece})")
+
+
+def write_font(app: Sphinx, exception: Exception | None) -> None:
+    """STIX Two Math (SIL Open Font License), without the scripts that no formula is written in."""
+    if exception or app.builder.format != "html":
+        return
+    options = subset.Options(flavor="woff", hinting=False, layout_features=["ssty", "dtls"])
+    options.name_IDs = ["*"]  # the licence
+    with resources.as_file(resources.files("ziamath") / "fonts/STIXTwoMath-Regular.ttf") as path:
+        font = subset.load_font(str(path), options)
+    subsetter = subset.Subsetter(options)
+    subsetter.populate(unicodes=CHARACTERS)
+    subsetter.subset(font)
+    subset.save_font(font, str(Path(app.outdir, "_static/math.woff")), options)
+
+
+def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
+    app.add_post_transform(CitedEquations)
+    app.connect("build-finished", write_font)

@@ -1,0 +1,143 @@
+"""The home page: what the package achieves, from the committed results, and the losses by family."""
+
+from __future__ import annotations
+
+from html import escape
+
+import torch
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from benchmarks import report
+from extension import accuracy, pages, speed
+from gradcheck import CHECKS, specs
+from gradcheck.families import FAMILIES
+from manual_grad.study.curves import trace
+
+A_FUNCTION_OF = {
+    "pointwise": "one element of each input",
+    "rowwise": "one row of class scores",
+    "pairwise": "two or three feature vectors",
+    "path": "a lattice of alignments",
+    "linear": "features, and the weights that make rows of scores of them",
+}
+
+
+def headline() -> str:
+    large = [r for r in speed.known()[0] if r.section == "large" and not r.red]
+    eager, compiled = (report.mean_speedup(large, other) for other in report.OTHERS)
+    known = accuracy.known().values()
+    worst = max(float(loss[what]["error"]) for loss in known for what in ("value", "gradient"))
+    lost = sum(any(accuracy.is_lost(loss[what]["torch"]) for what in ("value", "gradient")) for loss in known)
+    regimes = sum(len(loss["regimes"]) for loss in known)
+    count = len(specs.NAMES)
+    cards = [
+        (
+            f"{eager:.1f}×",
+            "as fast as torch eager",
+            f"{compiled:.1f}× as fast as torch.compile: forward and backward of {len(large)} cases on large tensors, "
+            f"geometric mean, {speed.known()[1]['threads']} CPU threads.",
+        ),
+        (
+            f"{worst:.1f} eps",
+            "is the worst error in float32",
+            f"of any value or gradient in {regimes} regimes of {count} losses. For {lost} of them torch's own function "
+            "has a regime in which no digit is right.",
+        ),
+        (
+            f"{len(CHECKS)} checks",
+            "prove each rule",
+            f"of {count}: against autograd, finite differences and exact arithmetic, at kinks, to second order, under "
+            "every transform.",
+        ),
+    ]
+    return (
+        '<div class="headline">'
+        + "".join(
+            f'<div><p class="figure">{figure}</p><p class="claim">{claim}</p><p>{escape(detail)}</p></div>'
+            for figure, claim, detail in cards
+        )
+        + "</div>"
+    )
+
+
+class LossesByFamily(SphinxDirective):
+    """A heading, a row of cards and a part of the table of contents for each family."""
+
+    def run(self) -> list[nodes.Node]:
+        text = "\n\n".join(_family(name) for name in FAMILIES)
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+class Folders(SphinxDirective):
+    """A part of the table of contents for each of these folders that has pages."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        listed = []
+        for folder in self.content:
+            if found := sorted(d for d in self.env.found_docs if d.startswith(f"{folder}/")):
+                entries = "".join(f"   {name}\n" for name in found)
+                listed.append(f".. toctree::\n   :hidden:\n   :caption: {folder.capitalize()}\n\n{entries}")
+        return self.parse_text_to_nodes("\n".join(listed))
+
+
+class LossesTable(SphinxDirective):
+    """Function and Modules of each loss, by family."""
+
+    def run(self) -> list[nodes.Node]:
+        lines = [".. list-table::", "   :header-rows: 1", "", "   * - family", "     - function", "     - Module"]
+        for family in FAMILIES:
+            for loss in _members(family):
+                modules = ", ".join(f":class:`~manual_grad.{name}`" for name in pages.modules()[loss])
+                function = f":func:`~{pages.function_of(loss)}`"
+                lines += [f"   * - {family}", f"     - {function}", f"     - {modules}"]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def _members(family: str) -> list[str]:
+    return [name for name in specs.NAMES if specs.load(name).family == family]
+
+
+def _family(family: str) -> str:
+    losses = _members(family)
+    title = family.capitalize()
+    cards = "".join(map(_card, losses))
+    entries = "\n".join(f"   {loss} <losses/{loss}>" for loss in losses)
+    return (
+        f"{title}\n{'-' * len(title)}\n\nA function of {A_FUNCTION_OF[family]}.\n\n"
+        f'.. raw:: html\n\n   <div class="cards">{cards}</div>\n\n'
+        f".. toctree::\n   :hidden:\n   :caption: {title}\n\n{entries}"
+    )
+
+
+def _card(loss: str) -> str:
+    times = pages.speedup(loss)
+    achieved = (f"{times}×, " if times else "") + f"{pages.worst_error(loss)} eps"
+    names = ", ".join(pages.modules()[loss])
+    return (
+        f'<a class="card" href="losses/{loss}.html">{_sketch(loss)}<strong>{loss}</strong>'
+        f"<span>{names}</span><small>{achieved}</small></a>"
+    )
+
+
+def _sketch(loss: str, width: int = 120, height: int = 48) -> str:
+    """The curve of the loss, and its gradient behind."""
+    drawn = trace(loss, points=49)
+    low, high = drawn.curve.span
+
+    def path(order: int) -> str:
+        bottom, top = drawn.limits(order)
+        points = []
+        for piece in drawn.pieces:
+            x = (piece.s - low) / (high - low) * width
+            y = ((top - piece.y[order]) / (top - bottom) * height).clamp(-height, 2 * height)
+            pairs = torch.stack([x, y], dim=1).tolist()
+            points.append("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in pairs))
+        return "".join(points)
+
+    return (
+        f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path class="gradient" d="{path(1)}"/><path class="loss" d="{path(0)}"/></svg>'
+    )

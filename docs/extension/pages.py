@@ -1,0 +1,144 @@
+"""The source of the pages of the losses: what is not in the loss' own docstring is in the parts."""
+
+from __future__ import annotations
+
+import functools
+from html import escape
+from pathlib import Path
+
+import manual_grad
+import manual_grad.functional as F
+from benchmarks import readme
+from extension import accuracy, code, speed
+from gradcheck import specs
+from manual_grad.study.curves import CURVES, trace
+from manual_grad.study.plot import draw
+
+PAGE = """:hide-toc:
+
+.. py:module:: manual_grad.losses.{loss}
+
+{title}
+{rule}
+
+.. loss-facts:: {loss}
+
+.. figure:: {loss}.svg
+   :alt: {alt}
+   :figclass: curves
+
+   {caption}
+
+Derivation
+==========
+
+{chapter}
+
+Try it
+======
+
+.. loss-panel:: {loss}
+
+Code
+====
+
+.. loss-code:: {loss}
+
+Accuracy
+========
+
+.. loss-accuracy:: {loss}
+
+Speed
+=====
+
+.. loss-speed:: {loss}
+
+Interface
+=========
+
+{interface}
+"""
+
+
+def write(folder: Path) -> None:
+    """Write a page for each loss below the folder, and its figure."""
+    pages = Path(folder, "losses")
+    pages.mkdir(exist_ok=True)
+    for loss in specs.NAMES:
+        (pages / f"{loss}.rst").write_text(page(loss), encoding="utf-8")
+        draw(loss, trace(loss), pages / f"{loss}.svg")
+
+
+def page(loss: str) -> str:
+    first, _, chapter = code.chapter(loss).partition("\n\n")
+    title, _, subtitle = first.replace("\n", " ").rstrip(".").partition(": ")
+    drawn = trace(loss)
+    kinks = ", ".join(f"{s:.3g}" for s in dict.fromkeys(k.s for k in drawn.kinks)).replace("-", "−")
+    where = f"Kinks, at {kinks}, are dotted; a full dot is the rule's choice there." if kinks else "There are no kinks."
+    against = f"Loss, gradient and curvature against: {drawn.curve.axis}."
+    return PAGE.format(
+        loss=loss,
+        title=title,
+        rule="#" * len(title),
+        chapter=f"{subtitle[0].upper()}{subtitle[1:]}.\n\n{chapter}" if subtitle else chapter,
+        alt=f"{against} {where}",
+        caption=f"{against} {where}",
+        interface="\n\n".join(interface(loss)),
+    )
+
+
+@functools.cache
+def modules() -> dict[str, list[str]]:
+    """Loss -> the names of its Modules."""
+    found: dict[str, list[str]] = {}
+    for name in manual_grad.__all__:
+        owner = getattr(getattr(manual_grad, name), "__module__", "")
+        if owner.startswith("manual_grad.losses."):
+            found.setdefault(owner.rpartition(".")[2], []).append(name)
+    return found
+
+
+def function_of(loss: str) -> str:
+    """The full name of the function."""
+    if loss in F.__all__:
+        return f"manual_grad.functional.{loss}"
+    return f"manual_grad.losses.{loss}.{CURVES[loss].loss.__name__}"
+
+
+def interface(loss: str) -> list[str]:
+    return [
+        f".. autofunction:: {function_of(loss)}",
+        *(f".. autoclass:: manual_grad.{name}" for name in modules()[loss]),
+    ]
+
+
+def worst_error(loss: str) -> str:
+    errors = accuracy.known()[loss]
+    return readme.eps(max(float(errors[what]["error"]) for what in ("value", "gradient")))
+
+
+def speedup(loss: str) -> str:
+    """How many times faster it is than torch at the large size, as the README says it; empty if it is not timed."""
+    timed = [r for r in speed.known()[0] if r.loss == loss]
+    return readme.row(specs.load(loss), accuracy.known()[loss], timed)[-1] if timed else ""
+
+
+def facts(loss: str) -> str:
+    """In one line what the loss is and achieves, and the way to the sections."""
+    spec = specs.load(loss)
+    abilities = [name for name in ("forward", "vmap", "compile") if name in spec.promises]
+    shown = {
+        "family": spec.family,
+        "derivatives": f"to order {spec.order}, {', '.join(abilities)}",
+        "worst error": f"{worst_error(loss)} eps",
+    }
+    if times := speedup(loss):
+        shown["beside torch eager"] = f"{times} times as fast"
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape(fact)}</dd></div>" for name, fact in shown.items())
+    sections = ("derivation", "try-it", "code", "accuracy", "speed", "interface")
+    ways = " ".join(f'<a href="#{s}">{s.replace("-", " ").capitalize()}</a>' for s in sections)
+    return (
+        f'<div class="loss-page"><code>{function_of(loss)}</code><dl class="facts">{items}</dl>'
+        f'<nav class="ways" aria-label="On this page">{ways}</nav></div>'
+    )

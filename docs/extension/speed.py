@@ -1,0 +1,56 @@
+"""How fast a loss is, beside torch: from the committed results of the benchmarks."""
+
+from __future__ import annotations
+
+import functools
+from html import escape
+
+from benchmarks import readme, report
+from benchmarks.timing import Result
+
+SHOWN = {"manual_grad": "manual_grad", "eager": "torch eager", "compiled": "torch.compile"}
+
+
+@functools.cache
+def known() -> tuple[list[Result], dict[str, str]]:
+    return report.read_json(readme.TIMES)
+
+
+def html(loss: str) -> str:
+    results = [r for r in known()[0] if r.loss == loss and not r.red]
+    if not results:
+        return "<p>It is not among the losses that are timed.</p>"
+    machine = known()[1]
+    return (
+        "<p>Forward and backward together, the median; the bars of a size are on one scale. "
+        f"{escape(machine['CPU'])}, {machine['threads']} threads, torch {escape(machine['torch'])}.</p>"
+        + "".join(_group(r) for r in results)
+        + "<p>Measured by <code>python -m benchmarks</code>.</p>"
+    )
+
+
+def _group(result: Result) -> str:
+    (cells, _) = report.rows([result], quartiles=False)
+    times = dict(zip(report.HEAD, cells, strict=True))
+    longest = max(t.median for name, t in result.timings.items() if name in SHOWN)
+    rows = "".join(
+        f'<tr><th scope="row">{label}</th><td>{times[name]}</td>'
+        f'<td class="bar"><span class="{name}" style="width:{100 * result.timings[name].median / longest:.1f}%"></span>'
+        f"{_factor(result, name)}</td></tr>"
+        for name, label in SHOWN.items()
+        if name in result.timings
+    )
+    size = " × ".join(f"{n:,}" for n in result.shape)
+    variant = f"{escape(result.variant)}, " if result.variant else ""
+    return f'<table class="bars"><caption>{variant}{result.section}: {size}</caption><tbody>{rows}</tbody></table>'
+
+
+def _factor(result: Result, name: str) -> str:
+    speedup = None if name == "manual_grad" else result.speedup(name)
+    return (
+        ""
+        if speedup is None
+        else f" <small>{speedup:.2g}×</small>"
+        if speedup < 10
+        else f" <small>{speedup:.0f}×</small>"
+    )

@@ -1,0 +1,163 @@
+"""Is each numbered equation, as written on the page, true?
+
+The LaTeX is read and computed in exact arithmetic, at rows of the spec's samples. Derivatives on the page are compared
+with differences of its definitions, and what it defines as the loss with the oracle. What nothing executes fails.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice, pairwise
+from typing import Any
+
+import numpy as np
+from mpmath import mp, mpf, workdps
+
+from gradcheck.checks.cases import raised
+from gradcheck.compare import Result, failed, noted, passed
+from gradcheck.exact import calls
+from gradcheck.formulas import DIGITS, LOSSES, Page, Point, definitions, numbers, way
+from gradcheck.latex import Cases, Node, Relation, Statement, Symbol, Unreadable, statements
+from gradcheck.spec import Draw, Settings, Spec
+from manual_grad.study.chapter import Chapter, read
+
+ROWS = {"pointwise": 3, "pairwise": 3}  # of a case; 1 for other families, whose rows have many terms
+EPS = 2.0**-52
+BOUND = 1.0  # in eps of float64, far above what 50 digits leave of a second difference, far below any mistake
+
+
+def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    chapter = read(spec.chapter or sys.modules[spec.fn.__module__].__doc__ or "")
+    if not chapter.equations or spec.symbols is None:
+        yield noted("equations", "no symbols are given" if chapter.equations else "there are none")
+        return
+    audit = Audit(spec, chapter)
+    for symbols, row in points(spec, settings):
+        audit.execute(symbols, row)
+    yield from audit.results()
+
+
+def points(spec: Spec, settings: Settings) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
+    """What the letters stand for, and the arguments of the oracle, at rows of every sample."""
+    for number, case in enumerate(spec.covering(replace(settings, quick=False, device="cpu"))):
+        draw = Draw(number)
+        for row in islice(calls(case), ROWS.get(spec.family, 1)):
+            with workdps(DIGITS):
+                symbols = spec.symbols(**{"draw": draw, **row})
+            if symbols is not None:
+                yield {name: numbers(value) for name, value in symbols.items()}, row
+
+
+class Audit:
+    """The equations of a chapter, and what came of them at every point."""
+
+    def __init__(self, spec: Spec, chapter: Chapter) -> None:
+        self.spec = spec
+        self.worst: dict[str, float] = {}
+        self.wrong: dict[str, str] = {}
+        self.executed: set[Relation] = set()
+        self.reached: set[Node] = set()
+        self.defining: set[Node] = set()
+        self.statements: dict[str, tuple[Statement, ...]] = {}
+        for number, equation in enumerate(chapter.equations, 1):
+            if equation.label != str(number):
+                self.wrong[equation.label or "without a number"] = f"is equation {number} of the chapter"
+            try:
+                self.statements[equation.label] = statements(equation.latex)
+            except Unreadable as error:
+                self.wrong[equation.label] = str(error)
+
+    def results(self) -> Iterator[Result]:
+        self._find_idle()
+        for label in dict.fromkeys((*self.statements, *self.worst, *self.wrong)):
+            what = label if label == "loss" else f"equation ({label})"
+            if label in self.wrong:
+                yield failed(what, self.wrong[label])
+            else:
+                yield replace(passed(what), error=self.worst.get(label, 0.0) / EPS, bound=BOUND)
+
+    def execute(self, symbols: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+        ways = {s: way(s, symbols) for found in self.statements.values() for s in found}
+        with workdps(DIGITS):
+            clauses = definitions(symbols, ways.values())
+            self.defining.update(clause.body for found in clauses.values() for clause in found)
+            point = Point(symbols, Page(clauses, self.reached))
+            self._guarded("loss", "", self._tie, point, row)
+            for label, found in self.statements.items():
+                for statement in found:
+                    if label not in self.wrong:
+                        self._guarded(label, statement.latex, self._statement, point, label, statement, ways[statement])
+
+    def _guarded(self, label: str, latex: str, body: Callable[..., None], *arguments: Any) -> None:
+        try:
+            body(*arguments)
+        except Exception as error:  # a symbol without a meaning, a shape that does not fit
+            self.wrong.setdefault(label, f"{latex}: {raised(error)}")
+
+    def _tie(self, point: Point, row: Mapping[str, Any]) -> None:
+        """The loss of the page is that of the oracle. No page speaks of the weight of an element, which is a factor."""
+        if self.spec.oracle is None:
+            return
+        name = next((k for k in LOSSES if k in point.clauses), None)
+        if name is None:
+            self.wrong.setdefault("loss", f"none of {', '.join(LOSSES)} is defined")
+            return
+        arguments = {k: v for k, v in row.items() if k != "weight" or self.spec.family != "pointwise"}
+        expected = self.spec.oracle(**{k: mpf(v) if isinstance(v, float) else v for k, v in arguments.items()})
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        self._compare("loss", name, point.symbol(Symbol(name), {}), expected, {})
+
+    def _statement(self, point: Point, label: str, statement: Statement, relation: Relation) -> None:
+        letters = dict.fromkeys(name for member in relation.members for name in point.free(member))
+        for local in point.assignments(letters):
+            if not all(point.holds(condition, local) for condition in statement.conditions):
+                continue
+            self.executed.add(relation)
+            for (a, b), sign in zip(pairwise(relation.members), relation.signs, strict=True):
+                if b in self.defining:  # nothing to compare: _find_idle asks for its use
+                    continue
+                if sign == "=":
+                    self._compare(label, statement.latex, point.evaluate(a, local), point.evaluate(b, local), local)
+                elif not point.holds(Relation((a, b), (sign,)), local):
+                    self.wrong.setdefault(label, f"{statement.latex}: {sign} does not hold{_at(local)}")
+
+    def _compare(self, label: str, latex: str, a: Any, b: Any, local: Mapping[str, Any]) -> None:
+        error = distance(a, b)
+        self.worst[label] = max(self.worst.get(label, 0.0), error)
+        if not error <= BOUND * EPS:
+            self.wrong.setdefault(label, f"{latex}: {_shown(a)} is not {_shown(b)}{_at(local)}")
+
+    def _find_idle(self) -> None:
+        """What no point has reached."""
+        for label, found in self.statements.items():
+            for relation in (r for statement in found for r in statement.ways):
+                if relation not in self.executed:
+                    self.wrong.setdefault(label, "a statement is never executed")
+                if not self.defining.isdisjoint(relation.members) and self.reached.isdisjoint(relation.members):
+                    self.wrong.setdefault(label, "a definition that nothing uses")
+                for node in relation.walk():
+                    if isinstance(node, Cases) and not self.reached.issuperset(value for value, _ in node.branches):
+                        self.wrong.setdefault(label, "a case is never reached")
+
+
+def distance(a: Any, b: Any) -> float:
+    """The largest difference, relative to what is larger than 1; infinite if one is infinite, or the shapes differ."""
+    a, b = np.atleast_1d(np.array(a, dtype=object)), np.atleast_1d(np.array(b, dtype=object))
+    if a.shape != b.shape:
+        return float("inf")
+    worst = 0.0
+    for x, y in zip(a.flat, b.flat, strict=True):
+        if x != y:
+            difference = abs(mpf(x) - y) / max(abs(x), abs(y), 1)
+            worst = max(worst, float(difference)) if mp.isfinite(difference) else float("inf")
+    return worst
+
+
+def _shown(value: Any) -> str:
+    return mp.nstr(value, 9) if np.ndim(value) == 0 else str([mp.nstr(mpf(v), 6) for v in np.ravel(value)])
+
+
+def _at(local: Mapping[str, Any]) -> str:
+    return f" at {', '.join(f'{k} = {v}' for k, v in local.items())}" if local else ""

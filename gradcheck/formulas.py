@@ -1,0 +1,494 @@
+r"""What a formula is worth at a point: the trees of :mod:`gradcheck.latex` on mpmath's numbers.
+
+A page defines symbols by the first equation that has them alone on its left; whatever else stands between signs of
+equality is a claim. A derivative is taken numerically, of the definition of what it is a derivative of; so is a symbol
+with a dot, along the direction that the point gives (``\dot x`` for x), and ``(H v)_{x_j}``, the same of the gradient.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from mpmath import mp, mpf
+
+from gradcheck.latex import Apply, Big, Cases, Node, Number, Op, Partial, Relation, Statement, Sub, Symbol
+
+DIGITS, STEP = 50, "1e-14"  # central differences: right to 1e-28, the second to 1e-22
+LOSSES = (r"\ell", "L", "e")  # what a page may call its loss
+DOT = "\\dot "
+DIRECTION = "direction"
+CONSTANTS = {r"\pi": lambda: +mp.pi, r"\infty": lambda: mp.inf}
+
+
+class Each(tuple):
+    """What an index letter runs through."""
+
+
+class Unknown(LookupError):
+    """A symbol that neither the point nor the page gives a meaning."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clause:
+    """One definition of a symbol: ``\\alpha_0(s) = …`` beside ``\\alpha_t(s) = …``; indices are letters or values."""
+
+    indices: tuple[Node, ...]
+    arguments: tuple[Node, ...] | None
+    body: Node
+
+
+Clauses = Mapping[str, Sequence[Clause]]
+Head = tuple[str, tuple[Node, ...], "tuple[Node, ...] | None"]  # name, indices, arguments
+Move = tuple[str, tuple[int, ...]]  # a symbol, and which entry of it
+Local = Mapping[str, Any]  # index letter -> its value
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """What a chapter defines, and what its points have in common: the cases reached, and how its symbols are read."""
+
+    clauses: Clauses
+    reached: set[Node]
+    heads: dict[Node, Head | None] = field(default_factory=dict)
+
+
+class Point:
+    """The symbols that are given, and those that the page defines by them."""
+
+    def __init__(self, given: Mapping[str, Any], page: Page) -> None:
+        self.given, self.page, self.clauses = given, page, page.clauses
+        self.memo: dict[Any, Any] = {}
+
+    def moved(self, changes: Mapping[str, Any]) -> Point:
+        return Point({**self.given, **changes}, self.page)
+
+    # symbols
+
+    def knows(self, name: str) -> bool:
+        if name in self.given or name in self.clauses or name in CONSTANTS:
+            return True
+        if name.startswith(DOT):
+            return self.knows(name.removeprefix(DOT))
+        return name.endswith("'") and any(c.arguments for c in self.clauses.get(name.rstrip("'"), ()))
+
+    def head(self, node: Node) -> Head | None:
+        """Name, indices and arguments of what is written like a symbol."""
+        if node not in self.page.heads:
+            self.page.heads[node] = self._head(node)
+        return self.page.heads[node]
+
+    def _head(self, node: Node) -> Head | None:
+        match node:
+            case Symbol(name):
+                return name, (), None
+            case Sub(Symbol(name), index, text):
+                whole = f"{name}_{text}"
+                indices = tuple(_indices(index))
+                if self.knows(whole) or not (self.knows(name) or any(map(self._counts, indices))):
+                    return whole, (), None
+                return name, indices, None
+            case Apply(function, arguments):
+                inner = self.head(function)
+                return None if inner is None else (inner[0], inner[1], arguments)
+        return None
+
+    def _counts(self, index: Node) -> bool:
+        """Whether this may be the index of a symbol that is being defined."""
+        return not isinstance(index, Symbol) or isinstance(self.given.get(index.name), Each)
+
+    def defined_by(self, node: Node) -> Head | None:
+        """The symbol that ``node = …`` would define; None if it has a meaning already."""
+        head = self.head(node)
+        return None if head is None or (self.knows(head[0]) and not self._starts(*head)) else head
+
+    def _starts(self, name: str, indices: Sequence[Node], arguments: Sequence[Node] | None) -> bool:
+        """Whether a recursion, which is defined by itself, gets one of its starting values."""
+        clauses = self.clauses.get(name, ())
+        if name in self.given or not any(_speaks_of(name, c.body) for c in clauses):
+            return False
+
+        def pattern(indices: Iterable[Node]) -> list[Any]:
+            return [None if self._letter(i) else self.evaluate(i, {}) for i in indices]
+
+        return all(pattern(c.indices) != pattern(indices) for c in clauses)
+
+    def _letter(self, node: Node) -> bool:
+        return isinstance(node, Symbol) and isinstance(self.given.get(node.name), Each)
+
+    def symbol(self, node: Node, local: Local) -> Any:
+        head = self.head(node)
+        if head is None:
+            raise Unknown("only a symbol has an index or arguments")
+        name, index_nodes, argument_nodes = head
+        if name in local:
+            return _entry(local[name], [self.evaluate(i, local) for i in index_nodes])
+        indices = tuple(_plain(self.evaluate(i, local)) for i in index_nodes)
+        arguments = argument_nodes and tuple(self.evaluate(a, local) for a in argument_nodes)
+        if name in self.given:
+            value = _entry(self.given[name], indices)
+            if arguments is None:
+                return value
+            return value(*arguments) if callable(value) else _entry(value, [_plain(a) for a in arguments])
+        if name in self.clauses:
+            count = len(self.clauses[name][0].indices)
+            return _entry(self._of_clauses(name, indices[:count], arguments), indices[count:])
+        if name.endswith("'") and len(arguments or ()) == 1:
+            return self._primed(name.rstrip("'"), len(name) - len(name.rstrip("'")), arguments[0])
+        if name.startswith(DOT):
+            key = (name, indices, arguments)
+            if key not in self.memo:
+                self.memo[key] = self._dotted(_undotted(node), local)
+            return self.memo[key]
+        if name in CONSTANTS:
+            return CONSTANTS[name]()
+        raise Unknown(f"{name} has no meaning here")
+
+    def _of_clauses(self, name: str, indices: tuple[Any, ...], arguments: tuple[Any, ...] | None) -> Any:
+        clauses = self.clauses[name]
+        if len(indices) < len(clauses[0].indices):  # all of it: an array
+            letters = clauses[0].indices[len(indices) :]
+            sizes = [len(self.given[i.name]) if isinstance(i, Symbol) else 0 for i in letters]
+            entries = [self._of_clauses(name, (*indices, *i), arguments) for i in np.ndindex(*sizes)]
+            return np.array([None, *entries], dtype=object)[1:].reshape(sizes)
+        for clause in sorted(clauses, key=lambda c: sum(map(self._letter, (*c.indices, *(c.arguments or ()))))):
+            patterns = list(zip(clause.indices, indices, strict=True))
+            if arguments is not None and clause.arguments is not None:
+                patterns += zip(clause.arguments, arguments, strict=True)
+            elif arguments is not None:
+                raise Unknown(f"{name} is no function")
+            found = self._matched(patterns)
+            if found is not None:
+                return self._body(clause, *found)
+        raise Unknown(f"{name} is not defined for {(*indices, *(arguments or ()))}")
+
+    def _matched(self, patterns: Iterable[tuple[Node, Any]]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The letters that are bound, and the symbols that stand for an argument; None if a value differs."""
+        local, changes = {}, {}
+        for pattern, value in patterns:
+            if self._letter(pattern):
+                local[pattern.name] = _plain(value)  # type: ignore[attr-defined]
+            elif (head := self.head(pattern)) is not None and head[1:] == ((), None):
+                changes[head[0]] = value
+            elif self.evaluate(pattern, {}) != value:
+                return None
+        return local, changes
+
+    def _body(self, clause: Clause, local: dict[str, Any], changes: dict[str, Any]) -> Any:
+        """A function of x is its body with x changed, and with it all that depends on x."""
+        self.page.reached.add(clause.body)
+        if any(self.given.get(k) is not v for k, v in changes.items()):
+            return self.moved(changes).evaluate(clause.body, local)
+        key = (clause, *(v if isinstance(v, int) else id(v) for v in local.values()))
+        if key not in self.memo:
+            self.memo[key] = self.evaluate(clause.body, local)
+        return self.memo[key]
+
+    # derivatives
+
+    def shifted(self, move: Move, step: Any) -> Point:
+        """Another point, where a symbol or one of its entries is more by ``step``, or all along the direction are."""
+        if (move, step) not in self.memo:
+            name, at = move
+            if name == DIRECTION:
+                names = [k.removeprefix(DOT) for k in self.given if k.startswith(DOT)]
+                changes = {k: self.symbol(Symbol(k), {}) + self.given[DOT + k] * step for k in names}
+            else:
+                changes = {name: _more(self.symbol(Symbol(name), {}), at, step)}
+            self.memo[move, step] = self.moved(changes)
+        return self.memo[move, step]
+
+    def derivative(self, f: Callable[[Point], Any], moves: Sequence[Move]) -> Any:
+        """Of ``f`` by each of the ``moves`` in turn."""
+        if not moves:
+            return f(self)
+        h, (move, *rest) = mpf(STEP), moves
+        right, left = (self.shifted(move, step).derivative(f, rest) for step in (h, -h))
+        return (right - left) / (2 * h)
+
+    def _primed(self, name: str, order: int, at: Any) -> Any:
+        (parameter,) = self.clauses[name][0].arguments
+        point = self.moved({self.head(parameter)[0]: at})
+        return point.derivative(lambda p: p.symbol(Symbol(name), {}), [(self.head(parameter)[0], ())] * order)
+
+    def _dotted(self, node: Node, local: Local) -> Any:
+        if not any(k.startswith(DOT) for k in self.given):
+            raise Unknown("the point has no direction")
+        return self.derivative(lambda p: p.symbol(node, local), [(DIRECTION, ())])
+
+    def _partial(self, node: Partial, local: Local) -> Any:
+        moves: list[Move] = []
+        for variable in node.by:
+            head = self.head(variable)
+            if head is None:
+                raise Unknown("a derivative is by a symbol")
+            name, indices, arguments = head
+            moves.append((name, tuple(_plain(self.evaluate(i, local)) for i in (*indices, *(arguments or ())))))
+        name, at = moves[0]
+        shape = np.shape(_entry(self.symbol(Symbol(name), local), at))
+        if shape == ():
+            return self.derivative(lambda p: p.evaluate(node.of, local), moves)
+        if len(moves) > 1:
+            raise Unknown("a second derivative by vectors is written by their entries")
+        slopes = np.empty(shape, dtype=object)
+        for i in np.ndindex(*shape):
+            slopes[i] = self.derivative(lambda p: p.evaluate(node.of, local), [(name, (*at, *i))])
+        return slopes
+
+    # expressions
+
+    def evaluate(self, node: Node, local: Local) -> Any:
+        match node:
+            case Number(digits):
+                return mpf(digits) if "." in digits else int(digits)
+            case Sub(Op("group", (Op("*", (curvature, _)),)), variable, _):
+                return self._curvature(curvature, variable, local)
+            case Symbol() | Sub() | Apply():
+                return self.symbol(node, local)
+            case Op(name, arguments):
+                return self._operation(name, arguments, local)
+            case Big():
+                return self._big(node, local)
+            case Cases(branches):
+                found = [v for v, condition in branches if condition is not None and self.holds(condition, local)]
+                found = found or [v for v, condition in branches if condition is None]
+                if len(found) != 1:
+                    raise Unknown(f"{len(found)} cases apply")
+                self.page.reached.update(found)
+                return self.evaluate(found[0], local)
+            case Relation():
+                return int(self.holds(node, local))
+            case Partial():
+                return self._partial(node, local)
+        raise TypeError(node)
+
+    def _curvature(self, node: Node, variable: Node, local: Local) -> Any:
+        """``(H v)_x``, or ``(H_f v)_x`` of another function than the loss."""
+        of: Node = Symbol(next(k for k in LOSSES if k in self.clauses))
+        if isinstance(node, Sub):
+            of, node = node.index, node.base
+        if not isinstance(node, Symbol) or node.name != "H":
+            raise Unknown("only a symbol, or (H v), has an index")
+        return self.derivative(lambda p: p._partial(Partial(of, (variable,)), local), [(DIRECTION, ())])
+
+    def _operation(self, name: str, nodes: Sequence[Node], local: Local) -> Any:
+        if name == "interval":
+            raise Unknown("an interval has no value")
+        values = [self.evaluate(n, local) for n in nodes]
+        if name == "group":
+            return values[0]
+        if name == "set":
+            return frozenset(values)
+        return _OPERATIONS[name](*values)
+
+    def _big(self, node: Big, local: Local) -> Any:
+        assigned: Iterable[dict[str, Any]]
+        if node.upper is not None:
+            (start,) = node.conditions
+            if not (isinstance(start, Relation) and start.signs == ("=",) and isinstance(start.members[0], Symbol)):
+                raise Unknown("a sum with an upper end starts with a letter = a number")
+            first, last = (self.evaluate(n, local) for n in (start.members[1], node.upper))
+            assigned = ({start.members[0].name: i} for i in range(first, last + 1))
+            conditions: list[Relation] = []
+        else:
+            letters = dict.fromkeys(name for c in node.conditions for name in self._unbound(c, local))
+            if not letters:
+                raise Unknown(f"nothing to run through in {node.name}")
+            assigned = self.assignments(letters)
+            conditions = [c for c in node.conditions if isinstance(c, Relation)]
+        scopes = [{**local, **bound} for bound in assigned]
+        scopes = [scope for scope in scopes if all(self.holds(c, scope) for c in conditions)]
+        terms = [self.evaluate(node.body, scope) for scope in scopes]
+        if node.name == "argmax":
+            best = max(range(len(terms)), key=terms.__getitem__)
+            return scopes[best][next(iter(letters))]
+        return _REDUCTIONS[node.name](terms)
+
+    def _unbound(self, node: Node, local: Local) -> Iterator[str]:
+        """The index letters in ``node`` that have no value yet."""
+        for part in node.walk():
+            if self._letter(part) and part.name not in local:  # type: ignore[attr-defined]
+                yield part.name  # type: ignore[attr-defined]
+
+    def assignments(self, letters: Iterable[str]) -> Iterator[dict[str, Any]]:
+        letters = tuple(letters)
+        for values in itertools.product(*(self.given[name] for name in letters)):
+            yield dict(zip(letters, values, strict=True))
+
+    def free(self, node: Node, bound: frozenset[str] = frozenset()) -> Iterator[str]:
+        """The index letters for each of which a statement holds: those that no sum runs through."""
+        if isinstance(node, Big):
+            bound |= {part.name for c in node.conditions for part in c.walk() if isinstance(part, Symbol)}
+            yield from self.free(node.body, bound)
+        elif self._letter(node):
+            if node.name not in bound:  # type: ignore[attr-defined]
+                yield node.name  # type: ignore[attr-defined]
+        else:
+            for child in node.children():
+                yield from self.free(child, bound)
+
+    # relations
+
+    def holds(self, node: Node, local: Local) -> bool:
+        """Whether a condition is met, to the last digit."""
+        if not isinstance(node, Relation):
+            raise Unknown("a condition is a relation")
+        pairs = itertools.pairwise(node.members)
+        return all(self._related(a, b, sign, local) for (a, b), sign in zip(pairs, node.signs, strict=True))
+
+    def _related(self, a: Node, b: Node, sign: str, local: Local) -> bool:
+        left = self.evaluate(a, local)
+        if isinstance(b, Op) and b.name == "interval":
+            low, high = (self.evaluate(n, local) for n in b.arguments[:2])
+            opening, closing = (n.name for n in b.arguments[2:] if isinstance(n, Symbol))
+            return bool(low < left < high or (opening == "[" and left == low) or (closing == "]" and left == high))
+        right = self.evaluate(b, local)
+        if sign == r"\to":
+            return self.given[sign](left, right)
+        if sign in (r"\in", r"\notin"):
+            return (left in right) == (sign == r"\in")
+        return bool(np.all(_COMPARISONS[sign](left, right)))
+
+
+def _speaks_of(name: str, node: Node) -> bool:
+    return any(isinstance(part, Symbol) and part.name == name for part in node.walk())
+
+
+def definitions(given: Mapping[str, Any], relations: Iterable[Relation]) -> dict[str, list[Clause]]:
+    """What the relations of a page define, in its order."""
+    clauses: dict[str, list[Clause]] = {}
+    for relation in relations:
+        if relation.signs[:1] == ("=",):
+            head = Point(given, Page(clauses, set())).defined_by(relation.members[0])
+            if head is not None:
+                name, indices, arguments = head
+                clauses.setdefault(name, []).append(Clause(indices, arguments, relation.members[1]))
+    return clauses
+
+
+def way(statement: Statement, given: Mapping[str, Any]) -> Relation:
+    r"""The relation that holds in this case, where the page has an ``\text{or}``."""
+    return statement.ways[given["or"]] if len(statement.ways) > 1 else statement.ways[0]
+
+
+def numbers(value: Any) -> Any:
+    """Floats as exact numbers, lists as arrays of them."""
+    if isinstance(value, (list, np.ndarray)):
+        parts = [numbers(v) for v in value]
+        return np.array(parts, dtype=object)
+    if isinstance(value, dict):
+        return {k: numbers(v) for k, v in value.items()}
+    return mpf(value) if isinstance(value, float) else value
+
+
+def _entry(value: Any, indices: Sequence[Any]) -> Any:
+    for i in indices:
+        if isinstance(i, int) and not isinstance(value, dict) and not 0 <= i < len(value):
+            raise Unknown(f"there is no entry {i} of {len(value)}")
+        value = value[i]
+    return value
+
+
+def _plain(index: Any) -> Any:
+    return int(index) if isinstance(index, (bool, mpf)) and index == int(index) else index
+
+
+def _indices(index: Node) -> Iterator[Node]:
+    """``q_{nc}`` and ``t_{i, j}`` have two."""
+    if isinstance(index, Op) and index.name in ("*", "list"):
+        for part in index.arguments:
+            yield from _indices(part)
+    else:
+        yield index
+
+
+def _undotted(node: Node) -> Node:
+    match node:
+        case Symbol(name):
+            return Symbol(name.removeprefix(DOT))
+        case Sub(base, index, text):
+            return Sub(_undotted(base), index, text)
+        case Apply(function, arguments):
+            return Apply(_undotted(function), arguments)
+    raise TypeError(node)
+
+
+def _more(value: Any, at: tuple[int, ...], step: Any) -> Any:
+    if not at:
+        return value + step
+    changed = value.copy()
+    changed[at] += step
+    return changed
+
+
+def _times(a: Any, b: Any) -> Any:
+    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        return b * a if isinstance(b, np.ndarray) else a * b  # mpf * array is slow
+    if np.ndim(a) == 1 and np.ndim(b) == 2 and len(b) == 1:
+        return np.outer(a, b)
+    if np.ndim(a) == 1 == np.ndim(b):
+        raise Unknown("two vectors side by side: a product of entries, or a \\cdot?")
+    return a @ b
+
+
+def _divide(a: Any, b: Any) -> Any:
+    return mpf(a) / b if isinstance(a, int) else a / b
+
+
+def _power(a: Any, b: Any) -> Any:
+    return mpf(a) ** b if isinstance(a, int) else a**b
+
+
+def _elementwise(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: np.frompyfunc(f, 1, 1)(x) if np.ndim(x) else f(x)
+
+
+def _norm(x: Any, degree: Any) -> Any:
+    sizes = [abs(v) for v in x]
+    return max(sizes) if degree == mp.inf else sum(size**degree for size in sizes) ** (1 / mpf(degree))
+
+
+def _log_add(terms: Iterable[Any]) -> Any:
+    return mp.log(sum((mp.exp(t) for t in terms), mpf(0)))
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "+": lambda a, b: b + a if isinstance(b, np.ndarray) else a + b,
+    "-": lambda a, b: -b + a if isinstance(b, np.ndarray) else a - b,
+    "*": _times,
+    "/": _divide,
+    "^": _power,
+    "neg": lambda a: -a,
+    "dot": lambda a, b: a @ b if np.ndim(a) else a * b,
+    "cup": lambda a, b: a | b,
+    "top": lambda a: a.T if np.ndim(a) == 2 else a.reshape(1, -1),
+    "abs": lambda a: abs(a),
+    "norm": _norm,
+    "oplus": lambda a, b: _log_add((a, b)),
+    "log": _elementwise(mp.log),
+    "exp": _elementwise(mp.exp),
+    "sqrt": _elementwise(mp.sqrt),
+    "sgn": _elementwise(mp.sign),
+    "artanh": _elementwise(mp.atanh),
+    "diag": lambda a: np.diag(a),
+    "max": lambda *a: max(a),
+    "min": lambda *a: min(a),
+}
+_REDUCTIONS: dict[str, Callable[[list[Any]], Any]] = {
+    "sum": lambda terms: sum(terms, mpf(0)),
+    "prod": lambda terms: np.prod(np.array(terms, dtype=object)),
+    "oplus": _log_add,
+    "max": max,
+    "min": min,
+}
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "=": lambda a, b: a == b,
+    r"\ne": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    ">": lambda a, b: a > b,
+    r"\le": lambda a, b: a <= b,
+    r"\ge": lambda a, b: a >= b,
+}

@@ -1,0 +1,124 @@
+"""``python -m manual_grad``: the losses, their derivations and pictures, in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from manual_grad import kernels, show_config
+from manual_grad.study import catalog, explain, terminal
+from manual_grad.study.chapter import chapter
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0, or 1 if something is not installed; bad usage exits with 2."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and args.command != "plot":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        if args.command == "plot":
+            return _plot(catalog.check(args.loss), args.output or Path(f"{args.loss}.png"), _parameters(rest))
+        if args.command == "explain":
+            _explain(catalog.check(args.loss))
+        elif args.command == "list":
+            _list()
+        else:
+            print(show_config())
+    except ValueError as error:
+        parser.error(str(error))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m manual_grad", description="The losses, for reading.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="every loss by family, and whether it has kernels here")
+    command = commands.add_parser("explain", help="the derivation of a loss")
+    command.add_argument("loss", metavar="LOSS", help="its name, such as cross_entropy")
+    command = commands.add_parser(
+        "plot",
+        help="draw value, gradient and curvature of a loss",
+        usage="%(prog)s LOSS [-o FILE] [--PARAMETER VALUE ...]",
+        description="Draw value, gradient and curvature of a loss into a file.",
+        epilog="Parameters are the loss' own, such as --delta 0.5; a wrong name lists those there are.",
+    )
+    command.add_argument("loss", metavar="LOSS", help="its name, such as huber_loss")
+    command.add_argument("-o", "--output", type=Path, metavar="FILE", help=".png, .svg or .pdf; LOSS.png by default")
+    commands.add_parser("config", help="versions, and the kernels in use")
+    return parser
+
+
+def _list() -> None:
+    head = f"{'loss':{max(map(len, catalog.NAMES))}}  CPU  CUDA  "
+    rows = [(f"{head}what it is", "bold")]
+    for family, names in catalog.families().items():
+        rows += [("", ""), (family, "bold")]
+        for name in names:
+            served = catalog.kernels_of(name)
+            cpu, cuda = ("yes" if any(kernels.available(k, d) for k in served) else "no" for d in ("cpu", "cuda"))
+            start = f"{name.ljust(head.index('  CPU'))}  {cpu:3}  {cuda:4}  "
+            title = chapter(name).title.rstrip(".")
+            width = max(terminal.columns(), len(head) + 20)
+            rows.append((textwrap.fill(start + title, width, subsequent_indent=" " * len(head)), ""))
+    rows += [
+        ("", ""),
+        ("CPU, CUDA: is there a kernel here? python -m manual_grad config tells more.", ""),
+    ]
+    console = terminal.console()
+    for row, style in rows:
+        if console is None:
+            print(row)
+        else:
+            console.print(row, style=style, markup=False, soft_wrap=True)
+
+
+def _explain(loss: str) -> None:
+    width = terminal.columns()
+    console = terminal.console(width)
+    if console is None:
+        print(explain.plain(chapter(loss), width))
+    else:
+        explain.show(chapter(loss), console)
+
+
+def _plot(loss: str, path: Path, params: dict[str, float]) -> int:
+    try:
+        from manual_grad.study.plot import plot
+
+        plot(loss, path, **params)
+    except ImportError as error:
+        print(f"plot needs {error.name}: pip install 'manual_grad[study]'", file=sys.stderr)
+        return 1
+    except (OSError, RuntimeError) as error:  # a file that cannot be written, a parameter that the loss refuses
+        raise ValueError(error) from error
+    print(path)
+    return 0
+
+
+def _parameters(arguments: Sequence[str]) -> dict[str, float]:
+    """From --delta 0.5 or --delta=0.5."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    found = {}
+    for name, value in zip_longest(words[::2], words[1::2], fillvalue=""):
+        try:
+            found[name.removeprefix("--").replace("-", "_")] = float(value)
+        except ValueError:
+            raise ValueError(f"a parameter is given as --NAME NUMBER, not as {name} {value}".rstrip()) from None
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # where ∂ cannot be shown, ? is
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, head or less, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)

@@ -1,0 +1,125 @@
+"""A chapter in the terminal: its reStructuredText as plain text, or with rich in bold, colour and links."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from manual_grad.study import tex
+from manual_grad.study.chapter import Chapter, Equation
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MARKUP = re.compile(
+    r"\\(?P<escape>.)"
+    r"|:math:`(?P<math>[^`]+)`"
+    r"|:[a-z:]+:`(?P<role>[^`]+)`"
+    r"|``(?P<code>.+?)``"
+    r"|\*\*(?P<bold>.+?)\*\*"
+    r"|\*(?P<italic>[^*\s][^*]*)\*"
+    r"|`(?P<text>[^`<]+?)\s+<(?P<url>[^`>]+)>`__?"
+)
+_ITEM = re.compile(r"^(?:[-*]|\d+\.) ", re.MULTILINE)
+_CODE = "cyan"
+_HARD, _LONG = "\N{NO-BREAK SPACE}", 24  # a formula of this length stays on one line
+
+
+class Span(NamedTuple):
+    """A piece of a paragraph, in rich's words: a style, and where it links to."""
+
+    text: str
+    style: str = ""
+    url: str = ""
+
+
+def spans(paragraph: str) -> Iterator[Span]:
+    """The paragraph as one line, without its markup."""
+    paragraph = " ".join(paragraph.split())
+    end = 0
+    for found in _MARKUP.finditer(paragraph):
+        yield Span(paragraph[end : found.start()])
+        end = found.end()
+        kind, content = next((kind, content) for kind, content in found.groupdict().items() if content)
+        if kind == "math":
+            formula = tex.inline(content)
+            yield Span(formula if len(formula) > _LONG else formula.replace(" ", _HARD))
+        elif kind == "role":
+            yield Span(_target(content), _CODE)
+        elif kind == "code":
+            yield Span(content, _CODE)
+        elif kind == "escape":
+            yield Span(content.strip())
+        elif kind == "text":
+            yield Span(content, url=found["url"])
+        else:
+            yield Span(content, kind)
+    yield Span(paragraph[end:])
+
+
+def plain(chapter: Chapter, width: int) -> str:
+    """Text alone; what is a link shows where it leads."""
+
+    def line(paragraph: str) -> str:
+        return "".join(_spelled(span) if span.url else span.text for span in spans(paragraph))
+
+    title = textwrap.wrap(line(chapter.title.rstrip(".")), width)
+    blocks = ["\n".join([*title, "=" * max(map(len, title))])]
+    for indent, block in _blocks(chapter):
+        if isinstance(block, Equation):
+            blocks.append(tex.display(block.latex, block.label, width))
+        elif indent is None:
+            blocks.append(block)
+        else:
+            blocks.append(textwrap.fill(line(block), width, subsequent_indent=indent, break_on_hyphens=False))
+    return "\n\n".join(blocks).replace(_HARD, " ")
+
+
+def show(chapter: Chapter, console: Console) -> None:
+    """With the styles and the links that the terminal knows."""
+    from rich.text import Text
+
+    def line(paragraph: str) -> Text:
+        parts = ((s.text.replace(_HARD, " "), f"link {s.url}" if s.url else s.style) for s in spans(paragraph))
+        return Text.assemble(*parts)
+
+    as_it_is: dict[str, Any] = dict(no_wrap=True, overflow="ignore", crop=False)
+    console.print(line(chapter.title.rstrip(".")), style="bold underline")
+    for indent, block in _blocks(chapter):
+        console.print()
+        if isinstance(block, Equation):
+            console.print(Text(tex.display(block.latex, block.label, console.width)), **as_it_is)
+        elif indent is None:
+            console.print(Text(block, _CODE), **as_it_is)
+        else:
+            console.print(line(block))
+
+
+def _blocks(chapter: Chapter) -> Iterator[tuple[str | None, str | Equation]]:
+    """Equations; paragraphs and items with the indent of their later lines; and, with None, what stays as it is."""
+    for block in chapter.blocks:
+        if isinstance(block, Equation):
+            yield "", block
+        elif block.startswith((">>>", "==", " ")):  # code or a table
+            yield None, textwrap.indent(textwrap.dedent(block), "    ")
+        elif _ITEM.match(block):
+            starts = [found.start() for found in _ITEM.finditer(block)]
+            for start, end in zip(starts, [*starts[1:], None], strict=True):
+                yield " " * block[start:end].index(" ") + " ", block[start:end]
+        else:
+            yield "", block.removesuffix(":") if block.endswith("::") else block
+
+
+def _spelled(link: Span) -> str:
+    """The address, behind the text where it does not say as much: https://doi.org/10.1 for doi:10.1."""
+    identifier = link.text.partition(":")[2]
+    return link.url if identifier and link.url.endswith(identifier) else f"{link.text} <{link.url}>"
+
+
+def _target(role: str) -> str:
+    """What a reference like ~torch.nn.HuberLoss shows."""
+    if role.endswith(">"):
+        return role.partition(" <")[0]
+    return role.rpartition(".")[2] if role.startswith("~") else role

@@ -1,0 +1,67 @@
+"""A picture of a loss: value, gradient and curvature along its line, with the kinks marked."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from manual_grad.study.curves import Kink, Trace, trace
+
+PANELS = {"loss": "#2b8cc4", "gradient": "#d9660b", "curvature": "#1a9a78"}  # told apart by the colour-blind too
+INK = "#767b85"  # readable on white and on black
+
+
+def plot(loss: str, path: str | os.PathLike, **params: float) -> None:
+    """Draw a loss of :mod:`manual_grad.functional` into a file, whose suffix says what kind: .png, .svg, .pdf, …
+
+    Args:
+        loss: Its name, such as ``"huber_loss"``.
+        path: The file to write.
+        params: Parameters of the loss that are not to have their defaults; :data:`manual_grad.study.curves.CURVES`
+            lists them.
+
+    Raises:
+        ValueError: there is no such loss, or it has no such parameter.
+    """
+    draw(loss, trace(loss, params), path)
+
+
+def draw(loss: str, drawn: Trace, path: str | os.PathLike) -> None:
+    """Draw what :func:`~manual_grad.study.curves.trace` found."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {
+        "font.size": 11,
+        "svg.hashsalt": loss,  # the same picture, the same file
+        **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    }
+    with rc_context(style):
+        figure = Figure(figsize=(10, 3.3), layout="constrained")
+        for order, (ax, (title, color)) in enumerate(zip(figure.subplots(1, 3), PANELS.items(), strict=True)):
+            ax.set_title(title, color=color, fontweight="bold")
+            ax.axhline(0, color=INK, linewidth=0.6, alpha=0.6)
+            for piece in drawn.pieces:
+                ax.plot(piece.s.numpy(), piece.y[order].numpy(), color=color, linewidth=2.2, solid_capstyle="round")
+            for kink in drawn.kinks:
+                _mark(ax, drawn, kink, order, color)
+            ax.set(xlim=drawn.curve.span, ylim=drawn.limits(order))
+            ax.grid(color=INK, alpha=0.15)
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.patch.set_alpha(0)
+        figure.supxlabel(drawn.curve.axis, color=INK, fontsize="medium")
+        values = ", ".join(f"{name} = {value:g}" for name, value in drawn.params.items())
+        figure.suptitle(f"{loss}   {values}".rstrip(), color=INK, fontsize="medium")
+        metadata = {"Date": None} if str(path).endswith(".svg") else None
+        figure.savefig(path, dpi=150, transparent=str(path).endswith(".svg"), metadata=metadata)
+
+
+def _mark(ax: Any, drawn: Trace, kink: Kink, order: int, color: str) -> None:
+    """A line at the kink; open dots where a derivative jumps, and a full one for what the rule gives there."""
+    ax.axvline(kink.s, color=INK, linewidth=1, linestyle=(0, (2, 3)))
+    if order >= kink.order:
+        for piece in drawn.pieces:
+            for end in (0, -1):
+                if abs(piece.s[end] - kink.s) < 1e-6:
+                    ax.plot(kink.s, piece.y[order][end], "o", markersize=6, markerfacecolor="none", color=color)
+    ax.plot(kink.s, kink.y[order], "o", markersize=5, color=color)

@@ -1,0 +1,71 @@
+"""LaTeX's commands and the signs for them, by kind: what tells the space around a sign."""
+
+from __future__ import annotations
+
+import unicodedata
+
+SYMBOLS = {
+    "ord": {
+        r"\infty": "∞", r"\top": "⊤", r"\dots": "…", r"\ldots": "…", r"\cdots": "⋯", r"\emptyset": "∅",
+        r"\forall": "∀", r"\exists": "∃", r"\star": "⋆", r"\prime": "′",
+    },
+    "letter": {r"\ell": "ℓ", r"\epsilon": "ε", r"\varepsilon": "ε", r"\lambda": "λ", r"\varphi": "φ"},
+    "prefix": {r"\partial": "∂", r"\nabla": "∇"},
+    "slash": {"/": "/"},
+    "bin": {
+        "+": "+", "-": "−", r"\pm": "±", r"\mp": "∓", r"\cdot": "·", r"\times": "×", r"\oplus": "⊕", r"\otimes": "⊗",
+        r"\odot": "⊙", r"\circ": "∘", r"\cup": "∪", r"\cap": "∩", r"\setminus": "∖", r"\wedge": "∧", r"\vee": "∨",
+    },
+    "rel": {
+        "=": "=", "<": "<", ">": ">", ":": ":", r"\le": "≤", r"\leq": "≤", r"\ge": "≥", r"\geq": "≥", r"\ne": "≠",
+        r"\neq": "≠", r"\approx": "≈", r"\sim": "∼", r"\simeq": "≃", r"\propto": "∝", r"\equiv": "≡", r"\ll": "≪",
+        r"\gg": "≫", r"\in": "∈", r"\notin": "∉", r"\subset": "⊂", r"\subseteq": "⊆", r"\to": "→",
+        r"\rightarrow": "→", r"\leftarrow": "←", r"\mapsto": "↦", r"\Rightarrow": "⇒", r"\implies": "⟹",
+        r"\iff": "⟺", r"\mid": "|", r"\perp": "⊥",
+    },
+    "sum": {r"\sum": "∑", r"\prod": "∏", r"\int": "∫", r"\bigoplus": "⨁", r"\bigcup": "⋃", r"\bigcap": "⋂"},
+    "punct": {",": ",", ";": ";"},
+    "open": {"(": "(", "[": "[", r"\{": "{", r"\langle": "⟨", r"\lfloor": "⌊", r"\lceil": "⌈"},
+    "close": {")": ")", "]": "]", r"\}": "}", r"\rangle": "⟩", r"\rfloor": "⌋", r"\rceil": "⌉"},
+    "bar": {"|": "|", r"\lvert": "|", r"\rvert": "|", r"\|": "‖", r"\lVert": "‖", r"\rVert": "‖"},
+    "space": {r"\,": " ", r"\;": " ", r"\:": " ", r"\ ": " ", "~": " ", r"\quad": "  ",
+              r"\qquad": "    "},
+    "none": {r"\!": "", r"\big": "", r"\Big": "", r"\bigg": "", r"\bigl": "", r"\bigr": "", r"\Bigl": "",
+             r"\Bigr": "", r"\left": "", r"\right": "", r"\displaystyle": "", r"\textstyle": "", r"\limits": ""},
+}  # fmt: skip
+KINDS = {command: (kind, sign) for kind, signs in SYMBOLS.items() for command, sign in signs.items()}
+FUNCTIONS = frozenset(r"\log \exp \max \min \sup \inf \arg \sin \cos \tan \tanh \lim \det \ln \Pr".split())
+NAMES = {r"\mathrm", r"\operatorname", r"\text", r"\textrm", r"\mathbf", r"\boldsymbol", r"\mathcal", r"\mathit"}
+ACCENTS = {r"\hat": "\u0302", r"\tilde": "\u0303", r"\bar": "\u0304", r"\dot": "\u0307", r"\ddot": "\u0308",
+            r"\vec": "\u20d7"}  # fmt: skip
+BLACKBOARD = {"R": "ℝ", "N": "ℕ", "Z": "ℤ", "Q": "ℚ", "C": "ℂ", "E": "𝔼", "P": "ℙ"}
+PARTS = {("1", "2"): "½", ("1", "3"): "⅓", ("2", "3"): "⅔", ("1", "4"): "¼", ("3", "4"): "¾"}
+BRACKETS = {"cases": ("{", ""), "pmatrix": ("(", ")"), "bmatrix": ("[", "]")}
+SUPERSCRIPTS = str.maketrans(
+    "0123456789+−=()abcdefghijklmnoprstuvwxyzABDEGHIJKLMNOPRTUVWβγδ⊤′",
+    "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻᴬᴮᴰᴱᴳᴴᴵᴶᴷᴸᴹᴺᴼᴾᴿᵀᵁⱽᵂᵝᵞᵟᵀ′",
+)
+SUBSCRIPTS = str.maketrans("0123456789+−=()aehijklmnoprstuvxβγρφχ", "₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓᵦᵧᵨᵩᵪ")
+
+
+def small(script: str, table: dict[int, int]) -> str:
+    """The script in the small letters of ``table``; nothing where one is missing, or for a word, hard to read so."""
+    if script.isalpha() and script.isascii() and len(script) > 3:
+        return ""
+    return script.translate(table) if all(ord(c) in table for c in script) else ""
+
+
+def is_word(script: str) -> bool:
+    """Whether it can stand behind _ or ^ without brackets: nothing in it is an operator or a script itself."""
+    return script.isalnum() and unicodedata.is_normalized("NFKC", script)
+
+
+def greek(token: str) -> str:
+    """The letter of a command like alpha or Gamma; anything else is returned as it is."""
+    name = token.removeprefix("\\")
+    if name == token:
+        return token
+    try:
+        return unicodedata.lookup(f"GREEK {'CAPITAL' if name[0].isupper() else 'SMALL'} LETTER {name}")
+    except KeyError:
+        return token

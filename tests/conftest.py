@@ -1,0 +1,28 @@
+"""What several files of tests share: the documentation, built once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built pages. A warning of Sphinx, such as for a reference to nothing, fails the build."""
+    for module in ("sphinx", "furo", "myst_nb", "matplotlib", "math_core", "ziamath"):
+        pytest.importorskip(module, reason=f"the documentation needs {module}: pip install -e .[docs]")
+    folder = tmp_path_factory.mktemp("site")
+    ignored = shutil.ignore_patterns("_build", "losses", "__pycache__")
+    shutil.copytree(ROOT / "docs", folder / "docs", ignore=ignored)
+    command = f"{sys.executable} -m sphinx -E -W --keep-going -n -q -b html docs html".split()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "html"

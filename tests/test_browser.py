@@ -1,0 +1,227 @@
+"""The documentation in a real browser: it is set, it moves, it can be read on a phone and without a mouse."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gradcheck import specs
+from manual_grad.study import curves
+
+selenium = pytest.importorskip("selenium", reason="the browser is driven by selenium")
+
+from selenium.webdriver import Chrome, ChromeOptions  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER),
+    reason="there is no Chromium with its driver (Debian: apt install chromium chromium-driver)",
+)
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --window-size=1280,900"
+)
+PHONE, DESKTOP = 375, 1280
+
+
+class Pages:
+    """The pages, opened one by one."""
+
+    def __init__(self, driver: Chrome, folder: Path) -> None:
+        self.driver, self.folder = driver, folder
+
+    def open(self, page: str, width: int = DESKTOP, dark: bool = False) -> None:
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        self.driver.get((self.folder / f"{page}.html").as_uri())
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def one(self, selector: str) -> Any:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def path(self, chart: str) -> str:
+        return self.run(f"return document.querySelector('.plots .{chart} .curve').getAttribute('d')")
+
+    def tangent(self) -> list[float]:
+        line = "document.querySelector('.plots .tangent')"
+        return [float(self.run(f"return {line}.getAttribute('{end}')")) for end in ("y1", "y2")]
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    options = ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options, Service(DRIVER))
+    yield Pages(driver, site)
+    driver.quit()
+
+
+ALL = ["index", "engine", "api", *(f"losses/{loss}" for loss in specs.NAMES)]
+# equations without a box, TeX that is not set, pictures that are not there; what is folded is unfolded first
+FAULTS = r"""
+document.querySelectorAll("details").forEach((d) => { d.open = true; });
+const found = [];
+for (const e of document.querySelectorAll("math")) {
+  const { width, height } = e.getBoundingClientRect();
+  if (!(width > 2 && height > 4)) found.push(`no box: ${e.textContent}`);
+  if (e.querySelector("merror")) found.push(`error: ${e.textContent}`);
+}
+for (const e of document.querySelectorAll("img")) if (!e.naturalWidth) found.push(`no picture: ${e.src}`);
+const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (words.nextNode()) {
+  const node = words.currentNode;
+  if (node.parentElement.closest("pre, code, script, style, noscript")) continue;
+  if (/\\[a-z]{2,}|\$[^$]+\$/.test(node.data)) found.push(`TeX: ${node.data}`);
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_page_is_set_without_an_error(pages: Pages, page: str) -> None:
+    pages.driver.get_log("browser")
+    pages.open(page)
+    assert pages.run(FAULTS) == []
+    assert pages.driver.get_log("browser") == []
+    if page.startswith("losses/"):
+        assert pages.run("return document.querySelectorAll('math[display=block]').length") > 1
+        assert len(pages.path("loss")) > 100
+    pages.open(page, PHONE)
+    assert pages.run(FAULTS) == []
+    assert pages.run("return document.documentElement.scrollWidth") == PHONE
+    smallest = "Math.min(...[...document.querySelectorAll('article p, article li')].map(%s))"
+    assert pages.run(f"return {smallest % 'e => parseFloat(getComputedStyle(e).fontSize)'}") >= 12
+
+
+def test_faults_are_found(pages: Pages) -> None:
+    pages.open("losses/huber_loss")
+    pages.run("""
+        document.querySelector("math").style.display = "none";
+        document.querySelector("article p").textContent = String.raw`\\frac{1}{2}`;
+        document.querySelector("img").removeAttribute("src");
+        document.querySelector("article").style.minWidth = "500px";""")
+    assert {fault.partition(":")[0] for fault in pages.run(FAULTS)} == {"no box", "TeX"} | {"no picture"}
+    pages.run("console.error('found')")
+    assert any("found" in entry["message"] for entry in pages.driver.get_log("browser"))
+
+
+@pytest.mark.parametrize("loss", specs.NAMES)
+def test_sliders_move_curve_and_tangent(pages: Pages, loss: str) -> None:
+    pages.open(f"losses/{loss}")
+    position = pages.one("[data-position]")
+    before = pages.tangent(), position.get_attribute("aria-valuetext")
+    position.send_keys(Keys.HOME)
+    position.send_keys(*[Keys.ARROW_RIGHT] * 4)
+    assert (pages.tangent(), position.get_attribute("aria-valuetext")) != before
+    assert position.get_attribute("value") == "4"
+    for name, slider in curves.CURVES[loss].sliders.items():
+        pages.open(f"losses/{loss}")
+        control = pages.one(f"[data-slider={name}]")
+        before = [pages.path(chart) for chart in ("loss", "gradient", "curvature")]
+        control.send_keys(Keys.HOME if slider.default > slider.low else Keys.END)
+        assert [pages.path(chart) for chart in ("loss", "gradient", "curvature")] != before, name
+
+
+@pytest.mark.parametrize("loss", ["huber_loss", "binary_cross_entropy", "ctc_loss", "triplet_margin_loss"])
+def test_panel_says_what_the_loss_computes(pages: Pages, loss: str) -> None:
+    """At a point between those that were computed, and not at the default of the last slider."""
+    pages.open(f"losses/{loss}")
+    curve = curves.CURVES[loss]
+    (*_, (name, slider)) = curve.sliders.items()
+    pages.one(f"[data-slider={name}]").send_keys(Keys.HOME)
+    pages.one("[data-position]").send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 87)
+    low, high = curve.span
+    s = torch.tensor([low + (high - low) * 87 / 200], dtype=torch.float64)
+    params = {k: v.default for k, v in curve.sliders.items()} | {name: slider.low}
+    expected = [y.item() for y in curves.along(loss, s, params)]
+    said = [float(x) for x in re.findall(r"-?[\d.]+", pages.one(".readout").text.replace("−", "-"))]
+    assert said == pytest.approx(expected, rel=0.01, abs=0.002)
+
+
+def test_panel_follows_the_pointer(pages: Pages) -> None:
+    from selenium.webdriver import ActionChains
+
+    pages.open("losses/huber_loss")
+    before = pages.tangent()
+    plots = pages.one(".plots")
+    ActionChains(pages.driver).scroll_to_element(plots).move_to_element_with_offset(plots, -200, 0).click().perform()
+    assert pages.tangent() != before
+
+
+def test_panel_without_a_mouse_and_without_eyes(pages: Pages) -> None:
+    pages.open("losses/hinge_embedding_loss")
+    pages.one(".panel input").send_keys("")
+    for control in pages.driver.find_elements(By.CSS_SELECTOR, ".panel input"):
+        assert pages.driver.switch_to.active_element == control
+        assert control.accessible_name
+        assert control.aria_role == "slider"
+        assert control.get_attribute("aria-valuetext")
+        assert pages.run("return getComputedStyle(arguments[0]).outlineStyle", control) != "none"
+        control.send_keys(Keys.TAB)
+    plots = pages.one(".plots")
+    assert plots.aria_role in ("img", "image")
+    assert re.search(r"loss .*gradient .*curvature", plots.accessible_name)
+    assert pages.one(".readout").get_attribute("aria-live") == "polite"
+    assert pages.one("figure.curves img").get_attribute("alt")
+
+
+def contrast(pages: Pages, selector: str, property: str) -> float:
+    """Of an element's colour and the page's background, as the guidelines for accessible pages define it."""
+
+    def luminance(color: str) -> float:
+        channels = [float(c) / 255 for c in re.findall(r"[\d.]+", color)[:3]]
+        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    found = pages.run("return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]", selector, property)
+    ground = pages.run("return getComputedStyle(document.body).backgroundColor")
+    low, high = sorted((luminance(found), luminance(ground)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_colors_can_be_told_from_the_background(pages: Pages, dark: bool) -> None:
+    pages.open("losses/huber_loss", dark=dark)
+    ground = pages.run("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(float, re.findall(r"[\d.]+", ground)[:3])) < 200) == dark
+    for text in ("article p", "math", ".eqno", ".cited", ".readout", "figcaption", ".facts dt"):
+        assert contrast(pages, text, "color") >= 4.5, text
+    assert contrast(pages, ".plots text", "fill") >= 4.5
+    for chart in ("loss", "gradient", "curvature"):
+        assert contrast(pages, f".plots .{chart} .curve", "stroke") >= 3, chart
+
+
+def test_equation_and_code_lead_to_each_other(pages: Pages) -> None:
+    pages.open("losses/cross_entropy")
+    place = "const t = document.querySelector(':target').getBoundingClientRect(); return [t.top, t.bottom, innerHeight]"
+
+    def inside(driver: Chrome) -> bool:
+        top, bottom, height = driver.execute_script(place)
+        return 0 <= top < bottom <= height
+
+    scrolled = WebDriverWait(pages.driver, 5)  # smoothly, which takes a moment
+    pages.run("document.querySelector('.beside .codeline .cite').click()")
+    assert re.search(r"#equation-\d$", pages.driver.current_url)
+    scrolled.until(inside)
+    pages.run("document.querySelector('#equation-4 .cited a').click()")
+    assert re.search(r"#line-\d+$", pages.driver.current_url)
+    scrolled.until(inside)
+    assert "(4)" in pages.one(":target").text

@@ -1,0 +1,187 @@
+"""The documentation builds without a warning, is complete, and needs nothing from the network."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import re
+import statistics
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+
+import manual_grad
+import manual_grad.functional as F
+from gradcheck import specs
+
+ROOT = Path(__file__).parents[1]
+LOSSES = sorted({*F.__all__, *specs.NAMES})
+RESULTS = ROOT / "benchmarks/results"
+LOADING = {
+    "script": "src",
+    "img": "src",
+    "link": "href",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "use": "href",
+}
+KB = 1000
+
+
+class Page(HTMLParser):
+    """What a page links to, what it loads, and where it can be linked to."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        of = {name: value or "" for name, value in attrs}
+        if "id" in of:
+            self.ids.add(of["id"])
+        if tag == "a" and "href" in of:
+            self.links.append(of["href"])
+        # a link of that kind names a page, to search or to go to
+        if LOADING.get(tag, "") in of and of.get("rel") not in ("search", "index", "next", "prev", "author"):
+            self.loaded.append(of[LOADING[tag]])
+
+
+def is_remote(url: str) -> bool:
+    return re.match(r"(?:[a-z][\w+.-]*:)?//", url) is not None
+
+
+def broken_links(folder: Path) -> list[str]:
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html")}
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            address, fragment = urldefrag(link)
+            if is_remote(link) or link.startswith("mailto:"):
+                continue
+            target = (path.parent / unquote(address)).resolve() if address else path
+            known = pages[target].ids if target in pages else {""}
+            if not target.exists() or (fragment and unquote(fragment) not in known):
+                broken.append(f"{path.relative_to(folder)}: {link}")
+    return broken
+
+
+def remote_resources(folder: Path) -> list[str]:
+    found = []
+    for path in folder.rglob("*"):
+        text = path.read_text(encoding="utf-8", errors="replace") if path.suffix in (".html", ".css", ".svg") else ""
+        urls = re.findall(r"url\(\s*[\"']?([^\"')]+)", text) + re.findall(r"@import\s+[\"']([^\"']+)", text)
+        urls += Page(text).loaded if path.suffix == ".html" else []
+        found += [f"{path.relative_to(folder)}: {url}" for url in urls if is_remote(url)]
+    return found
+
+
+def test_links_resolve(site: Path) -> None:
+    assert broken_links(site) == []
+    assert sum(len(Page(path.read_text()).links) for path in site.rglob("*.html")) > 1000
+
+
+def test_nothing_is_loaded_from_the_network(site: Path) -> None:
+    assert remote_resources(site) == []
+
+
+def test_what_is_broken_or_remote_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html"></a><a href="#there" id="here"></a><a href="#here"></a><a href="https://a.org/b"></a>'
+        '<link rel="stylesheet" href="//cdn.org/a.css"><script src="https://cdn.org/a.js"></script><img src="a.png">'
+    )
+    (tmp_path / "a.css").write_text('@font-face { src: url("http://fonts.org/a.woff") } i { background: url(data:,) }')
+    assert broken_links(tmp_path) == ["a.html: b.html", "a.html: #there"]
+    found = sorted(remote_resources(tmp_path))
+    assert [line.split(": ")[1] for line in found] == [
+        "http://fonts.org/a.woff",
+        "//cdn.org/a.css",
+        "https://cdn.org/a.js",
+    ]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_has_its_page(site: Path, loss: str) -> None:
+    html = (site / f"losses/{loss}.html").read_text(encoding="utf-8")
+    page = Page(html)
+    module = importlib.import_module(f"manual_grad.losses.{loss}")
+    tags = set(re.findall(r"\\tag\{([^}]*)\}", module.__doc__ or ""))
+    assert tags
+    assert {f"equation-{tag}" for tag in tags} == {i for i in page.ids if i.startswith("equation-")}
+    assert {"derivation", "try-it", "code", "accuracy", "speed", "interface"} <= page.ids
+    assert any(i.startswith("manual_grad.") and i.endswith((f".{loss}", ".adaptive_cross_entropy")) for i in page.ids)
+    assert any(url.endswith(f"/{loss}.svg") for url in page.loaded)
+    regimes = json.loads((RESULTS / "errors.json").read_text())["losses"][loss]["regimes"]
+    assert all(f'<th scope="row">{regime}</th>' in html.replace("&#x27;", "'") for regime in regimes)
+    timed = [r for r in json.loads((RESULTS / "cpu.json").read_text())["results"] if r["loss"] == loss]
+    assert html.count('<table class="bars">') == len(timed)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_equations_name_the_lines_that_cite_them(site: Path, loss: str) -> None:
+    html = (site / f"losses/{loss}.html").read_text(encoding="utf-8")
+    lines = (ROOT / f"manual_grad/losses/{loss}.py").read_text().splitlines()
+    blocks = re.findall(r'<div class="equation" id="equation-(\w+)">.*?</div></div>', html, flags=re.DOTALL)
+    for tag in blocks:
+        start = html.index(f'id="equation-{tag}"')
+        places = re.findall(r'href="#line-(\d+)"', html[start : html.index("</div></div>", start)])
+        cited = [n for n, line in enumerate(lines, 1) if f"({tag})" in line.partition("  # ")[2]]
+        assert set(map(int, places)) >= set(cited)
+        assert all(f"({tag})" in lines[int(n) - 1].partition("#")[2] for n in places)
+
+
+def test_home_page_has_the_committed_figures(site: Path) -> None:
+    html = (site / "index.html").read_text(encoding="utf-8")
+    timed = [r for r in json.loads((RESULTS / "cpu.json").read_text())["results"] if r["size"] == "large"]
+    medians = [{name: t["median"] for name, t in r["timings"].items()} for r in timed if r["upstream"] == 1]
+    eager = statistics.geometric_mean(m["eager"] / m["manual_grad"] for m in medians)
+    losses = json.loads((RESULTS / "errors.json").read_text())["losses"].values()
+    worst = max(loss[what]["error"] for loss in losses for what in ("value", "gradient"))
+    assert re.findall(r'<p class="figure">([^<]*)</p>', html) == [f"{eager:.1f}×", f"{worst:.1f} eps", "10 checks"]
+    cards = re.findall(r'<a class="card" href="losses/(\w+).html">', html)
+    assert sorted(cards) == LOSSES
+
+
+def test_no_formula_is_left_in_tex(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        text = re.sub(r"<(pre|code|script)\b.*?</\1>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert not re.search(r"\\(?:frac|sum|partial|tag|begin|mathrm|[a-z]{4,})", text), path
+
+
+def test_pages_are_light(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        html = path.read_text(encoding="utf-8")
+        assert len(html) < 350 * KB, path
+        for data in re.findall(r'<script type="application/json">(.*?)</script>', html):
+            assert len(data) < 150 * KB, path
+        loaded = {(path.parent / urldefrag(url)[0].partition("?")[0]).resolve() for url in Page(html).loaded}
+        assert sum(file.stat().st_size for file in loaded if file.is_file()) < 600 * KB, path
+    assert (site / "_static/math.woff").stat().st_size < 250 * KB
+
+
+MODULES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for package in (manual_grad.__name__, "gradcheck")
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name: str) -> None:
+    failed, attempted = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert attempted
+    assert not failed
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.rst")), ids=lambda path: path.name)
+def test_examples_in_pages(path: Path) -> None:
+    failed, attempted = doctest.testfile(str(path), module_relative=False)
+    assert not failed
+    assert attempted or ">>>" not in path.read_text()

@@ -1,0 +1,243 @@
+"""Every numbered equation of the chapters is executed, and none of them could be wrong unnoticed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+
+import pytest
+from mpmath import mp, mpf, workdps
+
+from gradcheck import specs
+from gradcheck.checks import equations
+from gradcheck.checks.equations import Audit, points
+from gradcheck.formulas import DIGITS, Each, Page, Point, definitions, numbers
+from gradcheck.latex import Unreadable, statements
+from gradcheck.spec import Input, Settings, Spec
+from manual_grad.study.chapter import Equation, chapter
+
+
+class Hasty(Audit):
+    """Asks no more once something is wrong."""
+
+    def _guarded(self, *arguments):
+        if not self.wrong:
+            super()._guarded(*arguments)
+
+
+@functools.cache
+def drawn(name):
+    """The points of a loss, small ones first."""
+
+    def size(point):
+        return sum(len(value) for value in point[0].values() if isinstance(value, Each))
+
+    return tuple(sorted(points(specs.load(name), Settings()), key=size))
+
+
+def audited(name, page, kind=Hasty):
+    """The audit of a page in a loss' place, up to the first point at which it is wrong."""
+    audit = kind(specs.load(name), page)
+    for point in drawn(name):
+        if audit.wrong:
+            break
+        audit.execute(*point)
+    return audit
+
+
+def changed(name, old, new, count=1):
+    """The chapter of a loss with its ``count``-th ``old`` made ``new``."""
+    page, found = chapter(name), 0
+    blocks = list(page.blocks)
+    for i, block in enumerate(blocks):
+        if isinstance(block, Equation):
+            for match in re.finditer(re.escape(old), block.latex):
+                found += 1
+                if found == count:
+                    start, end = match.span()
+                    latex = block.latex[:start] + new + block.latex[end:]
+                    blocks[i] = dataclasses.replace(block, latex=latex)
+                    return dataclasses.replace(page, blocks=tuple(blocks))
+    return None
+
+
+def is_caught(name, page):
+    audit = audited(name, page)
+    return bool(audit.wrong) or any(not result.ok for result in audit.results())
+
+
+@pytest.mark.parametrize("name", specs.NAMES)
+def test_every_equation_is_executed_and_true(name):
+    audit = audited(name, chapter(name), Audit)
+    results = {result.what: result for result in audit.results()}
+    assert all(result.ok for result in results.values()), [r for r in results.values() if not r.ok]
+    labels = [f"({equation.label})" for equation in chapter(name).equations]
+    assert list(results) == [*(f"equation {label}" for label in labels), "loss"]
+    assert len(drawn(name)) >= 3
+
+
+# mistakes that are none
+EQUIVALENT = {
+    ("cosine_embedding_loss", r"\rho = b - \kappa a"): "any multiple of a may be taken out of b, so -kappa as well",
+}
+
+
+@pytest.mark.parametrize("name", specs.NAMES)
+def test_no_minus_sign_can_be_flipped(name):
+    missed, count = [], 0
+    while (page := changed(name, "-", "+", count + 1)) is not None:
+        count += 1
+        if not is_caught(name, page):
+            before, after = ("".join(e.latex for e in p.equations) for p in (chapter(name), page))
+            at = next(i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b)
+            if not any(name == loss and mistake in before[at - 20 : at + 20] for loss, mistake in EQUIVALENT):
+                missed.append(f"{before[max(0, at - 30) : at]} + {before[at + 1 : at + 30]}")
+    assert count > 0
+    assert not missed
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("huber_loss", r"\tfrac12 r^2", r"r^2"),
+        ("huber_loss", r"\tfrac12 \delta", r"\tfrac13 \delta"),
+        ("huber_loss", r"[\,|r| \le \delta\,]", r"[\,|r| \ge \delta\,]"),
+        ("smooth_l1_loss", r"}{\beta}", r"}{\beta^2}"),
+        ("binary_cross_entropy", r"\log(1 - x)", r"\log(1 - t)"),
+        ("binary_cross_entropy_with_logits", r"(1 - t)\, s(x)", r"(1 - t)\, s(-x)"),
+        ("gaussian_nll_loss", r"2 v^2", r"v^2"),
+        ("poisson_nll_loss", r"\frac{1}{2t}", r"\frac{1}{t}"),
+        ("soft_margin_loss", r"t^2 q", r"t q"),
+        ("cross_entropy", r"Q\, p_j", r"p_j"),
+        ("cross_entropy", r"\frac{\varepsilon}{C}", r"\varepsilon"),
+        ("cross_entropy", r"p_j \sum_c \dot q_c", r"p_j \dot q_j"),
+        ("multi_margin_loss", r"p\, h_j^{p-1}", r"h_j^{p-1}"),
+        ("multilabel_margin_loss", r"\sum_c s_{ci}", r"\sum_c s_{ic}"),
+        ("multilabel_soft_margin_loss", r"[c = j]\,", ""),
+        ("cosine_embedding_loss", r"\frac{a \cdot b}{n_a^2}", r"\frac{a \cdot b}{n_b^2}"),
+        ("triplet_margin_loss", r"\nabla_u - \alpha \nabla_v", r"\nabla_u - \beta \nabla_v"),
+        ("triplet_margin_with_distance_loss", r"\min(y, z)", r"\max(y, z)"),
+        ("ctc_loss", r"\alpha_{t-1}(r) + x_{t-1}(l_r)", r"\alpha_{t-1}(r) + x_{t-1}(l_s)"),
+        ("ctc_loss", r"\sum_{s:\, l_s = k}", r"\sum_{s:\, l_s \ne k}"),
+        ("linear_cross_entropy", r"e^{-\gamma}", r"e^{\gamma}"),
+        ("linear_cross_entropy", r"r x^\top", r"x r^\top"),
+        ("adaptive_log_softmax_with_loss", r"W^\top", r"W"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_caught(name, old, new):
+    page = changed(name, old, new)
+    assert page is not None
+    assert is_caught(name, page)
+
+
+SQUARE = Spec(
+    fn=lambda x: (x * x).mean(),
+    name="square",
+    inputs=(Input("x"),),
+    samples={"few": lambda draw: dict(x=draw.normal(3))},
+    oracle=lambda x, **_: x * x,
+    symbols=lambda x, **_: {"x": x},
+)
+
+
+def failures(*displayed):
+    text = "Square.\n\n" + "\n\n".join(f".. math::\n    {latex}" for latex in displayed)
+    return {
+        r.what: r.message for r in equations.check(dataclasses.replace(SQUARE, chapter=text), Settings()) if not r.ok
+    }
+
+
+RIGHT = r"e = x^2 \tag{1}", r"\frac{\partial e}{\partial x} = 2x \tag{2}"
+UNREACHED = r"e = \begin{cases} x^2 & e \ge 0 \\ 0 & e < 0 \end{cases} \tag{2}"
+BOTH = r"e = \begin{cases} x^2 & e \ge 0 \\ x & e > 0 \end{cases} \tag{2}"
+
+
+def test_a_right_chapter_passes():
+    assert failures(*RIGHT) == {}
+
+
+@pytest.mark.parametrize(
+    ("page", "where", "why"),
+    [
+        ((r"e = x^2 + 1 \tag{1}",), "loss", "is not"),
+        ((RIGHT[0], r"\frac{\partial e}{\partial x} = x \tag{2}"), "equation (2)", "is not"),
+        ((RIGHT[0], r"e < 0 \tag{2}"), "equation (2)", "does not hold"),
+        ((RIGHT[0], r"x^2 \in (-1, 0) \tag{2}"), "equation (2)", "does not hold"),
+        ((RIGHT[0], r"e = y^2 \tag{2}"), "equation (2)", "y has no meaning here"),
+        ((RIGHT[0], r"u = x + 1 \tag{2}"), "equation (2)", "a definition that nothing uses"),
+        ((RIGHT[0], r"e = x^2 \quad\text{for } e < 0 \tag{2}"), "equation (2)", "never executed"),
+        ((RIGHT[0], UNREACHED), "equation (2)", "a case is never reached"),
+        ((RIGHT[0], BOTH), "equation (2)", "2 cases apply"),
+        ((RIGHT[0], r"e = \frac{x^2}{} \tag{2}"), "equation (2)", "missing"),
+        ((RIGHT[0], "e = x^2"), "without a number", "is equation 2"),
+        ((r"f = x^2 \tag{1}",), "loss", "is defined"),
+    ],
+)  # fmt: skip
+def test_a_wrong_chapter_fails(page, where, why):
+    assert why in failures(*page)[where if "number" not in where else "equation (without a number)"]
+
+
+@pytest.mark.parametrize(
+    ("latex", "value"),
+    [
+        (r"\tfrac12 x^2 - y", -1),
+        (r"-2 x \, y", -12),
+        (r"x / 2 y", 3),
+        (r"\log e^x + \log(x) \cdot 0", 2),
+        (r"e^{-|x - y|}", mp.exp(-1)),
+        (r"[\,|x| \le y\,] + [x > y]", 1),
+        (r"\max(x, \min(y, 7))^2", 9),
+        (r"\sum_i z_i + 1", 12),
+        (r"\sum_{i \ne k} 2 z_i \cdot 3", 30),
+        (r"\sum_{i=1}^{2} z_i", 10),
+        (r"\max_i z_i - \operatorname{argmax}_i z_i", 4),
+        (r"\sum_{i, j} M_{ij} z_j", 1 + 4 + 12 + 2 + 0 + 6),
+        (r"(M z) \cdot (M z)", 17**2 + 8**2),
+        (r"\lVert z \rVert_2^2", 1 + 16 + 36),
+        (r"\begin{cases} 1 & x > y \\ \dfrac{x}{4} & \text{otherwise} \end{cases}", mpf(1) / 2),
+        (r"\left( x + 1 \right)\,(y + 1)", 12),
+        (r"\frac{\partial x^2 y}{\partial x}", 12),
+        (r"\frac{\partial^2 (x^2 y)}{\partial x\, \partial y}", 4),
+        (r"\frac{\partial^2 (z \cdot z)}{\partial z_k^2}", 2),
+        (r"x \oplus y", mp.log(mp.exp(2) + mp.exp(3))),
+        (r"\sqrt{x + 2} \operatorname{sgn} y", 2),
+    ],
+)  # fmt: skip
+def test_values(latex, value):
+    given = {"x": 2.0, "y": 3.0, "z": [1.0, 4.0, 6.0], "k": 2, "M": [[1.0, 1.0, 2.0], [2.0, 0.0, 1.0]],
+             "i": Each(range(3)), "j": Each(range(3))}  # fmt: skip
+    given = {name: numbers(v) for name, v in given.items()}
+    if r"\sum_{i, j}" in latex:
+        given["i"] = Each(range(2))
+    ((statement,),) = (statements(latex),)
+    (node,) = statement.ways[0].members
+    with workdps(DIGITS):
+        assert mp.almosteq(Point(given, Page({}, set())).evaluate(node, {}), value, 1e-12)
+
+
+def test_functions_recursions_primes_and_dots():
+    given = {name: numbers(v) for name, v in {"x": 0.5, r"\dot x": 2.0, "n": Each(range(6)), "N": 5}.items()}
+    page = r"f(x) = x^3, \quad F_n = n F_{n-1}, \quad F_0 = 1, \quad g = f(2x)"
+    clauses = definitions(given, (s.ways[0] for s in statements(page)))
+    point = Point(given, Page(clauses, set()))
+
+    def value(latex):
+        (statement,) = statements(latex)
+        with workdps(DIGITS):
+            return float(point.evaluate(statement.ways[0].members[0], {}))
+
+    assert value("f(x)") == 0.125
+    assert value("f(x + 1)") == 3.375
+    assert value("F_N") == 120
+    assert value("f'(2)") == pytest.approx(12)
+    assert value("f''(2)") == pytest.approx(12)
+    assert value(r"\dot g") == pytest.approx(2 * 3 * 8 * 0.25)
+
+
+@pytest.mark.parametrize(
+    "latex", [r"x +", r"(x", r"\frac{1}", "x & y", r"[x]", r"\unknown{", r"x \text{ or so }", "|x"]
+)
+def test_what_is_not_understood_is_refused(latex):
+    with pytest.raises(Unreadable):
+        statements(latex)
