@@ -150,8 +150,10 @@ void run_pointwise(const PointwiseCall& call) {
         return F::template eval<S, T>(at_x, at_t, at_a, p, q, r);
       };
       auto finish = [&](int64_t i, Element<T> at) {
-        if constexpr (std::is_base_of_v<Paired, F> && std::is_same_v<S, float>)
-          if (any<T>(at.cancels)) at = eval_wide<F, S>(get(x, bx, i), get(t, bt, i), splat(T{1}), p, q, r);
+        if constexpr (std::is_base_of_v<Paired, F>) {
+          if constexpr (F::template in_pairs<S, T>)
+            if (any<T>(at.cancels)) at = eval_wide<F, S>(get(x, bx, i), get(t, bt, i), splat(T{1}), p, q, r);
+        }
         Vec<T> up = g ? get(g, bg, i) * upstream : splat(upstream), e = at.e;
         put(dw, bdw, i, up * e);
         if (w) {
