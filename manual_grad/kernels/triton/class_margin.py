@@ -23,8 +23,11 @@ def _compared(xs, own, stands, margin, SQUARED: tl.constexpr):
     h = (xs - own[:, None]) + margin  # (1)
     excess = tl.where(stands & ((h <= 0) == 0), h, 0.0)  # a NaN is not dropped
     if SQUARED:
-        return excess * excess, excess + excess
-    return excess, tl.where(excess > 0, 1.0, excess)
+        slope = excess + excess
+        excess *= excess
+    else:
+        slope = tl.where(excess > 0, 1.0, excess)
+    return excess, slope
 
 
 @triton.jit
@@ -91,7 +94,7 @@ def _class_margin(
         if dx is not None:
             d = up[:, None] * slopes + spoilt[:, None]
             at = dx + place(n, size, dx_at, DIMS, WIDE)[:, None] + (c * dx_step)[None, :]
-            tl.store(at, d.to(dx.dtype.element_ty), mask=others)
+            tl.store(at, d.to(dx.dtype.element_ty), mask=inside)  # for labels below once more
             if MANY:
                 tl.store(counts + (n * classes)[:, None] + c[None, :], times, mask=inside)
             else:
@@ -103,7 +106,7 @@ def _class_margin(
         tl.store(parts + tl.program_id(0), tl.sum(tl.where(inside_n, loss, 0.0)))
 
     if dx is not None:
-        tl.debug_barrier()  # another thread may have written what this one reads
+        tl.debug_barrier()  # another thread may have written what this one reads, or writes again
         for k in range(0, most):
             y, own, has = _label(of_x, of_t, k, count, x_step, t_step, T)
             if MANY:
@@ -115,7 +118,7 @@ def _class_margin(
                     xs = tl.load(of_x[:, None] + (c * x_step)[None, :], mask=inside, other=0).to(T)
                     received += tl.sum(_compared(xs, own, times == 0, margin, SQUARED)[1], 1)
                 received *= tl.load(counts + n * classes + y, mask=has, other=0).to(T)
-            # a label that is repeated is written again, with the same number
+            # a label that is repeated gets the same number again
             at = dx + place(n, size, dx_at, DIMS, WIDE) + y * dx_step
             tl.store(at, (-up * received).to(dx.dtype.element_ty), mask=has)
 
@@ -136,8 +139,8 @@ def class_margin(
         if value is not None and reduction:
             value.fill_(0 * scale)
         return
-    # four numbers are held for each score of the tile
-    tile, block, warps = tiling(classes, x_step, most=1024)
+    # of many labels four numbers are held for each score of the tile
+    tile, block, warps = tiling(classes, x_step, 512 if many else 1024)
     programs, parts, each = triton.cdiv(rows, tile), None, value
     compute = COMPUTE[x.dtype]
     if value is not None and reduction:

@@ -27,13 +27,15 @@ def _exp_of_difference(a, b, HALF: tl.constexpr):
     """
     d = a - b
     if HALF:
-        return tl.exp(d)
-    if d.dtype == tl.float64:
-        return exp(d)
-    minus_b = d - a
-    lost = (a - (d - minus_b)) - (b + minus_b)
-    e = exp(d)
-    return e + e * tl.where(lost == lost, lost, 0.0)  # infinities have nothing to lose
+        e = tl.exp(d)
+    elif d.dtype == tl.float64:
+        e = exp(d)
+    else:
+        minus_b = d - a
+        lost = (a - (d - minus_b)) - (b + minus_b)
+        e = exp(d)
+        e += e * tl.where(lost == lost, lost, 0.0)  # infinities have nothing to lose
+    return e
 
 
 @triton.jit

@@ -23,7 +23,7 @@ def step(u: Tensor | None) -> int | None:
     return None if u is None else u.stride(-1)
 
 
-def tiling(length: int) -> tuple[int, int]:
+def tiling(length: int, most: int = 1024) -> tuple[int, int]:
     """Rows and components in a tile: at most 8 for each thread of four warps, which in halves are 16 bytes."""
-    block = min(triton.next_power_of_2(max(length, 1)), 1024)
+    block = min(triton.next_power_of_2(max(length, 1)), most)
     return max(1, 512 // block), block

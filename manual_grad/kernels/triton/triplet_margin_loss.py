@@ -71,12 +71,14 @@ def _norm(
             term = _power(size / c[:, None], Q)
         total += tl.sum(tl.where(inside, term, 0.0), 1)
     if EXTREME:
-        return tl.where(spoilt > 0, float("nan"), c), total
-    if Q == 2:
-        return c * tl.sqrt(total), total
-    if Q == 0 or Q == 1:
-        return total, total
-    return c * _power(total, 1 / Q), total  # (5)
+        f = tl.where(spoilt > 0, float("nan"), c)
+    elif Q == 0 or Q == 1:
+        f = total
+    elif Q == 2:
+        f = c * tl.sqrt(total)
+    else:
+        f = c * _power(total, 1 / Q)  # (5)
+    return f, total
 
 
 @triton.jit
@@ -84,16 +86,18 @@ def _slope(u, f, ties, Q: tl.constexpr, SCALED: tl.constexpr):
     """(3); a NaN stays one."""
     sign = tl.where(u > 0, 1.0, tl.where(u < 0, -1.0, u))
     if Q == 0:
-        return tl.zeros_like(u)
-    if Q == 1:
-        return sign
-    if Q == 2:
-        if SCALED:
-            return tl.where(u == 0, 0.0, u / f[:, None])
-        return u * tl.where(f == 0, 0.0, 1 / f)[:, None]  # one division a row
-    if Q == _INFINITY or Q == -_INFINITY:
-        return tl.where(tl.abs(u) == f[:, None], sign, 0.0) / ties[:, None]
-    return tl.where(u == 0, 0.0, sign * _power(tl.abs(u) / f[:, None], Q - 1))
+        d = tl.zeros_like(u)
+    elif Q == 1:
+        d = sign
+    elif Q == 2 and SCALED:
+        d = tl.where(u == 0, 0.0, u / f[:, None])
+    elif Q == 2:
+        d = u * tl.where(f == 0, 0.0, 1 / f)[:, None]  # one division a row
+    elif Q == _INFINITY or Q == -_INFINITY:
+        d = tl.where(tl.abs(u) == f[:, None], sign, 0.0) / ties[:, None]
+    else:
+        d = tl.where(u == 0, 0.0, sign * _power(tl.abs(u) / f[:, None], Q - 1))
+    return d
 
 
 @triton.jit(do_not_specialize=["triplets", "g_row", "value_row"])
@@ -159,7 +163,8 @@ def triplet_margin_loss(
         return
     if length == 0:
         q = 1.0  # no components have a norm of 0, whatever its degree
-    tile, block = tiling(length)
+    scaled = q not in (0, 1) and (q != 2 or a.dtype is torch.float64)
+    tile, block = tiling(length, 512 if scaled else 1024)  # a power takes registers
     programs, parts, each = triton.cdiv(triplets, tile), None, value
     if value is not None and reduce:
         parts, each = a.new_empty(programs, dtype=torch.float64), None
@@ -168,7 +173,7 @@ def triplet_margin_loss(
     launch(
         _triplet_margin, programs, a.device, *vectors, g, each, *results, parts, triplets, length, margin, eps, scale,
         *rows, *map(step, (*vectors, *results)),
-        Q=q, SCALED=q not in (0, 1) and (q != 2 or a.dtype is torch.float64), SWAP=swap, ROWS=tile, BLOCK=block,
+        Q=q, SCALED=scaled, SWAP=swap, ROWS=tile, BLOCK=block,
     )  # fmt: skip
     if parts is not None:
         total(parts, value, scale)
