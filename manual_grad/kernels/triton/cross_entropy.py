@@ -191,7 +191,7 @@ def cross_entropy(
         denominator = kept_weight(t, w, rows, classes, size, at[6], ignore_index)
     elif reduction == MEAN:
         scale = 1 / rows
-    tile, block, warps = tiling(classes, step[0])
+    tile, block, warps = tiling(classes, step[0], 4096 if compute is tl.float64 else 8192)  # as registers allow
     programs, parts, each = triton.cdiv(rows, tile), None, value
     if value is not None and reduction:
         parts, each = z.new_empty(programs, dtype=torch.float64 if compute is tl.float64 else torch.float32), None

@@ -62,7 +62,7 @@ def nll_loss(
     classes, rows = x.shape[1 if x.dim() > 1 else 0], t.numel()
     denominator = kept_weight(t, w, rows, classes, size, t_at, ignore_index) if reduction == MEAN else None
     # one score a row makes no use of a tile that is wide
-    tile, block, warps = (512, 1, 4) if dx is None else tiling(classes, dx_step)
+    tile, block, warps = (512, 1, 4) if dx is None else tiling(classes, dx_step, 8192)
     programs, parts, each = triton.cdiv(rows, tile), None, value
     if value is not None and reduction:
         parts, each = x.new_empty(programs, dtype=torch.float64), None

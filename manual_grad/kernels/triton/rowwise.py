@@ -56,7 +56,7 @@ def kept_weight(t: Tensor, w: Tensor | None, rows: int, classes: int, size, at, 
     return kept
 
 
-def tiling(classes: int, step: int, most: int = 8192) -> tuple[int, int, int]:
+def tiling(classes: int, step: int, most: int) -> tuple[int, int, int]:
     """Rows and classes in a tile, and warps for it: the longer dimension is the one that is dense in memory.
 
     A thread has at most 16 scores, which it reads 16 bytes at a time. A long row has 16 warps: two or three rows are then
