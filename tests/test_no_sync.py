@@ -123,10 +123,10 @@ def forward_and_backward(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_loss_waits(name: str, on: bool, launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     # (fakes go the way of a captured graph through the adaptive softmax, which else looks at which clusters there are)
     spec = specs.load(name)
-    for dtype in (torch.float32, torch.float16):
-        for case in spec.covering(Settings(quick=True), dtype):
-            with switch(on), on_a_device():
-                forward_and_backward(case, monkeypatch)
+    # float16 leaves its gradient to backward
+    for case in (*spec.covering(Settings(quick=True), torch.float32), spec.case(Settings(), dtype=torch.float16)):
+        with switch(on), on_a_device():
+            forward_and_backward(case, monkeypatch)
     assert bool(launched) == on
 
 
