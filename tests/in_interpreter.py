@@ -11,6 +11,7 @@ from torch import Tensor
 import manual_grad.functional as M
 from gradcheck import specs
 from gradcheck.checks import parity
+from gradcheck.checks.cases import each
 from gradcheck.spec import Case, Draw, Pin, Settings, Spec
 from gradcheck.switch import kernels as switch
 from manual_grad import kernels
@@ -49,6 +50,20 @@ def test_the_interpreter_is_in_use() -> None:
         assert kernels.op(name, torch.empty(1)) is not None
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of sizes that differ and modules that are empty
+@pytest.mark.parametrize("name", specs.NAMES)
+def test_kernels_and_formulas_agree(name: str) -> None:
+    """Every loss has a kernel, or is made of one that has: at each sample, in each regime; no output is forgotten."""
+    spec, quick = specs.load(name), Settings(quick=True)
+    samples = {**spec.samples, **spec.regimes}
+    results = [
+        *each(spec.covering(quick, torch.float32, samples), parity.switched),
+        *each(itertools.islice(spec.covering(quick, torch.float32), 2), parity.poisoned),
+    ]
+    assert not [result for result in results if not result.ok]
+    assert any("by kernel" in result.what and not result.note for result in results)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", STRUCTURED)
 def test_other_dtypes(name: str, dtype: torch.dtype) -> None:
@@ -56,7 +71,7 @@ def test_other_dtypes(name: str, dtype: torch.dtype) -> None:
     spec = specs.load(name)
     count = 1 if name == "ctc_loss" else 3  # frame after frame takes its time here
     for case in itertools.islice(spec.covering(Settings(quick=True), dtype), count):
-        results = itertools.chain(parity.switched(case), parity.no_worse_than_peer(case))
+        results = *parity.switched(case), *parity.no_worse_than_peer(case)
         assert not [result for result in results if not result.ok]
 
 
@@ -103,18 +118,18 @@ def test_rows_of_every_length(rows: int, classes: int, options: dict[str, object
     alike(lambda z, q: M.cross_entropy(z.clamp_min(-50.0), q, **options), z, q)
 
 
-@pytest.mark.parametrize(("rows", "classes"), [(3, 1031), (700, 3)])
-def test_other_losses_of_rows_of_every_length(rows: int, classes: int) -> None:
+@pytest.mark.parametrize(("rows", "classes", "strided"), [(3, 1031, False), (700, 3, False), (70, 20, True)])
+def test_other_losses_of_rows_of_every_length(rows: int, classes: int, strided: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     x, w = torch.randn(rows, classes, generator=generator), torch.rand(classes, generator=generator)
+    x = x.T.contiguous().T if strided else x
     y = torch.randint(classes, (rows,), generator=generator)
     labels = torch.full((rows, classes), -1)
     labels[:, 0], labels[1:, 1], labels[1:, 2] = y, 1, y[1:]  # of some rows one, of others three, one twice
     ignored = y.masked_fill(torch.arange(rows) == 1, -100)
-    for x in (x, x.T.contiguous().T):  # noqa: PLW2901 - dense along the classes, and along the rows
-        alike(lambda x: M.nll_loss(x, ignored, w), x)
-        alike(lambda x: M.multi_margin_loss(x, y, p=2, weight=w), x)
-        alike(lambda x: M.multilabel_margin_loss(x, labels), x)
+    alike(lambda x: M.nll_loss(x, ignored, w), x)
+    alike(lambda x: M.multi_margin_loss(x, y, p=2, weight=w), x)
+    alike(lambda x: M.multilabel_margin_loss(x, labels), x)
 
 
 def test_more_classes_than_a_tile_holds() -> None:
@@ -212,6 +227,17 @@ def test_a_bad_index_spoils_its_row_and_no_other(loss: str, index: int) -> None:
     (dz,) = torch.autograd.grad(value.sum(), z)
     assert value.isnan().tolist() == [False, True, False]
     assert dz.isnan().all(1).tolist() == dz.isnan().any(1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("frames", "labels"), [([4, 9, 4], [1, 2, 1]), ([4, 4, 4], [1, 2**40, 1]), ([4, 4, 4], [1, 3, 1])])
+def test_lengths_that_do_not_fit_spoil_their_samples(frames: list[int], labels: list[int]) -> None:
+    """And, where one target comes after the other, those behind them, which begin nobody knows where."""
+    x = torch.randn(4, 3, 5, requires_grad=True)
+    value = M.ctc_loss(x, torch.tensor([1, 2, 3, 4]), torch.tensor(frames), torch.tensor(labels), reduction="none")
+    (dx,) = torch.autograd.grad(value.sum(), x)
+    spoilt = [False, frames[1] > 4 or labels[1] > 4, sum(labels) > 4]
+    assert value.isnan().tolist() == spoilt
+    assert dx.isnan().all(2).all(0).tolist() == dx.isnan().any(2).any(0).tolist() == spoilt
 
 
 def test_offsets_beyond_32_bits() -> None:

@@ -130,6 +130,19 @@ def test_no_loss_waits(name: str, on: bool, launched: list[str], monkeypatch: py
     assert bool(launched) == on
 
 
+@pytest.mark.parametrize("name", specs.NAMES)
+def test_every_loss_takes_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is registered for CUDA; the op returns fakes for fakes."""
+    served = []
+    op = kernels.op
+    monkeypatch.setattr(kernels, "op", lambda *args: served.append(op(*args)) or served[-1])
+    case = specs.load(name).case(Settings(), dtype=torch.float32)
+    with on_a_device():
+        assert case.call(**{k: fake(t) for k, t in case.tensors.items()}).is_cuda
+    assert served
+    assert None not in served
+
+
 WAITS: dict[str, Callable[[Tensor], object]] = {
     "item": lambda t: t.sum().item(),
     "bool": lambda t: bool(t.any()),

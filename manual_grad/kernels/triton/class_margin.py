@@ -40,7 +40,7 @@ def _label(x, t, k, count, x_step, t_step, T: tl.constexpr):
 
 @triton.jit(do_not_specialize=["rows"])
 def _class_margin(
-    x, t, w, g, value, dx, counts, parts, rows, classes, margin: tl.float64, scale: tl.float64,
+    x, t, w, g, value, dx, counts, parts, rows, classes, margin: tl.float64, per_class: tl.float64, scale: tl.float64,
     size, x_at, t_at, g_at, value_at, dx_at, x_step, t_step, w_step, dx_step,
     MANY: tl.constexpr, SQUARED: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -66,11 +66,10 @@ def _class_margin(
     most = tl.max(count, 0)
     spoilt = tl.where(bad, float("nan"), 0.0).to(T)
 
-    share = tl.zeros((ROWS,), tl.float64) + 1
+    share = tl.full((ROWS,), per_class, tl.float64)
     if w is not None:
         y = tl.load(of_t, mask=count > 0, other=0)
-        share = double(tl.load(w + y * w_step, mask=count > 0, other=0))
-    share /= classes
+        share *= double(tl.load(w + y * w_step, mask=count > 0, other=0))
     up = share * tl.full((), scale, tl.float64)
     if g is not None:
         up *= double(tl.load(g + place(n, size, g_at, DIMS, WIDE), mask=inside_n, other=0))
@@ -147,7 +146,7 @@ def class_margin(
         parts, each = x.new_empty(programs, dtype=torch.float64 if compute is tl.float64 else torch.float32), None
     counts = x.new_empty((rows, classes), dtype=torch.int32) if many and dx is not None else None
     launch(
-        _class_margin, programs, x.device, x, t, w, g, each, dx, counts, parts, rows, classes, margin, scale,
+        _class_margin, programs, x.device, x, t, w, g, each, dx, counts, parts, rows, classes, margin, 1 / classes, scale,
         size, at[0], at[2] if many else at[3], at[4], at[5], at[1],
         x_step, t_step if many else 0, None if w is None else w.stride(0), dx_step,
         MANY=many, SQUARED=power == 2, T=compute, DIMS=len(size), WIDE=rows >= NARROW,

@@ -191,7 +191,8 @@ def cross_entropy(
         denominator = kept_weight(t, w, rows, classes, size, at[6], ignore_index)
     elif reduction == MEAN:
         scale = 1 / rows
-    tile, block, warps = tiling(classes, step[0], 4096 if compute is tl.float64 else 8192)  # as registers allow
+    plain = by_index and smoothing == 0 and compute is tl.float32  # else more is held for each score
+    tile, block, warps = tiling(classes, step[0], 8192 if plain else 4096)
     programs, parts, each = triton.cdiv(rows, tile), None, value
     if value is not None and reduction:
         parts, each = z.new_empty(programs, dtype=torch.float64 if compute is tl.float64 else torch.float32), None
