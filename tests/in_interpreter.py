@@ -10,7 +10,7 @@ from torch import Tensor
 
 import manual_grad.functional as M
 from gradcheck import specs
-from gradcheck.checks import parity
+from gradcheck.checks import cuda, parity
 from gradcheck.checks.cases import each
 from gradcheck.spec import Case, Draw, Pin, Settings, Spec
 from gradcheck.switch import kernels as switch
@@ -229,7 +229,18 @@ def test_a_bad_index_spoils_its_row_and_no_other(loss: str, index: int) -> None:
     assert dz.isnan().all(1).tolist() == dz.isnan().any(1).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize(("frames", "labels"), [([4, 9, 4], [1, 2, 1]), ([4, 4, 4], [1, 2**40, 1]), ([4, 4, 4], [1, 3, 1])])
+@pytest.mark.parametrize("name", [*BY_INDEX, "ctc_loss"])
+def test_no_plausible_number_comes_of_a_bad_index(name: str) -> None:
+    """As the harness asks it of a device."""
+    results = list(cuda.bad_index(specs.load(name).case(Settings())))
+    assert len(results) > 1
+    assert not [result for result in results if not result.ok]
+
+
+LENGTHS = [([4, 9, 4], [1, 2, 1]), ([4, 4, 4], [1, 2**40, 1]), ([4, 4, 4], [1, 3, 1])]
+
+
+@pytest.mark.parametrize(("frames", "labels"), LENGTHS)
 def test_lengths_that_do_not_fit_spoil_their_samples(frames: list[int], labels: list[int]) -> None:
     """And, where one target comes after the other, those behind them, which begin nobody knows where."""
     x = torch.randn(4, 3, 5, requires_grad=True)

@@ -1,4 +1,8 @@
-"""Is it the same function on a CUDA device, and is it usable as a device wants it: no waiting, any stream, any size?"""
+"""Is it the same function on a CUDA device, and is it usable as a device wants it: no waiting, any stream, any size?
+
+Beside what parity asks on every device: kernels against formulas, no worse than torch's own function there, the memory
+of the results poisoned first, twice the same bits.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from torch import Tensor
 
 from gradcheck.checks import layout
 from gradcheck.checks.cases import each, raised
+from gradcheck.checks.oracle import of_peer
 from gradcheck.compare import Result, bitwise_equal, compare, expect, failed, noted
 from gradcheck.spec import Case, Settings, Spec
 from gradcheck.switch import active
@@ -32,7 +37,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
             here = spec.case(on_cpu, case.sample, case.params, dtype)
             yield from like_cpu(case, here)
 
-        for body in (against_cpu, captured, elsewhere):
+        for body in (against_cpu, beside_torch, captured, elsewhere):
             name = str(dtype).removeprefix("torch.")
             for result in each(spec.covering(settings, dtype, samples), body):
                 yield replace(result, dtype=name, case=f"{result.case}, {name}")
@@ -56,6 +61,15 @@ def like_cpu(case: Case, here: Case) -> Iterator[Result]:
     yield compare("value, on cuda", value, expected, bound, dtype=case.dtype)
     for name, d in gradient.items():
         yield compare(f"gradient of {name}, on cuda", d, expected_gradient[name], bound, dtype=case.dtype)
+
+
+def beside_torch(case: Case) -> Iterator[Result]:
+    """Against torch's own op on the same device, in float64, where its error is no larger than what is allowed here."""
+    if case.dtype is not torch.float64 or case.sample not in case.spec.samples:
+        return  # narrower dtypes, and points at which torch's own loses digits: parity asks which of the two is closer
+    ours = everything(case)
+    for what, t in of_peer(case, case.upstream(ours["value"])).items():
+        yield compare(f"{what}, beside torch's on cuda", ours[what], t, BOUNDS[torch.float64])
 
 
 def same_bits(what: str, a: Tensor | None, b: Tensor | None) -> Result:

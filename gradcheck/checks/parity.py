@@ -22,6 +22,18 @@ ENTRIES = 300_000  # enough for several blocks and threads
 
 
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    yield from on_a_device(spec, settings)
+    if not torch.cuda.is_available():
+        yield noted("cuda", "no device")
+        return
+    on_cuda = replace(settings, device="cuda")
+    if settings.device != "cuda":
+        yield from on_a_device(spec, on_cuda)
+    yield from cuda.check(spec, on_cuda)
+
+
+def on_a_device(spec: Spec, settings: Settings) -> Iterator[Result]:
+    """What is asked of every kind of device."""
     compiled = "kernels" in spec.promises
     if compiled and not active(settings.device):
         yield noted("kernels", "none is loaded: the formulas alone were audited")
@@ -38,10 +50,6 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
             yield from tag(dtype, each(spec.covering(settings, dtype), promotion))
         yield from tag(dtype, each(spec.covering(settings, dtype), poisoned))
     yield from each(spec.covering(settings, torch.float32), repeated)
-    if torch.cuda.is_available():
-        yield from cuda.check(spec, replace(settings, device="cuda"))
-    else:
-        yield noted("cuda", "no device")
 
 
 def everything(case: Case) -> dict[str, Tensor | None]:
@@ -81,14 +89,18 @@ def products(case: Case) -> set[str]:
 def alike(
     what: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, summed: bool, peer: Tensor | None = None
 ) -> Result:
-    """Entry by entry; by the largest where an entry that cancels loses digits, differently: in the widest dtype, and
-    where a matrix product has ``summed`` rounded terms in the dtype itself.
+    """Entry by entry, where formulas or kernels have digits to spare.
+
+    By the largest entry where they have none: in the widest dtype, and where a matrix product has ``summed`` rounded
+    terms in the dtype itself. There an entry that cancels, sigma(x) - t or log(t) - x + 1, is what two ways of rounding
+    have left of it, and torch's own float32 is as far from the exact one. A device's float32 is the widest, since
+    float64 is slow on most, so that the kernels for it are compared like this in the interpreter, too.
 
     ``peer`` is what torch has, in that dtype too. Where it is no closer, the case asks for more than the dtype has.
     """
     bound = KERNELS[dtype]
     if interpreted() and dtype is torch.bfloat16:
-        bound *= 2  # Triton's interpreter cuts a bfloat16 off where a device rounds it
+        bound *= 2  # Triton's interpreter cuts off where a device rounds, which costs one eps instead of a half
     result = compare(what, a, b, bound, dtype=dtype, scale=None if summed else b)
     if result.ok or peer is None or b is None or peer.shape != b.shape:
         return result

@@ -94,7 +94,7 @@ def adaptive_cross_entropy(
 def _may_look(y: Tensor) -> bool:
     """Whether rows may be left out by their values: not where a graph is traced or captured, nor under a vmap.
 
-    On a device this waits, once for each cluster, as torch's own does; to compute every tail for every row takes longer.
+    On a device this waits, once for each cluster, as torch's own does: every tail for every row would take longer.
     """
     if type(y) is not Tensor or torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
         return False

@@ -19,7 +19,7 @@ from manual_grad.kernels.triton.rowwise import MEAN, rows_of, tiling
 
 @triton.jit
 def _compared(xs, own, stands, margin, SQUARED: tl.constexpr):
-    """What each score falls short by, to its power, and the slope of that; 0 where none ``stands`` against the label."""
+    """What each score falls short by, to its power, and the slope of that; 0 for those that do not stand against it."""
     h = (xs - own[:, None]) + margin  # (1)
     excess = tl.where(stands & ((h <= 0) == 0), h, 0.0)  # a NaN is not dropped
     if SQUARED:
@@ -146,8 +146,8 @@ def class_margin(
         parts, each = x.new_empty(programs, dtype=torch.float64 if compute is tl.float64 else torch.float32), None
     counts = x.new_empty((rows, classes), dtype=torch.int32) if many and dx is not None else None
     launch(
-        _class_margin, programs, x.device, x, t, w, g, each, dx, counts, parts, rows, classes, margin, 1 / classes, scale,
-        size, at[0], at[2] if many else at[3], at[4], at[5], at[1],
+        _class_margin, programs, x.device, x, t, w, g, each, dx, counts, parts, rows, classes, margin, 1 / classes,
+        scale, size, at[0], at[2] if many else at[3], at[4], at[5], at[1],
         x_step, t_step if many else 0, None if w is None else w.stride(0), dx_step,
         MANY=many, SQUARED=power == 2, T=compute, DIMS=len(size), WIDE=rows >= NARROW,
         ROWS=tile, BLOCK=block, warps=warps,

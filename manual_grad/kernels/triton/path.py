@@ -54,7 +54,7 @@ def _emissions(x, y, is_label, known, blank, x_step):
 def _sample(
     n, targets, begin, frames, counts, y_row, y_step, most_frames, most_labels, classes, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """The labels of a sample, which lanes hold one, which of those are classes; lengths, whether they fit, the start."""
+    """The labels of a sample, which lanes hold one, which are classes; its lengths, whether they fit, the start."""
     length, count = tl.load(frames + n), tl.load(counts + n)
     fits = (length >= 0) & (length <= most_frames) & (count >= 0) & (count <= most_labels)
     start = n * y_row
@@ -84,7 +84,7 @@ def _walk(
 ):  # fmt: skip
     """The loss, and in ``table`` (N, T, 2, BLOCK) the gradient by state: of the blanks, then of the labels."""
     n = tl.program_id(0).to(tl.int64)
-    y, is_label, known, length, count, fits, _ = _sample(
+    y, is_label, known, length, count, fits, _start = _sample(
         n, targets, begin, frames, counts, y_row, y_step, most_frames, most_labels, classes, BLOCK
     )
     i = tl.arange(0, BLOCK).to(tl.int64)
@@ -161,7 +161,7 @@ def _by_symbol(
 ):  # fmt: skip
     """(5) for one frame: every class is written, those of the target after a barrier."""
     t, n = tl.program_id(0).to(tl.int64) % most_frames, tl.program_id(0).to(tl.int64) // most_frames
-    y, _, known, length, count, fits, start = _sample(
+    y, _is_label, known, length, count, fits, start = _sample(
         n, targets, begin, frames, counts, y_row, y_step, most_frames, most_labels, classes, BLOCK
     )
     loss = tl.load(losses + n)

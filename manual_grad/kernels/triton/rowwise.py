@@ -59,9 +59,9 @@ def kept_weight(t: Tensor, w: Tensor | None, rows: int, classes: int, size, at, 
 def tiling(classes: int, step: int, most: int) -> tuple[int, int, int]:
     """Rows and classes in a tile, and warps for it: the longer dimension is the one that is dense in memory.
 
-    A thread has at most 16 scores, which it reads 16 bytes at a time. A long row has 16 warps: two or three rows are then
-    at work on each multiprocessor, so that one is read while the sums of another are put together, and those on all 132
-    of an H100, 264 to 396 rows, fit into its L2 of 50 MB up to 32,000 float32 or 64,000 halves.
+    A thread has at most 16 scores, which it reads 16 bytes at a time. A long row has 16 warps: two or three rows are
+    then at work on each multiprocessor, so that one is read while the sums of another are put together, and those on
+    all 132 of an H100, 264 to 396 rows, fit into its L2 of 50 MB up to 32,000 float32 or 64,000 halves.
     """
     if step != 1 and classes > 1:
         block = min(triton.next_power_of_2(classes), 8)

@@ -47,10 +47,8 @@ def _norm(
         for first in range(0, length, BLOCK):
             inside = inside_row[:, None] & (first + lanes < length)[None, :]
             size = tl.abs(_difference(x, y, first + lanes, x_step, y_step, inside, eps))
-            if Q > 0:
-                c = tl.maximum(c, tl.max(size, 1))
-            else:
-                c = tl.minimum(c, tl.min(tl.where(inside, size, _INFINITY), 1))
+            least = tl.where(inside, size, _INFINITY)
+            c = tl.maximum(c, tl.max(size, 1)) if Q > 0 else tl.minimum(c, tl.min(least, 1))
         if not EXTREME:
             c = tl.where((c == 0) | (c == _INFINITY), 1.0, c)
     total, spoilt = zero, zero
@@ -169,7 +167,7 @@ def triplet_margin_loss(
     if value is not None and reduce:
         parts, each = a.new_empty(programs, dtype=torch.float64), None
     vectors, results = (a, p, n), (da, dp, dn)
-    rows = (row_stride(u, dim) for u, dim in (*((u, 2) for u in vectors), (g, 1), (each, 1), *((u, 2) for u in results)))
+    rows = [row_stride(u, 1 if u is g or u is each else 2) for u in (*vectors, g, each, *results)]
     launch(
         _triplet_margin, programs, a.device, *vectors, g, each, *results, parts, triplets, length, margin, eps, scale,
         *rows, *map(step, (*vectors, *results)),
