@@ -55,7 +55,8 @@ def test_the_interpreter_is_in_use() -> None:
 def test_kernels_and_formulas_agree(name: str) -> None:
     """Every loss has a kernel, or is made of one that has: at each sample, in each regime; no output is forgotten."""
     spec, quick = specs.load(name), Settings(quick=True)
-    samples = {**spec.samples, **spec.regimes}
+    # the regimes of the linear losses are those of cross entropy, whose kernel they are made of
+    samples = spec.samples if spec.family == "linear" else {**spec.samples, **spec.regimes}
     results = [
         *each(spec.covering(quick, torch.float32, samples), parity.switched),
         *each(itertools.islice(spec.covering(quick, torch.float32), 2), parity.poisoned),

@@ -132,7 +132,6 @@ def calls() -> list[Any]:
         lambda: M.nll_loss(scores, index, weight),
         lambda: M.multi_margin_loss(scores, index, p=2, weight=weight),
         lambda: M.multilabel_margin_loss(scores, labels),
-        lambda: M.multilabel_margin_loss(scores.double(), labels),
         lambda: M.triplet_margin_loss(*vectors, swap=True),
         lambda: M.triplet_margin_loss(*vectors.double(), swap=True),
         lambda: M.triplet_margin_loss(*vectors, p=3.0, swap=True),
