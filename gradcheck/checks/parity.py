@@ -107,7 +107,8 @@ def excused(result: Result, peer: Tensor | None, expected: Tensor | None) -> Res
     """A note instead, where torch's own result in float32 is no closer: the case asks for more than the dtype has."""
     if peer is None or expected is None or peer.shape != expected.shape:
         return result
-    theirs = distance(*(t.detach().to("cpu", torch.float64) for t in (peer, expected)), torch.float32)
+    a, b = (t.detach().to("cpu", torch.float64) for t in (peer, expected))
+    theirs = distance(a, b, torch.float32)
     if result.error <= 2 * theirs <= 0.2 / torch.finfo(torch.float32).eps:  # a fifth: nobody's zero passes
         return noted(result.what, f"float32 has not the digits for {peer.numel()} entries, torch loses as many")
     return result
