@@ -109,6 +109,16 @@ def vectors(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
     return a.clone().requires_grad_(), b.clone().requires_grad_(), y
 
 
+def labels(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
+    z = torch.randn(shape, dtype=dtype, device=device)
+    y = torch.randint(shape[1], shape, device=device)
+    return z.requires_grad_(), y.masked_fill(torch.arange(shape[1], device=device) >= 4, -1)
+
+
+def triplets(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
+    return tuple(t.clone().requires_grad_() for t in torch.randn((3, *shape), dtype=dtype, device=device))
+
+
 CASES = (
     *(Case("cross_entropy", shape, classes)
       for shape in ((8192, 32000), (8192, 65536), (4096, 131072), (2048, 262144), (32768, 4096))),
@@ -118,7 +128,11 @@ CASES = (
     *(Case(loss, (ELEMENTS,), unit) for loss in ("binary_cross_entropy_with_logits", "poisson_nll_loss", "kl_div")),
     *(Case(loss, (ELEMENTS,), signed) for loss in ("soft_margin_loss", "hinge_embedding_loss")),
     Case("binary_cross_entropy", (ELEMENTS,), unit, dtypes=(torch.float32,)),
+    Case("nll_loss", (8192, 32000), classes),
+    Case("multi_margin_loss", (65536, 1000), classes),
+    Case("multilabel_margin_loss", (65536, 1000), labels),
     Case("cosine_embedding_loss", (65536, 1024), vectors),
+    Case("triplet_margin_loss", (65536, 1024), triplets),
 )  # fmt: skip
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 
 import manual_grad.functional as M
 from gradcheck import specs
-from gradcheck.spec import Settings
+from gradcheck.checks import cuda, parity
+from gradcheck.checks.cases import each
+from gradcheck.spec import Case, Draw, Pin, Settings, Spec
 from gradcheck.switch import kernels as switch
 from manual_grad import kernels
 from manual_grad.kernels import triton as kernels_in_triton
 from manual_grad.kernels.triton import launch
 
 POINTWISE = sorted(kernels_in_triton.pointwise.LOSSES)
+STRUCTURED = [
+    "huber_loss", "cross_entropy", "nll_loss", "multi_margin_loss", "multilabel_margin_loss", "cosine_embedding_loss",
+    "triplet_margin_loss", "ctc_loss",
+]  # fmt: skip
 
 
 def both(call: object, *inputs: Tensor) -> list[list[Tensor]]:
@@ -40,6 +48,49 @@ def test_the_interpreter_is_in_use() -> None:
     assert "interpreted" in kernels.show_config()
     for name in kernels_in_triton.OPS:
         assert kernels.op(name, torch.empty(1)) is not None
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of sizes that differ and modules that are empty
+@pytest.mark.parametrize("name", specs.NAMES)
+def test_kernels_and_formulas_agree(name: str) -> None:
+    """Every loss has a kernel, or is made of one that has: at each sample, in each regime; no output is forgotten."""
+    spec, quick = specs.load(name), Settings(quick=True)
+    # the regimes of the linear losses are those of cross entropy, whose kernel they are made of
+    samples = spec.samples if spec.family == "linear" else {**spec.samples, **spec.regimes}
+    results = [
+        *each(spec.covering(quick, torch.float32, samples), parity.switched),
+        *each(itertools.islice(spec.covering(quick, torch.float32), 2), parity.poisoned),
+    ]
+    assert not [result for result in results if not result.ok]
+    assert any("by kernel" in result.what and not result.note for result in results)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_other_dtypes(name: str, dtype: torch.dtype) -> None:
+    """Of the structured losses each; what the pointwise ones are made of is converted by one kernel."""
+    spec = specs.load(name)
+    count = 1 if name == "ctc_loss" else 3  # frame after frame takes its time here
+    for case in itertools.islice(spec.covering(Settings(quick=True), dtype), count):
+        results = *parity.switched(case), *parity.no_worse_than_peer(case)
+        assert not [result for result in results if not result.ok]
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_edges(name: str) -> None:
+    """The chosen subgradients, infinities and NaNs of the spec: by kernel as by formula."""
+    spec = specs.load(name)
+    for pin in spec.pins:
+        ours, expected = (pinned(spec, pin, on) for on in (True, False))
+        torch.testing.assert_close(ours, expected, rtol=16 * 2**-52, atol=0, equal_nan=True)
+
+
+def pinned(spec: Spec, pin: Pin, on: bool) -> tuple[object, ...]:
+    draw = Draw(0)
+    tensors = {i.name for i in spec.inputs}
+    arguments = {k: draw.tensor(v) if k in tensors else v for k, v in pin.arguments.items()}
+    with switch(on):
+        return Case(spec, "pin", arguments).differentiate()
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean"])
@@ -68,10 +119,37 @@ def test_rows_of_every_length(rows: int, classes: int, options: dict[str, object
     alike(lambda z, q: M.cross_entropy(z.clamp_min(-50.0), q, **options), z, q)
 
 
+@pytest.mark.parametrize(("rows", "classes", "strided"), [(3, 1031, False), (700, 3, False), (70, 20, True)])
+def test_other_losses_of_rows_of_every_length(rows: int, classes: int, strided: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, w = torch.randn(rows, classes, generator=generator), torch.rand(classes, generator=generator)
+    x = x.T.contiguous().T if strided else x
+    y = torch.randint(classes, (rows,), generator=generator)
+    labels = torch.full((rows, classes), -1)
+    labels[:, 0], labels[1:, 1], labels[1:, 2] = y, 1, y[1:]  # of some rows one, of others three, one twice
+    ignored = y.masked_fill(torch.arange(rows) == 1, -100)
+    alike(lambda x: M.nll_loss(x, ignored, w), x)
+    alike(lambda x: M.multi_margin_loss(x, y, p=2, weight=w), x)
+    alike(lambda x: M.multilabel_margin_loss(x, labels), x)
+
+
+def test_more_classes_than_a_tile_holds() -> None:
+    x = torch.randn(2, 9001, generator=torch.Generator().manual_seed(0))
+    alike(lambda x: M.nll_loss(x, torch.tensor([0, 9000])), x)
+
+
 def test_classes_that_are_not_next_to_each_other() -> None:
     z, y = torch.randn(2, 20, 7, 5), torch.randint(20, (2, 7, 5))
-    alike(lambda z: M.cross_entropy(z, y, reduction="none"), z)
-    alike(lambda z: M.cross_entropy(z, y), z.to(memory_format=torch.channels_last))
+    for loss in (M.cross_entropy, M.nll_loss):
+        alike(lambda z, loss=loss: loss(z, y, reduction="none"), z)
+        alike(lambda z, loss=loss: loss(z, y), z.to(memory_format=torch.channels_last))
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 2.5, float("inf"), -float("inf")])
+@pytest.mark.parametrize(("rows", "length"), [(2, 1031), (130, 5)])
+def test_triplets_of_every_length(rows: int, length: int, p: float) -> None:
+    a, b, c = torch.randn(3, rows, length, generator=torch.Generator().manual_seed(0))
+    alike(lambda a, b, c: M.triplet_margin_loss(a, b, c, p=p, margin=50.0, swap=rows == 2), a, b.T.contiguous().T, c)
 
 
 def test_a_gradient_may_take_the_place_of_the_logits() -> None:
@@ -130,13 +208,48 @@ def test_scaling_in_place(g: float) -> None:
     assert torch.equal(d, expected)
 
 
-@pytest.mark.parametrize("index", [7, -1, 2**40])
-def test_a_bad_index_spoils_its_row_and_no_other(index: int) -> None:
+BY_INDEX = {
+    "cross_entropy": lambda x, y: M.cross_entropy(x, y, reduction="none"),
+    "nll_loss": lambda x, y: M.nll_loss(x, y, reduction="none"),
+    "multi_margin_loss": lambda x, y: M.multi_margin_loss(x, y, reduction="none"),
+    "multilabel_margin_loss": lambda x, y: M.multilabel_margin_loss(x, one_label(y), reduction="none"),
+}
+
+
+def one_label(y: Tensor) -> Tensor:
+    return torch.stack([y, *[torch.full_like(y, -1)] * 4], 1)
+
+
+@pytest.mark.parametrize("index", [7, -2, 2**40])
+@pytest.mark.parametrize("loss", BY_INDEX)
+def test_a_bad_index_spoils_its_row_and_no_other(loss: str, index: int) -> None:
     z = torch.randn(3, 5, requires_grad=True)
-    loss = M.cross_entropy(z, torch.tensor([0, index, 4]), reduction="none")
-    (dz,) = torch.autograd.grad(loss.sum(), z)
-    assert loss.isnan().tolist() == [False, True, False]
-    assert dz.isnan().any(1).tolist() == [False, True, False]
+    value = BY_INDEX[loss](z, torch.tensor([0, index, 4]))
+    (dz,) = torch.autograd.grad(value.sum(), z)
+    assert value.isnan().tolist() == [False, True, False]
+    assert dz.isnan().all(1).tolist() == dz.isnan().any(1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("name", [*BY_INDEX, "ctc_loss"])
+def test_no_plausible_number_comes_of_a_bad_index(name: str) -> None:
+    """As the harness asks it of a device."""
+    results = list(cuda.bad_index(specs.load(name).case(Settings())))
+    assert len(results) > 1
+    assert not [result for result in results if not result.ok]
+
+
+LENGTHS = [([4, 9, 4], [1, 2, 1]), ([4, 4, 4], [1, 2**40, 1]), ([4, 4, 4], [1, 3, 1])]
+
+
+@pytest.mark.parametrize(("frames", "labels"), LENGTHS)
+def test_lengths_that_do_not_fit_spoil_their_samples(frames: list[int], labels: list[int]) -> None:
+    """And, where one target comes after the other, those behind them, which begin nobody knows where."""
+    x = torch.randn(4, 3, 5, requires_grad=True)
+    value = M.ctc_loss(x, torch.tensor([1, 2, 3, 4]), torch.tensor(frames), torch.tensor(labels), reduction="none")
+    (dx,) = torch.autograd.grad(value.sum(), x)
+    spoilt = [False, frames[1] > 4 or labels[1] > 4, sum(labels) > 4]
+    assert value.isnan().tolist() == spoilt
+    assert dx.isnan().all(2).all(0).tolist() == dx.isnan().any(2).any(0).tolist() == spoilt
 
 
 def test_offsets_beyond_32_bits() -> None:

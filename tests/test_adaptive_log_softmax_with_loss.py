@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import manual_grad
 
@@ -152,3 +153,30 @@ def test_refusals_are_torchs() -> None:
         for match, arguments in bad.items():
             with pytest.raises(RuntimeError, match=match):
                 module(*arguments)
+
+
+class Watch(TorchDispatchMode):
+    """Counts how often a value is looked at."""
+
+    looks = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.looks += func in (torch.ops.aten.nonzero.default, torch.ops.aten._local_scalar_dense.default)
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_is_looked_at_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then every tail is computed for every row."""
+    (module, _), x, y = pair(), torch.randn(3, FEATURES, dtype=torch.float64), torch.tensor([0, 29, 5])
+    with torch.no_grad(), Watch() as eager:
+        expected = module(x, y)
+    assert eager.looks > 0
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    monkeypatch.setattr(manual_grad.kernels, "enabled", False)  # those for the CPU do not serve a device
+    monkeypatch.setattr(Tensor, "is_cuda", property(lambda t: True), raising=False)
+    monkeypatch.setattr(Tensor, "is_cpu", property(lambda t: False), raising=False)
+    with torch.no_grad(), Watch() as captured:
+        found = module(x, y)
+    assert captured.looks == 0
+    monkeypatch.undo()
+    assert_close(found, expected)

@@ -56,6 +56,9 @@ from manual_grad.engine.function import (
 )
 
 SCORES = 8 << 20  # that are held at a time: 32 MB of float32
+# On a GPU 1 GB: a sum of dW is read and written for each block, which must have rows enough to make up for that. Of
+# 131,072 classes it has 2048, whose products with them take an H100 six times as long.
+SCORES_ON_DEVICE = 256 << 20
 SCORES_OF_FORMULAS = 1 << 20  # which make some ten temporaries: best in the cache
 LEAST_ROWS = 32  # a product of fewer is slower than blocks of classes, whose scores are computed twice
 MOST_ROWS = 1024  # beside such a block
@@ -250,6 +253,10 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor, begun: bool) -> None:
 def row_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of the scores and of one row's loss: at least float32."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def most_scores(x: Tensor) -> int:
+    return SCORES if x.is_cpu else SCORES_ON_DEVICE
 
 
 def too_few_rows(N: int, scores_of_row: int, scores: int) -> bool:

@@ -93,11 +93,8 @@ def adaptive_cross_entropy(
     x, y = _batch(input, target)
     first, classes = cutoffs[0], cutoffs[-1]
     clusters = [((low <= y) & (y < high), low) for low, high in pairwise(cutoffs)]
-    # a graph that is being traced, or a vmap, cannot leave out rows by their values
-    by_value = (
-        type(y) is Tensor and not torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling()
-    )
-    if by_value and ((y < 0) | (y >= classes)).any():
+    by_value = _may_look(y)
+    if by_value and y.is_cpu and ((y < 0) | (y >= classes)).any():
         raise RuntimeError(
             f"Target values should be in [0, {classes - 1}], "
             f"but values in range [{int(y.min())}, {int(y.max())}] were found."
@@ -109,11 +106,22 @@ def adaptive_cross_entropy(
     for (inside, low), (down, up) in zip(clusters, tails, strict=True):
         if not by_value:
             nll = nll + linear_cross_entropy(linear(x, down), up, torch.where(inside, y - low, -100), reduction="none")
-        elif inside.any():
-            (rows,) = inside.nonzero(as_tuple=True)
+            continue
+        (rows,) = inside.nonzero(as_tuple=True)
+        if len(rows):
             tail = linear_cross_entropy(linear(x[rows], down), up, y[rows] - low, reduction="none")
             nll = nll.index_add(0, rows, tail)
     return reduced(nll.reshape(target.shape).to(input.dtype), reduction)  # under autocast, too
+
+
+def _may_look(y: Tensor) -> bool:
+    """Whether rows may be left out by their values: not where a graph is traced or captured, nor under a vmap.
+
+    On a device this waits, once for each cluster, as torch's own does: every tail for every row would take longer.
+    """
+    if type(y) is not Tensor or torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+        return False
+    return not (y.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def _batch(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

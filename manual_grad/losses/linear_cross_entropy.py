@@ -130,9 +130,11 @@ class _Sweep:
         self.dtype = linear.row_dtype(dtype)
         self.w = w if w is None else w.to(self.dtype)
         self.op = None
-        if not linear.too_few_rows(x.shape[0], W.shape[:2].numel(), linear.SCORES):  # for it takes all classes together
+        scores = linear.most_scores(x)
+        if not linear.too_few_rows(x.shape[0], W.shape[:2].numel(), scores):  # for it takes all classes together
             self.op = kernels.op("cross_entropy", x)
-        scores = linear.SCORES_OF_FORMULAS if self.op is None else linear.SCORES
+        if self.op is None:
+            scores = linear.SCORES_OF_FORMULAS
         self.products = linear.Products(X, dtype, needs, scores)
         self.dt = torch.empty_like(self.t) if needs[3] else None
         self.dw = torch.zeros_like(self.w) if needs[4] else None

@@ -1,4 +1,4 @@
-"""The kernels in Triton, for CUDA tensors: one module for each access pattern, as in ``kernels/cpu``.
+"""The kernels in Triton, for CUDA tensors: one module for each access pattern or structured loss.
 
 Importing this needs Triton. A module lists its ops as ``OPS``, name -> (schema, function); the schemas are those of the
 C++ library, so that ``torch.ops.manual_grad.<name>`` is one op with an implementation for each device. To add a
@@ -12,13 +12,25 @@ from typing import Any
 
 import torch
 
-from manual_grad.kernels.triton import pairwise, path, pointwise, rowwise, scale
+from manual_grad.kernels.triton import (
+    class_margin,
+    cosine_embedding_loss,
+    cross_entropy,
+    nll_loss,
+    path,
+    pointwise,
+    scale,
+    triplet_margin_loss,
+)
 from manual_grad.kernels.triton.launch import INTERPRETED as INTERPRETED
 
 OPS: dict[str, tuple[str, Callable[..., Any]]] = {
     **pointwise.OPS,
-    **rowwise.OPS,
-    **pairwise.OPS,
+    **cross_entropy.OPS,
+    **nll_loss.OPS,
+    **class_margin.OPS,
+    **cosine_embedding_loss.OPS,
+    **triplet_margin_loss.OPS,
     **path.OPS,
     **scale.OPS,
 }

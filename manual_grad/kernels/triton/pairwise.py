@@ -1,159 +1,29 @@
-"""Losses of two feature vectors, one pair a row. Letters as in losses/cosine_embedding_loss.py.
+"""Losses of two or three feature vectors: where the vectors of a row are, and the tiles of their components.
 
-A program takes a tile of pairs and walks over their components in blocks, again for each sum that needs the one before;
-only the first walk goes to memory. Everything is computed in float64, for halves too: the products of a long row leave
-float's range, and four numbers are moved for a dozen operations.
+A program takes a tile of rows and walks over the components in blocks, again for each sum that needs the one before;
+only the first walk goes to memory. Everything is computed in float64, for halves too: sums over a long vector leave
+float's range or its digits, and for a dozen operations of an H100 two or three numbers are moved.
 """
 
 from __future__ import annotations
 
-import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
-from manual_grad.kernels.triton.launch import double, launch, narrow, total
 
-_EPSILON = tl.constexpr(1e-12)
-
-
-@triton.jit
-def _head(x):
-    """x without the lower half of its bits: the product of two such numbers is exact."""
-    return (x.to(tl.int64, bitcast=True) & -134217728).to(tl.float64, bitcast=True)
+def row_stride(u: Tensor | None, dim: int) -> int | None:
+    """From one row to the next, of a tensor that has ``dim`` dimensions if it has rows; 0 where all share one."""
+    if u is None:
+        return None
+    return u.stride(0) if u.dim() == dim and u.numel() > 1 else 0
 
 
-@triton.jit
-def _quotient(ab, aa):
-    return _head(tl.where(aa > 0, ab / tl.where(aa > 0, aa, 1.0), 0.0))
+def step(u: Tensor | None) -> int | None:
+    """From one component to the next."""
+    return None if u is None else u.stride(-1)
 
 
-@triton.jit
-def _minus(b, kappa, a):
-    """One step of (4)."""
-    high = _head(a)
-    return (b - kappa[:, None] * high) - kappa[:, None] * (a - high)
-
-
-@triton.jit
-def _slope(aa, bb, up):
-    na2 = aa + _EPSILON
-    return up / (na2 * tl.sqrt(na2 * (bb + _EPSILON)))  # what (6) is to be multiplied by in (3)
-
-
-@triton.jit(do_not_specialize=["pairs", "y_row", "g_row", "value_row"])
-def _cosine_embedding(
-    a, b, y, g, value, da, db, parts, pairs, length, margin: tl.float64, scale: tl.float64,
-    a_row, b_row, y_row, g_row, value_row, da_row, db_row, a_step, b_step, da_step, db_step,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    n = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside_n = n < pairs
-    lanes = tl.arange(0, BLOCK).to(tl.int64)
-    zero = tl.zeros((ROWS,), tl.float64)
-    aa, bb, ab = zero, zero, zero
-    for first in range(0, length, BLOCK):
-        i = first + lanes
-        inside = inside_n[:, None] & (i < length)[None, :]
-        at_a = double(tl.load(a + (n * a_row)[:, None] + (i * a_step)[None, :], mask=inside, other=0))
-        at_b = double(tl.load(b + (n * b_row)[:, None] + (i * b_step)[None, :], mask=inside, other=0))
-        aa += tl.sum(at_a * at_a, 1)
-        bb += tl.sum(at_b * at_b, 1)
-        ab += tl.sum(at_a * at_b, 1)
-    a_once, b_once = _quotient(ab, aa), _quotient(ab, bb)
-    a_rho, b_rho = zero, zero
-    for first in range(0, length, BLOCK):
-        i = first + lanes
-        inside = inside_n[:, None] & (i < length)[None, :]
-        at_a = double(tl.load(a + (n * a_row)[:, None] + (i * a_step)[None, :], mask=inside, other=0))
-        at_b = double(tl.load(b + (n * b_row)[:, None] + (i * b_step)[None, :], mask=inside, other=0))
-        a_rho += tl.sum(at_a * _minus(at_b, a_once, at_a), 1)
-        b_rho += tl.sum(at_b * _minus(at_a, b_once, at_b), 1)
-    a_twice, b_twice = _quotient(a_rho, aa), _quotient(b_rho, bb)
-    a_rho, b_rho, rho_rho = zero, zero, zero
-    for first in range(0, length, BLOCK):
-        i = first + lanes
-        inside = inside_n[:, None] & (i < length)[None, :]
-        at_a = double(tl.load(a + (n * a_row)[:, None] + (i * a_step)[None, :], mask=inside, other=0))
-        at_b = double(tl.load(b + (n * b_row)[:, None] + (i * b_step)[None, :], mask=inside, other=0))
-        rho = _minus(_minus(at_b, a_once, at_a), a_twice, at_a)
-        a_rho += tl.sum(at_a * rho, 1)
-        rho_rho += tl.sum(rho * rho, 1)
-        b_rho += tl.sum(at_b * _minus(_minus(at_a, b_once, at_b), b_twice, at_b), 1)
-
-    at_y = double(tl.load(y + n * y_row, mask=inside_n, other=0))
-    norms = tl.sqrt((aa + _EPSILON) * (bb + _EPSILON))
-    c = ab / norms  # (2)
-    near = (aa * rho_rho - a_rho * a_rho + _EPSILON * (aa + bb) + _EPSILON * _EPSILON) / (norms * (norms + ab))  # (5)
-    margin = tl.full((), margin, tl.float64)
-    active = (at_y == -1) & ((c < margin) == 0)  # (1), with a NaN on the active side
-    loss = tl.where(at_y == 1, tl.where(ab > 0, near, 1 - c), tl.where(active, c - margin, 0.0))
-    if value is not None:
-        tl.store(value + n * value_row, narrow(loss, value), mask=inside_n)
-    if parts is not None:
-        tl.store(parts + tl.program_id(0), tl.sum(tl.where(inside_n, loss, 0.0)))
-
-    if da is not None or db is not None:
-        slope = tl.where(at_y == 1, -1.0, tl.where(active, 1.0, 0.0)).to(tl.float64)
-        up = slope * tl.full((), scale, tl.float64)
-        if g is not None:
-            up *= double(tl.load(g + n * g_row, mask=inside_n, other=0))
-        by_a, by_b = _slope(aa, bb, up), _slope(bb, aa, up)
-        for first in range(0, length, BLOCK):
-            i = first + lanes
-            inside = inside_n[:, None] & (i < length)[None, :]
-            at_a = double(tl.load(a + (n * a_row)[:, None] + (i * a_step)[None, :], mask=inside, other=0))
-            at_b = double(tl.load(b + (n * b_row)[:, None] + (i * b_step)[None, :], mask=inside, other=0))
-            if da is not None:  # (6)
-                rho = _minus(_minus(at_b, a_once, at_a), a_twice, at_a)
-                d = by_a[:, None] * (aa[:, None] * rho - a_rho[:, None] * at_a + _EPSILON * at_b)
-                d = tl.where(slope[:, None] == 0, 0.0, d)
-                at = da + (n * da_row)[:, None] + (i * da_step)[None, :]
-                tl.store(at, narrow(d, da), mask=inside)
-            if db is not None:
-                rho = _minus(_minus(at_a, b_once, at_b), b_twice, at_b)
-                d = by_b[:, None] * (bb[:, None] * rho - b_rho[:, None] * at_b + _EPSILON * at_a)
-                d = tl.where(slope[:, None] == 0, 0.0, d)
-                at = db + (n * db_row)[:, None] + (i * db_step)[None, :]
-                tl.store(at, narrow(d, db), mask=inside)
-
-
-def cosine_embedding_loss(
-    a: Tensor, b: Tensor, y: Tensor, g: Tensor | None, margin: float, scale: float, reduce: bool,
-    value: Tensor | None, da: Tensor | None, db: Tensor | None,
-) -> None:  # fmt: skip
-    """What its schema says, as kernels/cpu/cosine.cpp has it."""
-    pairs, length = y.numel(), a.shape[-1]
-    if pairs == 0:
-        if value is not None and reduce:
-            value.fill_(0 * scale)
-        return
-
-    def row(u: Tensor | None, dim: int) -> int | None:
-        if u is None:
-            return None
-        return u.stride(0) if u.dim() == dim and u.numel() > 1 else 0
-
-    def step(u: Tensor | None) -> int | None:
-        return None if u is None else u.stride(-1)
-
-    block = min(triton.next_power_of_2(max(length, 1)), 1024)
-    tile = max(1, 512 // block)
-    programs, parts, each = triton.cdiv(pairs, tile), None, value
-    if value is not None and reduce:
-        parts, each = a.new_empty(programs, dtype=torch.float64), None
-    rows = row(a, 2), row(b, 2), row(y, 1), row(g, 1), row(each, 1), row(da, 2), row(db, 2)
-    steps = step(a), step(b), step(da), step(db)
-    args = a, b, y, g, each, da, db, parts, pairs, length, margin, scale, *rows, *steps
-    launch(_cosine_embedding, programs, a.device, *args, ROWS=tile, BLOCK=block)
-    if parts is not None:
-        total(parts, value, scale)
-
-
-OPS = {
-    "cosine_embedding_loss": (
-        "(Tensor a, Tensor b, Tensor y, Tensor? g, float margin, float scale, bool reduce, "
-        "Tensor(a!)? value, Tensor(b!)? da, Tensor(c!)? db) -> ()",
-        cosine_embedding_loss,
-    ),
-}
+def tiling(length: int, most: int = 1024) -> tuple[int, int]:
+    """Rows and components in a tile: at most 8 for each thread of four warps, which in halves are 16 bytes."""
+    block = min(triton.next_power_of_2(max(length, 1)), most)
+    return max(1, 512 // block), block

@@ -54,18 +54,22 @@ def _emissions(x, y, is_label, known, blank, x_step):
 def _sample(
     n, targets, begin, frames, counts, y_row, y_step, most_frames, most_labels, classes, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """The labels of a sample, which lanes hold one, which of those are classes; its lengths, and whether they fit."""
+    """The labels of a sample, which lanes hold one, which are classes; its lengths, whether they fit, the start."""
     length, count = tl.load(frames + n), tl.load(counts + n)
     fits = (length >= 0) & (length <= most_frames) & (count >= 0) & (count <= most_labels)
+    start = n * y_row
+    if begin is not None:  # one target after the other: where it begins depends on the lengths of those before
+        start = tl.load(begin + n)
+        fits = fits & (start >= 0) & (start + count <= most_labels)
+        start *= y_step
     tl.device_assert(fits, "input_lengths or target_lengths do not fit log_probs or targets")
     length, count = tl.where(fits, length, 0), tl.where(fits, count, 0)
     i = tl.arange(0, BLOCK).to(tl.int64)
     is_label = i < count
-    start = n * y_row if begin is None else tl.load(begin + n) * y_step
     y = tl.load(targets + start + i * y_step, mask=is_label, other=-1)
     known = is_label & (y >= 0) & (y < classes)
     tl.device_assert(known | (is_label == 0), "a target is not in [0, classes)")
-    return y, is_label, known, length, count, fits
+    return y, is_label, known, length, count, fits, start
 
 
 _NUMBERS = ["most_frames", "samples", "most_labels", "classes", "blank", "y_row", "y_step", "g_row", "value_row"]
@@ -80,7 +84,7 @@ def _walk(
 ):  # fmt: skip
     """The loss, and in ``table`` (N, T, 2, BLOCK) the gradient by state: of the blanks, then of the labels."""
     n = tl.program_id(0).to(tl.int64)
-    y, is_label, known, length, count, fits = _sample(
+    y, is_label, known, length, count, fits, _start = _sample(
         n, targets, begin, frames, counts, y_row, y_step, most_frames, most_labels, classes, BLOCK
     )
     i = tl.arange(0, BLOCK).to(tl.int64)
@@ -157,7 +161,7 @@ def _by_symbol(
 ):  # fmt: skip
     """(5) for one frame: every class is written, those of the target after a barrier."""
     t, n = tl.program_id(0).to(tl.int64) % most_frames, tl.program_id(0).to(tl.int64) // most_frames
-    y, _, known, length, count, fits = _sample(
+    y, _is_label, known, length, count, fits, start = _sample(
         n, targets, begin, frames, counts, y_row, y_step, most_frames, most_labels, classes, BLOCK
     )
     loss = tl.load(losses + n)
@@ -174,7 +178,6 @@ def _by_symbol(
         row = table + (n * most_frames + t) * (2 * BLOCK)
         blanks = tl.sum(tl.load(row + i))
         sums = tl.where(y == blank, blanks, 0.0)
-        start = n * y_row if begin is None else tl.load(begin + n) * y_step
         for first_other in range(0, count, OTHERS):
             j = first_other + tl.arange(0, OTHERS).to(tl.int64)
             other = tl.load(targets + start + j * y_step, mask=j < count, other=-1)

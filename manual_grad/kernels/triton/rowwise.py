@@ -1,10 +1,4 @@
-"""Losses of one row of class scores.
-
-A program takes a tile of rows and walks over their classes in blocks, twice: first the sums, kept relative to the
-largest score so far, then the gradient. The rows of all programs at work fit into the L2, so that the second walk does
-not go to memory. Letters as in losses/cross_entropy.py: z logits, q effective target, Q its sum, m largest logit, rest
-the sum of e = exp(z - m) without the leader's, g upstream.
-"""
+"""Losses of one row of class scores: where the rows are, their tiles, and the weight of those that count."""
 
 from __future__ import annotations
 
@@ -13,22 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from manual_grad.kernels.triton.launch import COMPUTE, NARROW, double, launch, layout, place, total
-from manual_grad.kernels.triton.math import exp, log1p
+from manual_grad.kernels.triton.launch import NARROW, double, launch, layout, place, total
 
-_MEAN, _NONE = 1, 0  # kernels/__init__.py, REDUCTION
-
-
-@triton.jit
-def _exp_of_difference(a, b):
-    """exp(a - b), with what the subtraction has rounded off: of two large logits it is the leading digits."""
-    d = a - b
-    if d.dtype == tl.float64:
-        return exp(d)
-    minus_b = d - a
-    lost = (a - (d - minus_b)) - (b + minus_b)
-    e = exp(d)
-    return e + e * tl.where(lost == lost, lost, 0.0)  # infinities have nothing to lose
+MEAN = 1  # kernels/__init__.py, REDUCTION
 
 
 @triton.jit(do_not_specialize=["rows", "ignore_index"])
@@ -51,174 +32,8 @@ def _kept_weight(
     tl.store(parts + tl.program_id(0), tl.sum(sums))
 
 
-@triton.jit
-def _block(z, t, w, n, inside_n, first, classes, size, z_at, t_at, w_at, z_step, t_step, w_step, smoothing,
-           BY_INDEX: tl.constexpr, SMOOTH: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr,
-           BLOCK: tl.constexpr):  # fmt: skip
-    """One block of classes of the rows: logits, the target by (3) but for a class index' own, and which are there.
-
-    ``smooth`` is the target before the weight. Outside, the logits are -inf and the targets 0.
-    """
-    c = first + tl.arange(0, BLOCK).to(tl.int64)
-    inside = inside_n[:, None] & (c < classes)[None, :]
-    zs = tl.load(
-        z + place(n, size, z_at, DIMS, WIDE)[:, None] + (c * z_step)[None, :], mask=inside, other=-float("inf")
-    ).to(T)
-    share = smoothing / classes
-    smooth = tl.zeros_like(zs)
-    weight = tl.zeros_like(zs) + 1
-    if BY_INDEX:
-        if SMOOTH:
-            smooth = tl.where(inside, share, smooth)
-            if w is not None:
-                weight = tl.load(w + c * w_step, mask=c < classes, other=0).to(T)[None, :] + tl.zeros_like(zs)
-    else:
-        ts = tl.load(t + place(n, size, t_at, DIMS, WIDE)[:, None] + (c * t_step)[None, :], mask=inside, other=0).to(T)
-        smooth = tl.where(inside, (1 - smoothing) * ts + share, smooth) if SMOOTH else ts
-        if w is not None:
-            at = w + place(n, size, w_at, DIMS, WIDE)[:, None] + (c * w_step)[None, :]
-            weight = tl.load(at, mask=inside, other=0).to(T)
-    return c, inside, zs, smooth, weight
-
-
-@triton.jit(do_not_specialize=["rows", "ignore_index"])
-def _cross_entropy(
-    z, t, w, g, denominator, value, dz, dt, dw, parts, rows, classes, ignore_index: tl.int64, smoothing: tl.float64,
-    scale: tl.float64, size, z_at, t_at, w_at, g_at, value_at, dz_at, dt_at, dw_at,
-    z_step, t_step, w_step, dz_step, dt_step, dw_step,
-    BY_INDEX: tl.constexpr, SMOOTH: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    n = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside_n = n < rows
-    smoothing = tl.full((), smoothing, T)
-    kept = inside_n
-    y = n * 0 - 1
-    own = tl.zeros((ROWS,), T)  # what a class index has besides its share of the smoothing
-    z_y = own
-    if BY_INDEX:
-        y = tl.load(t + place(n, size, t_at, DIMS, WIDE), mask=inside_n, other=ignore_index)
-        kept = y != ignore_index
-        known = kept & (y >= 0) & (y < classes)
-        tl.device_assert(known | (kept == 0), "a class index is neither in [0, classes) nor ignore_index")
-        own += 1 - smoothing
-        if w is not None:
-            own *= tl.load(w + y * w_step, mask=known, other=0).to(T)
-        # a bad index reads nothing, and its row is NaN for everyone to see
-        own = tl.where(known, own, tl.where(kept, float("nan"), 0.0))
-        z_y = tl.load(z + place(n, size, z_at, DIMS, WIDE) + y * z_step, mask=known, other=0).to(T)
-
-    m = tl.full((ROWS,), -float("inf"), T)
-    rest, leaders, distance = tl.zeros((ROWS,), T), tl.zeros((ROWS,), T), tl.zeros((ROWS,), T)
-    rest_q, leader_q = tl.zeros((ROWS,), T), tl.zeros((ROWS,), T)
-    for first in range(0, classes, BLOCK):
-        c, inside, zs, smooth, weight = _block(
-            z, t, w, n, inside_n, first, classes, size, z_at, t_at, w_at, z_step, t_step, w_step, smoothing,
-            BY_INDEX, SMOOTH, T, DIMS, WIDE, BLOCK,
-        )  # fmt: skip
-        higher = tl.maximum(m, tl.max(zs, 1))
-        base = tl.where(higher == -float("inf"), 0.0, higher)  # -inf - -inf would be nan
-        shrink = tl.where(m == higher, 1.0, _exp_of_difference(m, base))
-        leads = (zs == higher[:, None]) & inside
-        # the leader's own e = 1 is left out of rest, so that 1 - p keeps its digits (6)
-        e = tl.where(leads | (inside == 0), 0.0, _exp_of_difference(zs, base[:, None]))
-        rest = (rest + tl.where(m == higher, 0.0, leaders)) * shrink + tl.sum(e, 1)
-        leaders = tl.where(m == higher, leaders, 0.0) + tl.sum(tl.where(leads, 1.0, 0.0).to(T), 1)
-        if SMOOTH or not BY_INDEX:
-            q = smooth * weight
-            # the sum of q (m - z), in which nothing cancels; 0 log 0 = 0
-            moved = tl.where(m == -float("inf"), 0.0, base - m) * (rest_q + leader_q)
-            distance += moved + tl.sum(tl.where(q == 0, 0.0, q * (base[:, None] - zs)), 1)
-            rest_q += tl.where(m == higher, 0.0, leader_q) + tl.sum(tl.where(leads, 0.0, q), 1)
-            leader_q = tl.where(m == higher, leader_q, 0.0) + tl.sum(tl.where(leads, q, 0.0), 1)
-        m = higher
-
-    rest += leaders - 1
-    Q = own + (rest_q + leader_q)
-    log_s = log1p(rest)
-    loss = distance + Q * log_s
-    if BY_INDEX:
-        loss += tl.where(own == 0, 0.0, own * (m - z_y))  # (7)
-        rest_q += tl.where(z_y == m, 0.0, own)
-    loss = tl.where(kept, loss, 0.0)
-    if value is not None:
-        tl.store(value + place(n, size, value_at, DIMS, WIDE), loss.to(value.dtype.element_ty), mask=inside_n)
-    if parts is not None:
-        tl.store(parts + tl.program_id(0), tl.sum(loss))
-
-    if dz is not None or dt is not None or dw is not None:
-        up = tl.full((ROWS,), scale, tl.float64)
-        if denominator is not None:
-            up /= tl.load(denominator)
-        up = up.to(T)
-        if g is not None:
-            up *= tl.load(g + place(n, size, g_at, DIMS, WIDE), mask=inside_n, other=0).to(T)
-        slope = Q / (1 + rest)
-        leader_d = rest_q - slope * rest  # (8), which cancels in its turn where the leader has less than a half
-        confident = (leaders == 1) & (rest < 1)
-        for first in range(0, classes, BLOCK):
-            c, inside, zs, smooth, weight = _block(
-                z, t, w, n, inside_n, first, classes, size, z_at, t_at, w_at, z_step, t_step, w_step, smoothing,
-                BY_INDEX, SMOOTH, T, DIMS, WIDE, BLOCK,
-            )  # fmt: skip
-            if dz is not None:
-                d = _exp_of_difference(zs, m[:, None]) * slope[:, None]
-                if SMOOTH or not BY_INDEX:
-                    d -= smooth * weight
-                if BY_INDEX:
-                    d -= tl.where(c[None, :] == y[:, None], own[:, None], 0.0)
-                d = tl.where((zs == m[:, None]) & confident[:, None], leader_d[:, None], d)
-                # the mean over no rows has a scale of 1/0, which must not reach an ignored row
-                d = tl.where(kept[:, None], d * up[:, None], 0.0)
-                at = dz + place(n, size, dz_at, DIMS, WIDE)[:, None] + (c * dz_step)[None, :]
-                tl.store(at, d.to(dz.dtype.element_ty), mask=inside)
-            if dt is not None or dw is not None:
-                nll = up[:, None] * ((m[:, None] - zs) + log_s[:, None])  # (5)
-                if dt is not None:
-                    at = dt + place(n, size, dt_at, DIMS, WIDE)[:, None] + (c * dt_step)[None, :]
-                    d = (1 - smoothing) * weight * nll
-                    tl.store(at, d.to(dt.dtype.element_ty), mask=inside)
-                if dw is not None:
-                    at = dw + place(n, size, dw_at, DIMS, WIDE)[:, None] + (c * dw_step)[None, :]
-                    tl.store(at, (smooth * nll).to(dw.dtype.element_ty), mask=inside)
-
-
-def cross_entropy(
-    z: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, ignore_index: int, smoothing: float, reduction: int,
-    value: Tensor | None, dz: Tensor | None, dt: Tensor | None, dw: Tensor | None,
-) -> None:  # fmt: skip
-    """What its schema says, as kernels/cpu/rowwise.cpp has it; the tensors are not empty."""
-    by_index = not t.is_floating_point()
-    scores = [z, None if by_index else t, None if by_index else w, dz, dt, dw]
-    singles = [t if by_index else None, g, None if reduction else value]
-    at, step, size = rows_of(z, scores, singles)
-    classes, rows = z.shape[1 if z.dim() > 1 else 0], 1
-    for length in size:
-        rows *= length
-    compute = COMPUTE[z.dtype]
-    scale, denominator = 1.0, None
-    if reduction == _MEAN and by_index:
-        denominator = _kept(t, w, rows, classes, size, at[6], ignore_index)
-    elif reduction == _MEAN:
-        scale = 1 / rows
-    tile, block, warps = _tile(classes, step[0])
-    programs, parts, each = triton.cdiv(rows, tile), None, value
-    if value is not None and reduction:
-        parts, each = z.new_empty(programs, dtype=torch.float64 if compute is tl.float64 else torch.float32), None
-    t_at, w_step = (at[6], w.stride(0) if w is not None else None) if by_index else (at[1], step[2])
-    launch(
-        _cross_entropy, programs, z.device, z, t, w, g, denominator, each, dz, dt, dw, parts, rows, classes,
-        ignore_index, smoothing, scale, size, at[0], t_at, at[2], at[7], at[8], at[3], at[4], at[5],
-        step[0], step[1], w_step, step[3], step[4], step[5],
-        BY_INDEX=by_index, SMOOTH=smoothing != 0, T=compute,
-        DIMS=len(size), WIDE=rows >= NARROW, ROWS=tile, BLOCK=block, warps=warps,
-    )  # fmt: skip
-    if parts is not None:
-        total(parts, value, scale, denominator)
-
-
 def rows_of(z: Tensor, scores: list[Tensor | None], singles: list[Tensor | None]) -> tuple[list, list, tuple[int, ...]]:
-    """The strides over the rows of each tensor, those over the classes of ``scores``, and how many rows there are."""
+    """The strides over the rows of each tensor, those over the classes of ``scores``, and the sizes of the rows."""
     dim = 1 if z.dim() > 1 else 0
     shape = z.shape[:dim] + z.shape[dim + 1 :]
     one_class = [None if u is None else u.select(dim, 0) for u in scores]
@@ -227,11 +42,13 @@ def rows_of(z: Tensor, scores: list[Tensor | None], singles: list[Tensor | None]
     return at, [None if u is None else u.stride(dim) for u in scores], size
 
 
-def _kept(t: Tensor, w: Tensor | None, rows: int, classes: int, size, at, ignore_index: int) -> Tensor:
+def kept_weight(t: Tensor, w: Tensor | None, rows: int, classes: int, size, at, ignore_index: int) -> Tensor:
     chunk = 8192
     parts = t.new_empty(triton.cdiv(rows, chunk), dtype=torch.float64)
     args = t, w, parts, rows, size, at, None if w is None else w.stride(0), classes, ignore_index
-    launch(_kept_weight, parts.numel(), t.device, *args, DIMS=len(size), WIDE=rows >= NARROW, CHUNK=chunk, BLOCK=1024)
+    # many indices for each thread: what counts here is how often a program waits for the memory
+    constants = dict(DIMS=len(size), WIDE=rows >= NARROW, CHUNK=chunk, BLOCK=4096)
+    launch(_kept_weight, parts.numel(), t.device, *args, warps=8, **constants)
     if parts.numel() == 1:
         return parts
     kept = parts.new_empty(())
@@ -239,19 +56,15 @@ def _kept(t: Tensor, w: Tensor | None, rows: int, classes: int, size, at, ignore
     return kept
 
 
-def _tile(classes: int, step: int) -> tuple[int, int, int]:
-    """Rows and classes in a tile, and warps for it: the longer dimension is the one that is dense in memory."""
+def tiling(classes: int, step: int, most: int) -> tuple[int, int, int]:
+    """Rows and classes in a tile, and warps for it: the longer dimension is the one that is dense in memory.
+
+    A thread has at most 16 scores, which it reads 16 bytes at a time. A long row has 16 warps: two or three rows are
+    then at work on each multiprocessor, so that one is read while the sums of another are put together, and those on
+    all 132 of an H100, 264 to 396 rows, fit into its L2 of 50 MB up to 32,000 float32 or 64,000 halves.
+    """
     if step != 1 and classes > 1:
         block = min(triton.next_power_of_2(classes), 8)
         return 512 // block, block, 4
-    block = min(triton.next_power_of_2(classes), 4096)
-    return max(1, 512 // block), block, 8 if block > 1024 else 4
-
-
-OPS = {
-    "cross_entropy": (
-        "(Tensor z, Tensor t, Tensor? w, Tensor? g, int ignore_index, float smoothing, int reduction, "
-        "Tensor(a!)? value, Tensor(b!)? dz, Tensor(c!)? dt, Tensor(d!)? dw) -> ()",
-        cross_entropy,
-    ),
-}
+    block = min(triton.next_power_of_2(classes), most)
+    return max(1, 512 // block), block, max(4, block // 512)

@@ -1,0 +1,84 @@
+"""Negative log-likelihood. Letters as in losses/nll_loss.py.
+
+Of a row the value reads one score. The gradient is zero but for one entry: every entry is written once, and none read.
+One number a row is all the arithmetic there is, so it is done in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from manual_grad.kernels.triton.launch import NARROW, double, launch, narrow, place, total
+from manual_grad.kernels.triton.rowwise import MEAN, kept_weight, rows_of, tiling
+
+
+@triton.jit(do_not_specialize=["rows", "ignore_index"])
+def _nll_loss(
+    x, t, w, g, denominator, value, dx, parts, rows, classes, ignore_index: tl.int64,
+    size, x_at, t_at, g_at, value_at, dx_at, x_step, w_step, dx_step,
+    DIMS: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    n = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside_n = n < rows
+    y = tl.load(t + place(n, size, t_at, DIMS, WIDE), mask=inside_n, other=ignore_index)
+    kept = y != ignore_index
+    known = kept & (y >= 0) & (y < classes)
+    tl.device_assert(known | (kept == 0), "a class index is neither in [0, classes) nor ignore_index")
+    weight = tl.zeros((ROWS,), tl.float64) + 1
+    if w is not None:
+        weight = double(tl.load(w + y * w_step, mask=known, other=0))
+    # a bad index reads nothing, and its row is NaN for everyone to see
+    spoilt = tl.where(known | (kept == 0), 0.0, float("nan")).to(tl.float64)
+    if value is not None or parts is not None:
+        at = x + place(n, size, x_at, DIMS, WIDE) + y * x_step
+        loss = spoilt - tl.where(known, weight * double(tl.load(at, mask=known, other=0)), 0.0)  # (1)
+        if value is not None:
+            tl.store(value + place(n, size, value_at, DIMS, WIDE), narrow(loss, value), mask=inside_n)
+        if parts is not None:
+            tl.store(parts + tl.program_id(0), tl.sum(loss))
+    if dx is not None:
+        if g is not None:
+            weight *= double(tl.load(g + place(n, size, g_at, DIMS, WIDE), mask=inside_n, other=0))
+        if denominator is not None:
+            weight /= tl.load(denominator)
+        slope = spoilt - weight  # (2)
+        for first in range(0, classes, BLOCK):
+            c = first + tl.arange(0, BLOCK).to(tl.int64)
+            d = tl.where((c[None, :] == y[:, None]) & known[:, None], slope[:, None], spoilt[:, None])
+            at = dx + place(n, size, dx_at, DIMS, WIDE)[:, None] + (c * dx_step)[None, :]
+            tl.store(at, narrow(d, dx), mask=inside_n[:, None] & (c < classes)[None, :])
+
+
+def nll_loss(
+    x: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, ignore_index: int, reduction: int,
+    value: Tensor | None, dx: Tensor | None,
+) -> None:  # fmt: skip
+    """What its schema says, as kernels/cpu/nll_loss.cpp has it; x is not empty."""
+    at, (x_step, dx_step), size = rows_of(x, [x, dx], [t, g, None if reduction else value])
+    x_at, dx_at, t_at, g_at, value_at = at
+    classes, rows = x.shape[1 if x.dim() > 1 else 0], t.numel()
+    denominator = kept_weight(t, w, rows, classes, size, t_at, ignore_index) if reduction == MEAN else None
+    # one score a row makes no use of a tile that is wide
+    tile, block, warps = (512, 1, 4) if dx is None else tiling(classes, dx_step, 8192)
+    programs, parts, each = triton.cdiv(rows, tile), None, value
+    if value is not None and reduction:
+        parts, each = x.new_empty(programs, dtype=torch.float64), None
+    launch(
+        _nll_loss, programs, x.device, x, t, w, g, denominator, each, dx, parts, rows, classes, ignore_index,
+        size, x_at, t_at, g_at, value_at, dx_at, x_step, None if w is None else w.stride(0), dx_step,
+        DIMS=len(size), WIDE=rows >= NARROW, ROWS=tile, BLOCK=block, warps=warps,
+    )  # fmt: skip
+    if parts is not None:
+        total(parts, value, 1.0, denominator)
+
+
+OPS = {
+    "nll_loss": (
+        "(Tensor x, Tensor t, Tensor? w, Tensor? g, int ignore_index, int reduction, "
+        "Tensor(a!)? value, Tensor(b!)? dx) -> ()",
+        nll_loss,
+    ),
+}
