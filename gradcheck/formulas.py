@@ -189,6 +189,19 @@ class Point:
 
     # derivatives
 
+    def by_differences(self, node: Node, within: frozenset[str] = frozenset()) -> bool:
+        """Whether a difference enters in ``node``, or in what the page defines it by: all else is exact."""
+        for part in node.walk():
+            if isinstance(part, Partial) or (isinstance(part, Sub) and isinstance(part.base, Op)):
+                return True
+            if isinstance(part, Symbol) and part.name not in self.given and part.name not in within:
+                bodies = [clause.body for clause in self.clauses.get(part.name, ())]
+                if not bodies and (part.name.startswith(DOT) or part.name.endswith("'")):
+                    return True
+                if any(self.by_differences(body, within | {part.name}) for body in bodies):
+                    return True
+        return False
+
     def shifted(self, move: Move, step: Any) -> Point:
         """Another point, where a symbol or one of its entries is more by ``step``, or all along the direction are."""
         if (move, step) not in self.memo:
@@ -277,6 +290,8 @@ class Point:
     def _operation(self, name: str, nodes: Sequence[Node], local: Local) -> Any:
         if name == "interval":
             raise Unknown("an interval has no value")
+        if name == "*" and isinstance(nodes[0], Relation) and not self.holds(nodes[0], local):
+            return 0  # [false] is zero even times what is not defined there
         values = [self.evaluate(n, local) for n in nodes]
         if name == "group":
             return values[0]
@@ -362,10 +377,15 @@ def definitions(given: Mapping[str, Any], relations: Iterable[Relation]) -> dict
     clauses: dict[str, list[Clause]] = {}
     for relation in relations:
         if relation.signs[:1] == ("=",):
-            head = Point(given, Page(clauses, set())).defined_by(relation.members[0])
+            body = relation.members[1]
+            point = Point(given, Page(clauses, set()))
+            head = point.defined_by(relation.members[0])
             if head is not None:
                 name, indices, arguments = head
-                clauses.setdefault(name, []).append(Clause(indices, arguments, relation.members[1]))
+                names = [point.head(a)[0] for a in arguments or ()]
+                if len(names) > len(set(names)) or any(k not in given and not _speaks_of(k, body) for k in names):
+                    raise Unknown(f"{name} is defined as a function of {', '.join(names)}")
+                clauses.setdefault(name, []).append(Clause(indices, arguments, body))
     return clauses
 
 
