@@ -58,7 +58,7 @@ logit, and needs no cut.
 
 Sources:
 
-1. I. J. Good, "Rational Decisions", J. Royal Statistical Society B 14 (1952) 107-114.
+1. Irving J. Good, "Rational Decisions", J. Royal Statistical Society B 14 (1952) 107-114.
 """
 
 from __future__ import annotations
