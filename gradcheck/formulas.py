@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from mpmath import mp, mpf
 
+from gradcheck.arithmetic import COMPARISONS, OPERATIONS, REDUCTIONS
 from gradcheck.latex import Apply, Big, Cases, Node, Number, Op, Partial, Relation, Statement, Sub, Symbol
 
 DIGITS, STEP = 50, "1e-14"  # central differences: right to 1e-28, the second to 1e-22
@@ -98,7 +99,7 @@ class Point:
 
     def _counts(self, index: Node) -> bool:
         """Whether this may be the index of a symbol that is being defined."""
-        return not isinstance(index, Symbol) or isinstance(self.given.get(index.name), Each)
+        return not isinstance(index, Symbol) or self._letter(index) is not None
 
     def defined_by(self, node: Node) -> Head | None:
         """The symbol that ``node = …`` would define; None if it has a meaning already."""
@@ -116,8 +117,9 @@ class Point:
 
         return all(pattern(c.indices) != pattern(indices) for c in clauses)
 
-    def _letter(self, node: Node) -> bool:
-        return isinstance(node, Symbol) and isinstance(self.given.get(node.name), Each)
+    def _letter(self, node: Node) -> str | None:
+        """The name of an index letter."""
+        return node.name if isinstance(node, Symbol) and isinstance(self.given.get(node.name), Each) else None
 
     def symbol(self, node: Node, local: Local) -> Any:
         head = self.head(node)
@@ -154,7 +156,7 @@ class Point:
             sizes = [len(self.given[i.name]) if isinstance(i, Symbol) else 0 for i in letters]
             entries = [self._of_clauses(name, (*indices, *i), arguments) for i in np.ndindex(*sizes)]
             return np.array([None, *entries], dtype=object)[1:].reshape(sizes)
-        for clause in sorted(clauses, key=lambda c: sum(map(self._letter, (*c.indices, *(c.arguments or ()))))):
+        for clause in sorted(clauses, key=lambda c: sum(self._letter(i) is not None for i in c.indices)):
             patterns = list(zip(clause.indices, indices, strict=True))
             if arguments is not None and clause.arguments is not None:
                 patterns += zip(clause.arguments, arguments, strict=True)
@@ -169,8 +171,8 @@ class Point:
         """The letters that are bound, and the symbols that stand for an argument; None if a value differs."""
         local, changes = {}, {}
         for pattern, value in patterns:
-            if self._letter(pattern):
-                local[pattern.name] = _plain(value)  # type: ignore[attr-defined]
+            if letter := self._letter(pattern):
+                local[letter] = _plain(value)
             elif (head := self.head(pattern)) is not None and head[1:] == ((), None):
                 changes[head[0]] = value
             elif self.evaluate(pattern, {}) != value:
@@ -180,7 +182,7 @@ class Point:
     def _body(self, clause: Clause, local: dict[str, Any], changes: dict[str, Any]) -> Any:
         """A function of x is its body with x changed, and with it all that depends on x."""
         self.page.reached.add(clause.body)
-        if any(self.given.get(k) is not v for k, v in changes.items()):
+        if any(not self.knows(k) or self.symbol(Symbol(k), {}) is not v for k, v in changes.items()):
             return self.moved(changes).evaluate(clause.body, local)
         key = (clause, *(v if isinstance(v, int) else id(v) for v in local.values()))
         if key not in self.memo:
@@ -188,6 +190,19 @@ class Point:
         return self.memo[key]
 
     # derivatives
+
+    def by_differences(self, node: Node, within: frozenset[str] = frozenset()) -> bool:
+        """Whether a difference enters in ``node``, or in what the page defines it by: all else is exact."""
+        for part in node.walk():
+            if isinstance(part, Partial) or (isinstance(part, Sub) and isinstance(part.base, Op)):
+                return True
+            if isinstance(part, Symbol) and part.name not in self.given and part.name not in within:
+                bodies = [clause.body for clause in self.clauses.get(part.name, ())]
+                if not bodies and (part.name.startswith(DOT) or part.name.endswith("'")):
+                    return True
+                if any(self.by_differences(body, within | {part.name}) for body in bodies):
+                    return True
+        return False
 
     def shifted(self, move: Move, step: Any) -> Point:
         """Another point, where a symbol or one of its entries is more by ``step``, or all along the direction are."""
@@ -277,12 +292,14 @@ class Point:
     def _operation(self, name: str, nodes: Sequence[Node], local: Local) -> Any:
         if name == "interval":
             raise Unknown("an interval has no value")
+        if name == "*" and isinstance(nodes[0], Relation) and not self.holds(nodes[0], local):
+            return 0  # [false] is zero even times what is not defined there
         values = [self.evaluate(n, local) for n in nodes]
         if name == "group":
             return values[0]
         if name == "set":
             return frozenset(values)
-        return _OPERATIONS[name](*values)
+        return OPERATIONS[name](*values)
 
     def _big(self, node: Big, local: Local) -> Any:
         assigned: Iterable[dict[str, Any]]
@@ -305,13 +322,13 @@ class Point:
         if node.name == "argmax":
             best = max(range(len(terms)), key=terms.__getitem__)
             return scopes[best][next(iter(letters))]
-        return _REDUCTIONS[node.name](terms)
+        return REDUCTIONS[node.name](terms)
 
     def _unbound(self, node: Node, local: Local) -> Iterator[str]:
         """The index letters in ``node`` that have no value yet."""
         for part in node.walk():
-            if self._letter(part) and part.name not in local:  # type: ignore[attr-defined]
-                yield part.name  # type: ignore[attr-defined]
+            if (letter := self._letter(part)) and letter not in local:
+                yield letter
 
     def assignments(self, letters: Iterable[str]) -> Iterator[dict[str, Any]]:
         letters = tuple(letters)
@@ -323,9 +340,9 @@ class Point:
         if isinstance(node, Big):
             bound |= {part.name for c in node.conditions for part in c.walk() if isinstance(part, Symbol)}
             yield from self.free(node.body, bound)
-        elif self._letter(node):
-            if node.name not in bound:  # type: ignore[attr-defined]
-                yield node.name  # type: ignore[attr-defined]
+        elif letter := self._letter(node):
+            if letter not in bound:
+                yield letter
         else:
             for child in node.children():
                 yield from self.free(child, bound)
@@ -350,7 +367,7 @@ class Point:
             return self.given[sign](left, right)
         if sign in (r"\in", r"\notin"):
             return (left in right) == (sign == r"\in")
-        return bool(np.all(_COMPARISONS[sign](left, right)))
+        return bool(np.all(COMPARISONS[sign](left, right)))
 
 
 def _speaks_of(name: str, node: Node) -> bool:
@@ -362,10 +379,15 @@ def definitions(given: Mapping[str, Any], relations: Iterable[Relation]) -> dict
     clauses: dict[str, list[Clause]] = {}
     for relation in relations:
         if relation.signs[:1] == ("=",):
-            head = Point(given, Page(clauses, set())).defined_by(relation.members[0])
+            body = relation.members[1]
+            point = Point(given, Page(clauses, set()))
+            head = point.defined_by(relation.members[0])
             if head is not None:
                 name, indices, arguments = head
-                clauses.setdefault(name, []).append(Clause(indices, arguments, relation.members[1]))
+                names = [point.head(a)[0] for a in arguments or ()]
+                if len(names) > len(set(names)) or any(k not in given and not _speaks_of(k, body) for k in names):
+                    raise Unknown(f"{name} is defined as a function of {', '.join(names)}")
+                clauses.setdefault(name, []).append(Clause(indices, arguments, body))
     return clauses
 
 
@@ -422,73 +444,3 @@ def _more(value: Any, at: tuple[int, ...], step: Any) -> Any:
     changed = value.copy()
     changed[at] += step
     return changed
-
-
-def _times(a: Any, b: Any) -> Any:
-    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
-        return b * a if isinstance(b, np.ndarray) else a * b  # mpf * array is slow
-    if np.ndim(a) == 1 and np.ndim(b) == 2 and len(b) == 1:
-        return np.outer(a, b)
-    if np.ndim(a) == 1 == np.ndim(b):
-        raise Unknown("two vectors side by side: a product of entries, or a \\cdot?")
-    return a @ b
-
-
-def _divide(a: Any, b: Any) -> Any:
-    return mpf(a) / b if isinstance(a, int) else a / b
-
-
-def _power(a: Any, b: Any) -> Any:
-    return mpf(a) ** b if isinstance(a, int) else a**b
-
-
-def _elementwise(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda x: np.frompyfunc(f, 1, 1)(x) if np.ndim(x) else f(x)
-
-
-def _norm(x: Any, degree: Any) -> Any:
-    sizes = [abs(v) for v in x]
-    return max(sizes) if degree == mp.inf else sum(size**degree for size in sizes) ** (1 / mpf(degree))
-
-
-def _log_add(terms: Iterable[Any]) -> Any:
-    return mp.log(sum((mp.exp(t) for t in terms), mpf(0)))
-
-
-_OPERATIONS: dict[str, Callable[..., Any]] = {
-    "+": lambda a, b: b + a if isinstance(b, np.ndarray) else a + b,
-    "-": lambda a, b: -b + a if isinstance(b, np.ndarray) else a - b,
-    "*": _times,
-    "/": _divide,
-    "^": _power,
-    "neg": lambda a: -a,
-    "dot": lambda a, b: a @ b if np.ndim(a) else a * b,
-    "cup": lambda a, b: a | b,
-    "top": lambda a: a.T if np.ndim(a) == 2 else a.reshape(1, -1),
-    "abs": lambda a: abs(a),
-    "norm": _norm,
-    "oplus": lambda a, b: _log_add((a, b)),
-    "log": _elementwise(mp.log),
-    "exp": _elementwise(mp.exp),
-    "sqrt": _elementwise(mp.sqrt),
-    "sgn": _elementwise(mp.sign),
-    "artanh": _elementwise(mp.atanh),
-    "diag": lambda a: np.diag(a),
-    "max": lambda *a: max(a),
-    "min": lambda *a: min(a),
-}
-_REDUCTIONS: dict[str, Callable[[list[Any]], Any]] = {
-    "sum": lambda terms: sum(terms, mpf(0)),
-    "prod": lambda terms: np.prod(np.array(terms, dtype=object)),
-    "oplus": _log_add,
-    "max": max,
-    "min": min,
-}
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "=": lambda a, b: a == b,
-    r"\ne": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    ">": lambda a, b: a > b,
-    r"\le": lambda a, b: a <= b,
-    r"\ge": lambda a, b: a >= b,
-}

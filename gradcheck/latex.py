@@ -6,7 +6,7 @@ a careful writer:
 
 - ``f(x)``, without a space, applies f; ``a\,(x + 1)`` is a product. So is what stands side by side.
 - ``\log`` and the like, and ``\sum``, take the whole product that follows; ``\log(x)`` takes what is in parentheses.
-- ``e^x`` is the exponential. ``[x > 0]`` is 1 if that holds and 0 if not.
+- ``e^x`` is the exponential. ``[x > 0]`` is 1 if that holds; if not, 0 and all that follows.
 - ``,`` and ``\qquad`` separate statements. ``A = B \text{or} C`` is read in one of two ways, and ``\text{for} C
   \text{and} D`` restricts the statement before it.
 """

@@ -28,6 +28,7 @@ def test_a_chapter_has_its_parts(name):
         assert part in text, part
     assert re.search("kinks?", text, flags=re.IGNORECASE)
     assert re.search(r"\*\*Stable form|\*\*In floating point\*\*|nothing cancels|stable form", text)
+    assert not re.search(r"^\d+\. [A-Z]\. ", text, flags=re.MULTILINE)  # reStructuredText reads it as a list in a list
     listed = set(re.findall(r"^(\d+)\. ", text.partition("Sources:\n\n")[2], flags=re.MULTILINE))
     assert listed == set(re.findall(r"\[(\d+)\]", text.partition("Sources:\n\n")[0])) - {"0"}  # of an example
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,22 @@ from mpmath import mp, mpf, workdps
 from gradcheck.checks.cases import raised
 from gradcheck.compare import Result, failed, noted, passed
 from gradcheck.exact import calls
-from gradcheck.formulas import DIGITS, LOSSES, Page, Point, definitions, numbers, way
+from gradcheck.formulas import DIGITS, LOSSES, Page, Point, Unknown, definitions, numbers, way
 from gradcheck.latex import Cases, Node, Relation, Statement, Symbol, Unreadable, statements
 from gradcheck.spec import Draw, Settings, Spec
 from manual_grad.study.chapter import Chapter, read
 
-ROWS = {"pointwise": 3, "pairwise": 3}  # of a case; 1 for other families, whose rows have many terms
+ROWS = {"pointwise": 8, "pairwise": 3}  # of a case; 1 for other families, whose rows have many terms
 EPS = 2.0**-52
-BOUND = 1.0  # in eps of float64, far above what 50 digits leave of a second difference, far below any mistake
+# In eps of float64: far above what 50 digits leave of a second difference, far below any mistake; and of a statement
+# without a difference. The loss meets an oracle that was given 1e-12 in binary.
+DIFFERENCES, EXACT = 1.0, 1e-20
 
 
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     chapter = read(spec.chapter or sys.modules[spec.fn.__module__].__doc__ or "")
-    if not chapter.equations or spec.symbols is None:
-        yield noted("equations", "no symbols are given" if chapter.equations else "there are none")
+    if spec.symbols is None or not chapter.equations:
+        yield noted("equations", "there are none" if spec.symbols else "no symbols are given")
         return
     audit = Audit(spec, chapter)
     for symbols, row in points(spec, settings):
@@ -43,7 +45,9 @@ def points(spec: Spec, settings: Settings) -> Iterator[tuple[dict[str, Any], Map
     """What the letters stand for, and the arguments of the oracle, at rows of every sample."""
     for number, case in enumerate(spec.covering(replace(settings, quick=False, device="cpu"))):
         draw = Draw(number)
-        for row in islice(calls(case), ROWS.get(spec.family, 1)):
+        rows = list(calls(case))
+        for k in range(min(ROWS.get(spec.family, 1), len(rows))):
+            row = rows[(number + k) % len(rows)]
             with workdps(DIGITS):
                 symbols = spec.symbols(**{"draw": draw, **row})
             if symbols is not None:
@@ -63,7 +67,7 @@ class Audit:
         self.statements: dict[str, tuple[Statement, ...]] = {}
         for number, equation in enumerate(chapter.equations, 1):
             if equation.label != str(number):
-                self.wrong[equation.label or "without a number"] = f"is equation {number} of the chapter"
+                self.wrong[equation.label or "an equation without a number"] = f"is equation {number} of the chapter"
             try:
                 self.statements[equation.label] = statements(equation.latex)
             except Unreadable as error:
@@ -72,16 +76,20 @@ class Audit:
     def results(self) -> Iterator[Result]:
         self._find_idle()
         for label in dict.fromkeys((*self.statements, *self.worst, *self.wrong)):
-            what = label if label == "loss" else f"equation ({label})"
+            what = f"equation ({label})" if label.isdigit() else label
             if label in self.wrong:
                 yield failed(what, self.wrong[label])
             else:
-                yield replace(passed(what), error=self.worst.get(label, 0.0) / EPS, bound=BOUND)
+                yield replace(passed(what), error=self.worst.get(label, 0.0) / EPS, bound=DIFFERENCES)
 
     def execute(self, symbols: Mapping[str, Any], row: Mapping[str, Any]) -> None:
         ways = {s: way(s, symbols) for found in self.statements.values() for s in found}
         with workdps(DIGITS):
-            clauses = definitions(symbols, ways.values())
+            try:
+                clauses = definitions(symbols, ways.values())
+            except Unknown as error:
+                self.wrong["definitions"] = str(error)
+                return
             self.defining.update(clause.body for found in clauses.values() for clause in found)
             point = Point(symbols, Page(clauses, self.reached))
             self._guarded("loss", "", self._tie, point, row)
@@ -107,10 +115,11 @@ class Audit:
         arguments = {k: v for k, v in row.items() if k != "weight" or self.spec.family != "pointwise"}
         expected = self.spec.oracle(**{k: mpf(v) if isinstance(v, float) else v for k, v in arguments.items()})
         expected = expected[0] if isinstance(expected, tuple) else expected
-        self._compare("loss", name, point.symbol(Symbol(name), {}), expected, {})
+        self._compare("loss", name, point.symbol(Symbol(name), {}), expected, DIFFERENCES)
 
     def _statement(self, point: Point, label: str, statement: Statement, relation: Relation) -> None:
         letters = dict.fromkeys(name for member in relation.members for name in point.free(member))
+        inexact = any(map(point.by_differences, relation.members))
         for local in point.assignments(letters):
             if not all(point.holds(condition, local) for condition in statement.conditions):
                 continue
@@ -119,15 +128,16 @@ class Audit:
                 if b in self.defining:  # nothing to compare: _find_idle asks for its use
                     continue
                 if sign == "=":
-                    self._compare(label, statement.latex, point.evaluate(a, local), point.evaluate(b, local), local)
+                    where, bound = statement.latex + _at(local), DIFFERENCES if inexact else EXACT
+                    self._compare(label, where, point.evaluate(a, local), point.evaluate(b, local), bound)
                 elif not point.holds(Relation((a, b), (sign,)), local):
                     self.wrong.setdefault(label, f"{statement.latex}: {sign} does not hold{_at(local)}")
 
-    def _compare(self, label: str, latex: str, a: Any, b: Any, local: Mapping[str, Any]) -> None:
+    def _compare(self, label: str, where: str, a: Any, b: Any, bound: float) -> None:
         error = distance(a, b)
         self.worst[label] = max(self.worst.get(label, 0.0), error)
-        if not error <= BOUND * EPS:
-            self.wrong.setdefault(label, f"{latex}: {_shown(a)} is not {_shown(b)}{_at(local)}")
+        if not error <= bound * EPS:
+            self.wrong.setdefault(label, f"{where}: {_shown(a)} is not {_shown(b)}")
 
     def _find_idle(self) -> None:
         """What no point has reached."""
@@ -144,9 +154,10 @@ class Audit:
 
 def distance(a: Any, b: Any) -> float:
     """The largest difference, relative to what is larger than 1; infinite if one is infinite, or the shapes differ."""
-    a, b = np.atleast_1d(np.array(a, dtype=object)), np.atleast_1d(np.array(b, dtype=object))
-    if a.shape != b.shape:
+    a, b = np.array(a, dtype=object), np.array(b, dtype=object)
+    if a.shape != b.shape and a.shape and b.shape:  # a vector may be 0, as they are all over mathematics
         return float("inf")
+    a, b = np.broadcast_arrays(a, b)
     worst = 0.0
     for x, y in zip(a.flat, b.flat, strict=True):
         if x != y:

@@ -45,8 +45,8 @@ cutoff.
 
 Sources:
 
-1. E. Grave, A. Joulin, M. Cissé, D. Grangier and H. Jégou, "Efficient softmax approximation for GPUs" (2017),
-   `arXiv:1609.04309 <https://arxiv.org/abs/1609.04309>`_.
+1. Edouard Grave, Armand Joulin, Moustapha Cissé, David Grangier and Hervé Jégou, "Efficient softmax approximation for
+   GPUs" (2017), `arXiv:1609.04309 <https://arxiv.org/abs/1609.04309>`_.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ how often). The negative log-likelihood of the Bernoulli distribution is the sco
 right :math:`0 \cdot \infty`. The loss therefore cuts both logarithms off, as torch documents:
 
 .. math::
-    e(x, t) = -t\, l(x) - (1 - t)\, l(1 - x), \qquad l(p) = \max(\log p, -100) \tag{2}
+    e(x, t) = -t\, l(x) - (1 - t)\, l(1 - x), \qquad l(p) = \max(\log p, -100), \qquad l(0) = -100 \tag{2}
 
 **Gradient.** From (1), over a common denominator,
 
@@ -23,11 +23,11 @@ and a forecast that is certain and wrong would never learn. Torch's choice is ke
 0,
 
 .. math::
-    \frac{\partial e}{\partial x} = \frac{x - t}{d}, \qquad d = \max(x\,(1 - x),\, \varepsilon), \quad
-    \varepsilon = 10^{-12} \tag{4}
+    \frac{\partial e}{\partial x} = \frac{x - t}{d}, \qquad d = \max(x\,(1 - x),\, \varepsilon), \qquad
+    \varepsilon = 10^{-12}, \qquad \Big| \frac{\partial e}{\partial x} \Big| \le \frac1\varepsilon = 10^{12} \tag{4}
 
 which is (3) for every :math:`x` farther than :math:`10^{-12}` from 0 and 1, is 0 for a forecast that is certain and
-right, and at most :math:`10^{12}` for a wrong one. In the target (2) is linear, with the finite slope
+right, and at most :math:`10^{12}` in size for a wrong one. In the target (2) is linear, with the finite slope
 
 .. math::
     \frac{\partial e}{\partial t} = l(1 - x) - l(x) \tag{5}
@@ -58,7 +58,7 @@ logit, and needs no cut.
 
 Sources:
 
-1. I. J. Good, "Rational Decisions", J. Royal Statistical Society B 14 (1952) 107-114.
+1. Irving J. Good, "Rational Decisions", J. Royal Statistical Society B 14 (1952) 107-114.
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ tensor(True)
 
 Sources:
 
-1. D. R. Cox, "The Regression Analysis of Binary Sequences", J. Royal Statistical Society B 20 (1958) 215-242.
-2. M. Mächler, "Accurately Computing log(1 - exp(-\|a\|))" (2012), the note of the R package Rmpfr.
+1. David R. Cox, "The Regression Analysis of Binary Sequences", J. Royal Statistical Society B 20 (1958) 215-242.
+2. Martin Mächler, "Accurately Computing ``log(1 - exp(-|a|))``" (2012), the note of the R package Rmpfr.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ margin in :math:`[-1, 1]` makes sense.
 
 Sources:
 
-1. R. Hadsell, S. Chopra and Y. LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", IEEE Conference on
-   Computer Vision and Pattern Recognition (2006) 1735-1742,
+1. Raia Hadsell, Sumit Chopra and Yann LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", IEEE
+   Conference on Computer Vision and Pattern Recognition (2006) 1735-1742,
    `doi:10.1109/CVPR.2006.100 <https://doi.org/10.1109/CVPR.2006.100>`_.
 """
 

@@ -74,8 +74,7 @@ is small. But :math:`1 - p_k = \rho / (1 + \rho)` is known to the last digit, so
 
 which for a class index is :math:`-w_y \sum_{c \ne y} p_c`: the leading class is pushed up exactly as hard as all the
 others are pushed down. Where :math:`p_k < \frac12`, that is :math:`\rho > 1`, it is (4) that keeps the digits. A
-softmax followed by a logarithm has thrown all this away before the loss is reached, and reads and writes the row twice
-more:
+softmax followed by a logarithm has thrown all this away before the loss is reached, and goes over the row twice more:
 
 >>> z, y = torch.tensor([20.0, 0.0, 0.0], requires_grad=True), torch.tensor(0)
 >>> apart, fused = -z.softmax(0).log()[y], cross_entropy(z, y)
@@ -128,11 +127,12 @@ in :math:`[0, C)`, or probabilities with it. A logit of :math:`-\infty` rules a 
 
 Sources:
 
-1. J. S. Bridle, "Probabilistic Interpretation of Feedforward Classification Network Outputs", Neurocomputing, NATO ASI
-   Series 68 (1990) 227-236, `doi:10.1007/978-3-642-76153-9_28 <https://doi.org/10.1007/978-3-642-76153-9_28>`_.
-2. P. Blanchard, D. J. Higham and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J.
-   Numerical Analysis 41 (2021) 2311-2330, `doi:10.1093/imanum/draa038 <https://doi.org/10.1093/imanum/draa038>`_.
-3. C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2015),
+1. John S. Bridle, "Probabilistic Interpretation of Feedforward Classification Network Outputs", Neurocomputing, NATO
+   ASI Series 68 (1990) 227-236, `doi:10.1007/978-3-642-76153-9_28 <https://doi.org/10.1007/978-3-642-76153-9_28>`_.
+2. Pierre Blanchard, Desmond J. Higham and Nicholas J. Higham, "Accurately computing the log-sum-exp and softmax
+   functions", IMA J. Numerical Analysis 41 (2021) 2311-2330,
+   `doi:10.1093/imanum/draa038 <https://doi.org/10.1093/imanum/draa038>`_.
+3. Christian Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2015),
    `arXiv:1512.00567 <https://arxiv.org/abs/1512.00567>`_, for label smoothing.
 """
 

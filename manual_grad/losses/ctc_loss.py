@@ -91,8 +91,8 @@ padded to :math:`(N, S)` or one sample after the other; a length of each. A targ
 
 Sources:
 
-1. A. Graves, S. Fernández, F. Gomez and J. Schmidhuber, "Connectionist Temporal Classification: Labelling Unsegmented
-   Sequence Data with Recurrent Neural Networks", ICML (2006) 369-376,
+1. Alex Graves, Santiago Fernández, Faustino Gomez and Jürgen Schmidhuber, "Connectionist Temporal Classification:
+   Labelling Unsegmented Sequence Data with Recurrent Neural Networks", ICML (2006) 369-376,
    `doi:10.1145/1143844.1143891 <https://doi.org/10.1145/1143844.1143891>`_.
 """
 

@@ -33,12 +33,12 @@ The last is negative for a residual that the variance can explain: jointly in me
 **Kinks.** Strictly :math:`\partial v / \partial a` is 0 for :math:`a < \epsilon`, and a variance that has once come
 there would stay. It is taken as 1 everywhere, in (2) and (3), so that the gradient passes the clamp, as in torch.
 
-**Shapes and domain.** Input and target broadcast; the variance has the input's shape, or one entry for each row, and
-is not negative, which is checked.
+**Shapes and domain.** Input and target broadcast; the variance has the input's shape, or lacks its last dimension, or
+is one number; it is not negative, which is checked.
 
 Sources:
 
-1. D. A. Nix and A. S. Weigend, "Estimating the Mean and Variance of the Target Probability Distribution", IEEE
+1. David A. Nix and Andreas S. Weigend, "Estimating the Mean and Variance of the Target Probability Distribution", IEEE
    International Conference on Neural Networks (1994) 55-60,
    `doi:10.1109/ICNN.1994.374138 <https://doi.org/10.1109/ICNN.1994.374138>`_.
 """

@@ -35,8 +35,8 @@ margin is rounded first: float32 is computed in float64 here.
 
 Sources:
 
-1. R. Hadsell, S. Chopra and Y. LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", IEEE Conference on
-   Computer Vision and Pattern Recognition (2006) 1735-1742,
+1. Raia Hadsell, Sumit Chopra and Yann LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", IEEE
+   Conference on Computer Vision and Pattern Recognition (2006) 1735-1742,
    `doi:10.1109/CVPR.2006.100 <https://doi.org/10.1109/CVPR.2006.100>`_.
 """
 

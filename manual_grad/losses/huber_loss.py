@@ -35,7 +35,7 @@ weight multiplies :math:`e`.
 
 Sources:
 
-1. P. J. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35 (1964) 73-101,
+1. Peter J. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35 (1964) 73-101,
    `doi:10.1214/aoms/1177703732 <https://doi.org/10.1214/aoms/1177703732>`_.
 """
 

@@ -57,8 +57,8 @@ of the batch, which is the divergence of the definition; 'mean' divides by the c
 
 Sources:
 
-1. S. Kullback, R. A. Leibler, "On Information and Sufficiency", Annals of Mathematical Statistics 22 (1951) 79-86,
-   `doi:10.1214/aoms/1177729694 <https://doi.org/10.1214/aoms/1177729694>`_.
+1. Solomon Kullback and Richard A. Leibler, "On Information and Sufficiency", Annals of Mathematical Statistics 22
+   (1951) 79-86, `doi:10.1214/aoms/1177729694 <https://doi.org/10.1214/aoms/1177729694>`_.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ perfect fit where it is (and torch's).
 
 Sources:
 
-1. P. S. Laplace, "Mémoire sur la probabilité des causes par les évènements", Mémoires de mathématique et de physique
-   6 (1774) 621-656.
+1. Pierre-Simon Laplace, "Mémoire sur la probabilité des causes par les évènements", Mémoires de mathématique et de
+   physique 6 (1774) 621-656.
 """
 
 from __future__ import annotations

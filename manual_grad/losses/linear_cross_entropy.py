@@ -71,10 +71,10 @@ entropy.
 
 Sources:
 
-1. M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax" (2018), `arXiv:1805.02867
-   <https://arxiv.org/abs/1805.02867>`_.
-2. E. Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (2024), `arXiv:2411.09009
-   <https://arxiv.org/abs/2411.09009>`_.
+1. Maxim Milakov and Natalia Gimelshein, "Online normalizer calculation for softmax" (2018),
+   `arXiv:1805.02867 <https://arxiv.org/abs/1805.02867>`_.
+2. Erik Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (2024),
+   `arXiv:2411.09009 <https://arxiv.org/abs/2411.09009>`_.
 """
 
 from __future__ import annotations

@@ -38,9 +38,9 @@ lead.
 
 Sources:
 
-1. R. Herbrich, T. Graepel and K. Obermayer, "Large Margin Rank Boundaries for Ordinal Regression", Advances in Large
-   Margin Classifiers, MIT Press (2000) 115-132.
-2. T. Joachims, "Optimizing Search Engines using Clickthrough Data", ACM SIGKDD (2002) 133-142,
+1. Ralf Herbrich, Thore Graepel and Klaus Obermayer, "Large Margin Rank Boundaries for Ordinal Regression", Advances in
+   Large Margin Classifiers, MIT Press (2000) 115-132.
+2. Thorsten Joachims, "Optimizing Search Engines using Clickthrough Data", ACM SIGKDD (2002) 133-142,
    `doi:10.1145/775047.775067 <https://doi.org/10.1145/775047.775067>`_.
 """
 

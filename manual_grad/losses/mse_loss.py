@@ -30,8 +30,8 @@ cancel.
 
 Sources:
 
-1. A.-M. Legendre, "Nouvelles méthodes pour la détermination des orbites des comètes" (1805).
-2. C. F. Gauss, "Theoria motus corporum coelestium in sectionibus conicis solem ambientium" (1809).
+1. Adrien-Marie Legendre, "Nouvelles méthodes pour la détermination des orbites des comètes" (1805).
+2. Carl Friedrich Gauss, "Theoria motus corporum coelestium in sectionibus conicis solem ambientium" (1809).
 """
 
 from __future__ import annotations

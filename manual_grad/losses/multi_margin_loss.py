@@ -43,7 +43,7 @@ forward mode.
 
 Sources:
 
-1. J. Weston and C. Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", ESANN (1999) 219-224.
+1. Jason Weston and Chris Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", ESANN (1999) 219-224.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ there are a second derivative (zero) and forward mode.
 
 Sources:
 
-1. A. Elisseeff and J. Weston, "A Kernel Method for Multi-Labelled Classification", Advances in Neural Information
-   Processing Systems 14 (2001).
+1. André Elisseeff and Jason Weston, "A Kernel Method for Multi-Labelled Classification", Advances in Neural
+   Information Processing Systems 14 (2001).
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ weight :math:`(C)`. With 'mean' the rows are averaged in turn.
 
 Sources:
 
-1. G. Tsoumakas and I. Katakis, "Multi-Label Classification: An Overview", International Journal of Data Warehousing
-   and Mining 3 (2007) 1-13.
+1. Grigorios Tsoumakas and Ioannis Katakis, "Multi-Label Classification: An Overview", International Journal of Data
+   Warehousing and Mining 3 (2007) 1-13.
 """
 
 from __future__ import annotations

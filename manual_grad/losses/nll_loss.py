@@ -31,8 +31,8 @@ in :math:`[0, C)`. The scores are taken as they are: nothing asks that :math:`\s
 
 Sources:
 
-1. R. A. Fisher, "On the Mathematical Foundations of Theoretical Statistics", Philosophical Transactions of the Royal
-   Society A 222 (1922) 309-368, `doi:10.1098/rsta.1922.0009 <https://doi.org/10.1098/rsta.1922.0009>`_.
+1. Ronald A. Fisher, "On the Mathematical Foundations of Theoretical Statistics", Philosophical Transactions of the
+   Royal Society A 222 (1922) 309-368, `doi:10.1098/rsta.1922.0009 <https://doi.org/10.1098/rsta.1922.0009>`_.
 """
 
 from __future__ import annotations

@@ -50,9 +50,9 @@ are counts, of an integer or a floating dtype.
 
 Sources:
 
-1. J. A. Nelder and R. W. M. Wedderburn, "Generalized Linear Models", J. Royal Statistical Society A 135 (1972) 370-384,
-   `doi:10.2307/2344614 <https://doi.org/10.2307/2344614>`_.
-2. J. Stirling, "Methodus Differentialis" (1730).
+1. John A. Nelder and Robert W. M. Wedderburn, "Generalized Linear Models", J. Royal Statistical Society A 135 (1972)
+   370-384, `doi:10.2307/2344614 <https://doi.org/10.2307/2344614>`_.
+2. James Stirling, "Methodus Differentialis" (1730).
 """
 
 from __future__ import annotations

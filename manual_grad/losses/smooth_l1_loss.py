@@ -1,6 +1,6 @@
 r"""Smooth absolute error.
 
-**Where it comes from.** The absolute error with its kink at 0 rounded off, for regressing the corners of boxes, where
+**Where it comes from.** The absolute error with its kink at 0 rounded off, for regressing bounding boxes, where
 a squared error would let one bad box decide (Girshick [1]). It is Huber's loss of :math:`\delta = \beta`, divided by
 :math:`\beta`: its linear branches have slope 1 whatever :math:`\beta` is, and for :math:`\beta \to 0` it becomes the
 absolute error, which stands in for it at 0.
@@ -34,7 +34,7 @@ the loss does, as :math:`r^2` would.
 
 Sources:
 
-1. R. Girshick, "Fast R-CNN", IEEE International Conference on Computer Vision (2015) 1440-1448,
+1. Ross Girshick, "Fast R-CNN", IEEE International Conference on Computer Vision (2015) 1440-1448,
    `doi:10.1109/ICCV.2015.169 <https://doi.org/10.1109/ICCV.2015.169>`_, equation (3).
 """
 

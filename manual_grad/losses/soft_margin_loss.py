@@ -44,7 +44,7 @@ targets scale the margin.
 
 Sources:
 
-1. D. R. Cox, "The Regression Analysis of Binary Sequences", J. Royal Statistical Society B 20 (1958) 215-242.
+1. David R. Cox, "The Regression Analysis of Binary Sequences", J. Royal Statistical Society B 20 (1958) 215-242.
 """
 
 from __future__ import annotations

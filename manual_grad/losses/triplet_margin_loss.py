@@ -65,12 +65,12 @@ infinite at a coordinate of 0, which counts 0 here. The directions of :math:`u, 
 
 Sources:
 
-1. K. Q. Weinberger and L. K. Saul, "Distance Metric Learning for Large Margin Nearest Neighbor Classification", JMLR 10
-   (2009) 207-244.
-2. F. Schroff, D. Kalenichenko and J. Philbin, "FaceNet: A Unified Embedding for Face Recognition and Clustering"
-   (2015), `arXiv:1503.03832 <https://arxiv.org/abs/1503.03832>`_.
-3. V. Balntas, E. Riba, D. Ponsa and K. Mikolajczyk, "Learning Shallow Convolutional Feature Descriptors with Triplet
-   Losses", BMVC (2016), `doi:10.5244/C.30.119 <https://doi.org/10.5244/C.30.119>`_.
+1. Kilian Q. Weinberger and Lawrence K. Saul, "Distance Metric Learning for Large Margin Nearest Neighbor
+   Classification", JMLR 10 (2009) 207-244.
+2. Florian Schroff, Dmitry Kalenichenko and James Philbin, "FaceNet: A Unified Embedding for Face Recognition and
+   Clustering" (2015), `arXiv:1503.03832 <https://arxiv.org/abs/1503.03832>`_.
+3. Vassileios Balntas, Edgar Riba, Daniel Ponsa and Krystian Mikolajczyk, "Learning Shallow Convolutional Feature
+   Descriptors with Triplet Losses", BMVC (2016), `doi:10.5244/C.30.119 <https://doi.org/10.5244/C.30.119>`_.
 """
 
 from __future__ import annotations

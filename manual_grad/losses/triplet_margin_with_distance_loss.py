@@ -36,8 +36,8 @@ the triplet margin loss knows more, and is used: it goes from the vectors to the
 
 Sources:
 
-1. V. Balntas, E. Riba, D. Ponsa and K. Mikolajczyk, "Learning Shallow Convolutional Feature Descriptors with Triplet
-   Losses", BMVC (2016), `doi:10.5244/C.30.119 <https://doi.org/10.5244/C.30.119>`_.
+1. Vassileios Balntas, Edgar Riba, Daniel Ponsa and Krystian Mikolajczyk, "Learning Shallow Convolutional Feature
+   Descriptors with Triplet Losses", BMVC (2016), `doi:10.5244/C.30.119 <https://doi.org/10.5244/C.30.119>`_.
 """
 
 from __future__ import annotations
