@@ -22,6 +22,7 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
+ROOT = Path(__file__).parents[1]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -74,7 +75,12 @@ def pages(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page
     driver.quit()
 
 
-ALL = ["index", "engine", "api", *(f"losses/{loss}" for loss in specs.NAMES)]
+SOURCES = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".rst", ".md", ".ipynb")]
+WRITTEN = [path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in sorted(SOURCES)]
+ALL = [
+    *(p for p in WRITTEN if p.split("/")[0] not in ("losses", "_build")),
+    *(f"losses/{loss}" for loss in specs.NAMES),
+]
 # equations without a box, TeX that is not set, pictures that are not there; what is folded is unfolded first
 FAULTS = r"""
 document.querySelectorAll("details").forEach((d) => { d.open = true; });

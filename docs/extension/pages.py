@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import inspect
 from html import escape
 from pathlib import Path
 
 import manual_grad
 import manual_grad.functional as F
 from benchmarks import readme
-from extension import accuracy, code, speed
+from extension import accuracy, speed
 from gradcheck import specs
 from manual_grad.study.curves import CURVES, trace
 from manual_grad.study.plot import draw
@@ -71,7 +73,8 @@ def write(folder: Path) -> None:
 
 
 def page(loss: str) -> str:
-    first, _, chapter = code.chapter(loss).partition("\n\n")
+    text = inspect.cleandoc(importlib.import_module(f"manual_grad.losses.{loss}").__doc__ or "")
+    first, _, chapter = text.partition("\n\n")
     title, _, subtitle = first.replace("\n", " ").rstrip(".").partition(": ")
     drawn = trace(loss)
     kinks = ", ".join(f"{s:.3g}" for s in dict.fromkeys(k.s for k in drawn.kinks)).replace("-", "−")
