@@ -33,6 +33,7 @@ def draw(loss: str, drawn: Trace, path: str | os.PathLike) -> None:
 
     style: dict[Any, Any] = {
         "font.size": 11,
+        "svg.fonttype": "none",  # text stays text
         "svg.hashsalt": loss,  # the same picture, the same file
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     }
