@@ -77,8 +77,11 @@ def page(loss: str) -> str:
     first, _, chapter = text.partition("\n\n")
     title, _, subtitle = first.replace("\n", " ").rstrip(".").partition(": ")
     drawn = trace(loss)
-    kinks = ", ".join(f"{s:.3g}" for s in dict.fromkeys(k.s for k in drawn.kinks)).replace("-", "−")
-    where = f"Kinks, at {kinks}, are dotted; a full dot is the rule's choice there." if kinks else "There are no kinks."
+    where = "There are no kinks."
+    if drawn.kinks:
+        places = ", ".join(f"{s:.3g}" for s in dict.fromkeys(k.s for k in drawn.kinks)).replace("-", "−")
+        choice = "; a full dot is the rule's choice there" if any(k.y for k in drawn.kinks) else ""
+        where = f"What is dotted is a kink, at {places}{choice}."
     against = f"Loss, gradient and curvature against: {drawn.curve.axis}."
     return PAGE.format(
         loss=loss,
