@@ -48,6 +48,9 @@ def test_kinks_are_found_where_they_are() -> None:
     assert [k.y for k in drawn.kinks] == [(0.28125, -0.75, 1.0), (0.28125, 0.75, 1.0)]
     assert [len(p.s) > 1 for p in drawn.pieces] == [True] * 3
     assert curves.trace("cross_entropy").kinks == []
+    (right_angle,) = curves.trace("cosine_embedding_loss").kinks
+    assert right_angle.s == pytest.approx(math.pi / 2)
+    assert right_angle.y is None  # half of pi is no binary number
 
 
 def test_a_pole_does_not_flatten_the_picture() -> None:

@@ -47,7 +47,7 @@ function differences(y, h) {
 
 // What the loss does at s: value, slope, curvature.
 function at(trace, s) {
-  const kink = trace.kinks.find((k) => Math.abs(k[1] - s) < 1e-6);
+  const kink = trace.kinks.find((k) => k.length > 2 && Math.abs(k[1] - s) < 1e-6);
   if (kink) return kink.slice(2);
   const piece = trace.pieces.find((p) => s <= p[1]) || trace.pieces[trace.pieces.length - 1];
   const [a, b, ...y] = piece;
@@ -141,7 +141,7 @@ class Panel {
     }
     for (const kink of trace.kinks) {
       if (order >= kink[0]) this.ends(g, kink[1], order, x, Y, trace);
-      element(g, "circle", { class: "chosen", cx: x(kink[1]), cy: Y(kink[2 + order]), r: 3 });
+      if (kink.length > 2) element(g, "circle", { class: "chosen", cx: x(kink[1]), cy: Y(kink[2 + order]), r: 3 });
     }
     element(inside, "circle", { class: "point", cx: x(s), cy: Y(y[order]), r: 5 });
   }

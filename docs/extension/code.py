@@ -17,6 +17,7 @@ from pygments.lexers import PythonLexer
 
 import manual_grad
 from extension import equations
+from manual_grad.study.chapter import chapter
 
 FOLDER = Path(manual_grad.__file__).parent / "losses"
 
@@ -26,17 +27,9 @@ def source(loss: str) -> str:
     return (FOLDER / f"{loss}.py").read_text(encoding="utf-8")
 
 
-@functools.cache
-def chapter(loss: str) -> str:
-    return ast.get_docstring(ast.parse(source(loss))) or ""
-
-
-@functools.cache
 def displayed(loss: str) -> dict[str, str]:
     """The numbered equations of the chapter: number -> LaTeX."""
-    blocks = re.findall(r"^\.\. math::\n((?:[ \t]+.*\n?|\n)+)", chapter(loss), flags=re.MULTILINE)
-    parts = [part for block in blocks for part in re.split(r"\n\s*\n", block.strip())]
-    return {tag[1]: part for part in parts if (tag := equations.TAG.search(part))}
+    return {equation.label: equation.latex for equation in chapter(loss).equations if equation.label}
 
 
 @functools.cache

@@ -33,6 +33,7 @@ CHARACTERS = (
     *range(0x1D434, 0x1D468),  # italic
     *range(0x1D6A4, 0x1D71C),  # Greek italic
 )
+LONG = 40  # a formula in the text, in characters of LaTeX, that may be broken at an equals sign
 _converter = LatexToMathML(annotation=False)
 
 
@@ -41,21 +42,26 @@ def mathml(latex: str, display: bool = True) -> str:
     if r"\\" in latex and r"\begin" not in latex:
         latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
     if display:
-        return "".join(_converter.convert_with_local_state(part, displaystyle=True) for part in _formulas(latex))
-    return _converter.convert_with_local_state(latex.strip(), displaystyle=False)
+        return "".join(_convert(part, display=True) for part in _split(latex, r"\qquad"))
+    first, *rest = _split(latex, "=") if len(latex) > LONG else [latex]
+    return "<wbr>".join([_convert(first), *(_convert(f"{{}}={part}") for part in rest)])
 
 
-def _formulas(latex: str) -> list[str]:
-    """The formulas that stand side by side, a \\qquad between them: on a narrow page they stand below each other."""
+def _convert(latex: str, display: bool = False) -> str:
+    return _converter.convert_with_local_state(latex.strip(), displaystyle=display)
+
+
+def _split(latex: str, separator: str) -> list[str]:
+    """The formulas between separators that are in no group: a narrow page may set them below each other."""
     parts, depth, start = [], 0, 0
-    for token in re.finditer(r"\\(?:begin|left)(?![a-z])|\\(?:end|right)(?![a-z])|\\qquad|\\.|[{}]", latex):
-        if token[0] == r"\qquad" and depth == 0:
+    for token in re.finditer(r"\\[a-zA-Z]+|\\.|[{}()\[\]=]", latex):
+        if token[0] == separator and depth == 0:
             parts.append(latex[start : token.start()])
             start = token.end()
         else:
-            depth += token[0] in (r"\begin", r"\left", "{")
-            depth -= token[0] in (r"\end", r"\right", "}")
-    return [part.strip() for part in (*parts, latex[start:])]
+            depth += token[0] in (r"\begin", "{", "(", "[")
+            depth -= token[0] in (r"\end", "}", ")", "]")
+    return [*parts, latex[start:]]
 
 
 def anchor(tag: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import inspect
 from html import escape
 from pathlib import Path
 
 import manual_grad
 import manual_grad.functional as F
 from benchmarks import readme
-from extension import accuracy, code, speed
+from extension import accuracy, speed
 from gradcheck import specs
 from manual_grad.study.curves import CURVES, trace
 from manual_grad.study.plot import draw
@@ -71,11 +73,15 @@ def write(folder: Path) -> None:
 
 
 def page(loss: str) -> str:
-    first, _, chapter = code.chapter(loss).partition("\n\n")
+    text = inspect.cleandoc(importlib.import_module(f"manual_grad.losses.{loss}").__doc__ or "")
+    first, _, chapter = text.partition("\n\n")
     title, _, subtitle = first.replace("\n", " ").rstrip(".").partition(": ")
     drawn = trace(loss)
-    kinks = ", ".join(f"{s:.3g}" for s in dict.fromkeys(k.s for k in drawn.kinks)).replace("-", "−")
-    where = f"Kinks, at {kinks}, are dotted; a full dot is the rule's choice there." if kinks else "There are no kinks."
+    where = "There are no kinks."
+    if drawn.kinks:
+        places = ", ".join(f"{s:.3g}" for s in dict.fromkeys(k.s for k in drawn.kinks)).replace("-", "−")
+        choice = "; a full dot is the rule's choice there" if any(k.y for k in drawn.kinks) else ""
+        where = f"What is dotted is a kink, at {places}{choice}."
     against = f"Loss, gradient and curvature against: {drawn.curve.axis}."
     return PAGE.format(
         loss=loss,

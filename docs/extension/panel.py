@@ -30,7 +30,7 @@ def html(loss: str) -> str:
         )
         for name, slider in curve.sliders.items()
     ]
-    controls.append(_control(f"{loss}-position", curve.axis, "data-position", STEPS, round(0.7 * STEPS)))
+    controls.append(_control(f"{loss}-position", curve.axis, "data-position", STEPS, round(0.4 * STEPS)))
     curves = json.dumps(data(loss), separators=(",", ":"), ensure_ascii=False)
     return (
         f'<div class="panel" data-loss="{loss}"><div class="controls">{"".join(controls)}</div>'
@@ -65,7 +65,7 @@ def data(loss: str) -> dict[str, Any]:
 def _rounded(drawn: Trace) -> dict[str, Any]:
     return {
         "pieces": [[_short(p.s[0].item()), _short(p.s[-1].item()), *map(_numbers, p.y)] for p in drawn.pieces],
-        "kinks": [[k.order, _short(k.s), *map(_short, k.y)] for k in drawn.kinks],
+        "kinks": [[k.order, _short(k.s), *map(_short, k.y or ())] for k in drawn.kinks],
     }
 
 

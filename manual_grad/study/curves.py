@@ -65,11 +65,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Kink:
-    """Where the derivative of that order jumps, and ``y``: value, slope and curvature by the rule's choice."""
+    """Where the derivative of that order jumps, and ``y``: value, slope and curvature by the rule's choice.
+
+    ``y`` is None where no number lies exactly on the kink, so that the rule has nothing to choose.
+    """
 
     order: int
     s: float
-    y: tuple[float, float, float]
+    y: tuple[float, float, float] | None
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,13 @@ def trace(loss: str, params: Mapping[str, float] | None = None, points: int = 24
         raise ValueError(f"{loss} is not drawn with a parameter {unknown[0]!r}: it has {known}")
     params = {name: params.get(name, slider.default) for name, slider in curve.sliders.items()}
     low, high = curve.span
-    found = sorted((s, order) for order, s in _kinks(loss, curve, params))
+    kinks = sorted(_kinks(loss, curve, params), key=lambda kink: kink.s)
     hair = 1e-9 * (high - low)  # the ends of a piece show the one-sided limits
     pieces = []
-    for a, b in pairwise([low, *dict.fromkeys(s for s, _ in found), high]):
+    for a, b in pairwise([low, *dict.fromkeys(kink.s for kink in kinks), high]):
         count = max(2, round(points * (b - a) / (high - low)))
         s = torch.linspace(a + hair * (a > low), b - hair * (b < high), count, dtype=torch.float64)
         pieces.append(Piece(s, along(loss, s, params)))
-    kinks = [Kink(order, s, _at(loss, s, params)) for s, order in found]
     return Trace(curve, params, pieces, kinks)
 
 
@@ -126,11 +128,6 @@ def along(loss: str, s: Tensor, params: Mapping[str, float]) -> tuple[Tensor, Te
     return value.detach(), slope.detach(), _derivative(slope, s).detach()
 
 
-def _at(loss: str, s: float, params: Mapping[str, float]) -> tuple[float, float, float]:
-    value, slope, curvature = along(loss, torch.tensor([s], dtype=torch.float64), params)
-    return value.item(), slope.item(), curvature.item()
-
-
 def _derivative(value: Tensor, s: Tensor) -> Tensor:
     if not value.requires_grad:
         return torch.zeros_like(s)
@@ -138,29 +135,34 @@ def _derivative(value: Tensor, s: Tensor) -> Tensor:
     return d
 
 
-def _kinks(loss: str, curve: Curve, params: Mapping[str, float]) -> Iterator[tuple[int, float]]:
+def _kinks(loss: str, curve: Curve, params: Mapping[str, float]) -> Iterator[Kink]:
     """Where a signed distance of the loss' spec passes 0, by bisection."""
     from gradcheck import specs  # optional: the auditor has requirements of its own
+
+    def point(s: float) -> Tensor:
+        return torch.tensor([s], dtype=torch.float64)
 
     low, high = curve.span
     grid = torch.linspace(low, high, 66, dtype=torch.float64).tolist()
     for order, distance in specs.load(loss).kinks.items():
 
-        def positive(s: float, distance: Callable[..., Tensor] = distance) -> Tensor:
-            at = torch.tensor([s], dtype=torch.float64)
-            return distance(**curve.arguments(at, **params)).flatten() > 0
+        def distances(s: float, distance: Callable[..., Tensor] = distance) -> Tensor:
+            return distance(**curve.arguments(point(s), **params)).flatten()
 
-        signs = [positive(s) for s in grid]
+        signs = [distances(s) > 0 for s in grid]
         for (a, before), (b, after) in pairwise(zip(grid, signs, strict=True)):
             for i in (before != after).nonzero().flatten().tolist():
-                yield order, _bisect(positive, i, a, b)
+                s = _bisect(distances, i, a, b)
+                value, slope, curvature = along(loss, point(s), params)
+                hit = distances(s)[i] == 0
+                yield Kink(order, s, (value.item(), slope.item(), curvature.item()) if hit else None)
 
 
-def _bisect(positive: Callable[[float], Tensor], entry: int, a: float, b: float) -> float:
-    start = positive(a)[entry]
+def _bisect(distances: Callable[[float], Tensor], entry: int, a: float, b: float) -> float:
+    start = distances(a)[entry] > 0
     for _ in range(40):
         middle = (a + b) / 2
-        a, b = (middle, b) if positive(middle)[entry] == start else (a, middle)
+        a, b = (middle, b) if (distances(middle)[entry] > 0) == start else (a, middle)
     return round(b, 9)
 
 

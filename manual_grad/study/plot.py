@@ -33,6 +33,7 @@ def draw(loss: str, drawn: Trace, path: str | os.PathLike) -> None:
 
     style: dict[Any, Any] = {
         "font.size": 11,
+        "svg.fonttype": "none",  # text stays text
         "svg.hashsalt": loss,  # the same picture, the same file
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     }
@@ -64,4 +65,5 @@ def _mark(ax: Any, drawn: Trace, kink: Kink, order: int, color: str) -> None:
             for end in (0, -1):
                 if abs(piece.s[end] - kink.s) < 1e-6:
                     ax.plot(kink.s, piece.y[order][end], "o", markersize=6, markerfacecolor="none", color=color)
-    ax.plot(kink.s, kink.y[order], "o", markersize=5, color=color)
+    if kink.y is not None:
+        ax.plot(kink.s, kink.y[order], "o", markersize=5, color=color)
