@@ -55,7 +55,7 @@ def losses() -> str:
         if not timed and spec.name in functional.__all__:
             raise ValueError(f"{TIMES} lacks {spec.name}: run python -m benchmarks --json")
         lines.append(row(spec, errors[spec.name], timed))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{NOTE}"
+    return f"{report.grid(lines)}\n\n{NOTE}"
 
 
 def row(spec: Spec, known: dict[str, Any], results: Sequence[Result]) -> tuple[str, ...]:
