@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
+from benchmarks.scaling import tables
 from benchmarks.timing import Result
 from gradcheck import specs
 from gradcheck.families import FAMILIES
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 ERRORS = ROOT / "benchmarks/results/errors.json"
 TIMES = ROOT / "benchmarks/results/cpu.json"
+SCALING = ROOT / "benchmarks/results/scaling.json"
 
 HEAD = ("loss", "family", "kernel", "order", "transforms", "value", "torch's", "gradient", "torch's", "× eager")
 NOTE = (
@@ -86,6 +88,7 @@ def eps(error: float | str | None) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "losses": losses,
     "benchmarks": lambda: report.markdown(*report.read_json(TIMES)),
+    "scaling": lambda: tables.markdown(*tables.read_json(SCALING)),
 }
 
 if __name__ == "__main__":

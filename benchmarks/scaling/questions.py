@@ -33,6 +33,7 @@ from benchmarks.cases import CASES, Case, Inputs
 from benchmarks.check import TOLERANCE, error
 from benchmarks.scaling import memory
 from benchmarks.timing import Timing, step, take_turns
+from manual_grad import kernels
 
 IMPLEMENTATIONS = {"manual_grad": manual_grad.functional, "eager": torch.nn.functional}
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -147,9 +148,8 @@ def dtypes(scope: Scope) -> Iterator[Row]:
             require_right(case, dtype)
             converted = in_dtype(inputs, dtype)
             for by in IMPLEMENTATIONS:
-                run = step(case, loss_of(case, by), converted)
-                if _is_implemented(run):
-                    runs[by, str(dtype).removeprefix("torch.")] = run
+                if _takes(case, by, dtype):
+                    runs[by, str(dtype).removeprefix("torch.")] = step(case, loss_of(case, by), converted)
         yield from _rows(case.name, runs, scope)
 
 
@@ -157,10 +157,10 @@ def in_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
     return tuple(t.detach().to(dtype).requires_grad_(t.requires_grad) if t.is_floating_point() else t for t in inputs)
 
 
-def _is_implemented(run: Run) -> bool:
+def _takes(case: Case, by: str, dtype: torch.dtype) -> bool:
     """torch has some losses for float32 and float64 only."""
     try:
-        run()
+        step(case, loss_of(case, by), in_dtype(case.inputs("small"), dtype))()
     except NotImplementedError:
         return False
     return True
@@ -176,6 +176,8 @@ def upstream(scope: Scope) -> Iterator[Row]:
 
 def sweeps(scope: Scope) -> Iterator[Row]:
     """One sweep holds the gradient from forward to backward; two hold the loss alone, but read the inputs again."""
+    if not kernels.loaded("cpu"):
+        return
     for name in SWEPT:
         case = named(name)
         require_right(case)
@@ -190,7 +192,7 @@ class Swept:
     """A call as its Function saw it, to be swept anew in either way."""
 
     def __init__(self, value: Tensor) -> None:
-        node = value.grad_fn
+        node: Any = value.grad_fn  # of manual_grad.engine.function.Eager
         self.loss, self.options, self.reduction = node.call
         self.needs = tuple(t is not None and t.requires_grad for t in node.saved_tensors)
         self.X = tuple(None if t is None else t.detach() for t in node.saved_tensors)

@@ -7,6 +7,7 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import report
 from benchmarks.report import digits
@@ -73,7 +74,7 @@ def by_loss(answers: Answers) -> list[list[str]]:
 def _ratios(rows: Sequence[Row], by: str, one: str, other: str) -> dict[str, float]:
     found = {}
     for row in rows:
-        figures = row.bytes or {setting: timing.median for setting, timing in row.timings.items()}
+        figures: dict[str, float] = {**row.bytes, **{setting: timing.median for setting, timing in row.timings.items()}}
         if row.by == by and one in figures and other in figures:
             found[row.name] = figures[one] / figures[other]
     return found
@@ -150,5 +151,5 @@ def read_json(path: Path) -> tuple[Answers, dict[str, str]]:
     ]
 
 
-def _row(name: str, by: str, timings: dict[str, dict[str, float]], bytes: dict[str, int]) -> Row:
+def _row(name: str, by: str, timings: dict[str, dict[str, Any]], bytes: dict[str, int]) -> Row:
     return Row(name, by, {setting: Timing(**timing) for setting, timing in timings.items()}, bytes)
