@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         taken = f"{time.perf_counter() - start:.0f} s" if answers[question] else "cannot be measured on this system"
         print(f"{question}: {taken}", file=sys.stderr, flush=True)
+        if args.json:  # every time, since it takes minutes, and may be stopped
+            tables.write_json(answers, machine, args.json)
     print(tables.markdown(answers, machine))
-    if args.json:
-        tables.write_json(answers, machine, args.json)
     return 0
 
 

@@ -59,7 +59,6 @@ def by_loss(answers: Answers) -> list[list[str]]:
         _ratios(answers.get("dtype", []), "manual_grad", "bfloat16", "float32"),
         _ratios(answers.get("dtype", []), "eager", "bfloat16", "float32"),
         _ratios(answers.get("dtype", []), "manual_grad", "float16", "float32"),
-        _ratios(answers.get("dtype", []), "eager", "float16", "float32"),
         _ratios(answers.get("upstream", []), "manual_grad", "0.5", "1"),
         _ratios(answers.get("memory", []), "manual_grad", "peak", "gradients"),
         _ratios(answers.get("memory", []), "eager", "peak", "gradients"),
@@ -67,7 +66,7 @@ def by_loss(answers: Answers) -> list[list[str]]:
     names = dict.fromkeys(name for column in columns for name in column)
     body = [[name, *(digits(column[name]) if name in column else NONE for column in columns)] for name in names]
     means = [digits(statistics.geometric_mean(column.values())) if column else NONE for column in columns]
-    head = ("loss", "bfloat16", "torch's", "float16", "torch's", "upstream 0.5", "memory", "torch's")
+    head = ("loss", "bfloat16", "torch's", "float16", "upstream 0.5", "memory", "torch's")
     return _with_head(head, [*body, ["geometric mean", *means]])
 
 
