@@ -11,6 +11,8 @@ To add a loss, add an entry to :data:`CASES`; if none of the functions above it 
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -27,37 +29,43 @@ FRAMES = {"large": (256, 64, 512), "medium": (64, 16, 128), "small": (16, 4, 10)
 FEATURES = {"large": (1024, 512, 16000), "medium": (256, 128, 1000), "small": (64, 16, 10)}  # rows, features, classes
 SIZES = tuple(ELEMENTS)
 
+HUGE = 2 << 20  # bytes of a huge page
+MADV_HUGEPAGE = getattr(mmap, "MADV_HUGEPAGE", None)  # Linux alone has it
+if MADV_HUGEPAGE is not None:
+    madvise = ctypes.CDLL(None).madvise
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
 Inputs = tuple[Tensor, ...]
 
 
-def real(size: str) -> Inputs:
-    x, target = torch.randn(2, *ELEMENTS[size])
+def real(*shape: int) -> Inputs:
+    x, target = torch.randn(2, *shape)
     return x.requires_grad_(), target
 
 
-def fractions(size: str) -> Inputs:
-    x, target = torch.randn(ELEMENTS[size]), torch.rand(ELEMENTS[size])
+def fractions(*shape: int) -> Inputs:
+    x, target = torch.randn(shape), torch.rand(shape)
     return x.requires_grad_(), target
 
 
-def probabilities(size: str) -> Inputs:
-    p, target = torch.rand(2, *ELEMENTS[size]).clamp(0.01, 0.99)
+def probabilities(*shape: int) -> Inputs:
+    p, target = torch.rand(2, *shape).clamp(0.01, 0.99)
     return p.requires_grad_(), target
 
 
-def log_probabilities(size: str) -> Inputs:
-    p, target = torch.rand(2, *ELEMENTS[size]).clamp(0.01, 0.99)
+def log_probabilities(*shape: int) -> Inputs:
+    p, target = torch.rand(2, *shape).clamp(0.01, 0.99)
     return p.log().requires_grad_(), target
 
 
-def counts(size: str) -> Inputs:
-    x = torch.randn(ELEMENTS[size]) / 2  # with a variance of 1 the mean loss is 0
+def counts(*shape: int) -> Inputs:
+    x = torch.randn(shape) / 2  # with a variance of 1 the mean loss is 0
     return x.requires_grad_(), torch.poisson(x.detach().exp())
 
 
-def spread(size: str) -> Inputs:
-    x, target = torch.randn(2, *ELEMENTS[size])
-    variance = torch.rand(ELEMENTS[size]) + 0.1
+def spread(*shape: int) -> Inputs:
+    x, target = torch.randn(2, *shape)
+    variance = torch.rand(shape) + 0.1
     return x.requires_grad_(), target, variance.requires_grad_()
 
 
@@ -65,66 +73,66 @@ def signs(*shape: int) -> Tensor:
     return torch.where(torch.rand(shape) < 0.5, -1.0, 1.0)
 
 
-def signed(size: str) -> Inputs:
-    x = torch.randn(ELEMENTS[size])
-    return x.requires_grad_(), signs(*ELEMENTS[size])
+def signed(*shape: int) -> Inputs:
+    x = torch.randn(shape)
+    return x.requires_grad_(), signs(*shape)
 
 
-def ranked(size: str) -> Inputs:
-    x1, x2 = torch.randn(2, *ELEMENTS[size])
-    return x1.requires_grad_(), x2.requires_grad_(), signs(*ELEMENTS[size])
+def ranked(*shape: int) -> Inputs:
+    x1, x2 = torch.randn(2, *shape)
+    return x1.requires_grad_(), x2.requires_grad_(), signs(*shape)
 
 
-def class_indices(size: str) -> Inputs:
-    rows, classes = SCORES[size]
+def class_indices(rows: int, classes: int) -> Inputs:
     return torch.randn(rows, classes).requires_grad_(), torch.randint(classes, (rows,))
 
 
-def class_probabilities(size: str) -> Inputs:
-    return torch.randn(SCORES[size]).requires_grad_(), torch.randn(SCORES[size]).softmax(dim=1)
+def class_probabilities(rows: int, classes: int) -> Inputs:
+    return torch.randn(rows, classes).requires_grad_(), torch.randn(rows, classes).softmax(dim=1)
 
 
-def log_class_probabilities(size: str) -> Inputs:
-    scores, labels = class_indices(size)
+def log_class_probabilities(rows: int, classes: int) -> Inputs:
+    scores, labels = class_indices(rows, classes)
     return scores.detach().log_softmax(dim=1).requires_grad_(), labels
 
 
-def tags(size: str) -> Inputs:
+def tags(rows: int, classes: int) -> Inputs:
     """About one class in ten is true."""
-    return torch.randn(TAGS[size]).requires_grad_(), (torch.rand(TAGS[size]) < 0.1).float()
+    return torch.randn(rows, classes).requires_grad_(), (torch.rand(rows, classes) < 0.1).float()
 
 
-def listed_tags(size: str) -> Inputs:
+def listed_tags(rows: int, classes: int) -> Inputs:
     """Four classes are true, listed first; -1 ends the list."""
-    rows, classes = TAGS[size]
     target = torch.full((rows, classes), -1)
     target[:, :4] = torch.rand(rows, classes).topk(4).indices
     return torch.randn(rows, classes).requires_grad_(), target
 
 
-def vectors(size: str) -> Inputs:
-    x1, x2 = torch.randn(VECTORS[size]), torch.randn(VECTORS[size])
-    return x1.requires_grad_(), x2.requires_grad_(), signs(len(x1))
+def vectors(pairs: int, dimensions: int) -> Inputs:
+    x1, x2 = torch.randn(pairs, dimensions), torch.randn(pairs, dimensions)
+    return x1.requires_grad_(), x2.requires_grad_(), signs(pairs)
 
 
-def triplets(size: str) -> Inputs:
-    return tuple(torch.randn(VECTORS[size]).requires_grad_() for _ in range(3))
+def triplets(count: int, dimensions: int) -> Inputs:
+    return tuple(torch.randn(count, dimensions).requires_grad_() for _ in range(3))
 
 
-def projected(size: str) -> Inputs:
+def projected(rows: int, features: int, classes: int) -> Inputs:
     """Features, the weights of a linear layer, and class indices."""
-    rows, features, classes = FEATURES[size]
     weight = torch.randn(classes, features) / features**0.5
     return torch.randn(rows, features).requires_grad_(), weight.requires_grad_(), torch.randint(classes, (rows,))
 
 
-def label_sequences(size: str) -> Inputs:
+def label_sequences(time: int, samples: int, classes: int) -> Inputs:
     """Log-probabilities of every frame; labels 1, 2, … (0 is the blank), at most one for four frames."""
-    time, samples, classes = FRAMES[size]
     log_probs = torch.randn(time, samples, classes).log_softmax(dim=2)
     labels = torch.randint(1, classes, (samples, time // 4))
     lengths = torch.randint(time // 8, time // 4 + 1, (samples,))
     return log_probs.requires_grad_(), labels, torch.full((samples,), time), lengths
+
+
+def as_it_is(gradient: Tensor, x: Tensor) -> Tensor:
+    return gradient
 
 
 def behind_log_softmax(gradient: Tensor, log_probs: Tensor) -> Tensor:
@@ -139,46 +147,48 @@ def behind_log_softmax(gradient: Tensor, log_probs: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Case:
     loss: str  # in torch.nn.functional and in manual_grad.functional
-    make: Callable[[str], Inputs]  # the inputs of a size, requires_grad set where the gradient is timed
+    make: Callable[..., Inputs]  # the inputs of a shape, requires_grad set where the gradient is timed
+    shapes: Mapping[str, tuple[int, ...]]  # of each size
     variant: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    comparable: Callable[[Tensor, Tensor], Tensor] = lambda gradient, x: gradient  # where torch's means something else
+    comparable: Callable[[Tensor, Tensor], Tensor] = as_it_is  # where torch's means something else
 
     @property
     def name(self) -> str:
         return f"{self.loss}, {self.variant}" if self.variant else self.loss
 
-    def inputs(self, size: str) -> Inputs:
+    def inputs(self, size: str | tuple[int, ...]) -> Inputs:
+        """Of a size by its name, or of any other shape."""
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            return self.make(size)
+            return self.make(*(self.shapes[size] if isinstance(size, str) else size))
 
 
 CASES = (
-    Case("l1_loss", real),
-    Case("mse_loss", real),
-    Case("smooth_l1_loss", real),
-    Case("huber_loss", real),
-    Case("binary_cross_entropy", probabilities),
-    Case("binary_cross_entropy_with_logits", fractions),
-    Case("poisson_nll_loss", counts),
-    Case("gaussian_nll_loss", spread),
-    Case("kl_div", log_probabilities, options={"reduction": "batchmean"}),
-    Case("soft_margin_loss", signed),
-    Case("hinge_embedding_loss", signed),
-    Case("margin_ranking_loss", ranked, options={"margin": 0.5}),
-    Case("cross_entropy", class_indices, "class indices"),
-    Case("cross_entropy", class_indices, "label_smoothing=0.1", {"label_smoothing": 0.1}),
-    Case("cross_entropy", class_probabilities, "class probabilities"),
-    Case("nll_loss", log_class_probabilities),
-    Case("multi_margin_loss", class_indices),
-    Case("multilabel_margin_loss", listed_tags),
-    Case("multilabel_soft_margin_loss", tags),
-    Case("cosine_embedding_loss", vectors),
-    Case("triplet_margin_loss", triplets),
-    Case("triplet_margin_with_distance_loss", triplets),
-    Case("ctc_loss", label_sequences, comparable=behind_log_softmax),
-    Case("linear_cross_entropy", projected),
+    Case("l1_loss", real, ELEMENTS),
+    Case("mse_loss", real, ELEMENTS),
+    Case("smooth_l1_loss", real, ELEMENTS),
+    Case("huber_loss", real, ELEMENTS),
+    Case("binary_cross_entropy", probabilities, ELEMENTS),
+    Case("binary_cross_entropy_with_logits", fractions, ELEMENTS),
+    Case("poisson_nll_loss", counts, ELEMENTS),
+    Case("gaussian_nll_loss", spread, ELEMENTS),
+    Case("kl_div", log_probabilities, ELEMENTS, options={"reduction": "batchmean"}),
+    Case("soft_margin_loss", signed, ELEMENTS),
+    Case("hinge_embedding_loss", signed, ELEMENTS),
+    Case("margin_ranking_loss", ranked, ELEMENTS, options={"margin": 0.5}),
+    Case("cross_entropy", class_indices, SCORES, "class indices"),
+    Case("cross_entropy", class_indices, SCORES, "label_smoothing=0.1", {"label_smoothing": 0.1}),
+    Case("cross_entropy", class_probabilities, SCORES, "class probabilities"),
+    Case("nll_loss", log_class_probabilities, SCORES),
+    Case("multi_margin_loss", class_indices, SCORES),
+    Case("multilabel_margin_loss", listed_tags, TAGS),
+    Case("multilabel_soft_margin_loss", tags, TAGS),
+    Case("cosine_embedding_loss", vectors, VECTORS),
+    Case("triplet_margin_loss", triplets, VECTORS),
+    Case("triplet_margin_with_distance_loss", triplets, VECTORS),
+    Case("ctc_loss", label_sequences, FRAMES, comparable=behind_log_softmax),
+    Case("linear_cross_entropy", projected, FEATURES),
 )
 
 
@@ -208,13 +218,23 @@ def sweep(inputs: Inputs) -> Callable[[], None]:
     """The yardstick: the same reads, the same writes into fresh memory, and next to no arithmetic.
 
     For each input with a gradient it is ``torch.add(x, t)`` with a target t as large as x that is not yet read, or else
-    ``torch.mul(x, 2)``. Targets far smaller than x are left out. (A linear layer is arithmetic above all.)
+    ``torch.mul(x, 2)``, into memory for which huge pages were asked as the kernels ask for them. Targets far smaller
+    than x are left out. (A linear layer is arithmetic above all.)
     """
     differentiable = [x.detach() for x in inputs if x.requires_grad]
     targets = [t for t in inputs if t.shape == inputs[0].shape and not t.requires_grad]
 
     def run() -> None:
         for x, t in zip_longest(differentiable, targets):
-            torch.mul(x, 2) if t is None else torch.add(x, t)
+            result = torch.empty_like(x)
+            advise_huge_pages(result)
+            torch.mul(x, 2, out=result) if t is None else torch.add(x, t, out=result)
 
     return run
+
+
+def advise_huge_pages(result: Tensor) -> None:
+    """What the kernels do before they write a large result: the function of this name in kernels/cpu/layout.h."""
+    begin, end = -(-result.data_ptr() // HUGE) * HUGE, (result.data_ptr() + result.nbytes) // HUGE * HUGE
+    if MADV_HUGEPAGE is not None and result.nbytes >= 2 * HUGE and end > begin:
+        madvise(begin, end - begin, MADV_HUGEPAGE)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
+from benchmarks.scaling import tables
 from benchmarks.timing import Result
 from gradcheck import specs
 from gradcheck.families import FAMILIES
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 ERRORS = ROOT / "benchmarks/results/errors.json"
 TIMES = ROOT / "benchmarks/results/cpu.json"
+SCALING = ROOT / "benchmarks/results/scaling.json"
 
 HEAD = ("loss", "family", "kernel", "order", "transforms", "value", "torch's", "gradient", "torch's", "× eager")
 NOTE = (
@@ -55,7 +57,7 @@ def losses() -> str:
         if not timed and spec.name in functional.__all__:
             raise ValueError(f"{TIMES} lacks {spec.name}: run python -m benchmarks --json")
         lines.append(row(spec, errors[spec.name], timed))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{NOTE}"
+    return f"{report.grid(lines)}\n\n{NOTE}"
 
 
 def row(spec: Spec, known: dict[str, Any], results: Sequence[Result]) -> tuple[str, ...]:
@@ -86,6 +88,7 @@ def eps(error: float | str | None) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "losses": losses,
     "benchmarks": lambda: report.markdown(*report.read_json(TIMES)),
+    "scaling": lambda: tables.markdown(*tables.read_json(SCALING)),
 }
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,8 +20,8 @@ OTHERS = ("eager", "compiled")
 HEAD = ("loss", "manual_grad", "eager", "compiled", "× eager", "× compiled", "GB/s", "of sweep")
 NOTE = (
     "Forward and backward together: the median. × says how many times faster manual_grad is. GB/s counts each input "
-    "read once and each gradient written once. The sweep does that and no more, with torch's own ops; where memory is "
-    "fresh it can be passed, since the kernels ask for huge pages."
+    "read once and each gradient written once. The sweep does that and no more, with torch's own ops and the kernels' "
+    "request for huge pages; it reads every score, which nll_loss need not."
 )
 
 
@@ -37,6 +37,10 @@ def machine() -> dict[str, str]:
         "huge pages": _huge_pages(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
     }
+
+
+def described(machine: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {value}" for name, value in machine.items()) + "."
 
 
 def _cpu() -> str:
@@ -62,7 +66,7 @@ def rows(results: Sequence[Result], quartiles: bool = True) -> list[list[str]]:
         if r.red:
             table.append([r.name, f"RED: off by {r.error:.3g} eps, {TOLERANCE:g} allowed", *[""] * (len(HEAD) - 2)])
             continue
-        times = [_time(r.timings.get(name), quartiles) for name in ("manual_grad", *OTHERS)]
+        times = [time(r.timings.get(name), quartiles) for name in ("manual_grad", *OTHERS)]
         ratios = [_ratio(r.speedup(other)) for other in OTHERS]
         table.append([r.name, *times, *ratios, f"{r.bandwidth / 1e9:.1f}", f"{r.of_sweep:.0%}"])
     table.append(["geometric mean", "", "", "", *(_ratio(mean_speedup(results, other)) for other in OTHERS), "", ""])
@@ -75,18 +79,18 @@ def mean_speedup(results: Sequence[Result], other: str) -> float | None:
 
 
 def _ratio(speedup: float | None) -> str:
-    return "" if speedup is None else _digits(speedup)
+    return "" if speedup is None else digits(speedup)
 
 
-def _time(timing: Timing | None, quartiles: bool) -> str:
+def time(timing: Timing | None, quartiles: bool = False) -> str:
     if timing is None:
         return ""
     scale, unit = (1e3, "ms") if timing.median >= 1e-3 else (1e6, "µs")
-    spread = f" [{_digits(timing.lower * scale)}, {_digits(timing.upper * scale)}]" if quartiles else ""
-    return f"{_digits(timing.median * scale)}{spread} {unit}"
+    spread = f" [{digits(timing.lower * scale)}, {digits(timing.upper * scale)}]" if quartiles else ""
+    return f"{digits(timing.median * scale)}{spread} {unit}"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Three digits, never an exponent."""
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
@@ -110,12 +114,17 @@ def plain(results: Sequence[Result]) -> str:
 
 def markdown(results: Sequence[Result], machine: dict[str, str]) -> str:
     """The tables of the README."""
-    parts = ["; ".join(f"{name}: {value}" for name, value in machine.items()) + "."]
+    parts = [described(machine)]
     for title, some in sections(results).items():
         parts.append(f"**{title}**")
         lines = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *rows(some, quartiles=False)]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append(grid(lines))
     return "\n\n".join([*parts, NOTE])
+
+
+def grid(lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def write_json(results: Sequence[Result], machine: dict[str, str], path: Path) -> None:
@@ -147,7 +156,7 @@ def plot(results: Sequence[Result], machine: dict[str, str], path: Path) -> None
             for place, r in enumerate(some):
                 if speedup := r.speedup(other):
                     ax.barh(place + offset, speedup - 1, left=1, height=0.36, color=color)
-                    ax.text(max(speedup, 1) * 1.03, place + offset, _digits(speedup), va="center", fontsize="small")
+                    ax.text(max(speedup, 1) * 1.03, place + offset, digits(speedup), va="center", fontsize="small")
             ax.barh(0, 0, left=1, color=color, label=f"times faster than torch {other}")
         ax.axvline(1, color="black", linewidth=0.8)
         ax.set(title=title, xscale="log", ylim=(len(some) - 0.4, -0.6))

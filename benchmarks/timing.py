@@ -12,8 +12,9 @@ import random
 import statistics
 import time
 import timeit
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ from benchmarks.check import TOLERANCE, error
 
 TURN = 1e-3  # seconds
 LEAST_TURNS = 5
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Result:
 
     @property
     def of_sweep(self) -> float:
-        """Which part of the sweep's speed is reached; more than all of it where fresh pages come faster."""
+        """Which part of the sweep's speed is reached; more than all of it by who need not read everything."""
         return self.timings["sweep"].median / self.timings["manual_grad"].median
 
 
@@ -98,7 +101,7 @@ def step(
     case: Case,
     loss: Callable[..., Tensor],
     inputs: Inputs,
-    upstream: float,
+    upstream: float = 1.0,
     transform: Callable[[Callable[..., Tensor]], Callable[..., Tensor]] = lambda call: call,
 ) -> Callable[[], None]:
     """Forward, backward and what the optimizer does to the gradients at the end."""
@@ -129,18 +132,25 @@ def fits_into_memory(run: Callable[[], None]) -> bool:
     return True
 
 
-def take_turns(runs: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, Timing]:
+def take_turns(runs: Mapping[Name, Callable[[], object]], seconds: float) -> dict[Name, Timing]:
     calls = {}
     for name, run in runs.items():
         run()  # compiles, loads, allocates
-        calls[name] = max(1, round(TURN / min(timeit.repeat(run, number=1, repeat=3))))
-    turns: dict[str, list[float]] = {name: [] for name in runs}
+        calls[name] = _calls_in_a_turn(run)
+    turns: dict[Name, list[float]] = {name: [] for name in runs}
     shuffled = random.Random(0)
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline or min(map(len, turns.values())) < LEAST_TURNS:
         for name in shuffled.sample(list(runs), len(runs)):  # whoever comes second finds the caches warm
             turns[name].append(timeit.timeit(runs[name], number=calls[name]) / calls[name])
     return {name: _timing(taken, calls[name]) for name, taken in turns.items()}
+
+
+def _calls_in_a_turn(run: Callable[[], object]) -> int:
+    taken = timeit.timeit(run, number=1)
+    if taken < 10 * TURN:  # else it fills a turn, whatever may have disturbed it
+        taken = min(taken, *timeit.repeat(run, number=1, repeat=2))
+    return max(1, round(TURN / taken))
 
 
 def _timing(turns: list[float], calls: int) -> Timing:

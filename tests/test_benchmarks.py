@@ -63,13 +63,37 @@ def test_inputs(case: cases.Case) -> None:
 
 
 def test_the_sweep_reads_and_writes_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = []
+    counted, written = [], []
+
+    def count(*tensors: Tensor | int, out: Tensor) -> None:
+        counted.append([t for t in tensors if isinstance(t, Tensor)])
+        written.append(out)
+
     for name in ("add", "mul"):
-        monkeypatch.setattr(torch, name, lambda *args: counted.append([a for a in args if isinstance(a, Tensor)]))
+        monkeypatch.setattr(torch, name, count)
     x1, x2, t = (torch.zeros(3) for _ in range(3))
     cases.sweep((x1.requires_grad_(), x2.requires_grad_(), t))()
     assert [len(tensors) for tensors in counted] == [2, 1]
     assert {tensor.data_ptr() for tensors in counted for tensor in tensors} == {x.data_ptr() for x in (x1, x2, t)}
+    assert [out.shape for out in written] == [x1.shape, x2.shape]
+    assert len({tensor.data_ptr() for tensor in (*written, x1, x2, t)}) == 5
+
+
+@pytest.mark.skipif(cases.MADV_HUGEPAGE is None, reason="this system knows no huge pages by request")
+def test_the_sweep_asks_for_huge_pages_as_the_kernels_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all that lies in whole huge pages, before it is written, and not for a small result."""
+    events: list[Any] = []
+    monkeypatch.setattr(cases, "madvise", lambda begin, length, advice: events.append((begin, length, advice)))
+    monkeypatch.setattr(torch, "mul", lambda x, factor, out: events.append(out))
+    small, large = (torch.zeros(n << 20, dtype=torch.uint8) for n in (3, 9))
+    for x in (small, large):
+        x = x.view(torch.float32)
+        cases.sweep((x.requires_grad_(),))()
+    written_small, (begin, length, advice), written = events
+    assert written_small.nbytes == 3 << 20 and advice == cases.MADV_HUGEPAGE
+    before, after = begin - written.data_ptr(), written.data_ptr() + written.nbytes - (begin + length)
+    assert begin % cases.HUGE == length % cases.HUGE == 0
+    assert 0 <= before < cases.HUGE and 0 <= after < cases.HUGE
 
 
 def test_runs_take_turns() -> None:

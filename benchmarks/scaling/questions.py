@@ -1,0 +1,314 @@
+"""What is asked, and how each answer is measured.
+
+===========  ===============================================================================================
+size         time of pointwise losses from 2²⁰ to 2²⁷ elements
+classes      time of cross entropy from 10 to 262,144 classes, at the same number of scores
+threads      one thread against all, where arithmetic is the limit
+dtype        bfloat16 and float16 against float32
+upstream     an upstream gradient of 0.5 against 1
+sweeps       the gradient computed together with the value, against each by a sweep of its own
+memory       the most that forward and backward hold beside their inputs
+projection   the same for linear_cross_entropy, which is not to grow with the number of scores
+overhead     the least that a Function written in Python costs
+===========  ===============================================================================================
+
+All settings of a loss take turns in one process, and so does torch eager: see :mod:`benchmarks.timing`. A loss that is
+wrong is not timed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+import manual_grad.functional
+from benchmarks.cases import CASES, ELEMENTS, Case, Inputs, real
+from benchmarks.check import TOLERANCE, error
+from benchmarks.scaling import memory
+from benchmarks.timing import Timing, step, take_turns
+from manual_grad import kernels
+
+IMPLEMENTATIONS = {"manual_grad": manual_grad.functional, "eager": torch.nn.functional}
+DTYPES = {  # torch multiplies matrices in float16 thirty times more slowly than in float32
+    "manual_grad": (torch.float32, torch.bfloat16, torch.float16),
+    "eager": (torch.float32, torch.bfloat16),
+}
+POINTWISE = ("mse_loss", "binary_cross_entropy_with_logits", "kl_div")
+# a million numbers: inputs and gradient fit into the cache, and a call is far longer than its overhead
+COMPUTE_BOUND = {
+    "binary_cross_entropy_with_logits": (1 << 20,),
+    "gaussian_nll_loss": (1 << 20,),
+    "cross_entropy, class indices": (1024, 1024),
+    "ctc_loss": (128, 64, 128),
+}
+SWEPT = (
+    "mse_loss",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy, class indices",
+    "multilabel_soft_margin_loss",
+    "cosine_embedding_loss",
+)
+OVERHEAD = ("nll_loss", "multi_margin_loss", "mse_loss")
+EMPTY = "an empty Function"
+
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much is measured."""
+
+    seconds: float  # of taking turns, at least, for each loss
+    elements: tuple[int, ...]
+    scores: int
+    classes: tuple[int, ...]
+    size: str  # where dtypes, upstream gradients, sweeps and memory are compared
+    projections: tuple[tuple[int, int, int], ...]  # rows, features, classes
+
+
+FULL = Scope(
+    seconds=1.0,
+    elements=tuple(1 << exponent for exponent in (20, 22, 24, 26, 27)),
+    scores=1 << 24,
+    classes=(10, 100, 1000, 32_000, 262_144),
+    size="large",
+    projections=((1024, 512, 16_000), (1024, 512, 64_000), (4096, 512, 16_000)),
+)
+QUICK = Scope(
+    seconds=0.2,
+    elements=(1 << 16, 1 << 18, 1 << 20),
+    scores=1 << 20,
+    classes=(10, 1000, 32_000),
+    size="medium",
+    projections=((256, 128, 1000), (1024, 128, 1000), (256, 128, 4000)),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One loss by one implementation: its figures by what is varied."""
+
+    name: str
+    by: str
+    timings: dict[str, Timing] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+
+
+class Red(Exception):
+    """A loss that is wrong is not measured."""
+
+
+def size(scope: Scope) -> Iterator[Row]:
+    for name in POINTWISE:
+        yield from _by_shape(named(name), [(n,) for n in scope.elements], scope)
+
+
+def classes(scope: Scope) -> Iterator[Row]:
+    yield from _by_shape(named("cross_entropy, class indices"), [(scope.scores // c, c) for c in scope.classes], scope)
+
+
+def _by_shape(case: Case, shapes: Iterable[tuple[int, ...]], scope: Scope) -> list[Row]:
+    require_right(case)
+    every = {shape_name(shape): case.inputs(shape) for shape in shapes}
+    runs = {
+        (by, name): step(case, loss_of(case, by), inputs) for name, inputs in every.items() for by in IMPLEMENTATIONS
+    }
+    return _rows(case.name, runs, scope)
+
+
+def threads(scope: Scope) -> Iterator[Row]:
+    most = torch.get_num_threads()
+    try:
+        for name, shape in COMPUTE_BOUND.items():
+            case = named(name)
+            require_right(case)
+            run = step(case, loss_of(case), case.inputs(shape))
+            counts = {("manual_grad", str(n)): _with_threads(n, run) for n in (1, most)}
+            yield from _rows(name, counts, scope)
+    finally:
+        torch.set_num_threads(most)
+
+
+def _with_threads(count: int, run: Run) -> Run:
+    def limited() -> None:
+        torch.set_num_threads(count)
+        run()
+
+    return limited
+
+
+def dtypes(scope: Scope) -> Iterator[Row]:
+    for case in CASES:
+        inputs, runs = case.inputs(scope.size), {}
+        for dtype in DTYPES["manual_grad"]:
+            require_right(case, dtype)
+            converted = in_dtype(inputs, dtype)
+            for by in IMPLEMENTATIONS:
+                if dtype in DTYPES[by] and _takes(case, by, dtype):
+                    runs[by, str(dtype).removeprefix("torch.")] = step(case, loss_of(case, by), converted)
+        yield from _rows(case.name, runs, scope)
+
+
+def in_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    return tuple(t.detach().to(dtype).requires_grad_(t.requires_grad) if t.is_floating_point() else t for t in inputs)
+
+
+def _takes(case: Case, by: str, dtype: torch.dtype) -> bool:
+    """torch has some losses for float32 and float64 only."""
+    try:
+        step(case, loss_of(case, by), in_dtype(case.inputs("small"), dtype))()
+    except NotImplementedError:
+        return False
+    return True
+
+
+def upstream(scope: Scope) -> Iterator[Row]:
+    for case in CASES:
+        require_right(case, upstream=0.5)
+        inputs = case.inputs(scope.size)
+        runs = {("manual_grad", f"{g:g}"): step(case, loss_of(case), inputs, g) for g in (1.0, 0.5)}
+        yield from _rows(case.name, runs, scope)
+
+
+def sweeps(scope: Scope) -> Iterator[Row]:
+    """One sweep holds the gradient from forward to backward; two hold the loss alone, but read the inputs again."""
+    if not kernels.loaded("cpu"):
+        return
+    for name in SWEPT:
+        case = named(name)
+        require_right(case)
+        swept = Swept(loss_of(case)(*case.inputs(scope.size), **case.options))
+        runs = {("manual_grad", "one"): swept.in_one, ("manual_grad", "two"): swept.in_two}
+        held = {"one": _nbytes(*swept.together()), "two": _nbytes(swept.value())}
+        (row,) = _rows(name, runs, scope)
+        yield Row(name, row.by, row.timings, held)
+
+
+class Swept:
+    """A call as its Function saw it, to be swept anew in either way."""
+
+    def __init__(self, value: Tensor) -> None:
+        node: Any = value.grad_fn  # of manual_grad.engine.function.Eager
+        self.loss, self.options, self.reduction = node.call
+        self.needs = tuple(t is not None and t.requires_grad for t in node.saved_tensors)
+        self.X = tuple(None if t is None else t.detach() for t in node.saved_tensors)
+        self.one = torch.ones_like(value, requires_grad=False)
+
+    def together(self) -> tuple[Tensor | None, ...]:
+        value, gradients = self.loss.fused(self.X, self.options, self.reduction, self.needs, None, True)
+        return value, *gradients
+
+    def value(self) -> Tensor:
+        return self.loss.fused(self.X, self.options, self.reduction, (False,) * len(self.X), None, True)[0]
+
+    def gradient(self) -> list[Tensor | None]:
+        return self.loss.fused(self.X, self.options, self.reduction, self.needs, self.one, False)[1]
+
+    def in_one(self) -> None:
+        self.together()
+
+    def in_two(self) -> None:
+        self.value()
+        self.gradient()
+
+
+def _nbytes(*tensors: Tensor | None) -> int:
+    return sum(t.nbytes for t in tensors if t is not None)
+
+
+def peak_memory(scope: Scope) -> Iterator[Row]:
+    yield from _peaks([(case, scope.size) for case in CASES])
+
+
+def projection(scope: Scope) -> Iterator[Row]:
+    yield from _peaks([(named("linear_cross_entropy"), shape) for shape in scope.projections])
+
+
+def _peaks(of: list[tuple[Case, str | tuple[int, ...]]]) -> Iterator[Row]:
+    if not memory.measurable():
+        return
+    tasks = [(case, loss_of(case, by), size) for case, size in of for by in IMPLEMENTATIONS]
+    measured = iter(memory.peaks(tasks))
+    for case, size in of:
+        inputs = case.inputs(size)
+        gradients = _nbytes(*(t for t in inputs if t.requires_grad))
+        name = case.name if isinstance(size, str) else shape_name(size)
+        for by in IMPLEMENTATIONS:
+            yield Row(name, by, bytes={"gradients": gradients, "peak": next(measured)})
+
+
+class Empty(Function):
+    """Nothing but what torch does around any Function."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient = gradient
+        return x.new_empty(())
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        return ctx.gradient, None
+
+
+def overhead(scope: Scope) -> Iterator[Row]:
+    runs = {}
+    for name in OVERHEAD:
+        case = named(name)
+        require_right(case)
+        inputs = case.inputs("small")
+        for by in IMPLEMENTATIONS:
+            runs[by, name] = step(case, loss_of(case, by), inputs)
+    empty = Case(EMPTY, real, ELEMENTS)
+    runs["manual_grad", EMPTY] = step(empty, Empty.apply, empty.inputs("small"))
+    yield from _rows("small", runs, scope)
+
+
+def named(name: str) -> Case:
+    (case,) = (case for case in CASES if case.name == name)
+    return case
+
+
+def loss_of(case: Case, by: str = "manual_grad") -> Callable[..., Tensor]:
+    return getattr(IMPLEMENTATIONS[by], case.loss)
+
+
+def require_right(case: Case, dtype: torch.dtype = torch.float32, upstream: float = 1.0) -> None:
+    size = "small" if dtype is torch.float16 else "medium"  # more elements, and the gradient of their mean is subnormal
+    off = error(case, in_dtype(case.inputs(size), dtype), loss_of(case), upstream)
+    if not off <= TOLERANCE:
+        raise Red(f"{case.name} in {dtype} is off by {off:.3g} eps, {TOLERANCE:g} allowed")
+
+
+def shape_name(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def numel(shape: str) -> int:
+    return math.prod(map(int, shape.split("×")))
+
+
+def _rows(name: str, runs: Mapping[tuple[str, str], Run], scope: Scope) -> list[Row]:
+    timings: dict[str, dict[str, Timing]] = defaultdict(dict)
+    for (by, setting), timing in take_turns(runs, scope.seconds).items():
+        timings[by][setting] = timing
+    return [Row(name, by, by_setting) for by, by_setting in timings.items()]
+
+
+QUESTIONS: dict[str, Callable[[Scope], Iterator[Row]]] = {
+    "size": size,
+    "classes": classes,
+    "threads": threads,
+    "dtype": dtypes,
+    "upstream": upstream,
+    "sweeps": sweeps,
+    "memory": peak_memory,
+    "projection": projection,
+    "overhead": overhead,
+}
