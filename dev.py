@@ -1,7 +1,7 @@
 """The two commands of this repository. Each first sets up what it finds missing, so that both work in a fresh clone.
 
     python3 dev.py demo             check every loss (python -m gradcheck), then train on the digits
-    python3 dev.py test [ARGS...]   run the tests (python -m pytest ARGS...)
+    python3 dev.py test [ARGS...]   run the tests (python -m pytest ARGS...); all of them, in several processes, by default
 
 The virtual or conda environment that is active is used, or else one is made in ./.venv; so is a torch that is already
 there, if it is new enough. Python 3.10 is all that is needed, and a C++17 compiler if the losses are to be fast.
@@ -39,7 +39,8 @@ def main(command: str = "", *arguments: str) -> int:
     if command == "demo" and not arguments:
         programs = [["-m", "gradcheck"], ["examples/digits.py"]]
     elif command == "test":
-        programs = [["-m", "pytest", *arguments]]
+        # a file stays in one process: its tests share what they have built
+        programs = [["-m", "pytest", *(arguments or ("--numprocesses=auto", "--dist=loadfile"))]]
     else:
         return fail(__doc__)
     python = set_up()
