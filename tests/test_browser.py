@@ -45,8 +45,9 @@ class Pages:
     def open(self, page: str, width: int = DESKTOP, dark: bool = False) -> None:
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        wishes = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         self.driver.get((self.folder / f"{page}.html").as_uri())
 
     def run(self, script: str, *arguments: Any) -> Any:
@@ -232,7 +233,7 @@ def test_equation_and_code_lead_to_each_other(pages: Pages) -> None:
         top, bottom, height = driver.execute_script(place)
         return 0 <= top < bottom <= height
 
-    scrolled = WebDriverWait(pages.driver, 5)  # smoothly, which takes a moment
+    scrolled = WebDriverWait(pages.driver, 5)  # a moment later
     pages.run("document.querySelector('.beside .codeline .cite').click()")
     assert re.search(r"#equation-\d$", pages.driver.current_url)
     scrolled.until(inside)
