@@ -79,7 +79,7 @@ struct PoissonNLLOf : Widened {
     return at;
   }
 };
-struct PoissonNLL : Variants {  // losses/poisson_nll_loss.py (1) to (5); p = log_input, q = full, r = eps
+struct PoissonNLL : Variants {  // losses/poisson_nll_loss.py (1) to (4); p = log_input, q = full, r = eps
   template <class Body>
   static void choose(const PointwiseCall& call, const Body& body) {
     if (call.p != 0)
