@@ -25,8 +25,9 @@ def generate() -> ModuleType:
 
 
 def texts(cell: Any) -> list[str]:
-    """What a cell shows, but for pictures."""
-    return ["".join(out.get("text") or out["data"]["text/plain"]) for out in cell["outputs"]]
+    """What a cell prints, which may come in pieces, and what else it shows, but for pictures."""
+    printed = "".join("".join(out["text"]) for out in cell["outputs"] if "text" in out)
+    return [printed, *("".join(out["data"]["text/plain"]) for out in cell["outputs"] if "data" in out)]
 
 
 def test_sources_are_those_of_the_chapter(generate: ModuleType) -> None:
