@@ -1,7 +1,7 @@
 """The two commands of this repository. Each first sets up what it finds missing, so that both work in a fresh clone.
 
     python3 dev.py demo             check every loss (python -m gradcheck), then train on the digits
-    python3 dev.py test [ARGS...]   run the tests (python -m pytest ARGS...); all of them, in several processes, by default
+    python3 dev.py test [ARGS...]   run the tests (python -m pytest ARGS...), by default all, in several processes
 
 The virtual or conda environment that is active is used, or else one is made in ./.venv; so is a torch that is already
 there, if it is new enough. Python 3.10 is all that is needed, and a C++17 compiler if the losses are to be fast.
