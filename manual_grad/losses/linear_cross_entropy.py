@@ -105,28 +105,67 @@ class LinearCrossEntropyLossFunction(linear.LinearLoss):
         x, W = X[:2]
         if x.shape[0] * W.shape[:2].numel() == 0:
             return None
+        op = kernels.op("cross_entropy", x)
+        if op is not None and x.shape[0] * W.shape[:2].numel() <= linear.most_scores(x):
+            return _at_once(op, X, options, reduction, needs, g, value)
         sweep = _Sweep(X, options, needs)
-        if sweep.op is not None and len(sweep.products.rows) == 1:
-            loss = sweep.whole(reduction, g, value)
-        else:
-            if not X[3].is_floating_point():  # an index out of range is to raise before it is used
-                rowwise.kept_rows("linear_cross_entropy", X[3], W.shape[0], options[1])
-            if g is None:
-                g = torch.ones((), dtype=compute_dtype(x), device=x.device)
-            if reduction == "mean":
-                g = g / cls.denominator(X, g.expand(cls.shape(X)), *options)
-            loss = sweep.by_blocks(g, value)
-            if value:
-                loss = cls.reduce(loss.to(compute_dtype(loss)), X, options, reduction)
-        return (loss.to(options[0]) if value else None), sweep.gradients()
+        if not X[3].is_floating_point():  # an index out of range is to raise before it is used
+            rowwise.kept_rows("linear_cross_entropy", X[3], W.shape[0], options[1])
+        if g is None:
+            g = torch.ones((), dtype=compute_dtype(x), device=x.device)
+        if reduction == "mean":
+            g = g / cls.denominator(X, g.expand(cls.shape(X)), *options)
+        loss = sweep.by_blocks(g, value)
+        if value:
+            loss = cls.reduce(loss.to(compute_dtype(loss)), X, options, reduction).to(options[0])
+        return loss, sweep.gradients()
+
+
+def _rowwise(
+    op: Any, z: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, options: Options, reduction: str,
+    loss: Tensor | None, needs: tuple[bool, ...],
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """The kernel over rows of scores: r is written over them, where it is wanted. The gradients of target and weight."""
+    _, ignore_index, label_smoothing = options
+    if t.is_floating_point():
+        t = t.to(z.dtype)
+        w = linear.per_score(w, t)
+    r = z if any(needs[:3]) else None  # a row is read before its result is written
+    dt, dw = (torch.empty_like(z) if needed else None for needed in needs[3:])
+    g = None if g is None else g.to(z.dtype)
+    op(z, t, w, g, ignore_index, label_smoothing, kernels.REDUCTION[reduction], loss, r, dt, dw)
+    return dt, linear.per_class(dw)
+
+
+def _at_once(
+    op: Any, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """All the scores in one block: the kernel takes the mean as well, and checks the indices."""
+    x, W, b, t, w = X
+    wide, flat = linear.row_dtype(options[0]), W.flatten(0, 1)
+    scores = torch.mm(x, flat.mT) if b is None else torch.addmm(b.flatten(), x, flat.mT)
+    z = scores.to(wide)
+    loss = None
+    if value:
+        loss = z.new_empty((x.shape[0], W.shape[1]) if reduction == "none" else ())
+    dt, dw = _rowwise(
+        op, z.view(-1, *W.shape[:2]), t, w if w is None else w.to(wide), g, options, reduction, loss, needs
+    )
+    r = z.to(x.dtype)
+    dx = torch.mm(r, flat) if needs[0] else None
+    dW = torch.mm(r.mT, x).view_as(W) if needs[1] else None
+    db = z.sum(0).to(b.dtype).view_as(b) if needs[2] else None
+    gradients = [dx, dW, db, dt if dt is None else dt.to(t.dtype), dw if dw is None else dw.to(w.dtype)]
+    return loss if loss is None else loss.to(options[0]), gradients
 
 
 class _Sweep:
-    """The loss, and the gradients, in one go over the scores."""
+    """The loss, and the gradients, in one go over blocks of the scores."""
 
     def __init__(self, X: Tensors, options: Options, needs: tuple[bool, ...]) -> None:
         x, W, _, self.t, w = self.X = X
-        dtype, self.ignore_index, self.label_smoothing = options
+        dtype, self.ignore_index, self.label_smoothing = self.options = options
+        self.needs = needs
         self.dtype = linear.row_dtype(dtype)
         self.w = w if w is None else w.to(self.dtype)
         self.op = None
@@ -142,15 +181,6 @@ class _Sweep:
     def gradients(self) -> list[Tensor | None]:
         return [*self.products.gradients(), self.dt, None if self.dw is None else self.dw.to(self.X[4].dtype)]
 
-    def whole(self, reduction: str, g: Tensor | None, value: bool) -> Tensor | None:
-        """All rows in one block: the kernel takes the mean as well, and checks the indices."""
-        (i,), x, P = self.products.rows, self.X[0], self.X[1].shape[1]
-        loss = None
-        if value:
-            loss = x.new_empty((x.shape[0], P) if reduction == "none" else (), dtype=self.dtype)
-        self.by_kernel(i, g, loss, reduction)
-        return loss
-
     def by_blocks(self, g: Tensor, value: bool) -> Tensor | None:
         """The loss of every row, and the gradients for the upstream ``g`` of each row or of all."""
         loss = g.new_empty((self.X[0].shape[0], self.X[1].shape[1]), dtype=self.dtype) if value else None
@@ -159,22 +189,16 @@ class _Sweep:
             step(i, g[i] if g.dim() else g, None if loss is None else loss[i])
         return loss
 
-    def by_kernel(self, i: slice, g: Tensor | None, loss: Tensor | None, reduction: str = "none") -> None:
-        (c,), t, w = self.products.classes, self.t[i], self.w
+    def by_kernel(self, i: slice, g: Tensor, loss: Tensor | None) -> None:
+        (c,) = self.products.classes
         z = self.products.scores(i, c)
-        if t.is_floating_point():
-            t = t.to(z.dtype)
-            w = linear.per_score(w, t)
-        g = g if g is None else g.to(z.dtype)
-        r = z if self.products.wanted else None  # a row is read before its result is written
-        dt, dw = (None if d is None else torch.empty_like(z) for d in (self.dt, self.dw))
-        self.op(z, t, w, g, self.ignore_index, self.label_smoothing, kernels.REDUCTION[reduction], loss, r, dt, dw)
-        if r is not None:
-            self.products.add(i, c, r)
+        dt, dw = _rowwise(self.op, z, self.t[i], self.w, g, self.options, "none", loss, self.needs)
+        if self.products.wanted:
+            self.products.add(i, c, z)
         if dt is not None:
             self.dt[i] = dt
         if dw is not None:
-            self.dw += linear.per_class(dw)
+            self.dw += dw
 
     def by_formula(self, i: slice, g: Tensor, loss: Tensor | None) -> None:
         t, classes = self.t[i], self.products.classes
@@ -340,7 +364,8 @@ def linear_cross_entropy(
     half = x.dtype in HALF
     if half and (options is not None or (x.is_cpu and x.dtype is torch.float16)):  # which a CPU multiplies slowly
         x, W, b = widen((x, W, b), torch.float32)
-    x, W, b = x.reshape(N, D), W.reshape(C, P, D), None if b is None else b.reshape(C, P)
+    x = x if x.dim() == 2 else x.reshape(N, D)  # a view would be a step more for backward
+    W, b = W.reshape(C, P, D), None if b is None else b.reshape(C, P)
     with torch.autocast(x.device.type, enabled=False) if autocast_is_on() else nullcontext():
         loss = evaluate(
             LinearCrossEntropyLossFunction, x, W, b, t, w, score.dtype, ignore_index, label_smoothing, reduction

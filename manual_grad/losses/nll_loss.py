@@ -47,6 +47,9 @@ from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 
 
+IN_CACHE = 1 << 20  # scores, of which a second sweep takes less time than a second call
+
+
 class NLLLossFunction(RowwiseLoss):
     """``apply(input, target, weight, ignore_index, reduction)``: weight (C) or None, target of the loss' shape."""
 
@@ -86,14 +89,15 @@ class NLLLossFunction(RowwiseLoss):
         op = kernels.op(cls.kernel, x, w)
         if op is None or x.numel() == 0:
             return None
-        code = kernels.REDUCTION[reduction]
-        if value:  # which has no work in common with the gradient: that waits for its upstream
+        loss = None
+        if value:
             loss = x.new_empty(cls.shape(X) if reduction == "none" else ())
-            op(x, y, w, None, ignore_index, code, loss, None)
-            return loss, []
-        dx = torch.empty_like(x) if needs[0] else None
-        op(x, y, w, g, ignore_index, code, None, dx)
-        return None, [dx, None, None]
+        # the gradient has no work in common with the value; where it is long it waits for its upstream, since to be
+        # multiplied by that would be a second sweep over it
+        waits = value and x.numel() > IN_CACHE
+        dx = torch.empty_like(x) if needs[0] and not waits else None
+        op(x, y, w, g, ignore_index, kernels.REDUCTION[reduction], loss, dx)
+        return loss, [] if waits else [dx, None, None]
 
 
 @arguments.functional
