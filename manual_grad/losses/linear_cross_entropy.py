@@ -125,7 +125,7 @@ def _rowwise(
     op: Any, z: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, options: Options, reduction: str,
     loss: Tensor | None, needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-    """The kernel over rows of scores: r is written over them, where it is wanted. The gradients of target and weight."""
+    """The kernel over rows of scores, which writes r over them where it is wanted; gradients of target and weight."""
     _, ignore_index, label_smoothing = options
     if t.is_floating_point():
         t = t.to(z.dtype)

@@ -46,7 +46,6 @@ from manual_grad.engine import arguments, rowwise
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 
-
 IN_CACHE = 1 << 20  # scores, of which a second sweep takes less time than a second call
 
 
