@@ -31,12 +31,9 @@ DIFFERENCES, EXACT = 1.0, 1e-20
 
 
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
-    if spec.symbols is None:
-        yield noted("equations", "no symbols are given")
-        return
     chapter = read(spec.chapter or getattr(sys.modules.get(spec.fn.__module__), "__doc__", None) or "")
-    if not chapter.equations:
-        yield noted("equations", "there are none")
+    if spec.symbols is None or not chapter.equations:
+        yield noted("equations", "there are none" if spec.symbols else "no symbols are given")
         return
     audit = Audit(spec, chapter)
     for symbols, row in points(spec, settings):

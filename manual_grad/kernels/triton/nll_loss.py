@@ -33,8 +33,8 @@ def _nll_loss(
     # a bad index reads nothing, and its row is NaN for everyone to see
     spoilt = tl.where(known | (kept == 0), 0.0, float("nan")).to(tl.float64)
     if value is not None or parts is not None:
-        at = x + place(n, size, x_at, DIMS, WIDE) + y * x_step
-        loss = spoilt - tl.where(known, weight * double(tl.load(at, mask=known, other=0)), 0.0)  # (1)
+        own = x + place(n, size, x_at, DIMS, WIDE) + y * x_step
+        loss = spoilt - tl.where(known, weight * double(tl.load(own, mask=known, other=0)), 0.0)  # (1)
         if value is not None:
             tl.store(value + place(n, size, value_at, DIMS, WIDE), narrow(loss, value), mask=inside_n)
         if parts is not None:
