@@ -1,4 +1,4 @@
-"""What several files of tests share: the documentation, built once."""
+"""What several files of tests share: both routes to a result, and the documentation, built once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from manual_grad import kernels
+
 ROOT = Path(__file__).parents[1]
+
+_built = pytest.mark.skipif(not kernels.loaded(), reason="the kernels are not built here")
+
+
+@pytest.fixture(params=[pytest.param("kernel", marks=_built), "formulas"])
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs the test twice: with kernels, and without."""
+    if request.param == "formulas":
+        monkeypatch.setattr(kernels, "enabled", False)
+    return request.param
 
 
 @pytest.fixture(scope="session")

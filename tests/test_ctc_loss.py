@@ -25,13 +25,6 @@ Exact = tuple[mpf, list[list[mpf]]]
 needs_kernels = pytest.mark.skipif(kernels.op("ctc_loss") is None, reason="the kernels are not built here")
 
 
-@pytest.fixture(params=[pytest.param("kernel", marks=needs_kernels), "formulas"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "formulas":
-        monkeypatch.setattr(kernels, "enabled", False)
-    return request.param
-
-
 @pytest.fixture(autouse=True)
 def seed() -> Iterator[None]:
     torch.manual_seed(0)

@@ -25,13 +25,6 @@ from manual_grad.losses.linear_cross_entropy import Classes, linear_cross_entrop
 needs_kernels = pytest.mark.skipif(kernels.op("cross_entropy") is None, reason="the kernels are not built here")
 
 
-@pytest.fixture(params=[pytest.param("kernel", marks=needs_kernels), "formulas"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "formulas":
-        monkeypatch.setattr(kernels, "enabled", False)
-    return request.param
-
-
 @pytest.fixture(autouse=True)
 def seed_and_one_thread() -> Iterator[None]:
     torch.manual_seed(0)

@@ -21,6 +21,11 @@ def known() -> dict[str, Any]:
     return json.loads(readme.ERRORS.read_text(encoding="utf-8"))["losses"]
 
 
+def worst(loss: str) -> float:
+    """The largest error of the value and of the gradients, in any regime."""
+    return max(float(known()[loss][what]["error"]) for what in ("value", "gradient"))
+
+
 def html(loss: str) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escape(regime)}</th>{_cells(errors["value"])}{_cells(errors["gradient"])}</tr>'

@@ -27,7 +27,7 @@ def headline() -> str:
     large = [r for r in speed.known()[0] if r.section == "large" and not r.red]
     eager, compiled = (report.mean_speedup(large, other) for other in report.OTHERS)
     known = accuracy.known().values()
-    worst = max(float(loss[what]["error"]) for loss in known for what in ("value", "gradient"))
+    worst = max(map(accuracy.worst, accuracy.known()))
     lost = sum(any(accuracy.is_lost(loss[what]["torch"]) for what in ("value", "gradient")) for loss in known)
     regimes = sum(len(loss["regimes"]) for loss in known)
     count = len(specs.NAMES)

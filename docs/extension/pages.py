@@ -120,8 +120,7 @@ def interface(loss: str) -> list[str]:
 
 
 def worst_error(loss: str) -> str:
-    errors = accuracy.known()[loss]
-    return readme.eps(max(float(errors[what]["error"]) for what in ("value", "gradient")))
+    return readme.eps(accuracy.worst(loss))
 
 
 def speedup(loss: str) -> str:

@@ -108,7 +108,7 @@ class LinearCrossEntropyLossFunction(linear.LinearLoss):
         op = kernels.op("cross_entropy", x)
         if op is not None and x.shape[0] * W.shape[:2].numel() <= linear.most_scores(x):
             return _at_once(op, X, options, reduction, needs, g, value)
-        sweep = _Sweep(X, options, needs)
+        sweep = _Sweep(op, X, options, needs)
         if not X[3].is_floating_point():  # an index out of range is to raise before it is used
             rowwise.kept_rows("linear_cross_entropy", X[3], W.shape[0], options[1])
         if g is None:
@@ -162,16 +162,15 @@ def _at_once(
 class _Sweep:
     """The loss, and the gradients, in one go over blocks of the scores."""
 
-    def __init__(self, X: Tensors, options: Options, needs: tuple[bool, ...]) -> None:
+    def __init__(self, op: Any, X: Tensors, options: Options, needs: tuple[bool, ...]) -> None:
         x, W, _, self.t, w = self.X = X
         dtype, self.ignore_index, self.label_smoothing = self.options = options
         self.needs = needs
         self.dtype = linear.row_dtype(dtype)
         self.w = w if w is None else w.to(self.dtype)
-        self.op = None
         scores = linear.most_scores(x)
-        if not linear.too_few_rows(x.shape[0], W.shape[:2].numel(), scores):  # for it takes all classes together
-            self.op = kernels.op("cross_entropy", x)
+        # the kernel takes all classes together
+        self.op = None if linear.too_few_rows(x.shape[0], W.shape[:2].numel(), scores) else op
         if self.op is None:
             scores = linear.SCORES_OF_FORMULAS
         self.products = linear.Products(X, dtype, needs, scores)

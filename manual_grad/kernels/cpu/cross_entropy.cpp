@@ -51,12 +51,13 @@ class CrossEntropy {
     Worker(const CrossEntropy& of, const Pack& pack)
         : of_(of),
           pack_(pack),
-          z_(size()),
+          in_place_(kInPlace && of.by_index_ && is_dense(of.call_.z) &&
+                    (!of.call_.dz.exists() || is_dense(of.call_.dz))),
+          z_(in_place_ && of.call_.dz.exists() ? 0 : size()),
           q_(of.by_index_ ? 0 : size()),
           scores_(of.wants_scores() ? size() : 0),
           t_(of.wants_scores() ? size() : 0),
-          w_(of.by_index_ ? 0 : size()),
-          in_place_(of.by_index_ && is_dense(of.call_.z) && (!of.call_.dz.exists() || is_dense(of.call_.dz))) {}
+          w_(of.by_index_ ? 0 : size()) {}
 
     void operator()(int64_t r, int64_t n, T* loss) {
       Buffers buffers{z_.get(), z_.get(), q_.get(), scores_.get(), t_.get(), w_.get()};
@@ -89,8 +90,8 @@ class CrossEntropy {
 
     const CrossEntropy& of_;
     const Pack& pack_;
-    const Scratch<T> z_, q_, scores_, t_, w_;
     const bool in_place_;
+    const Scratch<T> z_, q_, scores_, t_, w_;
   };
 
   bool wants_scores() const { return call_.dt.exists() || call_.dw.exists(); }

@@ -47,24 +47,19 @@ struct Paired : Unlimited {
 // A loss that has a functor for each value of an option: choose(call, body) calls body with one of them.
 struct Variants {};
 
-// A vector of float, computed in double.
+// A vector of float, computed in double: of a Paired loss, which has no auxiliary input.
 template <class F, class S>
-[[gnu::noinline]] Element<float> eval_wide(Vec<float> x, Vec<float> t, Vec<float> a, float p, float q, float r) {
+[[gnu::noinline]] Element<float> eval_wide(Vec<float> x, Vec<float> t, float p, float q, float r) {
   constexpr int n = kLanes<double>;
-  alignas(kVectorBytes) float in[3][2 * n], out[4][2 * n];
-  store(in[0], x);
-  store(in[1], t);
-  store(in[2], a);
-  for (int half : {0, n}) {
-    const Element<double> at =
-        F::template eval<S, double>(load_vector<double>(in[0] + half), load_vector<double>(in[1] + half),
-                                    load_vector<double>(in[2] + half), p, q, r);
-    store_vector(out[0] + half, at.e);
-    store_vector(out[1] + half, at.dx);
-    store_vector(out[2] + half, at.dt);
-    store_vector(out[3] + half, at.da);
+  alignas(kVectorBytes) float e[2 * n], dx[2 * n], dt[2 * n];
+  const Vec<double> halves[2][2] = {{lower(x), lower(t)}, {upper(x), upper(t)}};
+  for (int half = 0; half < 2; ++half) {
+    const Element<double> at = F::template eval<S, double>(halves[half][0], halves[half][1], splat(1.0), p, q, r);
+    store_vector(e + half * n, at.e);
+    store_vector(dx + half * n, at.dx);
+    store_vector(dt + half * n, at.dt);
   }
-  return {load(out[0]), load(out[1]), load(out[2]), load(out[3])};
+  return {load(e), load(dx), load(dt), Vec<float>{}};
 }
 
 constexpr int64_t kBlock = 512;          // elements staged at a time: every array of a block stays in L1
@@ -152,7 +147,7 @@ void run_pointwise(const PointwiseCall& call) {
       auto finish = [&](int64_t i, Element<T> at) {
         if constexpr (std::is_base_of_v<Paired, F>) {
           if constexpr (F::template in_pairs<S, T>)
-            if (any<T>(at.cancels)) at = eval_wide<F, S>(get(x, bx, i), get(t, bt, i), splat(T{1}), p, q, r);
+            if (any<T>(at.cancels)) at = eval_wide<F, S>(get(x, bx, i), get(t, bt, i), p, q, r);
         }
         Vec<T> up = g ? get(g, bg, i) * upstream : splat(upstream), e = at.e;
         put(dw, bdw, i, up * e);

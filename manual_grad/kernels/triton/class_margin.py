@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from manual_grad.kernels.triton.launch import COMPUTE, NARROW, double, launch, place, total
+from manual_grad.kernels.triton.launch import COMPUTE, NARROW, destination, double, launch, place, total
 from manual_grad.kernels.triton.rowwise import MEAN, rows_of, tiling
 
 
@@ -140,10 +140,8 @@ def class_margin(
         return
     # of many labels four numbers are held for each score of the tile
     tile, block, warps = tiling(classes, x_step, 512 if many else 1024)
-    programs, parts, each = triton.cdiv(rows, tile), None, value
-    compute = COMPUTE[x.dtype]
-    if value is not None and reduction:
-        parts, each = x.new_empty(programs, dtype=torch.float64 if compute is tl.float64 else torch.float32), None
+    programs, compute = triton.cdiv(rows, tile), COMPUTE[x.dtype]
+    each, parts = destination(value, reduction, programs, compute)
     counts = x.new_empty((rows, classes), dtype=torch.int32) if many and dx is not None else None
     launch(
         _class_margin, programs, x.device, x, t, w, g, each, dx, counts, parts, rows, classes, margin, 1 / classes,

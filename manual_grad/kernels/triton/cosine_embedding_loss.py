@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from manual_grad.kernels.triton.launch import double, launch, narrow, total
+from manual_grad.kernels.triton.launch import destination, double, launch, narrow, total
 from manual_grad.kernels.triton.pairwise import row_stride, step, tiling
 
 _EPSILON = tl.constexpr(1e-12)
@@ -125,9 +124,8 @@ def cosine_embedding_loss(
             value.fill_(0 * scale)
         return
     tile, block = tiling(length)
-    programs, parts, each = triton.cdiv(pairs, tile), None, value
-    if value is not None and reduce:
-        parts, each = a.new_empty(programs, dtype=torch.float64), None
+    programs = triton.cdiv(pairs, tile)
+    each, parts = destination(value, reduce, programs)
     rows = (row_stride(u, dim) for u, dim in ((a, 2), (b, 2), (y, 1), (g, 1), (each, 1), (da, 2), (db, 2)))
     args = a, b, y, g, each, da, db, parts, pairs, length, margin, scale, *rows, *map(step, (a, b, da, db))
     launch(_cosine_embedding, programs, a.device, *args, ROWS=tile, BLOCK=block)

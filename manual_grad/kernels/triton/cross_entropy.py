@@ -8,12 +8,11 @@ last is still near: in the L1, or, where the rows of all programs at work do not
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from manual_grad.kernels.triton.launch import COMPUTE, NARROW, launch, place, total
+from manual_grad.kernels.triton.launch import COMPUTE, NARROW, destination, launch, place, total
 from manual_grad.kernels.triton.math import exp, log1p
 from manual_grad.kernels.triton.rowwise import MEAN, kept_weight, rows_of, tiling
 
@@ -193,9 +192,8 @@ def cross_entropy(
         scale = 1 / rows
     plain = by_index and smoothing == 0 and compute is tl.float32  # else more is held for each score
     tile, block, warps = tiling(classes, step[0], 8192 if plain else 4096)
-    programs, parts, each = triton.cdiv(rows, tile), None, value
-    if value is not None and reduction:
-        parts, each = z.new_empty(programs, dtype=torch.float64 if compute is tl.float64 else torch.float32), None
+    programs = triton.cdiv(rows, tile)
+    each, parts = destination(value, reduction, programs, compute)
     t_at, w_step = (at[6], w.stride(0) if w is not None else None) if by_index else (at[1], step[2])
     launch(
         _cross_entropy, programs, z.device, z, t, w, g, denominator, each, dz, dt, dw, parts, rows, classes,

@@ -98,6 +98,15 @@ def double(v):
     return v.to(tl.float64)
 
 
+def destination(
+    value: Tensor | None, reduces: bool | int, programs: int, compute: Any = tl.float64
+) -> tuple[Tensor | None, Tensor | None]:
+    """Where a kernel puts its values: each to its place, or a sum for every program, for :func:`total` to add up."""
+    if value is None or not reduces:
+        return value, None
+    return None, value.new_empty(programs, dtype=torch.float64 if compute is tl.float64 else torch.float32)
+
+
 _CHUNK = 16384  # numbers that one program adds up
 
 

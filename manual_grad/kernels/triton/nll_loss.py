@@ -6,12 +6,11 @@ One number a row is all the arithmetic there is, so it is done in float64.
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from manual_grad.kernels.triton.launch import NARROW, double, launch, narrow, place, total
+from manual_grad.kernels.triton.launch import NARROW, destination, double, launch, narrow, place, total
 from manual_grad.kernels.triton.rowwise import MEAN, kept_weight, rows_of, tiling
 
 
@@ -63,9 +62,8 @@ def nll_loss(
     denominator = kept_weight(t, w, rows, classes, size, t_at, ignore_index) if reduction == MEAN else None
     # one score a row makes no use of a tile that is wide
     tile, block, warps = (512, 1, 4) if dx is None else tiling(classes, dx_step, 8192)
-    programs, parts, each = triton.cdiv(rows, tile), None, value
-    if value is not None and reduction:
-        parts, each = x.new_empty(programs, dtype=torch.float64), None
+    programs = triton.cdiv(rows, tile)
+    each, parts = destination(value, reduction, programs)
     launch(
         _nll_loss, programs, x.device, x, t, w, g, denominator, each, dx, parts, rows, classes, ignore_index,
         size, x_at, t_at, g_at, value_at, dx_at, x_step, None if w is None else w.stride(0), dx_step,

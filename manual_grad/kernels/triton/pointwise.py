@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from manual_grad.kernels.triton.launch import COMPUTE, NARROW, launch, layout, place, total
+from manual_grad.kernels.triton.launch import COMPUTE, NARROW, destination, launch, layout, place, total
 from manual_grad.kernels.triton.math import exp, log1p
 
 _HALF_LOG_2PI = tl.constexpr(0.91893853320467274178)
@@ -90,8 +90,7 @@ def run(
     if g is not None and g.shape != x.shape:
         g = g.reshape(()).expand(x.shape)
     compute = COMPUTE[x.dtype]
-    parts = x.new_empty(programs, dtype=torch.float64 if compute is tl.float64 else torch.float32)
-    each, parts = (None, parts) if reduce and value else (e, None)
+    each, parts = destination(e, reduce, programs, compute)
     operands = (x, t, a, w, g, each, *gradients)
     size, strides = layout(x.shape, operands)
     constants = dict(

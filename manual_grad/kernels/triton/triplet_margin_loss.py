@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from manual_grad.kernels.triton.launch import double, launch, narrow, total
+from manual_grad.kernels.triton.launch import destination, double, launch, narrow, total
 from manual_grad.kernels.triton.pairwise import row_stride, step, tiling
 
 _INFINITY = tl.constexpr(float("inf"))
@@ -163,9 +163,8 @@ def triplet_margin_loss(
         q = 1.0  # no components have a norm of 0, whatever its degree
     scaled = q not in (0, 1) and (q != 2 or a.dtype is torch.float64)
     tile, block = tiling(length, 512 if scaled else 1024)  # a power takes registers
-    programs, parts, each = triton.cdiv(triplets, tile), None, value
-    if value is not None and reduce:
-        parts, each = a.new_empty(programs, dtype=torch.float64), None
+    programs = triton.cdiv(triplets, tile)
+    each, parts = destination(value, reduce, programs)
     vectors, results = (a, p, n), (da, dp, dn)
     rows = [row_stride(u, 1 if u is g or u is each else 2) for u in (*vectors, g, each, *results)]
     launch(
