@@ -44,6 +44,17 @@ def alike(call: object, *inputs: Tensor) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=16 * 2**-23 * float(b.detach().abs().max()))
 
 
+def test_a_negative_variance_is_nan() -> None:
+    """On a device nobody can refuse it without waiting: it must not pass for a small one."""
+    x, t = torch.tensor([[1.0, 1.0], [0.0, 2.0]])
+    var = torch.tensor([-1.0, 4.0])
+    loss, dx, _, da, _ = kernels.op("gaussian_nll_loss", x)(
+        x, t, var, None, None, 0.0, 1e-6, 0.0, 1.0, False, True, True, False, True, False
+    )
+    for found in (loss, dx, da):
+        assert found.isnan().tolist() == [True, False]
+
+
 def test_the_interpreter_is_in_use() -> None:
     assert "interpreted" in kernels.show_config()
     for name in kernels_in_triton.OPS:

@@ -10,13 +10,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
 import manual_grad
 import manual_grad.functional as M
 from calls import LEGACY, MODULES, constructor_arguments, example, functional_of, inputs, pair
+from gradcheck import specs
 from gradcheck.checks.parity import KERNELS
+from gradcheck.spec import Settings
 from manual_grad import kernels
 
 F = torch.nn.functional
@@ -130,14 +133,105 @@ def test_tensor_subclasses(name: str) -> None:
 
 @pytest.mark.parametrize("name", M.__all__)
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
-def test_autocast_returns_the_dtype_that_torch_returns(name: str, low: torch.dtype) -> None:
-    arguments, first = differentiable(name, low)
+@pytest.mark.parametrize("others", ["low", "float32"])
+@pytest.mark.parametrize("sample", ["first", "weighted"])
+def test_autocast(name: str, low: torch.dtype, others: str, sample: str) -> None:
+    """What a layer under autocast made is in the low dtype; weights and targets are as they were, mostly in float32."""
+    spec = specs.load(name)
+    if sample == "weighted" and sample not in spec.samples:
+        pytest.skip("this loss has no weight")
+    case = spec.case(Settings(), None if sample == "first" else sample, dtype=torch.float32)
+    arguments = {**case.tensors, **case.arguments}
+    first = next(iter(arguments))
+    lowered = {k: t.to(low) for k, t in case.tensors.items() if t.is_floating_point() and others == "low"}
+    arguments |= {**lowered, first: arguments[first].to(low).requires_grad_()}
     with torch.autocast("cpu", dtype=low):
         loss, torchs = getattr(M, name)(**arguments), getattr(F, name)(**arguments)
-    loss.sum().backward()
     assert loss.dtype is torchs.dtype
-    assert first.grad is not None
-    assert first.grad.dtype is low
+    eps = torch.finfo(low if name in ("linear_cross_entropy", "binary_cross_entropy") else loss.dtype).eps
+    torch.testing.assert_close(loss, torchs, rtol=16 * eps, atol=16 * eps)
+    loss.sum().backward()
+    assert arguments[first].grad.dtype is low
+
+
+class TestOrdinaryArguments:
+    """Arguments as they come from a program, which torch takes, and ours took for mistakes."""
+
+    def test_numbers_from_numpy_and_from_tensors(self) -> None:
+        x, t = torch.tensor([0.5, 3.0]), torch.zeros(2)
+        for delta in (np.float32(0.5), np.int64(2), torch.tensor(0.5), True):
+            assert M.huber_loss(x, t, delta=delta) == M.huber_loss(x, t, delta=float(delta))
+        z, y = torch.randn(3, 4), torch.tensor([0, 1, 2])
+        for ignored in (np.int64(1), torch.tensor(1)):
+            assert M.cross_entropy(z, y, ignore_index=ignored) == M.cross_entropy(z, y, ignore_index=1)
+        assert torch.equal(
+            M.poisson_nll_loss(x, t, log_input=np.bool_(False)), M.poisson_nll_loss(x, t, log_input=False)
+        )
+
+    @pytest.mark.parametrize("target", [0.5, 1, np.float32(0.25)])
+    def test_a_number_as_target(self, target: float) -> None:
+        x, var = torch.tensor([[0.5, 3.0]]), torch.tensor([[1.0, 2.0]])
+        torch.testing.assert_close(M.gaussian_nll_loss(x, target, var), F.gaussian_nll_loss(x, target, var))
+        torch.testing.assert_close(M.multilabel_soft_margin_loss(x, target), F.multilabel_soft_margin_loss(x, target))
+
+    def test_a_target_is_not_rounded_to_the_inputs_dtype(self) -> None:
+        """It is the result that has the input's dtype."""
+        x, t = torch.tensor([1.0, -2.0], dtype=torch.bfloat16), torch.tensor([1.0 / 3, 1.1])
+        for loss in (M.huber_loss, M.soft_margin_loss):
+            found = loss(x, t, reduction="none")
+            assert found.dtype is torch.bfloat16
+            torch.testing.assert_close(found, loss(x.float(), t, reduction="none").to(torch.bfloat16), rtol=0, atol=0)
+        x.requires_grad_()
+        (dx,) = torch.autograd.grad(M.huber_loss(x, t, reduction="sum", delta=5.0), x)
+        torch.testing.assert_close(dx, (x.detach().float() - t).to(torch.bfloat16), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", M.__all__)
+@pytest.mark.parametrize("wrong", [None, "sum", 2, [1.0, 2.0], np.ones(3)], ids=repr)
+def test_wrong_kinds_of_arguments_are_named(name: str, wrong: object) -> None:
+    """Each tensor of the call in turn, as a positional argument and by keyword."""
+    arguments = example(name)
+    signature = inspect.signature(getattr(M, name))
+    for argument in [k for k, v in arguments.items() if isinstance(v, torch.Tensor)]:
+        annotation = signature.parameters[argument].annotation
+        if (wrong is None and "None" in annotation) or (isinstance(wrong, int) and "float" in annotation):
+            continue
+        with pytest.raises(TypeError, match=f"'{argument}'"):
+            getattr(M, name)(**{**arguments, argument: wrong})
+        bound = signature.bind(**{**arguments, argument: wrong})
+        with pytest.raises(TypeError, match=f"'{argument}'"):
+            getattr(M, name)(*bound.args, **bound.kwargs)
+
+
+def test_a_reduction_in_the_place_of_a_weight() -> None:
+    with pytest.raises(TypeError, match="'weight' must be Tensor or None, not str; did you mean reduction='sum'"):
+        M.cross_entropy(torch.randn(2, 3), torch.tensor([0, 1]), "sum")
+
+
+@pytest.mark.parametrize("name", M.__all__)
+def test_complex_numbers_are_torchs(name: str) -> None:
+    """One tensor at a time: torch's result or torch's error, also while torch's loss is ours."""
+    arguments = example(name)
+    for argument, t in list(arguments.items()):
+        if not isinstance(t, torch.Tensor):
+            continue
+        wrong = {**arguments, argument: torch.complex(t.float(), t.float())}
+        expected, result = outcome(lambda wrong=wrong: getattr(F, name)(**wrong))[::2]
+        with manual_grad.patch():
+            found, ours = outcome(lambda wrong=wrong: getattr(F, name)(**wrong))[::2]
+        assert (found is None) == (expected is None)
+        if expected is None:
+            torch.testing.assert_close(ours, result)
+        else:
+            assert issubclass(found, RuntimeError) == issubclass(expected, RuntimeError)
+
+
+@pytest.mark.parametrize("name", M.__all__)
+def test_a_graph_shows_the_loss_by_name(name: str) -> None:
+    arguments, _ = differentiable(name)
+    names = {type(node).__name__ for node in graph(getattr(M, name)(**arguments))}
+    module = next(m for m in MODULES if functional_of(m) == name)
+    assert names & {f"{m}Backward" for m in (module, "TripletMarginLoss")}
 
 
 @pytest.mark.parametrize("name", M.__all__)

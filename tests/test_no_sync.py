@@ -92,6 +92,12 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return started
 
 
+def every_loss(base: type) -> Iterator[type]:
+    for loss in base.__subclasses__():
+        yield loss
+        yield from every_loss(loss)
+
+
 def forward_and_backward(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss of fakes, then the backward of each Function in it, in the first order and in the second."""
     calls = []
@@ -105,7 +111,8 @@ def forward_and_backward(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 
     tensors = {k: fake(t).requires_grad_(k in case.differentiable) for k, t in case.tensors.items()}
     with monkeypatch.context() as patch:
-        patch.setattr(function, "_eager_apply", apply)
+        for loss in every_loss(function.LossFunction):
+            patch.setattr(loss, "eager", apply)
         patch.setattr(torch, "is_grad_enabled", lambda: True)  # as far as the engine looks
         value = case.call(**tensors)
     assert value.is_cuda

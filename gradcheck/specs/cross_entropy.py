@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from mpmath import exp, log
 from torch.nn import functional as F
@@ -137,6 +139,18 @@ SPEC = Spec(
             value=INF),
         Pin(dict(input=[[0.0, -INF]], target=[1], weight=[1.0, 0.0], reduction="sum"),
             "an impossible class that weighs nothing: 0 log 0 = 0", value=0.0, gradient=dict(input=[[0.0, 0.0]])),
+        Pin(dict(input=[[], []], target=[-100, -100]), "no classes, but no row either", value=NAN),
+        Pin(dict(input=[[], []], target=[-100, -100], reduction="none"), "no classes, but no row either",
+            value=[0.0, 0.0]),
+        Pin(dict(input=[[1.0, 1.0], [0.0, 0.0]], target=[0, 1], label_smoothing=-0.5, reduction="sum"),
+            "a negative smoothing is none, as in torch", value=2 * math.log(2),
+            gradient=dict(input=[[-0.5, 0.5], [0.5, -0.5]])),
+        Pin(dict(input=[[0.0, 1.0, 0.0]], target=[1], weight=[INF, 1.0, 1.0], label_smoothing=0.5, reduction="none"),
+            "an infinite weight pulls at every class but its own", value=[INF], gradient=dict(input=[[NAN, INF, INF]])),
+        Pin(dict(input=[[0.0, 1.0]], target=[[1.0, INF]], reduction="none"), "an infinite target likewise", value=[INF],
+            gradient=dict(input=[[INF, NAN]])),
+        Pin(dict(input=[[[0.0], [0.0]]], target=[[1]], weight=[[3.0, 5.0]], reduction="none"),
+            "the classes of images have weights of any shape, in torch", value=[[5 * math.log(2)]]),
         Pin(dict(input=[[NAN, 0.0]], target=[1], reduction="none"), "a NaN in a row spoils the row", value=[NAN]),
     ),
     errors=(

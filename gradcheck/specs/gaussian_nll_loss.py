@@ -98,6 +98,9 @@ SPEC = Spec(
         Pin(dict(input=[INF, NAN, 0.0, 0.0], target=[0.0] * 4, var=[1.0, 1.0, NAN, INF], reduction="none"),
             "infinities and NaN go through", value=[INF, NAN, NAN, INF],
             gradient=dict(input=[INF, NAN, NAN, 0.0])),
+        Pin(dict(input=[1.0, INF], target=[0.0, 0.0], var=[INF, INF], reduction="none"),
+            "an infinite variance is the limit, but of an infinite residual", value=[INF, NAN],
+            gradient=dict(input=[0.0, NAN], target=[0.0, NAN], var=[0.0, NAN])),
     ),
     errors=(
         Error(dict(var=lambda var, **_: -var), ValueError, "var has negative entry/entries"),

@@ -49,6 +49,8 @@ SPEC = Spec(
             value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0], target=[0.0, 0.0])),
         Pin(dict(input=[float("inf")], target=[0.0], reduction="none"), "an infinite residual pulls like any other",
             value=[float("inf")], gradient=dict(input=[1.0], target=[-1.0])),
+        Pin(dict(input=[[0.0, 2.0]], target=[[0.0, 0.0], [4.0, 0.0]], weight=[[1.0, 3.0]]),
+            "a weight that broadcasts is counted as often as it is used; torch divides by 4", value=2.0),
         Pin(dict(input=[NAN], target=[0.0], reduction="none"), "as torch: NaN in the value, no pull", value=[NAN],
             gradient=dict(input=[0.0], target=[0.0])),
     ),

@@ -83,7 +83,10 @@ SPEC = Spec(
             gradient=dict(input1=[0.0, -1.0], input2=[0.0, 1.0], target=[0.0, INF])),
         Pin(dict(input1=[NAN, INF], input2=[0.0, INF], target=[1.0, 1.0], reduction="none"),
             "as torch: NaN in the value, no pull", value=[NAN, NAN],
-            gradient=dict(input1=[0.0, 0.0], input2=[0.0, 0.0])),
+            gradient=dict(input1=[0.0, 0.0], input2=[0.0, 0.0], target=[NAN, NAN])),
+        Pin(dict(input1=[1.0, 2.0], input2=[0.0, 0.0], target=[NAN, INF], reduction="none"),
+            "a target that is no number is seen in the pull, an infinite one that is kept has none",
+            value=[NAN, 0.0], gradient=dict(input1=[NAN, 0.0], input2=[NAN, 0.0])),
     ),
     errors=(
         Error(dict(input2=lambda input2, **_: input2[0]), RuntimeError, "input2"),

@@ -75,7 +75,7 @@ SPEC = Spec(
     },
     pins=(
         Pin(dict(input=[[INF, -INF]], target=[[1.0, 0.0]], reduction="none"), "certain and right: nothing to learn",
-            gradient=dict(input=[[0.0, 0.0]])),
+            value=[0.0], gradient=dict(input=[[0.0, 0.0]])),
         Pin(dict(input=[[INF, 0.0], [NAN, 0.0]], target=[[0.0, 0.5], [0.0, 0.5]], reduction="none"),
             "certain and wrong; a NaN stays in its row",
             value=[INF, NAN], gradient=dict(input=[[0.5, 0.0], [NAN, 0.0]])),

@@ -10,7 +10,7 @@ from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.triplet_margin_loss import triplet_margin_loss
 
-INF = float("inf")
+INF, NAN = float("inf"), float("nan")
 
 
 def norm(x, p):
@@ -177,6 +177,13 @@ SPEC = Spec(
         Pin(dict(anchor=[[0.0, 0.0]], positive=[[1.0, 0.0]], negative=[[INF, 0.0]], reduction="none"),
             "a negative infinitely far is an easy one", value=[0.0],
             gradient=dict(anchor=[[0.0, 0.0]], positive=[[0.0, 0.0]], negative=[[0.0, 0.0]])),
+        *(
+            Pin(dict(anchor=[[1.0, 1.0]], positive=[[INF, 0.0]], negative=[[2.0, 2.0]], p=0.5, eps=0.0, swap=swap,
+                     reduction="none"),
+                "below degree 1 the slope of a finite coordinate beside an infinite one is infinite", value=[INF],
+                gradient=dict(anchor=[[NAN, INF]], positive=[[NAN, -INF]], negative=[[-2.0, -2.0]]))
+            for swap in (False, True)
+        ),
         Pin(dict(anchor=[[]], positive=[[]], negative=[[]], reduction="none"),
             "vectors of no coordinates do not differ", value=[1.0]),
     ),

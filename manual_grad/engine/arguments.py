@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import warnings
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import torch
@@ -34,6 +36,9 @@ def functional(function: F) -> F:
 
 def overridable(function: F) -> F:
     """A functional but for torch.compile, which traces the call itself: for one that takes a callable."""
+    kinds = {p.name: _KINDS.get(p.annotation, object) for p in inspect.signature(function).parameters.values()}
+    in_order = tuple(kinds.items())
+    torchs = getattr(torch.nn.functional, function.__name__, None)
 
     @functools.wraps(function)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
@@ -42,9 +47,43 @@ def overridable(function: F) -> F:
             return handle_torch_function(dispatch, tensors, *args, **kwargs)
         if torch.compiler.is_compiling():
             from manual_grad.engine import in_graph  # noqa: F401
-        return function(*args, **kwargs)
+        elif _is_traced() and torchs is not None:
+            return torchs(*args, **kwargs)
+        for value, (name, kind) in zip(args, in_order):  # noqa: B905 - too many arguments are Python's to refuse
+            if not isinstance(value, kind):
+                raise _wrong_kind(function, name, value)
+        for name, value in kwargs.items():
+            if not isinstance(value, kinds.get(name, object)):
+                raise _wrong_kind(function, name, value)
+        try:
+            return function(*args, **kwargs)
+        except NotImplementedError:  # complex numbers, which hardly a rule here is for, are torch's to take or refuse
+            if torchs is None or not any(isinstance(t, Tensor) and t.is_complex() for t in (*args, *kwargs.values())):
+                raise
+        return torchs(*args, **kwargs)
 
+    if torchs is not None:
+        dispatch.__prepare_scriptable__ = lambda: torchs  # type: ignore[attr-defined]
     return dispatch  # type: ignore[return-value]
+
+
+# What torch.jit traces or scripts is torch's own loss: its graphs can neither hold a Function nor differentiate our ops.
+_is_traced = torch._C._get_tracing_state
+
+# What an argument so annotated may be. As in PEP 484 float stands for int, too.
+_KINDS: dict[str, Any] = {
+    "Tensor": Tensor,
+    "Tensor | None": (Tensor, type(None)),
+    "Tensor | float": (Tensor, float, int),
+}
+
+
+def _wrong_kind(function: Callable[..., Any], name: str, value: Any) -> TypeError:
+    parameters = inspect.signature(function).parameters
+    expected = parameters[name].annotation.replace(" | ", " or ")
+    hint = f"; did you mean reduction={value!r}?" if isinstance(value, str) and "reduction" in parameters else ""
+    found = type(value).__name__
+    return TypeError(f"{function.__name__}(): argument '{name}' must be {expected}, not {found}{hint}")
 
 
 def reduction_of(
@@ -64,17 +103,23 @@ def reduction_of(
     return "mean"
 
 
+# A number may come from numpy. torch.compile may hand in a symbol; to take its value makes the graph one for this value
+# alone, as it does in torch.
+_REAL = (Real, torch.SymFloat, torch.SymInt)
+_INTEGRAL = (Integral, torch.SymInt)
+
+
 def real(name: str, argument: str, value: Any) -> float:
-    """A float argument, by the rule of torch's parser: ints and bools pass, strings and None do not."""
-    if isinstance(value, (float, int)):
+    """A float argument, by the rule of torch's parser: ints, bools and scalar tensors pass, strings and None do not."""
+    if isinstance(value, _REAL) or _is_scalar(value):
         return float(value)
     raise TypeError(f"{name}(): argument '{argument}' must be float, not {type(value).__name__}")
 
 
 def integer(name: str, argument: str, value: Any) -> int:
     """An int argument, by the rule of torch's parser: neither floats nor bools pass."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
+    if (isinstance(value, _INTEGRAL) and not isinstance(value, bool)) or (_is_scalar(value) and not _has_point(value)):
+        return int(value)
     raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(value).__name__}")
 
 
@@ -82,7 +127,24 @@ def boolean(name: str, argument: str, value: Any) -> bool:
     """A bool argument, by the rule of torch's parser: ints do not pass."""
     if isinstance(value, bool):
         return value
+    if getattr(value, "dtype", None) == bool and value.shape == ():  # numpy's
+        return bool(value)
     raise TypeError(f"{name}(): argument '{argument}' must be bool, not {type(value).__name__}")
+
+
+def as_tensor(value: Tensor | float, like: Tensor) -> Tensor:
+    """A number as a tensor of the dtype that torch promotes it to beside ``like``; a tensor as it is."""
+    if isinstance(value, Tensor):
+        return value
+    return torch.full((), value, dtype=torch.result_type(like, value), device=like.device)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 0 and not value.requires_grad and not value.is_complex()
+
+
+def _has_point(value: Tensor) -> bool:
+    return value.is_floating_point() or value.dtype is torch.bool
 
 
 def require_floating(name: str, x: Tensor) -> None:

@@ -23,6 +23,7 @@ A kernel (``fused``) never replaces a formula: it is asked first, and may declin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -57,6 +58,12 @@ class LossFunction(Function):
     generate_vmap_rule = True
     tensors: ClassVar[int]
     kernel: ClassVar[str | None] = None
+    curved: ClassVar[bool] = True  # False where the second derivative is zero everywhere
+    eager: ClassVar[Callable[..., Tensor]]  # the apply of its Eager, named after the loss
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.eager = Eager.of(cls)
 
     # -- the mathematics, stated by a family and its losses
 
@@ -151,6 +158,8 @@ class LossFunction(Function):
     def jvp(cls, ctx: Any, *tangents: Any) -> Tensor:
         with forward_ad._set_fwd_grad_enabled(True):
             X, v = _primals(ctx), tangents[: cls.tensors]
+            if not cls.curved:  # the slope is a constant, and needs no graph
+                X = tuple(None if x is None else x.detach() for x in X)
             return cls.reduce(Tangent.apply(Call(cls, ctx.options), *X, *v), X, ctx.options, ctx.reduction)
 
     @classmethod
@@ -176,7 +185,7 @@ def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
     if _functorch_is_active() or forward_ad._current_level >= 0:
         return loss.apply(*args)
     # without a graph no gradient is to be swept along; inside forward it would be too late to know
-    return _eager_apply(loss, *args) if torch.is_grad_enabled() else loss.forward(*args)
+    return loss.eager(loss, *args) if torch.is_grad_enabled() else loss.forward(*args)
 
 
 @dataclass(frozen=True)
@@ -290,6 +299,17 @@ class Eager(Function):
     once, since it belongs to the caller from then on; whoever comes again (``retain_graph``) has it computed anew.
     """
 
+    @classmethod
+    def of(cls, loss: type[LossFunction]) -> Callable[..., Tensor]:
+        """``apply`` of a subclass by whose name a graph shows the loss: HuberLossFunction gives HuberLossBackward."""
+        name = loss.__name__.removesuffix("Function")
+        function = type(cls)(name, (cls,), {"__module__": loss.__module__})
+        # The engine calls apply, which would find out on every call that backward is what it is to call.
+        function._backward_cls.apply = function.backward
+        # Function.apply binds default arguments through inspect.signature on every call, which costs more than a small
+        # loss: this is the apply below it.
+        return super(Function, function).apply
+
     @staticmethod
     def forward(ctx: Any, loss: type[LossFunction], *args: Any) -> Tensor:
         n, reduction = loss.tensors, args[-1]
@@ -319,6 +339,8 @@ class Eager(Function):
                 return None, *(None if d is None else d * g for d in swept), *rest
             if not g.is_cpu:  # its value is on a device, which nobody is to wait for
                 scale_ = kernels.op("scale_", g)
+                if scale_ is None:
+                    return None, *(None if d is None else d * g for d in swept), *rest
                 for d in swept:
                     if d is not None:
                         scale_(d, g)
@@ -339,12 +361,6 @@ class Eager(Function):
             else:
                 gradients = result[1]
         return None, *(d if needed else None for d, needed in zip(gradients, needs, strict=True)), *rest
-
-
-# Function.apply binds default arguments through inspect.signature on every call, which costs more than a small loss.
-_eager_apply = super(Function, Eager).apply
-# The engine calls apply, which would find out on every call that backward is what it is to call.
-Eager._backward_cls.apply = Eager.backward  # type: ignore[attr-defined]
 
 
 # torch.autograd.grad(…, is_grads_batched=True) wraps the upstream gradient in a tensor that has no storage

@@ -32,7 +32,7 @@ def class_dim(x: Tensor) -> int:
     return 1 if x.dim() > 1 else 0
 
 
-def class_indices(name: str, x: Tensor, y: Tensor) -> Tensor:
+def class_indices(name: str, x: Tensor, y: Tensor, ignore_index: int) -> Tensor:
     """The class indices ``y`` in int64 and of the shape of the loss, with the errors of torch's nll_loss."""
     shape = x.shape
     rows = shape[:1] if len(shape) == 2 else shape[:1] + shape[2:] if len(shape) > 2 else ()
@@ -40,32 +40,50 @@ def class_indices(name: str, x: Tensor, y: Tensor) -> Tensor:
         if len(shape) == 1 and y.dim() == 1:
             if y.shape[0] != 1:
                 raise ValueError(f"For 1D input, 1D target must have size 1, but got target size: {y.shape[0]}")
-            return class_indices(name, x, y.view(()))
+            return class_indices(name, x, y.view(()), ignore_index)
         batch = y.shape[0] if y.dim() else 0
         if len(shape) > 1 and batch != shape[0]:
             raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({batch}).")
         if len(shape) <= 2:
+            hint = "; is it target.squeeze(1)?" if y.shape == (*rows, 1) else ""
             raise RuntimeError(
                 "0D or 1D target tensor expected, multi-target not supported: "
-                f"input of shape {list(shape)}, target of shape {list(y.shape)}"
+                f"input of shape {list(shape)}, target of shape {list(y.shape)}{hint}"
             )
-        raise RuntimeError(f"Expected target size {list(rows)}, got {list(y.shape)}")
-    if shape[class_dim(x)] == 0 and y.numel() > 0:
+        last = "; are the classes last? They belong in dimension 1: input.movedim(-1, 1)"
+        hint = last if y.shape == shape[:-1] else ""
+        raise RuntimeError(
+            f"Expected target size {list(rows)}, got {list(y.shape)}, for an input of size {list(shape)}{hint}"
+        )
+    if shape[class_dim(x)] == 0 and readable(y) and (y != ignore_index).any():
         raise IndexError(f"Target is out of bounds: {name}'s input has no classes")
     if y.dtype is torch.int64:
         return y
     if y.dtype is torch.uint8:
         return y.long()
-    raise RuntimeError(f"expected target dtype to be Long or Byte, but got {y.dtype}")
+    hint = "" if y.is_floating_point() else "; target.long() has it"
+    raise RuntimeError(f"expected target dtype to be Long or Byte, but got {y.dtype}{hint}")
 
 
-def check_class_weight(x: Tensor, w: Tensor) -> None:
-    classes = x.shape[class_dim(x)]
-    if w.shape != (classes,):
+def check_probabilities(t: Tensor) -> None:
+    if not t.is_floating_point():
         raise RuntimeError(
-            f"weight tensor should be defined either for all {classes} classes or no classes "
-            f"but got weight tensor of shape: {list(w.shape)}"
+            f"Expected floating point type for target with class probabilities, got {t.dtype}; "
+            "of one-hot labels pass the classes, target.argmax(1), or target.to(input.dtype)"
         )
+
+
+def class_weight(x: Tensor, w: Tensor, by_index: bool = True) -> Tensor:
+    """The weights of the classes as a vector, which torch does not insist on for class indices of an image."""
+    classes = x.shape[class_dim(x)]
+    if w.shape == (classes,):
+        return w
+    if by_index and x.dim() > 2 and w.numel() == classes:
+        return w.reshape(classes)
+    raise RuntimeError(
+        f"weight tensor should be defined either for all {classes} classes or no classes "
+        f"but got weight tensor of shape: {list(w.shape)}"
+    )
 
 
 def check_constant_weight(name: str, x: Tensor, w: Tensor) -> None:
@@ -91,10 +109,15 @@ def kept_rows(name: str, y: Tensor, classes: int, ignore_index: int) -> tuple[Te
     return kept, torch.where(kept, y, 0)
 
 
+def each_of(w: Tensor, y: Tensor) -> Tensor:
+    """w[y], which of a single index would ask for its value."""
+    return w.index_select(0, y.flatten()).view(y.shape)
+
+
 def kept_weight(y: Tensor, w: Tensor | None, ignore_index: int, like: Tensor) -> Tensor:
     """The weight of all rows that are not ignored: what the mean of class indices divides by."""
     kept = y != ignore_index
-    weights = torch.ones_like(like) if w is None else w[torch.where(kept, y, 0)]
+    weights = torch.ones_like(like) if w is None or not w.numel() else each_of(w, torch.where(kept, y, 0))
     return torch.where(kept, weights, 0).sum().to(like.dtype)
 
 

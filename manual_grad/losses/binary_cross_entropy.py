@@ -109,7 +109,8 @@ def _in_unit_interval(**tensors: Tensor) -> None:
     """What the kernel checks on its way, for the formulas."""
     for name, t in tensors.items():
         if arguments.readable(t) and not ((t >= 0) & (t <= 1)).all():
-            raise RuntimeError(f"all elements of {name} should be between 0 and 1")
+            hint = "; are they logits? binary_cross_entropy_with_logits takes those" if name == "input" else ""
+            raise RuntimeError(f"all elements of {name} should be between 0 and 1{hint}")
 
 
 @arguments.functional
@@ -158,6 +159,8 @@ def binary_cross_entropy(
     if t.dtype is not x.dtype:
         raise RuntimeError(f"Found dtype {t.dtype} of target but expected {x.dtype}, that of input")
     if weight is not None:  # torch's result has the input's dtype whatever the weight's
+        if weight.is_complex():
+            raise RuntimeError(f"weight: expected a real dtype but found {weight.dtype}")
         weight = weight.to(x.dtype)
     x, t, w = arguments.together(x, t, weight, autocasts=False)
     return evaluate(BCELossFunction, x, t, w, reduction)

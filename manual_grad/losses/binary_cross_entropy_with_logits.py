@@ -41,7 +41,7 @@ tensor([1.0000e+02, 2.0612e-09])
 .. math::
     s'(x) = \sigma(x), \qquad
     \frac{\partial e}{\partial x} = (1 - t)\,\sigma(x) - a\,t\,\sigma(-x), \qquad
-    \frac{\partial e}{\partial t} = a\, s(-x) - s(x) = (a - 1)\, s(-x) - x, \qquad
+    \frac{\partial e}{\partial t} = a\, s(-x) - s(x), \qquad
     \frac{\partial e}{\partial a} = t\, s(-x) \tag{5}
 
 The textbook's :math:`\sigma(x) - t` is the first one for :math:`a = 1`; for a confident logit of the right class it is
@@ -50,6 +50,11 @@ The textbook's :math:`\sigma(x) - t` is the first one for :math:`a = 1`; for a c
 .. math::
     \sigma(|x|) = \frac{1}{1 + u}, \qquad \sigma(-|x|) = \frac{u}{1 + u} \tag{6}
 
+and the target's gradient is without a difference of two large numbers, by (3),
+
+.. math::
+    \frac{\partial e}{\partial t} = (a - 1) \log(1 + u) - \begin{cases} x & x \ge 0 \\ a\, x & x < 0 \end{cases} \tag{7}
+
 **Second derivatives.** The slope of the sigmoid is the variance of a coin, so (5) gives
 
 .. math::
@@ -57,7 +62,7 @@ The textbook's :math:`\sigma(x) - t` is the first one for :math:`a = 1`; for a c
     \frac{\partial^2 e}{\partial x^2} = (1 - t + a t)\,\sigma(x)\,\sigma(-x), \qquad
     \frac{\partial^2 e}{\partial x\, \partial t} = -\sigma(x) - a\,\sigma(-x), \qquad
     \frac{\partial^2 e}{\partial x\, \partial a} = -t\,\sigma(-x), \qquad
-    \frac{\partial^2 e}{\partial t\, \partial a} = s(-x) \tag{7}
+    \frac{\partial^2 e}{\partial t\, \partial a} = s(-x) \tag{8}
 
 and the others vanish. There are no kinks.
 
@@ -73,8 +78,8 @@ and the others vanish. There are no kinks.
 >>> torch.stack([one - two, one - softplus, one - binary_cross_entropy(x.sigmoid(), t)]).abs().max() < 1e-15
 tensor(True)
 
-**Shapes and domain.** Input and target of one shape; any logit, infinite ones included; targets in :math:`[0, 1]`
-(others are computed, but may cancel). A weight multiplies :math:`e`; it and ``pos_weight`` broadcast.
+**Shapes and domain.** Input and target of one shape; any logit, infinite ones included, of which everything is the limit
+(:math:`0 \cdot \infty` is 0); targets in :math:`[0, 1]` (others are computed, but may cancel). A weight multiplies :math:`e`; it and ``pos_weight`` broadcast.
 
 Sources:
 
@@ -102,21 +107,27 @@ class BCEWithLogitsLossFunction(PointwiseLoss):
     def elementwise(x: Tensor, t: Tensor, a: Tensor | None) -> Tensor:
         at = t if a is None else a * t
         log1p_u = torch.exp(-x.abs()).log1p()  # (3)
-        return torch.where(x < 0, -at * x, (1 - t) * x) + (1 - t + at) * log1p_u  # (4)
+        return _times(torch.where(x < 0, -at, 1 - t), x) + (1 - t + at) * log1p_u  # (4)
 
     @staticmethod
     def first(x: Tensor, t: Tensor, a: Tensor | None) -> tuple[Tensor, ...]:
         at = t if a is None else a * t
         dx = (1 - t) * _sigmoid(x) - at * _sigmoid(-x)  # (5)
-        softplus = x.neg().clamp_min(0) + torch.exp(-x.abs()).log1p()  # (3) of -x
-        return dx, -x if a is None else (a - 1) * softplus - x, t * softplus  # (5)
+        log1p_u = torch.exp(-x.abs()).log1p()
+        dt = -x if a is None else (a - 1) * log1p_u - _times(torch.where(x < 0, a, 1), x)  # (7)
+        return dx, dt, _times(t, x.neg().clamp_min(0) + log1p_u)  # (5), by (3)
 
     @staticmethod
     def second(x: Tensor, t: Tensor, a: Tensor | None) -> tuple[tuple[Tensor | int, ...], ...]:
         at, a_or_1 = (t, 1) if a is None else (a * t, a)
         up, down = torch.sigmoid(x), torch.sigmoid(-x)
         xx, xt, xa, ta = (1 - t + at) * up * down, -up - a_or_1 * down, -t * down, -torch.nn.functional.logsigmoid(x)
-        return (xx, xt, xa), (xt, 0, ta), (xa, ta, 0)  # (7)
+        return (xx, xt, xa), (xt, 0, ta), (xa, ta, 0)  # (8)
+
+
+def _times(c: Tensor, x: Tensor) -> Tensor:
+    """c x, and 0 where c is, for an infinite x too."""
+    return torch.where(c == 0, 0, c * x)
 
 
 def _sigmoid(x: Tensor) -> Tensor:
@@ -137,7 +148,7 @@ def binary_cross_entropy_with_logits(
     """Binary cross entropy of logits; see :func:`torch.nn.functional.binary_cross_entropy_with_logits`.
 
     Args:
-        input: Logits, a floating point tensor of any shape.
+        input: Logits, a floating point tensor of any shape: any real numbers, not probabilities.
         target: Probabilities of the positive class, of the same shape. Values outside [0, 1] are accepted.
         weight: Optional factor of each element's loss; broadcast to the input's shape.
         size_average, reduce: Deprecated; they override ``reduction``.
@@ -150,16 +161,23 @@ def binary_cross_entropy_with_logits(
 
     Raises:
         ValueError: ``reduction`` is unknown, or ``target`` has not the input's shape.
-        RuntimeError: ``weight`` or ``pos_weight`` does not broadcast to the input's shape.
+        RuntimeError: ``target`` is not floating point; ``weight`` or ``pos_weight`` does not broadcast to the input's
+            shape.
         NotImplementedError: the promoted dtype is not a real floating point one.
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     if target.shape != input.shape:
         raise ValueError(f"Target size ({target.size()}) must be the same as input size ({input.size()})")
+    if not target.is_floating_point():
+        raise RuntimeError(
+            f"target: expected a floating point dtype but found {target.dtype}; labels 0 and 1 are probabilities, too: "
+            "pass target.to(input.dtype)"
+        )
+    arguments.require_floating("binary_cross_entropy_with_logits", input)
     arguments.broadcasts_into("weight", weight, input)
     arguments.broadcasts_into("pos_weight", pos_weight, input)
     x, t, a, w = arguments.together(input, target, pos_weight, weight)
-    arguments.require_floating("binary_cross_entropy_with_logits", x)
+    arguments.require_floating("binary_cross_entropy_with_logits", x)  # a weight may be complex
     return evaluate(BCEWithLogitsLossFunction, x, t, a, w, reduction)
 
 

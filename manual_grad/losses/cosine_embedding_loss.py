@@ -227,7 +227,10 @@ def cosine_embedding_loss(
             f"{target.dim()}D target tensor expects {target.dim() + 1}D input tensors, "
             f"but found inputs with sizes {list(input1.shape)} and {list(input2.shape)}."
         )
+    target = target.detach()  # which only chooses a case
     a, b = arguments.promote(*arguments.autocast(input1, input2))
+    if a.is_complex():
+        arguments.require_floating("cosine_embedding_loss", a)
     if not a.is_floating_point():
         a, b = a.to(torch.get_default_dtype()), b.to(torch.get_default_dtype())
     if not (a.shape == b.shape and target.shape == a.shape[:-1]):

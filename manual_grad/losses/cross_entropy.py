@@ -195,7 +195,8 @@ class CrossEntropyLossFunction(RowwiseLoss):
         dz = row.total * (row.e / (1 + row.rest)) - row.q  # (4)
         others = row.q.scatter(dim, row.leader, 0).sum(dim, keepdim=True)
         leading = others - row.total * (row.rest / (1 + row.rest))  # (8)
-        dz = dz.scatter(dim, row.leader, torch.where(row.rest < 1, leading, dz.gather(dim, row.leader)))
+        sure = (row.rest < 1) & row.total.isfinite()
+        dz = dz.scatter(dim, row.leader, torch.where(sure, leading, dz.gather(dim, row.leader)))
         dz = g * dz if row.kept is None else torch.where(row.kept, g * dz, 0)
         if not t.is_floating_point():
             return dz, None, None
@@ -217,7 +218,7 @@ class CrossEntropyLossFunction(RowwiseLoss):
         spread = vz - (p * vz).sum(dim, keepdim=True)  # v - <v>
         hz = total * p * spread
         if not t.is_floating_point():
-            return g * hz, None, None  # (10)
+            return torch.where(kept, g * hz, 0), None, None  # (10); the mean of no rows has an infinite g
         keep, nll = 1 - label_smoothing, -z.log_softmax(dim)
         smooth = _smooth(t, label_smoothing, z.shape[dim])
         vt = zero if vt is None else vt
@@ -246,6 +247,13 @@ class CrossEntropyLossFunction(RowwiseLoss):
         gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs)]  # noqa: B905 - 1 µs a call
         op(z, t, w, g, ignore_index, label_smoothing, kernels.REDUCTION[reduction], loss, *gradients)
         return loss, gradients
+
+
+def smoothing_of(label_smoothing: float) -> float:
+    """The share that is spread evenly: none where it is negative or NaN, as in torch."""
+    if label_smoothing > 1:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    return label_smoothing if label_smoothing > 0 else 0.0
 
 
 def _smooth(t: Tensor | float, label_smoothing: float, classes: int) -> Any:
@@ -289,15 +297,17 @@ def cross_entropy(
     """Cross entropy of logits; see :func:`torch.nn.functional.cross_entropy`.
 
     Args:
-        input: Logits, floating point, of shape (C), (N, C) or (N, C, d1, …, dk).
+        input: Logits, floating point, of shape (C), (N, C) or (N, C, d1, …, dk): any real numbers, not probabilities,
+            which a softmax has been through already.
         target: Class indices in [0, C), int64 or uint8, of shape (), (N) or (N, d1, …, dk); or class probabilities,
             floating point, of the input's shape.
-        weight: Optional weight of each class, of shape (C).
+        weight: Optional weight of each class, of shape (C); under autocast in any dtype.
         size_average, reduce: Deprecated; they override ``reduction``.
         ignore_index: A class index whose rows count neither in the loss nor in its mean; for class indices only.
         reduction: 'none', 'mean' or 'sum'. The mean of class indices divides by the kept rows' weights, that of
             probabilities by the number of rows; with every row ignored it is nan.
-        label_smoothing: The share, in [0, 1], of the target that is spread evenly over the classes.
+        label_smoothing: The share, at most 1, of the target that is spread evenly over the classes; a negative one
+            counts as 0, as in torch.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (), (N) or (N, d1, …, dk), in the input's dtype, promoted with that of
@@ -307,7 +317,7 @@ def cross_entropy(
     Raises:
         IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU); ``input`` is 0-d.
         ValueError: ``reduction`` is unknown; the batch sizes differ.
-        RuntimeError: shapes or dtypes that do not fit; ``label_smoothing`` outside [0, 1]; a ``weight`` that requires a
+        RuntimeError: shapes or dtypes that do not fit; ``label_smoothing`` above 1; a ``weight`` that requires a
             gradient with class indices.
         TypeError: ``ignore_index`` or ``label_smoothing`` is not a number.
     """
@@ -315,27 +325,25 @@ def cross_entropy(
     if type(ignore_index) is not int or type(label_smoothing) is not float:
         ignore_index = arguments.integer("cross_entropy", "ignore_index", ignore_index)
         label_smoothing = arguments.real("cross_entropy", "label_smoothing", label_smoothing)
-    if not 0 <= label_smoothing <= 1:
-        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    label_smoothing = smoothing_of(label_smoothing)
     shape = input.shape
     if not shape:
         raise IndexError("Dimension out of range: cross_entropy's input must have at least 1 dimension, got a scalar")
     arguments.require_floating("cross_entropy", input)
     if weight is not None:
-        rowwise.check_class_weight(input, weight)
+        weight = rowwise.class_weight(input, weight, by_index=target.shape != shape)
     if target.shape == shape:
-        if not target.is_floating_point():
-            raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype}")
+        rowwise.check_probabilities(target)
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
         if weight is not None:
             weight = weight.view(-1, *(1,) * (len(shape) - class_dim(input) - 1)).expand_as(input)
         z, t, w = arguments.promote(*arguments.autocast(input, target, weight))
     else:
-        t = rowwise.class_indices("cross_entropy", input, target)
-        if weight is not None:
-            rowwise.check_constant_weight("cross_entropy", input, weight)
+        t = rowwise.class_indices("cross_entropy", input, target, ignore_index)
         z, w = arguments.autocast(input, weight)
+        if w is not None:
+            rowwise.check_constant_weight("cross_entropy", z, w)
     return evaluate(CrossEntropyLossFunction, z, t, w, ignore_index, label_smoothing, reduction)
 
 

@@ -444,8 +444,8 @@ class CTCLoss(torch.nn.CTCLoss):
         self,
         log_probs: Tensor,
         targets: Tensor,
-        input_lengths: Tensor | Sequence[int],
-        target_lengths: Tensor | Sequence[int],
+        input_lengths: Tensor,
+        target_lengths: Tensor,
     ) -> Tensor:
         return ctc_loss(
             log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity

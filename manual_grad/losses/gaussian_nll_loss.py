@@ -34,7 +34,7 @@ The last is negative for a residual that the variance can explain: jointly in me
 there would stay. It is taken as 1 everywhere, in (2) and (3), so that the gradient passes the clamp, as in torch.
 
 **Shapes and domain.** Input and target broadcast; the variance has the input's shape, or lacks its last dimension, or
-is one number; it is not negative, which is checked.
+is one number; it is not negative, which is checked. In the limit :math:`a \to \infty` all of (2) and (3) is 0.
 
 Sources:
 
@@ -71,12 +71,12 @@ class GaussianNLLLossFunction(PointwiseLoss):
     def first(x: Tensor, t: Tensor, a: Tensor, full: bool, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         r, v = x - t, _clamped(a, eps)
         dx = r / v
-        return dx, -dx, 0.5 * (v - r * r) / v / v  # (2)
+        return dx, -dx, 0.5 * _over_v((v - r * r) / v, r, v)  # (2)
 
     @staticmethod
     def second(x: Tensor, t: Tensor, a: Tensor, full: bool, eps: float) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
         r, v = x - t, _clamped(a, eps)
-        xx, xa, aa = 1 / v, -r / v / v, (r * r - 0.5 * v) / v / v / v
+        xx, xa, aa = 1 / v, -r / v / v, _over_v((r * r - 0.5 * v) / v / v, r, v)
         return (xx, -xx, xa), (-xx, xx, -xa), (xa, -xa, aa)  # (3)
 
     @classmethod
@@ -96,6 +96,11 @@ def _clamped(a: Tensor, eps: float) -> Tensor:
     return torch.where(a < 0, torch.nan, a.clamp_min(eps))
 
 
+def _over_v(n: Tensor, r: Tensor, v: Tensor) -> Tensor:
+    """n / v, for an n that is inf / inf at an infinite variance, where all is 0 unless the residual is infinite."""
+    return torch.where(v == torch.inf, 0 * r, n / v)
+
+
 def _unreduced(var: Tensor, input: Tensor) -> Tensor:
     """``var``, one for each element of ``input`` or one for all of a dimension, so that it broadcasts."""
     if var.shape == input.shape:
@@ -113,7 +118,7 @@ def _unreduced(var: Tensor, input: Tensor) -> Tensor:
 @arguments.functional
 def gaussian_nll_loss(
     input: Tensor,
-    target: Tensor,
+    target: Tensor | float,
     var: Tensor | float,
     full: bool = False,
     eps: float = 1e-6,
@@ -123,7 +128,7 @@ def gaussian_nll_loss(
 
     Args:
         input: The predicted means, a floating point tensor of any shape.
-        target: The samples, of the same shape or one that broadcasts with it.
+        target: The samples, of the same shape or one that broadcasts with it; or one number for all.
         var: The predicted variances: of the input's shape, or without its last dimension, or with one dimension of
             size 1; or one number for all. None may be negative.
         full: Whether to add the constant, log(2 pi) / 2.
@@ -145,9 +150,10 @@ def gaussian_nll_loss(
     if isinstance(var, float):
         if var < 0:
             raise ValueError(_NEGATIVE)
-        var = input.new_full((), var, dtype=torch.result_type(input, var)).expand(input.shape)
+        var = arguments.as_tensor(var, input).expand(input.shape)
     elif not isinstance(var, Tensor):
         raise TypeError(f"gaussian_nll_loss(): argument 'var' must be Tensor or float, not {type(var).__name__}")
+    target = arguments.as_tensor(target, input)
     var = _unreduced(var, input)
     reduction = arguments.reduction_of(reduction, refusal="is not valid as a reduction: use 'none', 'mean' or 'sum'")
     eps = arguments.real("gaussian_nll_loss", "eps", eps)

@@ -56,6 +56,7 @@ class HingeEmbeddingLossFunction(PointwiseLoss):
 
     tensors = 3
     kernel = "hinge_embedding_loss"
+    curved = False
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, margin: float) -> Tensor:

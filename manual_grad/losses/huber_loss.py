@@ -86,7 +86,8 @@ def huber_loss(
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
-        A scalar, or for 'none' a tensor of the broadcast shape, in the input's dtype (float32 under autocast).
+        A scalar, or for 'none' a tensor of the broadcast shape, in the input's dtype, promoted with the weight's
+        (float32 under autocast).
 
     Raises:
         ValueError: ``reduction`` is unknown, or ``weight`` has not the input's shape.
@@ -101,10 +102,11 @@ def huber_loss(
     if weight is not None:
         arguments.check_weight_size(weight, input)
     arguments.require_floating("huber_loss", input)
-    if target.dtype is not input.dtype:  # torch's result too has the input's dtype
-        target = target.to(input.dtype)
+    input, target, weight = arguments.autocast(input, target, weight)
     x, t, w = arguments.together(input, target, weight, warns=True)
-    return evaluate(HuberLossFunction, x, t, w, delta, reduction)
+    arguments.require_floating("huber_loss", x)
+    dtype = input.dtype if w is None else torch.promote_types(input.dtype, weight.dtype)
+    return evaluate(HuberLossFunction, x, t, w, delta, reduction).to(dtype)
 
 
 class HuberLoss(torch.nn.HuberLoss):

@@ -87,8 +87,8 @@ def l1_loss(
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
-        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype; float32 under autocast,
-        but for 'none' with a weight, as in torch.
+        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype. Under autocast it is float32;
+        with a weight, as in torch, only on CUDA, and not for 'none'.
 
     Raises:
         ValueError: ``reduction`` is unknown, or ``weight`` has not the input's shape.
@@ -97,8 +97,11 @@ def l1_loss(
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     if weight is not None:
         arguments.check_weight_size(weight, input)
-    # with a weight torch composes the loss of ops, of which autocast knows the sum only
-    x, t, w = arguments.together(input, target, weight, warns=True, autocasts=weight is None or reduction != "none")
+    # with a weight torch composes the loss of ops, of which autocast knows the sum only, on CUDA
+    autocasts = weight is None or (input.is_cuda and reduction != "none")
+    x, t, w = arguments.together(input, target, weight, warns=True, autocasts=autocasts)
+    if x.is_complex():
+        arguments.require_floating("l1_loss", x)
     if not x.is_floating_point():
         e = (x - t).abs() if w is None else w * (x - t).abs()
         return e.sum() / w.sum() if w is not None and reduction == "mean" else reduced(e, reduction)

@@ -90,7 +90,7 @@ from manual_grad import kernels
 from manual_grad.engine import arguments, linear, rowwise
 from manual_grad.engine.dtypes import HALF, autocast_is_on, compute_dtype, widen
 from manual_grad.engine.function import Options, Tensors, evaluate
-from manual_grad.losses.cross_entropy import CrossEntropyLossFunction, _smooth
+from manual_grad.losses.cross_entropy import CrossEntropyLossFunction, _smooth, smoothing_of
 
 
 class LinearCrossEntropyLossFunction(linear.LinearLoss):
@@ -253,7 +253,7 @@ class Classes(NamedTuple):
         """Of the classes ``first``, … with scores z and effective target q, (n, c, P)."""
         m, leader = z.max(1, keepdim=True)
         rest, rest_q = (u.scatter(1, leader, 0).sum(1, keepdim=True) for u in ((z - m).exp(), q))
-        distance = torch.where(q == 0, 0, q * (m - z)).sum(1, keepdim=True)  # 0 log 0 = 0
+        distance = torch.where((q == 0) | (z == m), 0, q * (m - z)).sum(1, keepdim=True)  # 0 log 0 = 0
         return cls(m, leader + first, rest, q.gather(1, leader), rest_q, distance)
 
     def union(self, other: Classes) -> Classes:
@@ -264,7 +264,7 @@ class Classes(NamedTuple):
         gap, total = a.m - b.m, b.q + b.rest_q
         impossible = b.m == -math.inf  # all of b: the sums relative to its leader are NaN
         rest = a.rest + torch.where(impossible, 0, (-gap).exp() * (1 + b.rest))
-        distance = torch.where(impossible, 0, b.distance) + gap * total
+        distance = torch.where(impossible, 0, b.distance) + torch.where(gap == 0, 0, gap * total)
         distance = a.distance + torch.where(impossible & (b.distance == 0), 0, distance)
         return a._replace(rest=rest, rest_q=a.rest_q + total, distance=distance)  # (4)
 
@@ -280,7 +280,7 @@ class Classes(NamedTuple):
         total, scale = self.q + self.rest_q, 1 + self.rest
         r = total * ((z - self.m).exp() / scale) - q
         classes = torch.arange(first, first + z.shape[1], device=z.device).unsqueeze(1)
-        sure = (classes == self.leader) & (self.rest < 1)  # 1 - p has the digits
+        sure = (classes == self.leader) & (self.rest < 1) & total.isfinite()  # 1 - p has the digits
         return torch.where(sure, self.rest_q - total * (self.rest / scale), r)  # (5)
 
 
@@ -312,7 +312,7 @@ def linear_cross_entropy(
         reduction: 'none', 'mean' or 'sum', as in :func:`cross_entropy`.
         ignore_index: A class index whose rows count neither in the loss nor in its mean; None means -100. Not for
             probabilities.
-        label_smoothing: The share, in [0, 1], of the target that is spread evenly over the classes.
+        label_smoothing: As in :func:`cross_entropy`.
         options: A :class:`torch.nn.LinearCrossEntropyOptions`. What it has torch give up to save memory is never given
             up here. For bfloat16 and float16 it also stands for products in float32, which it brings about here, too.
 
@@ -324,8 +324,8 @@ def linear_cross_entropy(
     Raises:
         IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU).
         ValueError: ``reduction`` is unknown; the batch sizes differ.
-        RuntimeError: shapes or dtypes that do not fit; ``ignore_index`` with probabilities; ``label_smoothing`` outside
-            [0, 1]; a ``weight`` that requires a gradient with class indices.
+        RuntimeError: shapes or dtypes that do not fit; ``ignore_index`` with probabilities; ``label_smoothing`` above 1;
+            a ``weight`` that requires a gradient with class indices.
         TypeError: ``ignore_index`` or ``label_smoothing`` is not a number, or ``options`` none of torch's.
     """
     name = "linear_cross_entropy"
@@ -335,12 +335,17 @@ def linear_cross_entropy(
         raise RuntimeError("ignore_index cannot be specified when target contains probabilities")
     ignore_index = -100 if ignore_index is None else arguments.integer(name, "ignore_index", ignore_index)
     label_smoothing = arguments.real(name, "label_smoothing", label_smoothing)
-    if not 0 <= label_smoothing <= 1:
-        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    label_smoothing = smoothing_of(label_smoothing)
     if options is not None and not isinstance(options, getattr(torch.nn, "LinearCrossEntropyOptions", ())):
         raise TypeError(f"{name}(): argument 'options' must be LinearCrossEntropyOptions, not {type(options).__name__}")
 
-    x, W, b = _cast_by_autocast(input, linear_weight, linear_bias)
+    # What torch chunks is one op to it, which autocast leaves alone, and which computes halves in float32.
+    chunked = options is not None and target.dtype is torch.int64 and linear_weight.dim() == 2 and not label_smoothing
+    x, W, b = input, linear_weight, linear_bias
+    if not chunked:
+        x, W, b = _cast_by_autocast(x, W, b)
+    elif x.dtype in HALF:
+        x, W, b = widen((x, W, b), torch.float32)
     for argument, u in (("linear_weight", W), ("linear_bias", b)):
         if u is not None and u.dtype is not x.dtype:
             expected, found = arguments.scalar_type(x.dtype), arguments.scalar_type(u.dtype)
@@ -348,21 +353,22 @@ def linear_cross_entropy(
     arguments.require_floating(name, x)
     (C, *positions, D), batch = W.shape, x.shape[:-1]
     N, P = math.prod(batch), math.prod(positions)
-    score = x.new_empty(())  # speaks for all of them
+    score = x.new_empty((), dtype=input.dtype if chunked else x.dtype)  # speaks for all of them
     scores = score.expand(*batch, C, *positions)
     if weight is not None:
-        rowwise.check_class_weight(scores, weight)
+        weight = rowwise.class_weight(scores, weight, by_index)
     if by_index:
-        t = rowwise.class_indices(name, scores, target).reshape(N, P)
-        score, w = arguments.autocast(score, weight)
-        if w is not None:
-            rowwise.check_constant_weight(name, score, w)
+        t = rowwise.class_indices(name, scores, target, ignore_index).reshape(N, P)
+        w = weight
+        if not chunked:
+            score, w = arguments.autocast(score, weight)
+            if w is not None:
+                rowwise.check_constant_weight(name, score, w)
     else:
         score, t, w = arguments.promote(*arguments.autocast(score, target, weight))
         t = t.reshape(N, C, P)
-    half = x.dtype in HALF
-    if half and (options is not None or (x.is_cpu and x.dtype is torch.float16)):  # which a CPU multiplies slowly
-        x, W, b = widen((x, W, b), torch.float32)
+    if x.dtype in HALF and (options is not None or (x.is_cpu and x.dtype is torch.float16)):
+        x, W, b = widen((x, W, b), torch.float32)  # as the options ask for; a CPU multiplies float16 slowly
     x = x if x.dim() == 2 else x.reshape(N, D)  # a view would be a step more for backward
     W, b = W.reshape(C, P, D), None if b is None else b.reshape(C, P)
     with torch.autocast(x.device.type, enabled=False) if autocast_is_on() else nullcontext():
@@ -421,8 +427,7 @@ def _check_shapes(x: Tensor, W: Tensor, t: Tensor, b: Tensor | None) -> bool:
         )
     if t.shape != x.shape[:-1] + W.shape[:-1]:
         return True
-    if not t.is_floating_point():
-        raise RuntimeError(f"Expected floating point type for target with class probabilities, got {t.dtype}")
+    rowwise.check_probabilities(t)
     return False
 
 

@@ -68,9 +68,12 @@ class MarginRankingLossFunction(PointwiseLoss):
     @staticmethod
     def first(x1: Tensor, x2: Tensor, t: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
         r = x1 - x2
-        is_open = margin - t * r >= 0
-        dx2 = torch.where(is_open, t, 0)
-        return -dx2, dx2, torch.where(is_open, -r, 0)  # (2)
+        s = margin - t * r
+
+        def open_to(slope: Tensor) -> Tensor:  # where s is NaN, so is what is to blame for it, and the rest is 0
+            return torch.where(s >= 0, slope, torch.where(s < 0, 0, 0 * slope))
+
+        return open_to(-t), open_to(t), open_to(-r)  # (2)
 
     @staticmethod
     def second(x1: Tensor, x2: Tensor, t: Tensor, margin: float) -> tuple[tuple[Tensor | int, ...], ...]:

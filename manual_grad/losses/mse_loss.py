@@ -85,8 +85,8 @@ def mse_loss(
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
-        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype; float32 under autocast,
-        but for 'none' with a weight, as in torch.
+        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype. Under autocast it is float32;
+        with a weight, as in torch, only on CUDA.
 
     Raises:
         ValueError: ``reduction`` is unknown, or ``weight`` has not the input's shape.
@@ -96,8 +96,8 @@ def mse_loss(
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     if weight is not None:
         arguments.check_weight_size(weight, input)
-    # with a weight torch composes the loss of ops, of which autocast knows the sum, and on CUDA the power
-    autocasts = weight is None or reduction != "none" or input.is_cuda
+    # with a weight torch composes the loss of ops, of which autocast knows the sum and the power, on CUDA
+    autocasts = weight is None or input.is_cuda
     x, t, w = arguments.together(input, target, weight, warns=True, autocasts=autocasts)
     arguments.require_floating("mse_loss", x)
     if w is not None and reduction == "mean":

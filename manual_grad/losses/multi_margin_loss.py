@@ -112,7 +112,7 @@ def _excess(X: Tensors, margin: float) -> Tensor:
 def _share(X: Tensors) -> Tensor | float:
     """The factor w_y / C of a row."""
     x, y, w = X
-    return 1 / x.shape[-1] if w is None else w[y] / x.shape[-1]
+    return 1 / x.shape[-1] if w is None else rowwise.each_of(w, y) / x.shape[-1]
 
 
 def _against_target(d: Tensor, y: Tensor) -> Tensor:
@@ -169,10 +169,11 @@ def multi_margin_loss(
     if weight is not None:
         if len(weight) != classes:
             raise RuntimeError(f"inconsistent weight size, expected {classes} but got {list(weight.shape)}")
-        rowwise.check_constant_weight("multi_margin_loss", input, weight)
     rowwise.check_long(target)
     arguments.require_floating("multi_margin_loss", input)
     x, w = arguments.autocast(input, weight)
+    if w is not None:
+        rowwise.check_constant_weight("multi_margin_loss", x, w)
     if x.dim() != target.dim() + 1:
         x = x.reshape(*target.shape, classes)
     return evaluate(MultiMarginLossFunction, x, target, w, int(p), margin, reduction)

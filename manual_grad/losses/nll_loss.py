@@ -54,6 +54,7 @@ class NLLLossFunction(RowwiseLoss):
 
     tensors = 3
     kernel = "nll_loss"
+    curved = False
 
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int) -> Tensor:
@@ -63,17 +64,21 @@ class NLLLossFunction(RowwiseLoss):
     @staticmethod
     def value(X: Tensors, ignore_index: int) -> Tensor:
         x, y, w = X
+        if x.numel() == 0:
+            return x.sum(class_dim(x))
         dim = class_dim(x)
         kept, y = rowwise.kept_rows("nll_loss", y, x.shape[dim], ignore_index)
         loss = -x.gather(dim, y.unsqueeze(dim)).squeeze(dim)
-        return torch.where(kept, loss if w is None else w[y] * loss, 0)  # (1)
+        return torch.where(kept, loss if w is None else rowwise.each_of(w, y) * loss, 0)  # (1)
 
     @staticmethod
     def gradient(g: Tensor, X: Tensors, ignore_index: int) -> Tensors:
         x, y, w = X
+        if x.numel() == 0:
+            return torch.zeros_like(x), None, None
         dim = class_dim(x)
         kept, y = rowwise.kept_rows("nll_loss", y, x.shape[dim], ignore_index)
-        slope = torch.where(kept, -g if w is None else -w[y] * g, 0)
+        slope = torch.where(kept, -g if w is None else -rowwise.each_of(w, y) * g, 0)
         return torch.zeros_like(x).scatter(dim, y.unsqueeze(dim), slope.unsqueeze(dim)), None, None  # (2)
 
     @staticmethod
@@ -135,12 +140,13 @@ def nll_loss(
         ignore_index = arguments.integer("nll_loss", "ignore_index", ignore_index)
     if not input.shape:
         raise ValueError("Expected 1 or more dimensions (got 0) in nll_loss's input")
-    target = rowwise.class_indices("nll_loss", input, target)
+    target = rowwise.class_indices("nll_loss", input, target, ignore_index)
     arguments.require_floating("nll_loss", input)
     if weight is not None:
-        rowwise.check_class_weight(input, weight)
-        rowwise.check_constant_weight("nll_loss", input, weight)
+        weight = rowwise.class_weight(input, weight)
     x, w = arguments.autocast(input, weight)
+    if w is not None:
+        rowwise.check_constant_weight("nll_loss", x, w)
     return evaluate(NLLLossFunction, x, target, w, ignore_index, reduction)
 
 

@@ -91,7 +91,8 @@ class PoissonNLLLossFunction(PointwiseLoss):
             dx, dt = x.exp() - t, -x  # (3) (4)
         else:
             rate = x + eps
-            dx, dt = ((x - t) + eps) / rate, -rate.log()  # (3) (4)
+            dx = torch.where(rate == torch.inf, 1 - t / rate, ((x - t) + eps) / rate)  # (3)
+            dt = -rate.log()  # (4)
         if full:
             n = t.clamp_min(1)
             dt = dt + torch.where(t <= 1, 0, n.log() + 0.5 / n)  # (4)
@@ -150,8 +151,7 @@ def poisson_nll_loss(
     if not (input.is_floating_point() or input.is_complex()):
         input = input.to(torch.get_default_dtype())
     t, x = arguments.together(target, input)  # whose error is torch's in this order
-    if x.is_complex():
-        return torch.nn.functional.poisson_nll_loss(x, t, log_input, full, eps=eps, reduction=reduction)
+    arguments.require_floating("poisson_nll_loss", x)
     return evaluate(PoissonNLLLossFunction, x, t, None, log_input, full, eps, reduction)
 
 

@@ -108,15 +108,14 @@ def soft_margin_loss(
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     arguments.require_floating("soft_margin_loss", input)
-    if target.dtype is not input.dtype:  # torch's result too has the input's dtype
-        target = target.to(input.dtype)
+    input, target = arguments.autocast(input, target)
     x, t = arguments.together(input, target)
     if x.shape != input.shape:
         raise RuntimeError(
             f"output with shape {list(input.shape)} doesn't match the broadcast shape {list(x.shape)}: "
             "target must broadcast to the input's shape"
         )
-    return evaluate(SoftMarginLossFunction, x, t, None, reduction)
+    return evaluate(SoftMarginLossFunction, x, t, None, reduction).to(input.dtype)
 
 
 class SoftMarginLoss(torch.nn.SoftMarginLoss):

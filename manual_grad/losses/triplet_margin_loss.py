@@ -149,9 +149,11 @@ def _assemble(g: Tensor, differences: Tensors, pulls: Any, margin: float, q: flo
     nearest, alpha, beta = nearer(v, w)
     slope = torch.where(margin + (u - nearest) < 0, 0, g.unsqueeze(-1))
     by_u, by_v, by_w = pulls
-    from_n = alpha * by_v if by_w is None else alpha * by_v + beta * by_w
-    to_p = by_u if by_w is None else by_u + beta * by_w
-    return tuple(torch.where(slope == 0, 0, slope * d) for d in (by_u - alpha * by_v, -to_p, from_n))
+    from_n, to_p = by_v, by_u
+    if by_w is not None:  # a norm that has no share may have an infinite slope
+        by_v, by_w = torch.where(alpha == 0, 0, alpha * by_v), torch.where(beta == 0, 0, beta * by_w)
+        from_n, to_p = by_v + by_w, by_u + by_w
+    return tuple(torch.where(slope == 0, 0, slope * d) for d in (by_u - by_v, -to_p, from_n))
 
 
 def nearer(v: Tensor, w: Tensor | None) -> tuple[Tensor, Tensor | int, Tensor | int]:

@@ -148,7 +148,7 @@ class CrossEntropy {
       if (q != nullptr) {
         const Vec<T> at_q = (*q)(i);
         rest_q += e == one ? zero : at_q;
-        distance -= at_q == zero ? zero : at_q * (v - m);  // 0 log 0 = 0
+        distance -= (at_q == zero) | (v == m) ? zero : at_q * (v - m);  // 0 log 0 = 0, and no inf 0 for the leader
       }
     });
     leaders = Pack::sum(leaders);
@@ -159,10 +159,10 @@ class CrossEntropy {
     return {m, Pack::sum(rest.narrow()) + (leaders - one), leaders, rest_q, distance};
   }
 
-  // Rows with a leader whose p is above 1/2: there 1 - p has digits that p has not.
-  static Mask<T> sole_leader(const Sums& sums) {
+  // Rows with a leader whose p is above 1/2: there 1 - p has digits that p has not. An infinite Q would take rest_q off.
+  static Mask<T> sole_leader(const Sums& sums, Vec<T> Q) {
     const Vec<T> one = splat(T{1});
-    return (sums.leaders == one) & (sums.rest < one);
+    return (sums.leaders == one) & (sums.rest < one) & (abs<T>(Q) < static_cast<T>(INFINITY));
   }
 
   // e becomes up (Q p - q); that of a leader with a target of its own is up (rest_q - Q (1 - p)).
@@ -204,14 +204,15 @@ class CrossEntropy {
     const auto* q = call_.smoothing != 0.0 ? &share : nullptr;
     Sums sums = exponentials(pack, z, e, q);
     const Vec<T> Q = at_y + (q != nullptr ? base_total_ * is_kept : Vec<T>{});
-    const Vec<T> distance = at_y == Vec<T>{} ? at_y : at_y * (sums.m - Pack::per_row(z_y));  // 0 log 0 = 0
+    const Vec<T> gap = sums.m - Pack::per_row(z_y), zero{};
+    const Vec<T> distance = (at_y == zero) | (gap == zero) ? zero : at_y * gap;  // 0 log 0 = 0
     Pack::per_row(distance + sums.distance + Q * log1p<T>(sums.rest), loss);
     if (!call_.dz.exists()) return;
 
     for (int64_t j = 0; j < Pack::kRows; ++j) e_y[j] = j < n ? e[Pack::at(y[j], j)] : T{0};
     // the mean over no rows has a scale of 1/0, which must not reach an ignored row
     const Vec<T> at_e = Pack::per_row(e_y), up = is_kept == one ? sweep_.template upstream<Pack>(r, n) : Vec<T>{};
-    const Mask<T> leads = at_e == one, sole = sole_leader(sums), exact = leads & sole;
+    const Mask<T> leads = at_e == one, sole = sole_leader(sums, Q), exact = leads & sole;
     sums.rest_q += leads ? Vec<T>{} : at_y;
     gradient(pack, e, q, Q, up, sums, q != nullptr ? sole : exact);
     alignas(64) T d_y[Pack::kRows], done[Pack::kRows];
@@ -248,7 +249,7 @@ class CrossEntropy {
     const Sums sums = exponentials(pack, z, e, &target);
     const Vec<T> log_s = log1p<T>(sums.rest);
     Pack::per_row(sums.distance + Q * log_s, loss);
-    if (call_.dz.exists()) gradient(pack, e, &target, Q, up, sums, sole_leader(sums));
+    if (call_.dz.exists()) gradient(pack, e, &target, Q, up, sums, sole_leader(sums, Q));
     if (!want_scores) return;
     for (int64_t i = 0; i < size; i += kLanes<T>) {
       const Vec<T> slope = up * ((sums.m - load(scores + i)) + log_s);

@@ -4,12 +4,19 @@
 namespace mg {
 namespace {
 
+// c x, and 0 where c is, for an infinite x too
+template <class T>
+inline Vec<T> times(Vec<T> c, Vec<T> x) {
+  const Vec<T> zero{};
+  return c == zero ? zero : c * x;
+}
+
 struct WithoutPosWeight : Paired {
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T, T) {
     // With s the lesser of sigma and 1 - sigma, (5) is s - t or (1 - t) - s: digits go only where the two are close.
     const Vec<T> zero{}, one = splat(T{1}), not_t = one - t, near = x < zero ? t : not_t;
-    const Vec<T> linear = x < zero ? -t * x : not_t * x;
+    const Vec<T> linear = times<T>(x < zero ? -t : not_t, x);
     if constexpr (in_pairs<S, T>) {
       const TwoFloats u = exp_two_floats(-abs<T>(x)), d = two_sum(one, u.high, u.low);
       const Vec<T> per_d = one / d.high, s = u.high * per_d;
@@ -29,16 +36,16 @@ struct WithPosWeight : Widened {
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T> a, T, T, T) {
     const Vec<T> zero{}, one = splat(T{1});
     const Vec<T> u = exp_for<S, T>(-abs<T>(x)), log1p_u = log1p_unit<T>(u), large = one / (one + u), small = u * large;
-    const Vec<T> softplus_minus = (x < zero ? -x : zero) + log1p_u;
+    const Vec<T> softplus_minus = (x < zero ? -x : zero) + log1p_u, by_t = x < zero ? a : one;
     const Vec<T> sigmoid = x < zero ? small : large, sigmoid_minus = x < zero ? large : small;
     const Vec<T> not_t = one - t, at = a * t;
-    const Vec<T> linear = x < zero ? -at * x : not_t * x;
-    return {linear + (not_t + at) * log1p_u, not_t * sigmoid - at * sigmoid_minus, (a - one) * softplus_minus - x,
-            t * softplus_minus};
+    const Vec<T> linear = times<T>(x < zero ? -at : not_t, x);
+    return {linear + (not_t + at) * log1p_u, not_t * sigmoid - at * sigmoid_minus,
+            (a - one) * log1p_u - times<T>(by_t, x), times<T>(t, softplus_minus)};
   }
 };
 
-struct BinaryCrossEntropyWithLogits : Variants {  // losses/binary_cross_entropy_with_logits.py (4) (5) (6); a = pos_weight
+struct BinaryCrossEntropyWithLogits : Variants {  // losses/binary_cross_entropy_with_logits.py (4) to (7); a = pos_weight
   template <class Body>
   static void choose(const PointwiseCall& call, const Body& body) {
     call.a.exists() ? body(WithPosWeight{}) : body(WithoutPosWeight{});
@@ -46,8 +53,9 @@ struct BinaryCrossEntropyWithLogits : Variants {  // losses/binary_cross_entropy
 };
 
 struct BinaryCrossEntropy : Plain {  // losses/binary_cross_entropy.py (2) (4) (5) (6)
-  static constexpr std::array<const char*, 2> errors{"all elements of input should be between 0 and 1",
-                                                     "all elements of target should be between 0 and 1"};
+  static constexpr std::array<const char*, 2> errors{
+      "all elements of input should be between 0 and 1; are they logits? binary_cross_entropy_with_logits takes those",
+      "all elements of target should be between 0 and 1"};
   template <class T>
   static void outside(Vec<T> x, Vec<T> t, Vec<T>, Mask<T>* lanes) {
     const Vec<T> zero{}, one = splat(T{1});

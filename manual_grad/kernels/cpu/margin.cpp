@@ -15,8 +15,9 @@ struct MarginRanking : Widened {  // losses/margin_ranking_loss.py (1) (2); x an
   template <class S, class T>
   static Element<T> eval(Vec<T> x1, Vec<T> x2, Vec<T> t, T margin, T, T) {
     const Vec<T> zero{}, r = x1 - x2, s = margin - t * r;
-    const Vec<T> slope = s >= zero ? t : zero;
-    return {hinge<T>(s), -slope, slope, s >= zero ? -r : zero};
+    // where s is NaN, so is what is to blame for it: a scaler of gradients looks for it there
+    const Vec<T> slope = s >= zero ? t : (s < zero ? zero : t * T{0});
+    return {hinge<T>(s), -slope, slope, s >= zero ? -r : (s < zero ? zero : r * T{0})};
   }
 };
 
@@ -24,7 +25,7 @@ struct HingeEmbedding : Widened {  // losses/hinge_embedding_loss.py (1) (2); p 
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T margin, T, T) {
     const Vec<T> zero{}, one = splat(T{1}), open = x <= margin ? one : zero;
-    const Vec<T> either = x < margin ? splat(margin) : x;
+    const Vec<T> either = x < margin ? splat(margin) : (margin == margin ? x : splat(margin));
     const Vec<T> e = t == one ? x : (t == -one ? hinge<T>(margin - x) : either);
     return {e, t == one ? one : (t == -one ? -open : one - open), zero, zero};
   }

@@ -22,6 +22,7 @@ struct Element {
 // A functor with a domain names the errors of leaving it here, and has a function
 // outside(x, t, a, Mask<T>* lanes) that marks in lanes[i] where the i-th is made.
 struct Unlimited {
+  static constexpr int kSlopes = 1;  // the slopes are this many times dx, dt and da, which could overflow else
   static constexpr std::array<const char*, 0> errors{};
   using Error = std::runtime_error;  // a RuntimeError in Python; std::domain_error is a ValueError
 };
@@ -156,6 +157,7 @@ void run_pointwise(const PointwiseCall& call) {
           up *= at_w;
           e *= at_w;
         }
+        if constexpr (F::kSlopes != 1) up *= static_cast<T>(F::kSlopes);
         put(value, be, i, e);
         put(dx, bdx, i, up * at.dx);
         put(dt, bdt, i, up * at.dt);

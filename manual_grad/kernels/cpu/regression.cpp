@@ -14,10 +14,11 @@ struct L1 : Plain {  // losses/l1_loss.py (1) (2)
 };
 
 struct Mse : Plain {  // losses/mse_loss.py (1) (2)
+  static constexpr int kSlopes = 2;
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T, T) {
-    const Vec<T> r = x - t, slope = r + r;
-    return {r * r, slope, -slope, Vec<T>{}};
+    const Vec<T> r = x - t;
+    return {r * r, r, -r, Vec<T>{}};
   }
 };
 
@@ -53,7 +54,8 @@ struct GaussianNLL : Widened {  // losses/gaussian_nll_loss.py (1) (2); a = var,
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T> a, T full, T eps, T) {
     const Vec<T> r = x - t, v = a < eps ? splat(eps) : a, per_v = T{1} / v, slope = r * per_v;
     const Vec<T> e = T{0.5} * (log<T>(v) + r * slope) + full * static_cast<T>(kHalfLog2Pi);
-    return {e, slope, -slope, T{0.5} * (v - r * r) * per_v * per_v};
+    const Vec<T> bent = v == static_cast<T>(__builtin_inf()) ? T{0} * r : (v - r * r) * per_v;
+    return {e, slope, -slope, T{0.5} * bent * per_v};
   }
 };
 
@@ -69,7 +71,8 @@ struct PoissonNLLOf : Widened {
       at = {rate - (certain ? zero : t * x), rate - t, -x, zero};
     } else {
       const Vec<T> rate = x + eps, log_rate = log<T>(rate);
-      at = {x - t * log_rate, ((x - t) + eps) / rate, -log_rate, zero};
+      const Vec<T> dx = rate == static_cast<T>(__builtin_inf()) ? one - t / rate : ((x - t) + eps) / rate;
+      at = {x - t * log_rate, dx, -log_rate, zero};
     }
     if constexpr (full) {
       const Vec<T> log_t = log<T>(t);

@@ -263,10 +263,10 @@ inline Vec<T> exp_for(Vec<T> x) {
   }
 }
 
-// e^x for every x
+// e^x for every x. Where it overflows it is chosen to be inf: a product that does could be fused with what comes after it.
 template <class S, class T = S>
 inline Vec<T> exp_signed(Vec<T> x) {
-  return exp_for<S, T>(x > Simd<T>::exp_high ? splat(Simd<T>::exp_high) : x);
+  return x > Simd<T>::exp_high ? splat(static_cast<T>(__builtin_inf())) : exp_for<S, T>(x);
 }
 
 // A number as the sum of two, the second about an ulp of the first: what one float cannot hold before a cancellation.

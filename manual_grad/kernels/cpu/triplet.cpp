@@ -155,12 +155,16 @@ class Worker {
   }
 
  private:
-  // A row of the result: up (x ∇x + y ∇y), where the factors 1, 1/2 and 0 round nothing.
+  // A row of the result: up (x ∇x + y ∇y). The factors 1, 1/2 and 0 round nothing, and 0 leaves out what is infinite.
   void combine(const Tensor& result, int64_t r, double up, double x, const Difference& by_x, double y,
                const Difference& by_y) const {
     if (!result.exists()) return;
-    for (int64_t i = 0; i < sweep_.pitch; i += kLanes<double>)
-      store<double>(d_.get() + i, up == 0 ? Vec<double>{} : up * (x * by_x.at(i) + y * by_y.at(i)));
+    for (int64_t i = 0; i < sweep_.pitch; i += kLanes<double>) {
+      Vec<double> d{};
+      if (up != 0 && x != 0) d += x * by_x.at(i);
+      if (up != 0 && y != 0) d += y * by_y.at(i);
+      store<double>(d_.get() + i, up * d);
+    }
     sweep_.store(result, r, d_.get());
   }
 

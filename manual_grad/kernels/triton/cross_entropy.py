@@ -114,8 +114,8 @@ def _cross_entropy(
         if SMOOTH or not BY_INDEX:
             q = smooth * weight
             # the sum of q (m - z), in which nothing cancels; 0 log 0 = 0
-            moved = tl.where(m == -float("inf"), 0.0, base - m) * (rest_q + leader_q)
-            distance += moved + tl.sum(tl.where(q == 0, 0.0, q * (base[:, None] - zs)), 1)
+            moved = tl.where((m == -float("inf")) | (m == base), 0.0, (base - m) * (rest_q + leader_q))
+            distance += moved + tl.sum(tl.where((q == 0) | leads, 0.0, q * (base[:, None] - zs)), 1)
             rest_q += tl.where(m == higher, 0.0, leader_q) + tl.sum(tl.where(leads, 0.0, q), 1)
             leader_q = tl.where(m == higher, leader_q, 0.0) + tl.sum(tl.where(leads, q, 0.0), 1)
         m = higher
@@ -125,7 +125,7 @@ def _cross_entropy(
     log_s = log1p(rest)
     loss = distance + Q * log_s
     if BY_INDEX:
-        loss += tl.where(own == 0, 0.0, own * (m - z_y))  # (7)
+        loss += tl.where((own == 0) | (z_y == m), 0.0, own * (m - z_y))  # (7)
         rest_q += tl.where(z_y == m, 0.0, own)
     loss = tl.where(kept, loss, 0.0)
     if value is not None:
@@ -142,7 +142,7 @@ def _cross_entropy(
             up *= tl.load(g + place(n, size, g_at, DIMS, WIDE), mask=inside_n, other=0).to(T)
         slope = Q / (1 + rest)
         leader_d = rest_q - slope * rest  # (8), which cancels in its turn where the leader has less than a half
-        confident = (leaders == 1) & (rest < 1)
+        confident = (leaders == 1) & (rest < 1) & (tl.abs(Q) < float("inf"))
         last = (classes - 1) // BLOCK * BLOCK
         for back in range(0, classes, BLOCK):
             c, inside, zs, smooth, weight = _block(

@@ -28,7 +28,7 @@ def _kernel(
     x, t, a, w, g, value, dx, dt, da, dw, parts, numel,
     p: tl.float64, q: tl.float64, r: tl.float64, scale: tl.float64,
     size, x_at, t_at, a_at, w_at, g_at, value_at, dx_at, dt_at, da_at, dw_at,
-    VALUE: tl.constexpr, SLOPES: tl.constexpr, T: tl.constexpr,
+    VALUE: tl.constexpr, SLOPES: tl.constexpr, FACTOR: tl.constexpr, T: tl.constexpr,
     DIMS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -52,6 +52,8 @@ def _kernel(
         at_w = tl.load(w + place(i, size, w_at, DIMS, WIDE), mask=inside, other=1).to(T)
         slope *= at_w
         e *= at_w
+    if FACTOR != 1:
+        slope *= FACTOR
     if value is not None:
         tl.store(value + place(i, size, value_at, DIMS, WIDE), e.to(value.dtype.element_ty), mask=inside)
     if parts is not None:
@@ -73,7 +75,7 @@ SCHEMA = (
 
 
 def run(
-    functions: tuple[Any, Any], x: Tensor, t: Tensor, a: Tensor | None, w: Tensor | None, g: Tensor | None,
+    functions: tuple[Any, Any, int], x: Tensor, t: Tensor, a: Tensor | None, w: Tensor | None, g: Tensor | None,
     p: float, q: float, r: float, scale: float, reduce: bool, value: bool, dx: bool, dt: bool, da: bool, dw: bool,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """What SCHEMA says, as kernels/cpu/pointwise.h has it."""
@@ -94,8 +96,9 @@ def run(
     operands = (x, t, a, w, g, each, *gradients)
     size, strides = layout(x.shape, operands)
     constants = dict(
-        VALUE=functions[0], SLOPES=functions[1], T=compute, DIMS=len(size), WIDE=numel >= NARROW, BLOCK=block
-    )
+        VALUE=functions[0], SLOPES=functions[1], FACTOR=functions[2], T=compute,
+        DIMS=len(size), WIDE=numel >= NARROW, BLOCK=block,
+    )  # fmt: skip
     launch(_kernel, programs, x.device, *operands, parts, numel, p, q, r, scale, size, *strides, **constants)
     if parts is not None:
         total(parts, e, scale)
@@ -120,8 +123,8 @@ def _mse(x, t, a, p, q, r):  # losses/mse_loss.py (1)
 
 
 @triton.jit
-def _mse_slopes(x, t, a, p, q, r):  # (2)
-    d = 2 * (x - t)
+def _half_mse_slopes(x, t, a, p, q, r):  # (2), which could overflow before it is divided by their number
+    d = x - t
     return d, -d, d
 
 
@@ -139,9 +142,14 @@ def _huber_slopes(x, t, a, delta, q, r):  # (2)
 
 
 @triton.jit
+def _times(c, x):  # 0 where c is, for an infinite x too
+    return tl.where(c == 0, 0.0, c * x)
+
+
+@triton.jit
 def _bce_with_logits(x, t, a, p, q, r):  # losses/binary_cross_entropy_with_logits.py (4)
     at = a * t
-    return tl.where(x < 0, -at * x, (1 - t) * x) + (1 - t + at) * log1p(exp(-tl.abs(x)))
+    return _times(tl.where(x < 0, -at, 1 - t), x) + (1 - t + at) * log1p(exp(-tl.abs(x)))
 
 
 @triton.jit
@@ -151,7 +159,8 @@ def _bce_with_logits_slopes(x, t, a, p, q, r):
     small = u * large
     sigmoid, sigmoid_minus = tl.where(x < 0, small, large), tl.where(x < 0, large, small)  # (6)
     softplus_minus = tl.where(x < 0, -x, 0) + log1p(u)  # (3) of -x
-    return (1 - t) * sigmoid - a * t * sigmoid_minus, (a - 1) * softplus_minus - x, t * softplus_minus  # (5)
+    dt = (a - 1) * log1p(u) - _times(tl.where(x < 0, a, 1.0), x)
+    return (1 - t) * sigmoid - a * t * sigmoid_minus, dt, _times(t, softplus_minus)  # (5)
 
 
 @triton.jit
@@ -168,16 +177,22 @@ def _smooth_l1_slopes(x, t, a, beta, q, r):  # (2)
 
 
 @triton.jit
+def _variance(a, eps):  # v of (1); a negative one, which nobody can refuse without waiting for the device, is NaN
+    return tl.where(a < 0, float("nan"), tl.where(a < eps, eps, a))
+
+
+@triton.jit
 def _gaussian_nll(x, t, a, full, eps, r):  # losses/gaussian_nll_loss.py (1)
-    v = tl.where(a < eps, eps, a)
+    v = _variance(a, eps)
     return 0.5 * (tl.log(v) + (x - t) * ((x - t) * (1 / v))) + full * _HALF_LOG_2PI
 
 
 @triton.jit
 def _gaussian_nll_slopes(x, t, a, full, eps, r):  # (2)
-    d, v = x - t, tl.where(a < eps, eps, a)
+    d, v = x - t, _variance(a, eps)
     per_v = 1 / v
-    return d * per_v, -d * per_v, 0.5 * tl.fma(-d, d, v) * per_v * per_v
+    bent = tl.where(v == float("inf"), 0 * d, tl.fma(-d, d, v) * per_v)
+    return d * per_v, -d * per_v, 0.5 * bent * per_v
 
 
 @triton.jit
@@ -190,7 +205,9 @@ def _poisson_nll(x, t, a, log_input, full, eps):  # losses/poisson_nll_loss.py (
 
 @triton.jit
 def _poisson_nll_slopes(x, t, a, log_input, full, eps):
-    dx = tl.where(log_input != 0, exp(x) - t, ((x - t) + eps) / (x + eps))
+    rate = x + eps
+    by_rate = tl.where(rate == float("inf"), 1 - t / rate, ((x - t) + eps) / rate)
+    dx = tl.where(log_input != 0, exp(x) - t, by_rate)
     dt = tl.where(log_input != 0, -x, -tl.log(x + eps))
     return dx, dt + tl.where(full == 0, 0.0, tl.where(t <= 1, 0.0, tl.log(t) + 0.5 / t)), dx
 
@@ -254,14 +271,15 @@ def _margin_ranking(x, t, y, margin, q, r):  # losses/margin_ranking_loss.py (1)
 @triton.jit
 def _margin_ranking_slopes(x, t, y, margin, q, r):  # (2)
     d, s = x - t, margin - y * (x - t)
-    slope = tl.where(s >= 0, y, 0.0)
-    return -slope, slope, tl.where(s >= 0, -d, 0.0)
+    slope = tl.where(s >= 0, y, tl.where(s < 0, 0.0, 0 * y))  # a NaN stays one
+    return -slope, slope, tl.where(s >= 0, -d, tl.where(s < 0, 0.0, 0 * d))
 
 
 @triton.jit
 def _hinge_embedding(x, t, a, margin, q, r):  # losses/hinge_embedding_loss.py (1)
     closed = margin - x
-    return tl.where(t == 1, x, tl.where(t == -1, tl.where(closed < 0, 0.0, closed), tl.where(x < margin, margin, x)))
+    either = tl.where(x < margin, margin, tl.where(margin == margin, x, margin))
+    return tl.where(t == 1, x, tl.where(t == -1, tl.where(closed < 0, 0.0, closed), either))
 
 
 @triton.jit
@@ -285,19 +303,20 @@ def _triplet_slopes(x, y, z, margin, swap, r):  # (2)
     return near, -(1 - beta) * near, -beta * near
 
 
-LOSSES = {
-    "l1_loss": (_l1, _l1_slopes),
-    "mse_loss": (_mse, _mse_slopes),
-    "huber_loss": (_huber, _huber_slopes),
-    "smooth_l1_loss": (_smooth_l1, _smooth_l1_slopes),
-    "gaussian_nll_loss": (_gaussian_nll, _gaussian_nll_slopes),
-    "poisson_nll_loss": (_poisson_nll, _poisson_nll_slopes),
-    "binary_cross_entropy_with_logits": (_bce_with_logits, _bce_with_logits_slopes),
-    "binary_cross_entropy": (_bce, _bce_slopes),
-    "kl_div": (_kl_div, _kl_div_slopes),
-    "soft_margin_loss": (_soft_margin, _soft_margin_slopes),
-    "margin_ranking_loss": (_margin_ranking, _margin_ranking_slopes),
-    "hinge_embedding_loss": (_hinge_embedding, _hinge_embedding_slopes),
-    "triplet_margin_with_distance_loss": (_triplet, _triplet_slopes),
+# value, slopes, and the factor that is left out of the slopes
+LOSSES: dict[str, tuple[Any, Any, int]] = {
+    "l1_loss": (_l1, _l1_slopes, 1),
+    "mse_loss": (_mse, _half_mse_slopes, 2),
+    "huber_loss": (_huber, _huber_slopes, 1),
+    "smooth_l1_loss": (_smooth_l1, _smooth_l1_slopes, 1),
+    "gaussian_nll_loss": (_gaussian_nll, _gaussian_nll_slopes, 1),
+    "poisson_nll_loss": (_poisson_nll, _poisson_nll_slopes, 1),
+    "binary_cross_entropy_with_logits": (_bce_with_logits, _bce_with_logits_slopes, 1),
+    "binary_cross_entropy": (_bce, _bce_slopes, 1),
+    "kl_div": (_kl_div, _kl_div_slopes, 1),
+    "soft_margin_loss": (_soft_margin, _soft_margin_slopes, 1),
+    "margin_ranking_loss": (_margin_ranking, _margin_ranking_slopes, 1),
+    "hinge_embedding_loss": (_hinge_embedding, _hinge_embedding_slopes, 1),
+    "triplet_margin_with_distance_loss": (_triplet, _triplet_slopes, 1),
 }
 OPS = {name: (SCHEMA, functools.partial(run, functions)) for name, functions in LOSSES.items()}

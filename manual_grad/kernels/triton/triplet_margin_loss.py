@@ -135,8 +135,9 @@ def _triplet_margin(
             v = _slope(_difference(a, n, i, a_step, n_step, inside, eps), v_f, v_ties, Q, SCALED)
             from_n, to_p = v, u
             if SWAP:
-                w = beta[:, None] * _slope(_difference(p, n, i, p_step, n_step, inside, eps), w_f, w_ties, Q, SCALED)
-                v = (1 - beta)[:, None] * v
+                w = _slope(_difference(p, n, i, p_step, n_step, inside, eps), w_f, w_ties, Q, SCALED)
+                w = tl.where(beta[:, None] == 0, 0.0, beta[:, None] * w)  # which may be infinite
+                v = tl.where(beta[:, None] == 1, 0.0, (1 - beta)[:, None] * v)
                 from_n, to_p = v + w, u + w
             if da is not None:  # (4)
                 at = da + (row * da_row)[:, None] + (i * da_step)[None, :]
