@@ -177,16 +177,6 @@ def test_compiled_programs_follow(compiled_under: bool) -> None:
     assert [ours <= targets for targets in graphs] == [compiled_under, not compiled_under]
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit")
-def test_scripts_are_refused() -> None:
-    def program(x: torch.Tensor) -> torch.Tensor:
-        return F.mse_loss(x, x)
-
-    with manual_grad.patch(), pytest.raises(RuntimeError, match="arguments"):
-        torch.jit.script(program)
-    torch.jit.script(program)
-
-
 @pytest.mark.parametrize("name", specs.NAMES)
 def test_ours_do_not_lean_on_what_they_replace(name: str) -> None:
     checks = "definition", "second", "forward"

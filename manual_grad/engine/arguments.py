@@ -47,7 +47,7 @@ def overridable(function: F) -> F:
             return handle_torch_function(dispatch, tensors, *args, **kwargs)
         if torch.compiler.is_compiling():
             from manual_grad.engine import in_graph  # noqa: F401
-        elif _is_traced() and torchs is not None:
+        elif torchs is not None and (_is_traced() or _is_functionalized()):
             return torchs(*args, **kwargs)
         for value, (name, kind) in zip(args, in_order):  # noqa: B905 - too many arguments are Python's to refuse
             if not isinstance(value, kind):
@@ -67,14 +67,22 @@ def overridable(function: F) -> F:
     return dispatch  # type: ignore[return-value]
 
 
-# What torch.jit traces or scripts is torch's own loss: its graphs can neither hold a Function nor differentiate our ops.
+# What torch.jit traces or scripts, and torch.func.functionalize takes apart, is torch's own loss: these know no Function.
 _is_traced = torch._C._get_tracing_state
 
-# What an argument so annotated may be. As in PEP 484 float stands for int, too.
+
+def _is_functionalized() -> bool:
+    if not torch._C._are_functorch_transforms_active():
+        return False
+    stack = torch._C._functorch.get_interpreter_stack()
+    return any(level.key() == torch._C._functorch.TransformType.Functionalize for level in stack)
+
+
+# What an argument so annotated may be.
 _KINDS: dict[str, Any] = {
     "Tensor": Tensor,
     "Tensor | None": (Tensor, type(None)),
-    "Tensor | float": (Tensor, float, int),
+    "Tensor | float": (Tensor, Real),
 }
 
 
@@ -150,6 +158,13 @@ def _has_point(value: Tensor) -> bool:
 def require_floating(name: str, x: Tensor) -> None:
     if not x.is_floating_point():
         raise NotImplementedError(f"{name}: expected a floating point input, but got {x.dtype}")
+
+
+def refuse_complex(name: str, *tensors: Tensor | None) -> None:
+    """By the error on which the call is handed to torch's own function."""
+    for t in tensors:
+        if t is not None and t.is_complex():
+            require_floating(name, t)
 
 
 def check_weight_size(weight: Tensor, input: Tensor) -> None:

@@ -159,8 +159,7 @@ def binary_cross_entropy(
     if t.dtype is not x.dtype:
         raise RuntimeError(f"Found dtype {t.dtype} of target but expected {x.dtype}, that of input")
     if weight is not None:  # torch's result has the input's dtype whatever the weight's
-        if weight.is_complex():
-            raise RuntimeError(f"weight: expected a real dtype but found {weight.dtype}")
+        arguments.refuse_complex("binary_cross_entropy", weight)
         weight = weight.to(x.dtype)
     x, t, w = arguments.together(x, t, weight, autocasts=False)
     return evaluate(BCELossFunction, x, t, w, reduction)

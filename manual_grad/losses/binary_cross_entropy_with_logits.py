@@ -168,6 +168,7 @@ def binary_cross_entropy_with_logits(
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     if target.shape != input.shape:
         raise ValueError(f"Target size ({target.size()}) must be the same as input size ({input.size()})")
+    arguments.refuse_complex("binary_cross_entropy_with_logits", target, weight, pos_weight)
     if not target.is_floating_point():
         raise RuntimeError(
             f"target: expected a floating point dtype but found {target.dtype}; labels 0 and 1 are probabilities, too: "
@@ -177,7 +178,6 @@ def binary_cross_entropy_with_logits(
     arguments.broadcasts_into("weight", weight, input)
     arguments.broadcasts_into("pos_weight", pos_weight, input)
     x, t, a, w = arguments.together(input, target, pos_weight, weight)
-    arguments.require_floating("binary_cross_entropy_with_logits", x)  # a weight may be complex
     return evaluate(BCEWithLogitsLossFunction, x, t, a, w, reduction)
 
 

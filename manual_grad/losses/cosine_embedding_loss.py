@@ -229,8 +229,7 @@ def cosine_embedding_loss(
         )
     target = target.detach()  # which only chooses a case
     a, b = arguments.promote(*arguments.autocast(input1, input2))
-    if a.is_complex():
-        arguments.require_floating("cosine_embedding_loss", a)
+    arguments.refuse_complex("cosine_embedding_loss", a, target)
     if not a.is_floating_point():
         a, b = a.to(torch.get_default_dtype()), b.to(torch.get_default_dtype())
     if not (a.shape == b.shape and target.shape == a.shape[:-1]):

@@ -100,8 +100,7 @@ def l1_loss(
     # with a weight torch composes the loss of ops, of which autocast knows the sum only, on CUDA
     autocasts = weight is None or (input.is_cuda and reduction != "none")
     x, t, w = arguments.together(input, target, weight, warns=True, autocasts=autocasts)
-    if x.is_complex():
-        arguments.require_floating("l1_loss", x)
+    arguments.refuse_complex("l1_loss", x)
     if not x.is_floating_point():
         e = (x - t).abs() if w is None else w * (x - t).abs()
         return e.sum() / w.sum() if w is not None and reduction == "mean" else reduced(e, reduction)
