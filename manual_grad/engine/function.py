@@ -315,10 +315,15 @@ class Eager(Function):
         n, reduction = loss.tensors, args[-1]
         X, options = args[:n], args[n:-1]
         ctx.call = loss, options, reduction
-        ctx.save_for_backward(*X)
+        ctx.save_for_backward(*_savable(X))
         # 'none' must wait for its upstream gradient; so must float16, which it is to save from underflow, where
-        # backward cannot look at it
-        waits = reduction == "none" or (X[0].dtype is torch.float16 and not X[0].is_cpu)
+        # backward cannot look at it; and whoever hooks what is saved (a checkpoint, an offload to another device) is
+        # not to have a gradient held beside it
+        waits = (
+            reduction == "none"
+            or (X[0].dtype is torch.float16 and not X[0].is_cpu)
+            or _saved_tensors_hooks(True) is not None
+        )
         needs = (False,) * n if waits else ctx.needs_input_grad[1 : n + 1]
         result = loss.fused(X, options, reduction, needs, None, True)
         if result is None:
@@ -363,11 +368,23 @@ class Eager(Function):
         return None, *(d if needed else None for d, needed in zip(gradients, needs, strict=True)), *rest
 
 
+_saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks  # of the argument: also while tracing
+
+
 # torch.autograd.grad(…, is_grads_batched=True) wraps the upstream gradient in a tensor that has no storage
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
+def _savable(tensors: Any) -> Any:
+    """The tensors, copies of those made in inference mode, which autograd refuses to save."""
+    for t in tensors:
+        if t is not None and t.is_inference():
+            return tuple(t if t is None or not t.is_inference() else t.clone() for t in tensors)
+    return tensors
+
+
 def _save(ctx: Any, tensors: Any) -> None:
+    tensors = _savable(tensors)
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
     ctx.set_materialize_grads(False)
