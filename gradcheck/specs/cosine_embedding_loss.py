@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from mpmath import mpf, sqrt
 from torch.nn import functional as F
@@ -98,9 +96,9 @@ SPEC = Spec(
         Pin(dict(input1=[[0.0, 0.0]], input2=[[0.0, 0.0]], target=[1.0], reduction="none"),
             "epsilon keeps zero vectors finite: their cosine is 0", value=[1.0],
             gradient=dict(input1=[[0.0, 0.0]], input2=[[0.0, 0.0]])),
-        Pin(dict(input1=[[1.0]], input2=[[3.0, 4.0]], target=[1.0], reduction="none"),
-            "vectors that broadcast are those they broadcast to, which torch counts the coordinates of once",
-            value=[1 - 7 / math.sqrt((2 + EPSILON) * (25 + EPSILON))]),
+        Pin(dict(input1=[[1.0]], input2=[[3.0, 4.0]], target=[-1.0], margin=0.995, reduction="none"),
+            "vectors that broadcast are those they broadcast to; torch counts a coordinate once, and has a cosine of 1.4",
+            value=[0.0], gradient=dict(input1=[[0.0]], input2=[[0.0, 0.0]])),
     ),
     errors=(
         Error(dict(target=lambda target, **_: target[None]), RuntimeError, "target"),

@@ -115,7 +115,8 @@ def _cross_entropy(
             q = smooth * weight
             # the sum of q (m - z), in which nothing cancels; 0 log 0 = 0
             moved = tl.where((m == -float("inf")) | (m == base), 0.0, (base - m) * (rest_q + leader_q))
-            distance += moved + tl.sum(tl.where((q == 0) | leads, 0.0, q * (base[:, None] - zs)), 1)
+            near = leads & (higher > -float("inf"))[:, None]
+            distance += moved + tl.sum(tl.where((q == 0) | near, 0.0, q * (base[:, None] - zs)), 1)
             rest_q += tl.where(m == higher, 0.0, leader_q) + tl.sum(tl.where(leads, 0.0, q), 1)
             leader_q = tl.where(m == higher, leader_q, 0.0) + tl.sum(tl.where(leads, q, 0.0), 1)
         m = higher
