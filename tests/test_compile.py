@@ -1,0 +1,99 @@
+"""torch.compile in a program: options that change from call to call, batches of different sizes, Modules."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import torch
+
+import manual_grad
+import manual_grad.functional as M
+from calls import MODULES, constructor_arguments, example, functional_of, inputs
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.NLLLoss2d. has been deprecated", "ignore:reduction. 'mean' divides the total loss"
+)
+
+
+def real_options(name: str) -> list[str]:
+    parameters = inspect.signature(getattr(M, name)).parameters.values()
+    return [p.name for p in parameters if isinstance(p.default, (int, float)) and not isinstance(p.default, bool)]
+
+
+OPTIONS = [(name, option) for name in M.__all__ for option in real_options(name)]
+# what an integer may be
+INTEGERS = {"ignore_index": (-1, -2, 7, 3), "blank": (0, 1, 2), ("multi_margin_loss", "p"): (1, 2)}
+
+
+def values(name: str, option: str) -> tuple[float, ...]:
+    return INTEGERS.get((name, option), INTEGERS.get(option, (0.25, 0.375, 0.5, 0.75)))
+
+
+def value_and_slope(loss: Any, arguments: Mapping[str, Any]) -> list[torch.Tensor]:
+    first = next(iter(arguments))
+    leaf = arguments[first].detach().clone().requires_grad_()
+    value = loss(**{**arguments, first: leaf})
+    return [value.detach(), *torch.autograd.grad(value.sum(), leaf)]
+
+
+def compiled(loss: Any, **options: Any) -> Any:
+    torch.compiler.reset()
+    return torch.compile(loss, fullgraph=True, backend="aot_eager", **options)
+
+
+@pytest.mark.parametrize("dynamic", [None, True], ids=["as_it_comes", "dynamic"])
+@pytest.mark.parametrize(("name", "option"), OPTIONS)
+def test_options_that_change(name: str, option: str, dynamic: bool | None) -> None:
+    """From the second value on Dynamo hands in a symbol instead of the number."""
+    loss = getattr(M, name)
+    run = compiled(lambda **arguments: loss(**arguments), dynamic=dynamic)
+    arguments = example(name, torch.float64)
+    found = [value_and_slope(run, {**arguments, option: v}) for v in values(name, option)]
+    expected = [value_and_slope(loss, {**arguments, option: v}) for v in values(name, option)]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+def test_options_that_change_are_seen() -> None:
+    """Most of these options do change the loss: one that was taken from the first call would not be right."""
+    changing = set()
+    for name, option in OPTIONS:
+        arguments = example(name, torch.float64)
+        found = {getattr(M, name)(**{**arguments, option: v}).sum().item() for v in values(name, option)}
+        changing |= {name} if len(found) > 1 else set()
+    assert changing >= {
+        "cosine_embedding_loss", "cross_entropy", "hinge_embedding_loss", "huber_loss", "linear_cross_entropy",
+        "margin_ranking_loss", "multi_margin_loss", "smooth_l1_loss", "triplet_margin_loss",
+        "triplet_margin_with_distance_loss",
+    }  # fmt: skip
+
+
+def batches(arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The call with its first rows once, twice and three times."""
+    for times in (1, 2, 3):
+        yield {k: torch.cat([v] * times) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
+
+
+BATCHED = [name for name in M.__all__ if name not in ("ctc_loss", "linear_cross_entropy")]  # whose tensors share no batch
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_batches_of_other_sizes(name: str) -> None:
+    loss = getattr(M, name)
+    run = compiled(lambda **arguments: loss(**arguments), dynamic=True)
+    for arguments in batches(example(name, torch.float64)):
+        found, expected = value_and_slope(run, arguments), value_and_slope(loss, arguments)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if functional_of(name)])
+def test_modules(name: str) -> None:
+    module = getattr(manual_grad, name)(**constructor_arguments(name)).double()
+    run = compiled(module)
+    for _ in range(2):
+        arguments = inputs(name, torch.float64)
+        torch.testing.assert_close(run(*arguments), module(*arguments), rtol=1e-12, atol=1e-12, equal_nan=True)
+        if hasattr(module, "margin"):
+            module.margin *= 2
