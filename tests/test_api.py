@@ -131,7 +131,12 @@ def test_tensor_subclasses(name: str) -> None:
     assert Tagged.seen[0] is getattr(M, name)
 
 
-SAMPLES = [(name, sample) for name in M.__all__ for sample in ("typical", "weighted") if sample in specs.load(name).samples]
+SAMPLES = [
+    (name, sample)
+    for name in M.__all__
+    for sample in ("typical", "weighted")
+    if sample in specs.load(name).samples
+]
 
 
 @pytest.mark.parametrize(("name", "sample"), SAMPLES)

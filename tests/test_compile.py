@@ -76,7 +76,8 @@ def batches(arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {k: torch.cat([v] * times) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
 
 
-BATCHED = [name for name in M.__all__ if name not in ("ctc_loss", "linear_cross_entropy")]  # whose tensors share no batch
+# all but those whose tensors share no batch
+BATCHED = [name for name in M.__all__ if name not in ("ctc_loss", "linear_cross_entropy")]
 
 
 @pytest.mark.parametrize("name", BATCHED)

@@ -166,9 +166,8 @@ def multi_margin_loss(
             f"(batch size). Expected target size [{rows}], but got {list(target.shape)}. "
             f"Input has shape {list(input.shape)}."
         )
-    if weight is not None:
-        if len(weight) != classes:
-            raise RuntimeError(f"inconsistent weight size, expected {classes} but got {list(weight.shape)}")
+    if weight is not None and len(weight) != classes:
+        raise RuntimeError(f"inconsistent weight size, expected {classes} but got {list(weight.shape)}")
     rowwise.check_long(target)
     arguments.require_floating("multi_margin_loss", input)
     x, w = arguments.autocast(input, weight)
