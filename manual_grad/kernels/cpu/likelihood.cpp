@@ -33,7 +33,7 @@ struct WithPosWeight : Widened {
     const Vec<T> sigmoid = x < zero ? small : large, sigmoid_minus = x < zero ? large : small;
     const Vec<T> not_t = one - t, at = a * t;
     const Vec<T> linear = x < zero ? -at * x : not_t * x;
-    return {linear + (not_t + at) * log1p_u, not_t * sigmoid - at * sigmoid_minus, (a - one) * softplus_minus - x,
+    return {linear + (not_t + at) * log1p_u, fma(not_t, sigmoid, -(at * sigmoid_minus)), (a - one) * softplus_minus - x,
             t * softplus_minus};
   }
 };
