@@ -220,7 +220,8 @@ def find_compiler() -> list[str]:
         raise NotBuilt(f"the kernels are not yet built on {platform.system()}")
     candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
     for candidate in map(shlex.split, candidates):
-        if found := shutil.which(candidate[0]):
+        found = shutil.which(candidate[0])
+        if found:
             return [os.path.abspath(found) if os.sep in candidate[0] else candidate[0], *candidate[1:]]
     raise NotBuilt(f"no C++ compiler was found (looked for {', '.join(candidates)})")
 

@@ -116,7 +116,8 @@ def state(python: str) -> str:
     compilers = [shutil.which(name) for name in ("c++", "g++", "clang++", os.environ.get("CXX", ""))]
     wanted = compile_kernels.instruction_sets("native")
     digest = hashlib.sha256(json.dumps([str(ROOT), probe(python), compilers, wanted]).encode())
-    for path in (*map(ROOT.joinpath, ("pyproject.toml", "setup.py", "compile_kernels.py")), *sorted(ROOT.glob("manual_grad/kernels/cpu/*.*"))):
+    build = [ROOT / name for name in ("pyproject.toml", "setup.py", "compile_kernels.py")]
+    for path in (*build, *sorted(ROOT.glob("manual_grad/kernels/cpu/*.*"))):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -17,7 +17,7 @@ import manual_grad
 _FOLDER = Path(__file__).parent / "cpu"
 # torch.backends.cpu.get_cpu_capability() -> the libraries that run there, best first
 _LIBRARIES = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
-_BUILD_ALL = "MANUAL_GRAD_INSTRUCTION_SETS=all pip install ."
+_BUILD_ALL = "MANUAL_GRAD_INSTRUCTION_SETS=all pip install -e ."
 REDUCTION = {"none": 0, "mean": 1, "sum": 2}  # as kernels/cpu/ops.h numbers them
 _DENSE = torch.strided
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
@@ -45,8 +45,8 @@ def _load() -> tuple[str | None, str | None]:
     else:
         reason = "not built in this source tree; pip install -e . builds them"
     usable = _LIBRARIES.get(torch.backends.cpu.get_cpu_capability(), ("baseline",))
-    if (built := _built()) and not set(built).intersection(usable):
-        reason = f"torch chooses {usable[0]} here, and only {', '.join(built)} is built; {_BUILD_ALL} builds all"
+    if _built() and not set(_built()).intersection(usable):
+        reason = f"torch chooses {usable[0]} here, and only {', '.join(_built())} is built; {_BUILD_ALL} builds all"
     for isa in usable:
         library = _FOLDER / f"manual_grad_{isa}.so"
         if not library.exists():
