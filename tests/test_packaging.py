@@ -339,3 +339,16 @@ def test_wrong_abi_is_found(right: str, wrong: str, message: str, tmp_path: Path
     done = compile_beside_torch(abi.replace(right, wrong), tmp_path)
     assert done.returncode != 0
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["mpmath", "numpy", "scipy"])
+def test_gradcheck_names_the_extra_that_is_missing(missing: str, tmp_path: Path) -> None:
+    module = tmp_path / f"{missing}.py"
+    module.write_text(f"raise ModuleNotFoundError(\"No module named '{missing}'\", name='{missing}')\n")
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))
+    told = f"gradcheck needs {missing}: pip install 'manual_grad[gradcheck]'"
+    done = run(sys.executable, "-W", "ignore", "-m", "gradcheck", cwd=tmp_path, PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (1, f"{told}\n")
+    done = run(sys.executable, "-W", "ignore", "-c", "import gradcheck", cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"ImportError: {told}\n")
