@@ -29,6 +29,9 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 EXTRAS = {"demo": "gradcheck,examples", "test": "test,examples"}
 
+# Python compiles what is imported, once; pip would compile all of torch and the other packages, which takes longer.
+INSTALL = ("install", "-qq", "--no-compile")
+
 PROBE = """
 import importlib.metadata, json, sys
 try: torch = importlib.metadata.version("torch")
@@ -66,7 +69,7 @@ def set_up(command: str) -> str:
             install_torch(pip)
         extras = EXTRAS[command]
         with step(f"installing manual_grad[{extras}] and the packages it needs"):
-            run(*pip, "install", "-qq", "--editable", f"{ROOT}[{extras}]")
+            run(*pip, *INSTALL, "--editable", f"{ROOT}[{extras}]")
     finally:
         kernels.wait()
     run(python, "-c", "import manual_grad; print(manual_grad.show_config())")
@@ -98,7 +101,7 @@ def find_pip(python: str) -> list[str]:
 
 
 def install_torch(pip: list[str]) -> None:
-    install = [*pip, "install", "-qq"]
+    install = [*pip, *INSTALL]
     if sys.platform != "linux" or shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
         with step(f"installing torch {TORCH}"):
             return run(*install, f"torch=={TORCH}")
