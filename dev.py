@@ -20,10 +20,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import compile_kernels
+
 ROOT = Path(__file__).resolve().parent
 TORCH = "2.13.0"  # installed where there is no torch, or one older than TORCH_AT_LEAST
 TORCH_AT_LEAST = (2, 10)
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+EXTRAS = {"demo": "gradcheck,examples", "test": "test,examples"}
+
+# Python compiles what is imported, once; pip would compile all of torch and the other packages, which takes longer.
+INSTALL = ("install", "-qq", "--no-compile")
 
 PROBE = """
 import importlib.metadata, json, sys
@@ -43,25 +50,28 @@ def main(command: str = "", *arguments: str) -> int:
         programs = [["-m", "pytest", *(arguments or ("--numprocesses=auto", "--dist=loadfile"))]]
     else:
         return fail(__doc__)
-    python = set_up()
-    for program in programs:
-        status = subprocess.call([python, *program], cwd=ROOT)
-        if status != 0:
-            return status
-    return 0
+    python = set_up(command)
+    return max(abs(subprocess.call([python, *program], cwd=ROOT)) for program in programs)  # all run, whichever fails
 
 
-def set_up() -> str:
-    """The Python of an environment that has torch, manual_grad and the packages behind the two commands."""
+def set_up(command: str) -> str:
+    """The Python of an environment that has torch, manual_grad and the packages behind the command."""
     python = environment()
-    stamp = Path(probe(python)["prefix"], "manual_grad-ready")
+    stamp = Path(probe(python)["prefix"], f"manual_grad-ready-{command}")
     if stamp.exists() and stamp.read_text() == state(python):
         return python
     pip = find_pip(python)
-    if not has_torch(python):
-        install_torch(pip)
-    with step("installing manual_grad, its kernels, and what gradcheck, the tests and the examples need"):
-        run(*pip, "install", "-qq", "--editable", f"{ROOT}[gradcheck,test,examples]")
+    # Beside pip, which has little to compute and cannot show what is compiled. Its own build then waits for this one, and
+    # finds everything compiled.
+    kernels = subprocess.Popen([sys.executable, "compile_kernels.py"], cwd=ROOT, stdin=subprocess.DEVNULL)
+    try:
+        if not has_torch(python):
+            install_torch(pip)
+        extras = EXTRAS[command]
+        with step(f"installing manual_grad[{extras}] and the packages it needs"):
+            run(*pip, *INSTALL, "--editable", f"{ROOT}[{extras}]")
+    finally:
+        kernels.wait()
     run(python, "-c", "import manual_grad; print(manual_grad.show_config())")
     stamp.write_text(state(python))
     return python
@@ -91,7 +101,7 @@ def find_pip(python: str) -> list[str]:
 
 
 def install_torch(pip: list[str]) -> None:
-    install = [*pip, "install", "-qq"]
+    install = [*pip, *INSTALL]
     if sys.platform != "linux" or shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
         with step(f"installing torch {TORCH}"):
             return run(*install, f"torch=={TORCH}")
@@ -107,8 +117,10 @@ def install_torch(pip: list[str]) -> None:
 def state(python: str) -> str:
     """Changes with all that an installation depends on: torch, Python, compiler, package files, kernels."""
     compilers = [shutil.which(name) for name in ("c++", "g++", "clang++", os.environ.get("CXX", ""))]
-    digest = hashlib.sha256(json.dumps([str(ROOT), probe(python), compilers]).encode())
-    for path in (ROOT / "pyproject.toml", ROOT / "setup.py", *sorted(ROOT.glob("manual_grad/kernels/cpu/*.*"))):
+    wanted = compile_kernels.instruction_sets("native")
+    digest = hashlib.sha256(json.dumps([str(ROOT), probe(python), compilers, wanted]).encode())
+    build = [ROOT / name for name in ("pyproject.toml", "setup.py", "compile_kernels.py")]
+    for path in (*build, *sorted(ROOT.glob("manual_grad/kernels/cpu/*.*"))):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

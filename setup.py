@@ -1,23 +1,16 @@
-"""Compiles the CPU kernels; everything else about the package is said in pyproject.toml.
+"""Has compile_kernels.py compile the CPU kernels; everything else about the package is said in pyproject.toml.
 
-The kernels use neither Python's nor torch's headers, only LibTorch's stable C ABI: one library serves every Python and
-every torch from 2.10 on, and building it takes a C++17 compiler but no torch. Where it cannot be built the package is
-installed without it, and every loss runs from its formulas; ``manual_grad.show_config()`` then says why.
-
-Environment variables: ``CXX``, the compiler; ``MANUAL_GRAD_REQUIRE_KERNELS=1``, fail where the kernels cannot be built.
+An editable install is for this processor, anything else for all; ``MANUAL_GRAD_INSTRUCTION_SETS`` says otherwise. Where
+the kernels cannot be built the package is installed without them, and every loss runs from its formulas;
+``manual_grad.show_config()`` then says why. ``MANUAL_GRAD_REQUIRE_KERNELS=1`` turns that into an error.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
-import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,88 +19,10 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.errors import CompileError
 
-SOURCES = Path("manual_grad", "kernels", "cpu")
-NOT_BUILT = "not_built.txt"  # read by manual_grad/kernels/__init__.py
-FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -Wall -Wextra".split()
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # a build back end leaves this folder out
 
-# One library per instruction set. In a common one the linker would keep a single copy of an inline function that was
-# compiled with several sets, perhaps the AVX-512 copy, and run it on a machine without AVX-512.
-INSTRUCTION_SETS: dict[str, list[str]] = {"baseline": []}
-if platform.machine() == "x86_64":
-    INSTRUCTION_SETS["avx2"] = "-mavx2 -mfma".split()
-    INSTRUCTION_SETS["avx512"] = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma".split()
-
-
-class Kernels:
-    """The kernel libraries of one source tree; ``cache`` keeps the objects, named after all they are made from."""
-
-    def __init__(self, cache: Path) -> None:
-        self.cache = cache
-        self.cache.mkdir(parents=True, exist_ok=True)
-        self.compiler = find_compiler()
-        self.common = run([*self.compiler, "--version"]).encode()
-        for header in sorted(SOURCES.glob("*.h")):
-            self.common += header.read_bytes()
-
-    def build(self) -> list[Path]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            pending = {
-                isa: [pool.submit(self.compile, source, isa, flags) for source in sorted(SOURCES.glob("*.cpp"))]
-                for isa, flags in INSTRUCTION_SETS.items()
-            }
-            try:
-                objects = {isa: [job.result() for job in jobs] for isa, jobs in pending.items()}
-            except CompileError:
-                pool.shutdown(cancel_futures=True)
-                raise
-        for outdated in set(self.cache.glob("*.o")).difference(*objects.values()):
-            outdated.unlink()
-        return [self.link(parts, self.cache / f"manual_grad_{isa}.so") for isa, parts in objects.items()]
-
-    def compile(self, source: Path, isa: str, flags: list[str]) -> Path:
-        command = [*self.compiler, *FLAGS, *flags, "-c", str(source)]
-        digest = hashlib.sha256(shlex.join(command).encode() + self.common + source.read_bytes()).hexdigest()[:16]
-        result = self.cache / f"{source.stem}-{isa}-{digest}.o"
-        if not result.exists():
-            unfinished = result.with_suffix(f".{os.getpid()}")
-            run([*command, "-o", str(unfinished)])
-            unfinished.replace(result)
-        return result
-
-    def link(self, objects: list[Path], library: Path) -> Path:
-        command = [*self.compiler, "-shared", *map(str, objects), "-o", str(library)]
-        if sys.platform == "darwin":
-            run([*command, "-undefined", "dynamic_lookup", "-Wl,-exported_symbol,_manual_grad_register"])
-            return library
-        # The library must name libtorch_cpu.so as its dependency, so that the loader takes torch's functions from the
-        # one that `import torch` has loaded. An empty library of that name serves as well as the real one for linking.
-        torch_cpu = self.cache / "libtorch_cpu.so"
-        run([*self.compiler, "-shared", "-Wl,-soname,libtorch_cpu.so", "-x", "c++", os.devnull, "-o", str(torch_cpu)])
-        exports = self.cache / "exports.map"
-        exports.write_text("{ global: manual_grad_register; local: *; };\n")
-        resolved_later = ["-Wl,--no-as-needed", str(torch_cpu), "-Wl,--unresolved-symbols=ignore-all"]
-        run([*command, f"-Wl,--version-script={exports}", *resolved_later])
-        return library
-
-
-def find_compiler() -> list[str]:
-    if sys.platform not in ("linux", "darwin"):
-        raise CompileError(f"the kernels are not yet built on {platform.system()}")
-    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    for candidate in map(shlex.split, candidates):
-        if shutil.which(candidate[0]):
-            return candidate
-    raise CompileError(f"no C++ compiler was found (looked for {', '.join(candidates)})")
-
-
-def run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    sys.stderr.write(done.stderr)
-    if done.returncode != 0:
-        lines = done.stderr.splitlines()
-        error = next((line for line in lines if "error" in line), lines[-1] if lines else f"status {done.returncode}")
-        raise CompileError(f"{command[0]} failed: {error.strip()}")
-    return done.stdout
+import compile_kernels  # noqa: E402
+from compile_kernels import NOT_BUILT, SOURCES  # noqa: E402
 
 
 class BuildKernels(Command):
@@ -126,17 +41,13 @@ class BuildKernels(Command):
 
     def run(self) -> None:
         folder = SOURCES if self.editable_mode else Path(self.build_lib, SOURCES)
-        for outdated in (*folder.glob("manual_grad_*.so"), folder / NOT_BUILT):
-            outdated.unlink(missing_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        names = compile_kernels.instruction_sets("native" if self.editable_mode else "all")
         try:
-            self.distribution.kernels = Kernels(Path(self.build_base, "kernels")).build()
-            for library in self.distribution.kernels:
-                shutil.copy(library, folder)
-        except CompileError as reason:
+            self.distribution.kernels = compile_kernels.build(folder, names, Path(self.build_base, "kernels"))
+        except compile_kernels.NotBuilt as reason:
             if os.environ.get("MANUAL_GRAD_REQUIRE_KERNELS") == "1":
-                raise
-            (folder / NOT_BUILT).write_text(f"{reason}\n")
+                raise CompileError(str(reason)) from reason
+            (folder / NOT_BUILT).write_text(f"{reason}\n", encoding="utf-8")
             self.warn(f"manual_grad is built WITHOUT its CPU kernels, losses will be slower: {reason}")
 
     def get_source_files(self) -> list[str]:

@@ -7,11 +7,21 @@ belongs to.
 
 from __future__ import annotations
 
-from gradcheck.api import check
-from gradcheck.checks import CHECKS
-from gradcheck.compare import Result
-from gradcheck.run import Report, audit
-from gradcheck.spec import REAL, UNIT, Draw, Error, Input, Pin, Settings, Spec, reduce
+import sys
+
+try:
+    from gradcheck.api import check
+    from gradcheck.checks import CHECKS
+    from gradcheck.compare import Result
+    from gradcheck.run import Report, audit
+    from gradcheck.spec import REAL, UNIT, Draw, Error, Input, Pin, Settings, Spec, reduce
+except ModuleNotFoundError as error:
+    if error.name not in ("mpmath", "numpy", "scipy"):
+        raise
+    message = f"gradcheck needs {error.name}: pip install 'manual_grad[gradcheck]'"
+    if sys.argv[0] == "-m":  # python -m gradcheck has come this far and no farther
+        sys.exit(message)
+    raise ImportError(message, name=error.name) from error
 
 __all__ = [
     "CHECKS",

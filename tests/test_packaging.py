@@ -16,7 +16,12 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import compile_kernels  # noqa: E402
+
 KERNELS = Path("manual_grad", "kernels", "cpu")
+KERNELS_HERE = sorted((ROOT / KERNELS).glob("*.cpp"))
 X86 = platform.machine() == "x86_64"
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"] if X86 else ["baseline"]
 COMPILER = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
@@ -39,7 +44,7 @@ def build(tree: Path, what: str = "wheel", **environment: str) -> Path:
 def copy_sources(to: Path) -> Path:
     for name in ("manual_grad", "gradcheck", "tests"):
         shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "not_built.txt"))
-    for name in ("pyproject.toml", "setup.py", "dev.py", "MANIFEST.in", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "compile_kernels.py", "dev.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, to)
     return to
 
@@ -53,14 +58,13 @@ def unpack(wheel: Path, to: Path) -> Path:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = copy_sources(tmp_path_factory.mktemp("source"))
-    if (ROOT / "build" / "kernels").exists():  # objects compiled before; their names tell exactly what from
-        shutil.copytree(ROOT / "build" / "kernels", tree / "build" / "kernels")
     return build(tree, MANUAL_GRAD_REQUIRE_KERNELS="1")
 
 
 @pytest.fixture
-def fake_compiler(tmp_path: Path) -> Path:
-    """Writes its arguments to a log and an empty file where it should write its result."""
+def fake_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Writes its arguments to a log and an empty file where it should write its result. Its objects are not the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     script = tmp_path / "fake-c++"
     script.write_text(
         f'#!/bin/sh\necho "$@" >> "{tmp_path}/log"\n'
@@ -193,14 +197,90 @@ def test_only_what_changed_is_compiled_again(fake_compiler: Path, tmp_path: Path
     assert compiled() == ["library.cpp"] * len(INSTRUCTION_SETS)
     append_to("abi.h")
     assert compiled() == everything
-    assert len(list((tree / "build" / "kernels").glob("*.o"))) == len(everything)
+    shutil.rmtree(tree / "build")
+    assert compiled() == []  # objects are the user's, for every clone
+    append_to("pairwise.h")
+    assert compiled() == sorted(["cosine.cpp", "triplet.cpp"] * len(INSTRUCTION_SETS))
 
 
 def test_editable_install_builds_into_the_source_tree(fake_compiler: Path, tmp_path: Path) -> None:
     tree = copy_sources(tmp_path)
-    build(tree, "editable", CXX=str(fake_compiler))
-    built = {path.name for path in (tree / KERNELS).glob("*.so")}
-    assert built == {f"manual_grad_{isa}.so" for isa in INSTRUCTION_SETS}
+
+    def built(**environment: str) -> set[str]:
+        build(tree, "editable", CXX=str(fake_compiler), **environment)
+        return {path.stem.removeprefix("manual_grad_") for path in (tree / KERNELS).glob("*.so")}
+
+    assert built(MANUAL_GRAD_INSTRUCTION_SETS="all") == set(INSTRUCTION_SETS)
+    assert built(MANUAL_GRAD_INSTRUCTION_SETS="baseline") == {"baseline"}
+    assert built(ATEN_CPU_CAPABILITY="default") == {"baseline"}
+    if sys.platform == "linux":  # what torch chooses, which is installed here, is what is built where it is not
+        best = {"AVX512": "avx512", "AVX2": "avx2"}.get(capability_of_processor(), "baseline")
+        assert built() == {best}
+
+
+def capability_of_processor() -> str:
+    program = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    return run(sys.executable, "-c", program, cwd=ROOT).stdout.strip()
+
+
+@needs_compiler
+def test_config_tells_that_the_set_torch_chooses_is_not_built(tmp_path: Path) -> None:
+    tree = copy_sources(tmp_path)
+    build(tree, "editable", MANUAL_GRAD_INSTRUCTION_SETS="baseline", MANUAL_GRAD_REQUIRE_KERNELS="1")
+    library = tree / KERNELS / "manual_grad_baseline.so"
+    library.rename(library.with_name("manual_grad_later.so"))  # a set beyond what torch chooses
+    config = huber(tree, tmp_path, "formulas", ATEN_CPU_CAPABILITY="default")
+    assert "none, losses run from their formulas: torch chooses baseline here, and only later is built;" in config
+
+
+def test_unknown_instruction_set_is_refused(fake_compiler: Path, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="MANUAL_GRAD_INSTRUCTION_SETS: no 'avx3' here; there are native, all"):
+        build(copy_sources(tmp_path), CXX=str(fake_compiler), MANUAL_GRAD_INSTRUCTION_SETS="avx3")
+
+
+@pytest.mark.parametrize("home", ["missing", "read-only"])
+def test_objects_are_kept_in_the_tree_where_there_is_no_home(
+    home: str, fake_compiler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = copy_sources(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    folder = tmp_path / "home"
+    if home == "read-only":  # even root cannot make a folder below a file
+        folder.mkdir()
+        for name in (".cache", "Library"):
+            Path(folder, name).touch()
+    build(tree, CXX=str(fake_compiler), HOME=str(folder))
+    assert len(list((tree / "build" / "kernels").glob("*.o"))) == len(INSTRUCTION_SETS) * len(KERNELS_HERE)
+
+
+def test_objects_used_longest_ago_are_evicted(tmp_path: Path) -> None:
+    for age, name in enumerate("abcd"):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    compile_kernels.evict(tmp_path, 250)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_builds_at_the_same_time_compile_everything_once(fake_compiler: Path, tmp_path: Path) -> None:
+    trees = [copy_sources(tmp_path / name) for name in ("one", "two")]
+    command = [sys.executable, "compile_kernels.py"]
+    environment = {**os.environ, "CXX": str(fake_compiler), "MANUAL_GRAD_INSTRUCTION_SETS": "baseline"}
+    builds = [subprocess.Popen(command, cwd=tree, env=environment, stderr=subprocess.PIPE, text=True) for tree in trees]
+    told = [process.communicate()[1] for process in builds]
+    assert [process.returncode for process in builds] == [0, 0], told
+    compiled = re.findall(r" -c \S+/(\w+\.cpp) ", (tmp_path / "log").read_text())
+    assert sorted(compiled) == sorted(path.name for path in KERNELS_HERE)
+    assert any(f"{len(compiled)}/{len(compiled)} " in text for text in told)  # and is seen
+
+
+def test_compiler_and_system_headers_belong_to_the_name_of_an_object(tmp_path: Path) -> None:
+    for line in ("changed", "changed again"):
+        (tmp_path / line).mkdir()
+        script = tmp_path / line / "c++"
+        script.write_text(f"#!/bin/sh\necho '{line}'\n")
+        script.chmod(0o755)
+    names = [compile_kernels.identify([str(tmp_path / line / "c++")], []) for line in ("changed", "changed again")]
+    assert names == [b"changed\n", b"changed again\n"]
 
 
 def test_wheel_can_be_built_from_sdist(fake_compiler: Path, tmp_path: Path) -> None:
@@ -259,3 +339,16 @@ def test_wrong_abi_is_found(right: str, wrong: str, message: str, tmp_path: Path
     done = compile_beside_torch(abi.replace(right, wrong), tmp_path)
     assert done.returncode != 0
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["mpmath", "numpy", "scipy"])
+def test_gradcheck_names_the_extra_that_is_missing(missing: str, tmp_path: Path) -> None:
+    module = tmp_path / f"{missing}.py"
+    module.write_text(f"raise ModuleNotFoundError(\"No module named '{missing}'\", name='{missing}')\n")
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))
+    told = f"gradcheck needs {missing}: pip install 'manual_grad[gradcheck]'"
+    done = run(sys.executable, "-W", "ignore", "-m", "gradcheck", cwd=tmp_path, PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (1, f"{told}\n")
+    done = run(sys.executable, "-W", "ignore", "-c", "import gradcheck", cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"ImportError: {told}\n")

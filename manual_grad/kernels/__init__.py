@@ -17,6 +17,7 @@ import manual_grad
 _FOLDER = Path(__file__).parent / "cpu"
 # torch.backends.cpu.get_cpu_capability() -> the libraries that run there, best first
 _LIBRARIES = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
+_BUILD_ALL = "MANUAL_GRAD_INSTRUCTION_SETS=all pip install -e ."
 REDUCTION = {"none": 0, "mean": 1, "sum": 2}  # as kernels/cpu/ops.h numbers them
 _DENSE = torch.strided
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
@@ -26,6 +27,10 @@ _CHOICE = os.environ.get("MANUAL_GRAD_KERNELS", "1")
 
 enabled = True  # read on every call; set it to False to run the formulas
 interpreting = _CHOICE == "triton"  # the kernels in Triton on CPU tensors, one instance after the other, as a test
+
+
+def _built() -> list[str]:
+    return sorted(path.stem.removeprefix("manual_grad_") for path in _FOLDER.glob("manual_grad_*.so"))
 
 
 @functools.cache
@@ -39,7 +44,10 @@ def _load() -> tuple[str | None, str | None]:
         reason = f"{why}; install a C++17 compiler (g++ or clang++), then reinstall manual_grad from its sources"
     else:
         reason = "not built in this source tree; pip install -e . builds them"
-    for isa in _LIBRARIES.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)):
+    usable = _LIBRARIES.get(torch.backends.cpu.get_cpu_capability(), ("baseline",))
+    if _built() and not set(_built()).intersection(usable):
+        reason = f"torch chooses {usable[0]} here, and only {', '.join(_built())} is built; {_BUILD_ALL} builds all"
+    for isa in usable:
         library = _FOLDER / f"manual_grad_{isa}.so"
         if not library.exists():
             continue
@@ -140,12 +148,12 @@ def op(name: str | None, *tensors: Tensor | None) -> Any:
 def show_config() -> str:
     """Versions, the kernels in use or why there are none, and threads: one line each, for people and bug reports.
 
-    The CPU kernels are built for several instruction sets, and torch's choice decides (``ATEN_CPU_CAPABILITY`` lowers
-    it, for the kernels too); ``MANUAL_GRAD_KERNELS=0`` switches all kernels off. Those for CUDA devices need Triton.
+    The CPU kernels of a wheel are built for several instruction sets, those of an editable install for this processor's;
+    torch's choice decides (``ATEN_CPU_CAPABILITY`` lowers it, for the kernels too). ``MANUAL_GRAD_KERNELS=0`` switches all
+    kernels off. Those for CUDA devices need Triton.
     """
     isa, reason = _load() if enabled else (None, "switched off in this context")
-    built = ", ".join(sorted(path.stem.removeprefix("manual_grad_") for path in _FOLDER.glob("manual_grad_*.so")))
-    cpu = f"none, losses run from their formulas: {reason}" if isa is None else f"{isa} (built: {built})"
+    cpu = f"none, losses run from their formulas: {reason}" if isa is None else f"{isa} (built: {', '.join(_built())})"
     version, reason = _load_triton() if enabled else (None, "switched off in this context")
     if version is None:
         gpu = f"none, losses run from their formulas: {reason}"

@@ -13,9 +13,8 @@ struct Call {
   Tensor value, dx;
 };
 
-template <class S>
+template <class T>
 class ClassMargin {
-  using T = typename ComputeType<S>::T;
   using Open = typename Raw<int8_t, kLanes<T>>::V;
 
  public:
@@ -27,22 +26,18 @@ class ClassMargin {
         label_step_(many_labels_ ? rows_.class_stride(call.t) : 0),
         most_labels_(many_labels_ ? rows_.classes : 1) {
     check_labels();
-    if (call.dx.exists()) advise_huge_pages(call.dx, call.dx.numel * static_cast<int64_t>(sizeof(S)));
+    advise_huge_pages(call.dx);
   }
 
   void run() const {
     with_pack<T>(rows_, call_.x, [&](const auto& pack) {
       using Pack = std::decay_t<decltype(pack)>;
-      if (call_.power == 1) {
-        sweep_.template run<Pack::kRows>([&] { return Worker<Pack, false>(*this, pack); });
-      } else {
-        sweep_.template run<Pack::kRows>([&] { return Worker<Pack, true>(*this, pack); });
-      }
+      sweep_.template run<Pack::kRows>([&] { return Worker<Pack>(*this, pack); });
     });
   }
 
  private:
-  template <class Pack, bool squared>
+  template <class Pack>
   class Worker {
     static constexpr int64_t kRows = Pack::kRows;
 
@@ -56,18 +51,18 @@ class ClassMargin {
 
     void operator()(int64_t r, int64_t n, T* loss) {
       const Call& call = of_.call_;
-      load_pack<S>(of_.rows_, call.x, r, n, pack_, T{0}, x_.get());
+      load_pack(of_.rows_, call.x, r, n, pack_, T{0}, x_.get());
       std::fill(d_.get(), d_.get() + size_, T{0});
       find_labels(r, n);
       mark_labels(n, 0);
       const int64_t most = *std::max_element(count_, count_ + n);
       Vec<T> total{};
-      for (int64_t k = 0; k < most; ++k) total += compare(k, n);
+      for (int64_t k = 0; k < most; ++k) total += call.power == 1 ? compare<false>(k, n) : compare<true>(k, n);
       mark_labels(n, -1);
 
       alignas(64) T share[kRows] = {};
       for (int64_t j = 0; j < n; ++j) {
-        const double w = call.w.exists() ? class_weight<S>(call.w, labels_[j][0]) : 1.0;
+        const double w = call.w.exists() ? class_weight(call.w, labels_[j][0]) : 1.0;
         share[j] = static_cast<T>(w / static_cast<double>(of_.rows_.classes));
       }
       const Vec<T> of_row = Pack::per_row(share);
@@ -75,15 +70,17 @@ class ClassMargin {
       if (!call.dx.exists()) return;
       const Vec<T> up = of_row * of_.sweep_.template upstream<Pack>(r, n);
       for (int64_t i = 0; i < size_; i += kLanes<T>) store<T>(d_.get() + i, up * load(d_.get() + i));
-      store_pack<S>(of_.rows_, call.dx, r, n, pack_, d_.get());
+      store_pack(of_.rows_, call.dx, r, n, pack_, d_.get());
     }
 
    private:
     int64_t label(int64_t j, int64_t k) const { return labels_[j][k * of_.label_step_]; }
 
     void find_labels(int64_t r, int64_t n) {
+      int64_t at[kRows];
+      of_.rows_.offsets(of_.call_.t, r, n, of_.many_labels_, at);
       for (int64_t j = 0; j < n; ++j) {
-        labels_[j] = of_.labels(r + j);
+        labels_[j] = of_.call_.t.template as<int64_t>() + at[j];
         for (count_[j] = 0; count_[j] < of_.most_labels_ && label(j, count_[j]) >= 0;) ++count_[j];
       }
     }
@@ -95,7 +92,8 @@ class ClassMargin {
     }
 
     // The k-th label of every row against all open classes; d receives their slopes.
-    Vec<T> compare(int64_t k, int64_t n) {
+    template <bool squared>
+    [[gnu::noinline]] Vec<T> compare(int64_t k, int64_t n) {
       alignas(64) T own[kRows] = {}, has[kRows] = {}, received[kRows];
       for (int64_t j = 0; j < n; ++j) {
         if (k >= count_[j]) continue;
@@ -160,7 +158,7 @@ class ClassMargin {
 
   const Call& call_;
   const Rows rows_;
-  const RowSweep<S> sweep_;
+  const RowSweep<T> sweep_;
   const bool many_labels_;
   const int64_t label_step_, most_labels_;
 };
@@ -182,7 +180,7 @@ void class_margin(StableIValue* stack, uint64_t, uint64_t) {
   if (call.t.dtype != Dtype::i64 || call.t.numel != (many_labels ? call.x.numel : rows.count) || rows.classes < 1 ||
       (call.w.exists() && (many_labels || call.w.dtype != call.x.dtype || call.w.numel != rows.classes)))
     throw std::runtime_error("manual_grad: the tensors of class_margin do not fit together");
-  with_dtype(call.x.dtype, [&](auto s) { ClassMargin<decltype(s)>(call).run(); });
+  with_compute_type(call.x.dtype, [&](auto t) { ClassMargin<decltype(t)>(call).run(); });
 }
 
 }  // namespace

@@ -58,10 +58,9 @@ void cosine_gradient(const Products& x, double a_rho, double slope, int64_t n, d
   }
 }
 
-template <class S>
 class Worker {
  public:
-  Worker(const Call& call, const VectorSweep<S>& sweep)
+  Worker(const Call& call, const VectorSweep& sweep)
       : call_(call), sweep_(sweep), a_(sweep.pitch), b_(sweep.pitch), rho_(sweep.pitch) {
     for (double* staged : {a_.get(), b_.get()}) std::fill(staged, staged + sweep.pitch, 0.0);
   }
@@ -104,15 +103,9 @@ class Worker {
 
  private:
   const Call& call_;
-  const VectorSweep<S>& sweep_;
+  const VectorSweep& sweep_;
   const Scratch<double> a_, b_, rho_;
 };
-
-template <class S>
-void run(const Call& call) {
-  const VectorSweep<S> sweep(call.a, call.value, call.g, call.scale, call.reduce, {&call.da, &call.db});
-  sweep.run([&] { return Worker<S>(call, sweep); });
-}
 
 void cosine_embedding_loss(StableIValue* stack, uint64_t, uint64_t) {
   Arguments in(stack);
@@ -128,7 +121,8 @@ void cosine_embedding_loss(StableIValue* stack, uint64_t, uint64_t) {
   call.da = in.optional_tensor();
   call.db = in.optional_tensor();
   check_vectors("cosine_embedding_loss", call.a, {&call.b, &call.da, &call.db}, call.y.numel, call.g, call.value, call.reduce);
-  with_dtype(call.a.dtype, [&](auto s) { run<decltype(s)>(call); });
+  const VectorSweep sweep(call.a, call.value, call.g, call.scale, call.reduce, {&call.da, &call.db});
+  sweep.run([&] { return Worker(call, sweep); });
 }
 
 }  // namespace

@@ -15,21 +15,23 @@ struct Call {
 };
 
 // T is the compute type. Where the target is a class index, nothing cancels that is not taken care of, and float32 need
-// not be widened; a soft target can come arbitrarily close to p.
+// not be widened; a soft target can come arbitrarily close to p. S is the type of the scores, which tells how exact an
+// exponential must be; bf16 stands for both halves.
 template <class S, class T>
 class CrossEntropy {
+  static constexpr bool kByIndexOnly = std::is_same_v<S, float> && std::is_same_v<T, float>;
+
  public:
   explicit CrossEntropy(const Call& call)
       : call_(call),
         rows_(call.z),
         by_index_(call.t.dtype == Dtype::i64),
         sweep_(rows_, call.value, call.g, call.reduction,
-               by_index_ ? kept_weight<S>("cross_entropy", rows_, call.t, call.w, call.ignore_index)
+               by_index_ ? kept_weight("cross_entropy", rows_, call.t, call.w, call.ignore_index)
                          : static_cast<double>(rows_.count)),
         base_(by_index_ ? rows_.classes + kLanes<T> : 0) {
     if (by_index_) share_out_smoothing();
-    for (const Tensor* result : {&call.dz, &call.dt, &call.dw})
-      if (result->exists()) advise_huge_pages(*result, result->numel * static_cast<int64_t>(sizeof(S)));
+    for (const Tensor* result : {&call.dz, &call.dt, &call.dw}) advise_huge_pages(*result);
   }
 
   void run() {
@@ -74,13 +76,13 @@ class CrossEntropy {
           return;
         }
       }
-      load_pack<S>(of_.rows_, of_.call_.z, r, n, pack_, static_cast<T>(-INFINITY), buffers.e);
+      load_pack(of_.rows_, of_.call_.z, r, n, pack_, static_cast<T>(-INFINITY), buffers.e);
       if (of_.by_index_) {
         of_.index_rows(pack_, r, n, buffers, loss);
-      } else {
+      } else if constexpr (!kByIndexOnly) {
         of_.probability_rows(pack_, r, n, buffers, loss);
       }
-      if (of_.call_.dz.exists()) store_pack<S>(of_.rows_, of_.call_.dz, r, n, pack_, buffers.e);
+      if (of_.call_.dz.exists()) store_pack(of_.rows_, of_.call_.dz, r, n, pack_, buffers.e);
     }
 
    private:
@@ -100,7 +102,7 @@ class CrossEntropy {
     const int64_t C = rows_.classes;
     ExactSum total;
     for (int64_t c = 0; c < C + kLanes<T>; ++c) {
-      const double share = c < C ? class_weight<S>(call_.w, c) * call_.smoothing / static_cast<double>(C) : 0.0;
+      const double share = c < C ? class_weight(call_.w, c) * call_.smoothing / static_cast<double>(C) : 0.0;
       base_[c] = static_cast<T>(share);
       total.add(share);
     }
@@ -126,7 +128,7 @@ class CrossEntropy {
   }
 
   static Vec<T> exp_of_gap(Vec<T> z, Vec<T> m) {
-    if constexpr (std::is_same_v<S, float> && std::is_same_v<T, float>) {
+    if constexpr (kByIndexOnly) {
       return exp_of_difference<T>(z, m);
     } else {
       return exp_for<S, T>(z - m);
@@ -178,8 +180,9 @@ class CrossEntropy {
   }
 
   template <class Pack>
+  [[gnu::noinline]]
   void index_rows(const Pack& pack, int64_t r, int64_t n, const Buffers& buffers, T* loss) const {
-    int64_t y[Pack::kRows], at[Pack::kRows];
+    int64_t y[Pack::kRows] = {}, at[Pack::kRows];
     alignas(64) T own[Pack::kRows] = {}, kept[Pack::kRows] = {}, z_y[Pack::kRows] = {}, e_y[Pack::kRows];
     const T* z = buffers.z;
     T* e = buffers.e;
@@ -196,7 +199,7 @@ class CrossEntropy {
         continue;
       }
       kept[j] = 1;
-      own[j] = static_cast<T>((1.0 - call_.smoothing) * class_weight<S>(call_.w, y[j]));
+      own[j] = static_cast<T>((1.0 - call_.smoothing) * class_weight(call_.w, y[j]));
       z_y[j] = z[Pack::at(y[j], j)];
     }
     const Vec<T> is_kept = Pack::per_row(kept), at_y = Pack::per_row(own), one = splat(T{1});
@@ -226,14 +229,15 @@ class CrossEntropy {
   }
 
   template <class Pack>
+  [[gnu::noinline]]
   void probability_rows(const Pack& pack, int64_t r, int64_t n, const Buffers& buffers, T* loss) const {
     const T keep = static_cast<T>(1.0 - call_.smoothing);
     const T share = static_cast<T>(call_.smoothing / static_cast<double>(rows_.classes));
     const int64_t size = pack.vectors * kLanes<T>;
     auto [z, e, q, scores, t, w] = buffers;
     const bool weighted = call_.w.exists(), want_scores = wants_scores();
-    load_pack<S>(rows_, call_.t, r, n, pack, T{0}, q);
-    if (weighted) load_pack<S>(rows_, call_.w, r, n, pack, T{0}, w);
+    load_pack(rows_, call_.t, r, n, pack, T{0}, q);
+    if (weighted) load_pack(rows_, call_.w, r, n, pack, T{0}, w);
     Vec<T> total{};
     for (int64_t i = 0; i < size; i += kLanes<T>) {
       Vec<T> smooth = keep * load(q + i) + share;
@@ -256,14 +260,14 @@ class CrossEntropy {
       store<T>(t + i, load(t + i) * slope);
       store<T>(scores + i, weighted ? keep * load(w + i) * slope : keep * slope);
     }
-    if (call_.dt.exists()) store_pack<S>(rows_, call_.dt, r, n, pack, scores);
-    if (call_.dw.exists()) store_pack<S>(rows_, call_.dw, r, n, pack, t);
+    if (call_.dt.exists()) store_pack(rows_, call_.dt, r, n, pack, scores);
+    if (call_.dw.exists()) store_pack(rows_, call_.dw, r, n, pack, t);
   }
 
   const Call& call_;
   const Rows rows_;
   const bool by_index_;
-  const RowSweep<S, T> sweep_;
+  const RowSweep<T> sweep_;
   Scratch<T> base_;  // index targets: the smoothing's share of every class, zero beyond the last
   T base_total_ = 0;
 };
@@ -287,14 +291,10 @@ void cross_entropy(StableIValue* stack, uint64_t, uint64_t) {
   if (call.t.numel != (by_index ? rows.count : call.z.numel) || (!by_index && call.t.dtype != call.z.dtype) ||
       (call.w.exists() && (call.w.dtype != call.z.dtype || call.w.numel != (by_index ? rows.classes : call.z.numel))))
     throw std::runtime_error("manual_grad: the tensors of cross_entropy do not fit together");
-  with_dtype(call.z.dtype, [&](auto s) {
-    using S = decltype(s);
-    if (by_index && call.smoothing == 0) {
-      CrossEntropy<S, std::conditional_t<std::is_same_v<S, double>, double, float>>(call).run();
-    } else {
-      CrossEntropy<S, typename ComputeType<S>::T>(call).run();
-    }
-  });
+  if (call.z.dtype == Dtype::f64) CrossEntropy<double, double>(call).run();
+  else if (call.z.dtype != Dtype::f32) CrossEntropy<bf16, float>(call).run();
+  else if (by_index && call.smoothing == 0) CrossEntropy<float, float>(call).run();
+  else CrossEntropy<float, double>(call).run();
 }
 
 }  // namespace

@@ -1,13 +1,10 @@
 // From tensors of any dtype and stride to blocks of the compute type, and back.
 //
-// A kernel sees only short contiguous arrays of its compute type T: load() fills one from memory, store() writes one
-// back. Whatever a tensor is like (bfloat16, transposed, expanded with stride 0, channels_last), only these two
-// functions know.
+// A kernel sees only short contiguous arrays of its compute type T. Whatever a tensor is like (bfloat16, transposed,
+// expanded with stride 0, channels_last), only the functions here know: a kernel is compiled for one or two compute
+// types, not for every dtype.
 #pragma once
 
-#include <sys/mman.h>
-
-#include <algorithm>
 #include <cstdlib>
 #include <new>
 #include <type_traits>
@@ -113,8 +110,9 @@ inline void store_vector(f16* p, Vec<float> v) {
 #endif
 }
 
+// Contiguous elements of the compute type from, and to, elements of any dtype that are a stride apart.
 template <class S, class T>
-inline void load_run(const S* p, int64_t stride, int64_t n, T* out) {
+void load_elements(const S* __restrict p, int64_t stride, int64_t n, T* __restrict out) {
   if (stride == 1) {
     for (int64_t i = 0; i < n; ++i) out[i] = widen(p[i]);
   } else if (stride == 0) {
@@ -126,7 +124,7 @@ inline void load_run(const S* p, int64_t stride, int64_t n, T* out) {
 }
 
 template <class S, class T>
-inline void store_run(S* p, int64_t stride, int64_t n, const T* from) {
+void store_elements(S* __restrict p, int64_t stride, int64_t n, const T* __restrict from) {
   if (stride == 1) {
     for (int64_t i = 0; i < n; ++i) p[i] = narrow<S>(from[i]);
   } else {
@@ -136,119 +134,39 @@ inline void store_run(S* p, int64_t stride, int64_t n, const T* from) {
 
 constexpr int kMaxDims = 16;
 
-// An index space and, for each operand, the strides with which it is walked.
-struct Space {
-  int dim = 0;
-  int64_t size[kMaxDims], numel = 1;
+// Of a floating dtype.
+constexpr int64_t element_bytes(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
+
+// layout.cpp
+
+// The elements of a tensor at offset, offset + stride, … as double, whatever its dtype.
+struct Runs {
+  void (*load)(const Tensor& from, int64_t offset, int64_t stride, int64_t n, double* out);
+  void (*store)(const Tensor& to, int64_t offset, int64_t stride, int64_t n, const double* from);
+  // those at offset + index[i] * stride
+  void (*pick)(const Tensor& from, int64_t offset, int64_t stride, const int64_t* index, int64_t n, double* out);
 };
+Runs runs_of(Dtype dtype);
 
-template <class S>
-struct Operand {
-  S* data = nullptr;
-  int64_t stride[kMaxDims];
-  explicit operator bool() const { return data != nullptr; }
-};
+// Elements of a tensor of floating dtype, each at an offset of its own; T is float or double.
+template <class T>
+void gather(const Tensor& from, const int64_t* at, int64_t n, T* out);
+template <class T>
+void scatter(const Tensor& to, const int64_t* at, int64_t n, const T* from);
 
-// Orders the dimensions by the first operand's strides, so that memory is walked forwards, and merges those that every
-// operand walks as one.
-template <class S>
-void simplify(Space& space, Operand<S>** operands, int count) {
-  for (int d = 1; d < space.dim; ++d)
-    for (int e = d; e > 0 && operands[0]->stride[e - 1] < operands[0]->stride[e]; --e) {
-      std::swap(space.size[e - 1], space.size[e]);
-      for (int o = 0; o < count; ++o) std::swap(operands[o]->stride[e - 1], operands[o]->stride[e]);
-    }
-  int last = -1;
-  for (int d = 0; d < space.dim; ++d) {
-    if (space.size[d] == 1) continue;
-    bool merge = last >= 0;
-    for (int o = 0; merge && o < count; ++o)
-      merge = operands[o]->stride[last] == operands[o]->stride[d] * space.size[d];
-    if (merge) {
-      space.size[last] *= space.size[d];
-    } else {
-      space.size[++last] = space.size[d];
-    }
-    for (int o = 0; o < count; ++o) operands[o]->stride[last] = operands[o]->stride[d];
-  }
-  space.dim = last + 1;
-}
+// One element of a tensor of any real dtype, labels among them; and of a floating dtype, rounded to it.
+double number_at(const Tensor& tensor, int64_t offset);
+void set_number(const Tensor& tensor, int64_t offset, double value);
 
-// Calls run(position in the block, offset of its first element, length) for the straight runs of [start, start + n).
-template <class Run>
-inline void for_runs(const Space& space, const int64_t* stride, int64_t start, int64_t n, const Run& run) {
-  if (space.dim <= 1) {
-    run(0, space.dim == 0 ? 0 : start * stride[0], n);
-    return;
-  }
-  const int inner = space.dim - 1;
-  for (int64_t done = 0; done < n;) {
-    int64_t index = start + done, offset = 0;
-    const int64_t column = index % space.size[inner];
-    index /= space.size[inner];
-    for (int d = inner - 1; d >= 0; --d) {
-      offset += (index % space.size[d]) * stride[d];
-      index /= space.size[d];
-    }
-    const int64_t length = std::min(n - done, space.size[inner] - column);
-    run(done, offset + column * stride[inner], length);
-    done += length;
-  }
-}
-
-template <class S, class T>
-inline void load(const Space& space, const Operand<S>& from, int64_t start, int64_t n, T* out) {
-  const int64_t step = space.dim == 0 ? 0 : from.stride[space.dim - 1];
-  for_runs(space, from.stride, start, n, [&](int64_t at, int64_t offset, int64_t length) {
-    load_run(from.data + offset, step, length, out + at);
-  });
-}
-
-template <class S, class T>
-inline void store(const Space& space, const Operand<S>& to, int64_t start, int64_t n, const T* from) {
-  const int64_t step = space.dim == 0 ? 1 : to.stride[space.dim - 1];
-  for_runs(space, to.stride, start, n, [&](int64_t at, int64_t offset, int64_t length) {
-    store_run(to.data + offset, step, length, from + at);
-  });
-}
-
-// A large result is fresh memory, and touching it 4 KiB at a time costs more than computing it: ask for huge pages.
-inline void advise_huge_pages(const Tensor& tensor, int64_t bytes) {
-  constexpr uintptr_t kHuge = uintptr_t{2} << 20;
-#ifdef MADV_HUGEPAGE
-  if (bytes < static_cast<int64_t>(2 * kHuge)) return;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(tensor.data) + kHuge - 1) & ~(kHuge - 1);
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(tensor.data) + static_cast<uintptr_t>(bytes)) & ~(kHuge - 1);
-  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-}
+// A large result, if there is one, is fresh memory, and touching it 4 KiB at a time costs more than computing it: asks
+// for huge pages.
+void advise_huge_pages(const Tensor& tensor);
 
 // New memory for one value.
 inline Tensor empty_scalar(Dtype dtype) { return Tensor::empty(0, nullptr, nullptr, dtype); }
 
 // New memory of a tensor's shape, laid out as torch.empty_like does it: without gaps, the dimensions in the same order.
-inline Tensor empty_like(const Tensor& like) {
-  int order[kMaxDims];  // innermost first
-  for (int i = 0; i < like.dim; ++i) {
-    order[i] = static_cast<int>(like.dim) - 1 - i;
-    for (int j = i - 1, k = i; j >= 0; --j) {
-      const int64_t a = like.strides[order[j]], b = like.strides[order[k]];
-      if (a == 0 || b == 0) continue;  // an expanded dimension lies nowhere
-      if (a < b || (a == b && like.sizes[order[j]] <= like.sizes[order[k]])) {
-        if (a < b) break;
-        continue;
-      }
-      std::swap(order[j], order[k]);
-      k = j;
-    }
-  }
-  int64_t strides[kMaxDims], stride = 1;
-  for (int i = 0; i < like.dim; ++i) {
-    strides[order[i]] = stride;
-    stride *= std::max<int64_t>(like.sizes[order[i]], 1);
-  }
-  return Tensor::empty(like.dim, like.sizes, strides, like.dtype);
-}
+Tensor empty_like(const Tensor& like);
 
 // Fixed-size scratch memory, aligned for vectors.
 template <class T>
@@ -337,23 +255,6 @@ class ExactSum {
   double sum_ = 0, error_ = 0;
 };
 
-// One element of a tensor of any real dtype: for targets that are labels.
-inline double number_at(const Tensor& tensor, int64_t offset) {
-  switch (tensor.dtype) {
-    case Dtype::f32: return static_cast<double>(tensor.as<float>()[offset]);
-    case Dtype::f64: return tensor.as<double>()[offset];
-    case Dtype::bf16: return static_cast<double>(widen(tensor.as<bf16>()[offset]));
-    case Dtype::f16: return static_cast<double>(widen(tensor.as<f16>()[offset]));
-    case Dtype::i64: return static_cast<double>(tensor.as<int64_t>()[offset]);
-    case Dtype::i32: return static_cast<double>(tensor.as<int32_t>()[offset]);
-    case Dtype::i16: return static_cast<double>(tensor.as<int16_t>()[offset]);
-    case Dtype::i8: return static_cast<double>(tensor.as<int8_t>()[offset]);
-    case Dtype::u8:
-    case Dtype::boolean: return static_cast<double>(tensor.as<uint8_t>()[offset]);
-  }
-  throw std::runtime_error("manual_grad: a target of this dtype is not supported");
-}
-
 // Calls body with a value of the tensor's element type: with_dtype(t.dtype, [&](auto s) { using S = decltype(s); … }).
 template <class Body>
 void with_dtype(Dtype dtype, const Body& body) {
@@ -364,6 +265,12 @@ void with_dtype(Dtype dtype, const Body& body) {
     case Dtype::f16: return body(f16{});
     default: throw std::runtime_error("manual_grad: kernels take float64, float32, bfloat16 and float16");
   }
+}
+
+// Calls body with a value of the type that a loss computes in, unless it says otherwise.
+template <class Body>
+void with_compute_type(Dtype dtype, const Body& body) {
+  with_dtype(dtype, [&](auto s) { body(typename ComputeType<decltype(s)>::T{}); });
 }
 
 }  // namespace mg

@@ -40,7 +40,7 @@ struct WithPosWeight : Widened {
     const Vec<T> sigmoid = x < zero ? small : large, sigmoid_minus = x < zero ? large : small;
     const Vec<T> not_t = one - t, at = a * t;
     const Vec<T> linear = times<T>(x < zero ? -at : not_t, x);
-    return {linear + (not_t + at) * log1p_u, not_t * sigmoid - at * sigmoid_minus,
+    return {linear + (not_t + at) * log1p_u, fma(not_t, sigmoid, -(at * sigmoid_minus)),
             (a - one) * log1p_u - times<T>(by_t, x), times<T>(t, softplus_minus)};
   }
 };

@@ -11,9 +11,8 @@ struct Call {
   Tensor value, dx;
 };
 
-template <class S>
+template <class T>
 class NegativeLogLikelihood {
-  using T = typename ComputeType<S>::T;
   static constexpr int64_t kBatch = 512;
 
  public:
@@ -21,8 +20,8 @@ class NegativeLogLikelihood {
       : call_(call),
         rows_(call.x),
         sweep_(rows_, call.value, call.g, call.reduction,
-               kept_weight<S>("nll_loss", rows_, call.t, call.w, call.ignore_index)) {
-    if (call.dx.exists()) advise_huge_pages(call.dx, call.dx.numel * static_cast<int64_t>(sizeof(S)));
+               kept_weight("nll_loss", rows_, call.t, call.w, call.ignore_index)) {
+    advise_huge_pages(call.dx);
   }
 
   void run() const {
@@ -35,41 +34,58 @@ class NegativeLogLikelihood {
     rows_.offsets(call_.t, r, n, false, at);
     for (int64_t j = 0; j < n; ++j) y[j] = call_.t.as<int64_t>()[at[j]];
     if (call_.value.exists()) {
-      const S* x = call_.x.as<S>();
       const int64_t step = rows_.class_stride(call_.x);
       rows_.offsets(call_.x, r, n, true, at);
-      for (int64_t j = 0; j < n; ++j)
-        loss[j] = kept(y[j]) ? -static_cast<T>(class_weight<S>(call_.w, y[j])) * widen(x[at[j] + y[j] * step]) : T{0};  // (1)
+      with_dtype(call_.x.dtype, [&](auto s) {
+        using S = decltype(s);
+        const S* x = call_.x.as<S>();
+        auto of_row = [&](int64_t j) {  // (1)
+          return -static_cast<T>(weight<S>(y[j])) * static_cast<T>(widen(x[at[j] + y[j] * step]));
+        };
+        for (int64_t j = 0; j < n; ++j) loss[j] = kept(y[j]) ? of_row(j) : T{0};
+      });
     }
     if (!call_.dx.exists()) return;
-    S* dx = call_.dx.as<S>();
     const int64_t step = rows_.class_stride(call_.dx);
     T up[kBatch];
     sweep_.upstream(r, n, up);
     rows_.offsets(call_.dx, r, n, true, at);
-    zero(dx, step, at, n);
-    for (int64_t j = 0; j < n; ++j)
-      if (kept(y[j])) dx[at[j] + y[j] * step] = narrow<S>(-class_weight<S>(call_.w, y[j]) * static_cast<double>(up[j]));  // (2)
+    zero(call_.dx, step, at, n);
+    with_dtype(call_.dx.dtype, [&](auto s) {
+      using S = decltype(s);
+      S* dx = call_.dx.as<S>();
+      for (int64_t j = 0; j < n; ++j)
+        if (kept(y[j])) dx[at[j] + y[j] * step] = narrow<S>(-weight<S>(y[j]) * static_cast<double>(up[j]));  // (2)
+    });
   }
 
+  template <class S>
+  double weight(int64_t y) const {
+    return call_.w.exists() ? static_cast<double>(widen(call_.w.as<S>()[y * call_.w.strides[0]])) : 1.0;
+  }
   bool kept(int64_t y) const { return y != call_.ignore_index; }
 
+  static void clear(const Tensor& dx, int64_t offset, int64_t n) {
+    const int64_t bytes = element_bytes(dx.dtype);
+    std::memset(dx.as<char>() + offset * bytes, 0, static_cast<size_t>(n * bytes));
+  }
+
   // Rows that lie one after the other, or side by side, are zeroed together.
-  void zero(S* dx, int64_t step, const int64_t* at, int64_t n) const {
+  void zero(const Tensor& dx, int64_t step, const int64_t* at, int64_t n) const {
     const int64_t C = rows_.classes, next = step == 1 ? C : 1;
     for (int64_t j = 0, length = 1; j < n; j += length, length = 1) {
       while (j + length < n && at[j + length] == at[j] + length * next) ++length;
       if (step == 1) {
-        std::memset(dx + at[j], 0, static_cast<size_t>(length * C) * sizeof(S));
+        clear(dx, at[j], length * C);
       } else {
-        for (int64_t c = 0; c < C; ++c) std::memset(dx + at[j] + c * step, 0, static_cast<size_t>(length) * sizeof(S));
+        for (int64_t c = 0; c < C; ++c) clear(dx, at[j] + c * step, length);
       }
     }
   }
 
   const Call& call_;
   const Rows rows_;
-  const RowSweep<S> sweep_;
+  const RowSweep<T> sweep_;
 };
 
 void nll_loss(StableIValue* stack, uint64_t, uint64_t) {
@@ -87,7 +103,7 @@ void nll_loss(StableIValue* stack, uint64_t, uint64_t) {
   if (call.t.dtype != Dtype::i64 || call.t.numel != rows.count ||
       (call.w.exists() && (call.w.dtype != call.x.dtype || call.w.numel != rows.classes)))
     throw std::runtime_error("manual_grad: the tensors of nll_loss do not fit together");
-  with_dtype(call.x.dtype, [&](auto s) { NegativeLogLikelihood<decltype(s)>(call).run(); });
+  with_compute_type(call.x.dtype, [&](auto t) { NegativeLogLikelihood<decltype(t)>(call).run(); });
 }
 
 }  // namespace

@@ -12,7 +12,6 @@ namespace mg {
 
 // The rows in chunks of a fixed size, which the threads take one at a time. A loss computes the value of a row; it is
 // stored or summed here, and what arrives from upstream is asked for here.
-template <class S>
 class VectorSweep {
   static constexpr int64_t kChunkElements = 1 << 14;  // vector components per unit of parallel work and per partial sum
 
@@ -25,9 +24,9 @@ class VectorSweep {
         value_(value),
         g_(g),
         reduces_(reduce),
-        scale_(scale) {
-    for (const Tensor* d : gradients)
-      if (d->exists()) advise_huge_pages(*d, d->numel * static_cast<int64_t>(sizeof(S)));
+        scale_(scale),
+        runs_(runs_of(vectors.dtype)) {
+    for (const Tensor* d : gradients) advise_huge_pages(*d);
   }
 
   // Every thread makes a worker for itself; worker(r) returns the loss of row r.
@@ -45,7 +44,7 @@ class VectorSweep {
         for (int64_t r = chunk * chunk_rows; r < end; ++r) {
           const double loss = worker(r);
           sum.add(loss);
-          if (value_.exists() && !want_sum) *of_row(value_, r) = narrow<S>(loss);
+          if (value_.exists() && !want_sum) set_number(value_, of_row(value_, r), loss);
         }
         if (want_sum) partial[chunk] = sum.value();
       }
@@ -53,33 +52,31 @@ class VectorSweep {
     if (!want_sum) return;
     ExactSum sum;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) sum.add(partial[chunk]);
-    *value_.as<S>() = narrow<S>(sum.value() * scale_);
+    set_number(value_, 0, sum.value() * scale_);
   }
 
   // The upstream gradient of a row, with the reduction's share.
   double upstream(int64_t r) const {
-    return g_.exists() ? scale_ * static_cast<double>(widen(g_.numel == 1 ? *g_.as<S>() : *of_row(g_, r))) : scale_;
+    return g_.exists() ? scale_ * number_at(g_, g_.numel == 1 ? 0 : of_row(g_, r)) : scale_;
   }
 
   void load(const Tensor& vectors, int64_t r, double* out) const {
-    load_run(vector(vectors, r), vectors.strides[vectors.dim - 1], size, out);
+    runs_.load(vectors, of_row(vectors, r), vectors.strides[vectors.dim - 1], size, out);
   }
   void store(const Tensor& vectors, int64_t r, const double* from) const {
-    store_run(vector(vectors, r), vectors.strides[vectors.dim - 1], size, from);
+    runs_.store(vectors, of_row(vectors, r), vectors.strides[vectors.dim - 1], size, from);
   }
 
   const int64_t size, pitch;  // of a vector, and rounded up to whole ones of the processor
 
  private:
-  static S* vector(const Tensor& vectors, int64_t r) {
-    return vectors.as<S>() + (vectors.dim > 1 ? r * vectors.strides[0] : 0);
-  }
-  static S* of_row(const Tensor& tensor, int64_t r) { return tensor.as<S>() + (tensor.dim > 0 ? r * tensor.strides[0] : 0); }
+  int64_t of_row(const Tensor& tensor, int64_t r) const { return rows_ == 1 ? 0 : r * tensor.strides[0]; }
 
   const int64_t rows_;
   const Tensor &value_, &g_;
   const bool reduces_;
   const double scale_;
+  const Runs runs_;
 };
 
 // Vectors and their gradients are like the first, (D) or (N, D); the upstream gradient is one for all rows or for each.

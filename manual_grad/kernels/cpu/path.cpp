@@ -100,14 +100,12 @@ void locate(const Call& call, int64_t* begin) {
 }
 
 // One sample at a time: its loss, and its part of the gradient.
-template <class S>
 class Sample {
  public:
   Sample(const Call& call, int64_t most_frames, int64_t most_labels)
       : call_(call),
         keep_(call.dx.exists()),
-        x_(call.x.as<S>()),
-        dx_(call.dx.as<S>()),
+        runs_(runs_of(call.x.dtype)),
         labels_(most_labels),
         skip_(round_up(most_labels + 1) + kStep),
         emission_(round_up(most_labels + 1)),
@@ -155,10 +153,10 @@ class Sample {
 
   // Reads what the states emit at frame t, less the largest of it, which is returned.
   double emit(int64_t t) {
-    const S* at = x_ + t * call_.x.strides[0] + n_ * call_.x.strides[1];
-    const int64_t stride = call_.x.strides[2], first = begin(t), behind = end(t), last = std::min(behind, count_);
-    for (int64_t i = first; i < last; ++i) emission_[i] = widen(at[labels_[i] * stride]);
-    blank_emission_ = widen(at[call_.blank * stride]);
+    const int64_t first = begin(t), behind = end(t), last = std::min(behind, count_);
+    const int64_t at = t * call_.x.strides[0] + n_ * call_.x.strides[1], stride = call_.x.strides[2];
+    runs_.pick(call_.x, at, stride, labels_.get() + first, last - first, emission_.get() + first);
+    runs_.pick(call_.x, at, stride, &call_.blank, 1, &blank_emission_);
     V top = splat(blank_emission_);
     for (int64_t i = first; i < behind; i += kStep) top = larger(load(emission_.get() + i), top);
     const double level = finite_or_zero(largest(top));
@@ -253,8 +251,8 @@ class Sample {
   }
 
   void write_gradient(int64_t t) const {
-    S* at = dx_ + t * call_.dx.strides[0] + n_ * call_.dx.strides[1];
-    store_run(at, call_.dx.strides[2], call_.x.sizes[2], gradient_.get());
+    const int64_t* strides = call_.dx.strides;
+    runs_.store(call_.dx, t * strides[0] + n_ * strides[1], strides[2], call_.x.sizes[2], gradient_.get());
   }
 
   void fill_gradient(int64_t begin, int64_t end, double value) const {
@@ -268,15 +266,13 @@ class Sample {
 
   const Call& call_;
   const bool keep_;  // every frame, for the gradient; the loss alone needs two
-  const S* x_;
-  S* dx_;
+  const Runs runs_;
   int64_t n_ = 0, frames_ = 0, count_ = 0, width_ = 0;
   double blank_emission_ = 0;
   Scratch<int64_t> labels_;
   Scratch<double> skip_, emission_, table_, ahead_, around_, gradient_;
 };
 
-template <class S>
 void run(const Call& call) {
   check_lengths(call);
   const int64_t samples = call.x.sizes[1];
@@ -287,7 +283,7 @@ void run(const Call& call) {
     most_frames = std::max(most_frames, call.frames(n));
     most_labels = std::max(most_labels, call.labels(n));
   }
-  if (call.dx.exists()) advise_huge_pages(call.dx, call.dx.numel * static_cast<int64_t>(sizeof(S)));
+  advise_huge_pages(call.dx);
 
   auto share = [&](int64_t n) {  // of a sample in the reduced loss
     return call.reduction == kMean ? 1.0 / static_cast<double>(samples * std::max<int64_t>(call.labels(n), 1)) : 1.0;
@@ -295,20 +291,20 @@ void run(const Call& call) {
   Scratch<double> losses(samples);
   const int64_t grain = 1 + 2048 / ((most_frames + 1) * (most_labels + 1));
   parallel_for(samples, grain, [&](int64_t first, int64_t last) {
-    Sample<S> sample(call, most_frames, most_labels);
+    Sample sample(call, most_frames, most_labels);
     const int64_t g_step = call.g.exists() && call.g.dim == 1 ? call.g.strides[0] : 0;
     for (int64_t n = first; n < last; ++n) {
-      const double g = call.g.exists() ? static_cast<double>(widen(call.g.as<S>()[n * g_step])) : 1.0;
+      const double g = call.g.exists() ? number_at(call.g, n * g_step) : 1.0;
       losses[n] = sample.run(n, begin[n], g * share(n));
     }
   });
   if (!call.value.exists()) return;
   if (call.reduction == kNone) {
-    store_run(call.value.as<S>(), call.value.strides[0], samples, losses.get());
+    runs_of(call.value.dtype).store(call.value, 0, call.value.strides[0], samples, losses.get());
   } else {
     ExactSum total;
     for (int64_t n = 0; n < samples; ++n) total.add(losses[n] * share(n));
-    *call.value.as<S>() = narrow<S>(total.value());
+    set_number(call.value, 0, total.value());
   }
 }
 
@@ -339,7 +335,7 @@ void ctc_loss(StableIValue* stack, uint64_t, uint64_t) {
   if (call.dx.exists())
     fits = fits && call.dx.dtype == x.dtype && call.dx.dim == 3 && std::equal(x.sizes, x.sizes + 3, call.dx.sizes);
   if (!fits) throw std::runtime_error("manual_grad: the tensors of ctc_loss do not fit together");
-  with_dtype(x.dtype, [&](auto s) { run<decltype(s)>(call); });
+  run(call);
 }
 
 }  // namespace

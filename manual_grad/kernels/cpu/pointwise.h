@@ -4,9 +4,7 @@
 // x input, t target, a auxiliary input (pos_weight, variance), e loss, dx dt da derivatives, p q r the options.
 #pragma once
 
-#include <algorithm>
 #include <array>
-#include <atomic>
 #include <type_traits>
 
 #include "layout.h"
@@ -63,190 +61,115 @@ template <class F, class S>
   return {load(e), load(dx), load(dt), Vec<float>{}};
 }
 
-constexpr int64_t kBlock = 512;          // elements staged at a time: every array of a block stays in L1
-constexpr int64_t kChunk = 32 * kBlock;  // elements per partial sum and per unit of parallel work
+constexpr int64_t kBlock = 512;  // elements computed at a time: where they are staged, every array stays in L1
 
 struct PointwiseCall {
   Tensor x, t, a, w, g;
   double p, q, r, scale;
   bool reduce;
   Tensor value, dx, dt, da, dw;
+  double upstream;  // the factor of all gradients
 };
 
-template <class F, class S>
-void run_pointwise(const PointwiseCall& call) {
-  using T = typename F::template Compute<S>;
-  Space space;
-  space.dim = static_cast<int>(call.x.dim);
-  space.numel = call.x.numel;
-  for (int d = 0; d < space.dim; ++d) space.size[d] = call.x.sizes[d];
+// What a loss reads and writes, contiguous or null: g if there is one for each element, value if it is not reduced.
+struct PointwiseBlock {
+  void *x = nullptr, *t = nullptr, *a = nullptr, *w = nullptr, *g = nullptr;
+  void *value = nullptr, *dx = nullptr, *dt = nullptr, *da = nullptr, *dw = nullptr;
+};
 
-  Operand<S> x, t, a, w, g, value, dx, dt, da, dw;
-  Operand<S>* operands[10];
-  int count = 0;
-  auto bind = [&](Operand<S>& operand, const Tensor& tensor, bool is_result) {
-    if (!tensor.exists()) return;
-    operand.data = tensor.as<S>();
-    for (int d = 0; d < space.dim; ++d) operand.stride[d] = tensor.strides[d];
-    operands[count++] = &operand;
-    if (is_result) advise_huge_pages(tensor, tensor.numel * static_cast<int64_t>(sizeof(S)));
-  };
-  bind(x, call.x, false);
-  bind(t, call.t, false);
-  bind(a, call.a, false);
-  bind(w, call.w, false);
-  const bool scalar_g = call.g.exists() && call.g.numel == 1;
-  if (!scalar_g) bind(g, call.g, false);
-  if (!call.reduce) bind(value, call.value, true);
-  bind(dx, call.dx, true);
-  bind(dt, call.dt, true);
-  bind(da, call.da, true);
-  bind(dw, call.dw, true);
-  simplify(space, operands, count);
+struct Outcome {
+  double sum = 0;       // of the losses
+  unsigned errors = 0;  // one bit for each that was made
+};
 
-  const T p = static_cast<T>(call.p), q = static_cast<T>(call.q), r = static_cast<T>(call.r);
-  const double g_scalar = scalar_g ? static_cast<double>(widen(*call.g.as<S>())) : 1.0;
-  const T upstream = static_cast<T>(g_scalar * call.scale);
-  const bool want_sum = call.reduce && call.value.exists();
-  const int64_t chunks = (space.numel + kChunk - 1) / kChunk;
-  Scratch<double> partial(want_sum ? chunks : 0);
-  constexpr size_t kErrors = F::errors.size();
-  std::array<std::atomic<bool>, kErrors> made{};
-
-  bool dense = space.dim <= 1;  // every operand one straight run: no staging
-  for (int o = 0; o < count; ++o) dense = dense && (space.dim == 0 || operands[o]->stride[0] == 1);
-
-  parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
-    alignas(64) T bx[kBlock], bt[kBlock], ba[kBlock], bw[kBlock], bg[kBlock];
-    alignas(64) T be[kBlock], bdx[kBlock], bdt[kBlock], bda[kBlock], bdw[kBlock];
-    // the lanes past the end of a short block are computed too, and must not be left as they were found
-    if (!dense || space.numel % kLanes<T> != 0)
-      for (T* staged : {bx, bt, ba, bw, bg}) std::fill(staged, staged + kBlock, T{1});
-
-    // One block; returns the sum of its losses. Direct: straight from and to memory, n a whole number of vectors.
-    auto block = [&](int64_t start, int64_t n, auto direct) {
-      auto get = [&](const Operand<S>& operand, const T* staged, int64_t i) {
-        if constexpr (direct) return load_vector<T>(operand.data + start + i);
-        return mg::load(staged + i);
-      };
-      auto put = [&](const Operand<S>& operand, T* staged, int64_t i, Vec<T> v) {
-        if (!operand) return;
-        if constexpr (direct) {
-          store_vector(operand.data + start + i, v);
-        } else {
-          mg::store<T>(staged + i, v);
-        }
-      };
-      LaneSum sum;
-      [[maybe_unused]] Mask<T> outside[kErrors + 1] = {};
-      auto eval = [&](int64_t i) {
-        const Vec<T> at_x = get(x, bx, i), at_t = get(t, bt, i);
-        const Vec<T> at_a = a ? get(a, ba, i) : splat(T{1});  // an absent auxiliary input is a factor of 1
-        if constexpr (kErrors > 0) F::template outside<T>(at_x, at_t, at_a, outside);
-        return F::template eval<S, T>(at_x, at_t, at_a, p, q, r);
-      };
-      auto finish = [&](int64_t i, Element<T> at) {
-        if constexpr (std::is_base_of_v<Paired, F>) {
-          if constexpr (F::template in_pairs<S, T>)
-            if (any<T>(at.cancels)) at = eval_wide<F, S>(get(x, bx, i), get(t, bt, i), p, q, r);
-        }
-        Vec<T> up = g ? get(g, bg, i) * upstream : splat(upstream), e = at.e;
-        put(dw, bdw, i, up * e);
-        if (w) {
-          const Vec<T> at_w = get(w, bw, i);
-          up *= at_w;
-          e *= at_w;
-        }
-        if constexpr (F::kSlopes != 1) up *= static_cast<T>(F::kSlopes);
-        put(value, be, i, e);
-        put(dx, bdx, i, up * at.dx);
-        put(dt, bdt, i, up * at.dt);
-        put(da, bda, i, up * at.da);
-        if constexpr (!direct)
-          for (int64_t lane = n - i; lane < kLanes<T>; ++lane) e[lane] = 0;
-        sum.add(e);
-      };
-      // two vectors at a time: the chain of operations of one is long, and the processor does not look far ahead
-      int64_t i = 0;
-      for (; i + kLanes<T> < n; i += 2 * kLanes<T>) {
-        const Element<T> first = eval(i), second = eval(i + kLanes<T>);
-        finish(i, first);
-        finish(i + kLanes<T>, second);
-      }
-      if (i < n) finish(i, eval(i));
-      for (size_t error = 0; error < kErrors; ++error)
-        if (any<T>(outside[error])) made[error] = true;
-      return sum.total();
-    };
-
-    for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
-      ExactSum sum;
-      const int64_t end = std::min(space.numel, (chunk + 1) * kChunk);
-      for (int64_t start = chunk * kChunk; start < end; start += kBlock) {
-        const int64_t n = std::min(kBlock, end - start);
-        if (dense && n % kLanes<T> == 0) {
-          sum.add(block(start, n, std::true_type{}));
-          continue;
-        }
-        load(space, x, start, n, bx);
-        load(space, t, start, n, bt);
-        if (a) load(space, a, start, n, ba);
-        if (w) load(space, w, start, n, bw);
-        if (g) load(space, g, start, n, bg);
-        sum.add(block(start, n, std::false_type{}));
-        if (value) store(space, value, start, n, be);
-        if (dx) store(space, dx, start, n, bdx);
-        if (dt) store(space, dt, start, n, bdt);
-        if (da) store(space, da, start, n, bda);
-        if (dw) store(space, dw, start, n, bdw);
-      }
-      if (want_sum) partial[chunk] = sum.value();
-    }
-  });
-  for (size_t error = 0; error < kErrors; ++error)
-    if (made[error]) throw typename F::Error(F::errors[error]);
-  if (want_sum) {
-    ExactSum sum;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum.add(partial[chunk]);
-    *call.value.as<S>() = narrow<S>(sum.value() * call.scale);
-  }
+// Zero but for the first n lanes. Not inlined, since an index that is not known would keep the vector in memory; cold,
+// so that the loop around it keeps its registers.
+template <class T>
+[[gnu::noinline, gnu::cold]] Vec<T> first_lanes(Vec<T> v, int64_t n) {
+  for (int64_t lane = n > 0 ? n : 0; lane < kLanes<T>; ++lane) v[lane] = 0;
+  return v;
 }
+
+// The elements [start, start + n) of a block. Memory is read and written in whole vectors; what lies past the end must be
+// in the loss' domain.
+template <class F, class S>
+Outcome compute_block(const PointwiseCall& call, PointwiseBlock block, int64_t start, int64_t n) {
+  using T = typename F::template Compute<S>;
+  const T p = static_cast<T>(call.p), q = static_cast<T>(call.q), r = static_cast<T>(call.r);
+  const T upstream = static_cast<T>(call.upstream);
+  auto get = [start](const void* from, int64_t i) { return load_vector<T>(static_cast<const S*>(from) + start + i); };
+  auto put = [start](void* to, int64_t i, Vec<T> v) {
+    if (to != nullptr) store_vector(static_cast<S*>(to) + start + i, v);
+  };
+  constexpr size_t kErrors = F::errors.size();
+  [[maybe_unused]] Mask<T> outside[kErrors + 1] = {};
+  LaneSum sum;
+  auto eval = [&](int64_t i) {
+    const Vec<T> x = get(block.x, i), t = get(block.t, i);
+    const Vec<T> a = block.a != nullptr ? get(block.a, i) : splat(T{1});  // an absent auxiliary input is a factor of 1
+    if constexpr (kErrors > 0) F::template outside<T>(x, t, a, outside);
+    return F::template eval<S, T>(x, t, a, p, q, r);
+  };
+  auto finish = [&](int64_t i, Element<T> at, int64_t valid) {  // lanes that belong to the block
+    if constexpr (std::is_base_of_v<Paired, F>) {
+      if constexpr (F::template in_pairs<S, T>)
+        if (any<T>(at.cancels)) at = eval_wide<F, S>(get(block.x, i), get(block.t, i), p, q, r);
+    }
+    Vec<T> up = block.g != nullptr ? get(block.g, i) * upstream : splat(upstream), e = at.e;
+    put(block.dw, i, up * e);
+    if (block.w != nullptr) {
+      const Vec<T> w = get(block.w, i);
+      up *= w;
+      e *= w;
+    }
+    if constexpr (F::kSlopes != 1) up *= static_cast<T>(F::kSlopes);
+    put(block.value, i, e);
+    put(block.dx, i, up * at.dx);
+    put(block.dt, i, up * at.dt);
+    put(block.da, i, up * at.da);
+    if (valid < kLanes<T>) e = first_lanes<T>(e, valid);
+    sum.add(e);
+  };
+  // Two vectors at a time: the chain of operations of one is long, and the processor does not look far ahead. Of an odd
+  // number the last is computed twice, and added once.
+  for (int64_t i = 0; i < n; i += 2 * kLanes<T>) {
+    const int64_t next = i + kLanes<T>, j = next < n ? next : i;
+    const Element<T> first = eval(i), second = eval(j);
+    finish(i, first, n - i);
+    finish(j, second, n - next);
+  }
+  Outcome outcome{sum.total()};
+  for (size_t error = 0; error < kErrors; ++error)
+    if (any<T>(outside[error])) outcome.errors |= 1u << error;
+  return outcome;
+}
+
+// A loss for tensors of one dtype, as the loop over their blocks sees it.
+struct PointwiseKernel {
+  Outcome (*compute)(const PointwiseCall&, PointwiseBlock, int64_t start, int64_t n) = nullptr;
+  const char* const* errors = nullptr;
+  void (*raise)(const char* error) = nullptr;
+};
+
+template <class F>
+PointwiseKernel pointwise_kernel(const PointwiseCall& call) {
+  PointwiseKernel kernel;
+  if constexpr (std::is_base_of_v<Variants, F>) {
+    F::choose(call, [&](auto variant) { kernel = pointwise_kernel<decltype(variant)>(call); });
+  } else {
+    kernel.errors = F::errors.data();
+    kernel.raise = [](const char* error) { throw typename F::Error(error); };
+    with_dtype(call.x.dtype, [&](auto s) { kernel.compute = compute_block<F, decltype(s)>; });
+  }
+  return kernel;
+}
+
+// pointwise.cpp
+void run_pointwise(StableIValue* stack, PointwiseKernel (*choose)(const PointwiseCall&));
 
 template <class F>
 void pointwise(StableIValue* stack, uint64_t, uint64_t) {
-  Arguments in(stack);
-  PointwiseCall call;
-  call.x = in.tensor();
-  call.t = in.tensor();
-  call.a = in.optional_tensor();
-  call.w = in.optional_tensor();
-  call.g = in.optional_tensor();
-  call.p = in.real();
-  call.q = in.real();
-  call.r = in.real();
-  call.scale = in.real();
-  call.reduce = in.boolean();
-  for (const Tensor* tensor : {&call.t, &call.a, &call.w, &call.g}) {
-    const bool fits = tensor->numel == call.x.numel || (tensor == &call.g && tensor->numel == 1);
-    if (tensor->exists() && !(tensor->dtype == call.x.dtype && fits))
-      throw std::runtime_error("manual_grad: a pointwise kernel takes tensors of one dtype and one shape");
-  }
-  if (call.x.dim > kMaxDims) throw std::runtime_error("manual_grad: a pointwise kernel takes at most 16 dimensions");
-  if (in.boolean()) call.value = call.reduce ? empty_scalar(call.x.dtype) : empty_like(call.x);
-  if (in.boolean()) call.dx = empty_like(call.x);
-  if (in.boolean()) call.dt = empty_like(call.t);
-  if (in.boolean()) call.da = empty_like(call.a);
-  if (in.boolean()) call.dw = empty_like(call.w);
-  auto run = [&](auto functor) {
-    with_dtype(call.x.dtype, [&](auto s) { run_pointwise<decltype(functor), decltype(s)>(call); });
-  };
-  if constexpr (std::is_base_of_v<Variants, F>) {
-    F::choose(call, run);
-  } else {
-    run(F{});
-  }
-  Results out(stack);
-  for (Tensor* result : {&call.value, &call.dx, &call.dt, &call.da, &call.dw}) out.put(static_cast<Tensor&&>(*result));
+  run_pointwise(stack, pointwise_kernel<F>);
 }
 
 // reduce: the value is the sum times scale, else there is one for each element. The booleans after it say which results

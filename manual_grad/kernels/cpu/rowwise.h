@@ -16,41 +16,15 @@ namespace mg {
 // The rows of a tensor (N, C, d1, ...) or (C): everything but the class dimension, in the order of the loss.
 class Rows {
  public:
-  explicit Rows(const Tensor& z) : class_dim_(z.dim > 1 ? 1 : 0) {
-    for (int d = 0; d < z.dim; ++d) {
-      if (d == class_dim_) continue;
-      size_[dim_++] = z.sizes[d];
-      count *= z.sizes[d];
-    }
-    classes = z.sizes[class_dim_];
-  }
+  explicit Rows(const Tensor& z);
 
   // Offsets of the rows [r, r + n) in a tensor of class scores (with_classes) or of one value a row.
   void offsets(const Tensor& tensor, int64_t r, int64_t n, bool with_classes, int64_t* out) const {
-    if (dim_ == 0) {
-      *out = 0;
-      return;
-    }
-    auto stride = [&](int d) { return tensor.strides[with_classes && d >= class_dim_ ? d + 1 : d]; };
-    const int last = dim_ - 1;
-    int64_t index[kMaxDims], offset = 0;
-    for (int d = last; d >= 0; --d) {
-      index[d] = d == 0 ? r : r % size_[d];
-      if (d > 0) r /= size_[d];
-      offset += index[d] * stride(d);
-    }
-    const int64_t step = stride(last);
-    for (int64_t run;; out += run, n -= run) {
-      run = std::min(n, size_[last] - index[last]);
-      for (int64_t j = 0; j < run; ++j) out[j] = offset + j * step;
-      if (run == n) return;
-      offset += run * step;
-      index[last] += run;
-      for (int d = last; index[d] == size_[d]; --d) {  // carry into the dimension before
-        offset += stride(d - 1) - size_[d] * stride(d);
-        index[d] = 0;
-        ++index[d - 1];
-      }
+    if (dim_ == 1) {
+      const int64_t step = tensor.strides[0];
+      for (int64_t j = 0; j < n; ++j) out[j] = (r + j) * step;
+    } else {
+      offsets_in_order(tensor, r, n, with_classes, out);
     }
   }
   int64_t class_stride(const Tensor& tensor) const { return tensor.strides[class_dim_]; }
@@ -58,6 +32,8 @@ class Rows {
   int64_t count = 1, classes = 0;
 
  private:
+  void offsets_in_order(const Tensor& tensor, int64_t r, int64_t n, bool with_classes, int64_t* out) const;
+
   int dim_ = 0, class_dim_;
   int64_t size_[kMaxDims];
 };
@@ -118,53 +94,14 @@ void for_each_vector(const Pack& pack, const Body& body) {
 }
 
 // The rows [r, r + n) of a tensor of class scores, into a pack and out of it.
-template <class S, class T>
-void load_pack(const Rows& rows, const Tensor& tensor, int64_t r, int64_t, const Across<T>& pack, T padding, T* out) {
-  int64_t at;
-  rows.offsets(tensor, r, 1, true, &at);
-  load_run(tensor.as<S>() + at, rows.class_stride(tensor), rows.classes, out);
-  std::fill(out + rows.classes, out + pack.vectors * kLanes<T>, padding);
-}
-template <class S, class T>
-void store_pack(const Rows& rows, const Tensor& tensor, int64_t r, int64_t, const Across<T>&, const T* from) {
-  int64_t at;
-  rows.offsets(tensor, r, 1, true, &at);
-  store_run(tensor.as<S>() + at, rows.class_stride(tensor), rows.classes, from);
-}
-
-inline bool side_by_side(const int64_t* at, int64_t n) {
-  for (int64_t j = 1; j < n; ++j)
-    if (at[j] != at[0] + j) return false;
-  return true;
-}
-template <class S, class T>
-void load_pack(const Rows& rows, const Tensor& tensor, int64_t r, int64_t n, const Down<T>&, T, T* out) {
-  int64_t at[kLanes<T>];
-  rows.offsets(tensor, r, n, true, at);
-  const int64_t step = rows.class_stride(tensor);
-  const S* p = tensor.as<S>();
-  if (n == kLanes<T> && side_by_side(at, n)) {
-    for (int64_t c = 0; c < rows.classes; ++c) store<T>(out + c * kLanes<T>, load_vector<T>(p + at[0] + c * step));
-    return;
-  }
-  for (int64_t j = 0; j < n; ++j)
-    for (int64_t c = 0; c < rows.classes; ++c) out[c * kLanes<T> + j] = widen(p[at[j] + c * step]);
-  for (int64_t j = n; j < kLanes<T>; ++j)
-    for (int64_t c = 0; c < rows.classes; ++c) out[c * kLanes<T> + j] = 0;
-}
-template <class S, class T>
-void store_pack(const Rows& rows, const Tensor& tensor, int64_t r, int64_t n, const Down<T>&, const T* from) {
-  int64_t at[kLanes<T>];
-  rows.offsets(tensor, r, n, true, at);
-  const int64_t step = rows.class_stride(tensor);
-  S* p = tensor.as<S>();
-  if (n == kLanes<T> && side_by_side(at, n)) {
-    for (int64_t c = 0; c < rows.classes; ++c) store_vector(p + at[0] + c * step, load(from + c * kLanes<T>));
-    return;
-  }
-  for (int64_t j = 0; j < n; ++j)
-    for (int64_t c = 0; c < rows.classes; ++c) p[at[j] + c * step] = narrow<S>(from[c * kLanes<T> + j]);
-}
+template <class T>
+void load_pack(const Rows& rows, const Tensor& from, int64_t r, int64_t n, const Across<T>& pack, T padding, T* out);
+template <class T>
+void load_pack(const Rows& rows, const Tensor& from, int64_t r, int64_t n, const Down<T>& pack, T padding, T* out);
+template <class T>
+void store_pack(const Rows& rows, const Tensor& to, int64_t r, int64_t n, const Across<T>& pack, const T* from);
+template <class T>
+void store_pack(const Rows& rows, const Tensor& to, int64_t r, int64_t n, const Down<T>& pack, const T* from);
 
 constexpr int64_t kChunkElements = 1 << 15;  // scores per unit of parallel work and per partial sum
 constexpr int64_t kShortRow = 64;            // classes up to which dense rows are packed one a lane
@@ -180,16 +117,8 @@ void with_pack(const Rows& rows, const Tensor& scores, const Body& body) {
 }
 
 // The rows of x, once it is known that the results and the upstream gradient fit them.
-inline Rows checked_rows(const char* loss, const Tensor& x, const Tensor& g, const Tensor& value, int64_t reduction,
-                         std::initializer_list<const Tensor*> gradients) {
-  if (x.dim < 1 || x.dim > kMaxDims) throw std::runtime_error(std::string("manual_grad: ") + loss + " takes 1 to 16 dimensions");
-  const Rows rows(x);
-  bool fit = !(g.exists() && (g.dtype != x.dtype || (g.numel != 1 && g.numel != rows.count))) &&
-             !(value.exists() && (value.dtype != x.dtype || value.numel != (reduction == kNone ? rows.count : 1)));
-  for (const Tensor* dx : gradients) fit = fit && !(dx->exists() && (dx->dtype != x.dtype || dx->numel != x.numel));
-  if (!fit) throw std::runtime_error(std::string("manual_grad: the tensors of ") + loss + " do not fit together");
-  return rows;
-}
+Rows checked_rows(const char* loss, const Tensor& x, const Tensor& g, const Tensor& value, int64_t reduction,
+                  std::initializer_list<const Tensor*> gradients);
 
 // The sum of a few values, lane by lane.
 template <class T>
@@ -204,7 +133,7 @@ double total(const T* values, int64_t n) {
 
 // The rows in chunks of a fixed size, which the threads take one at a time. A loss computes the values of a few rows;
 // they are stored or summed here, and what arrives from upstream is asked for here.
-template <class S, class T = typename ComputeType<S>::T>
+template <class T>
 class RowSweep {
  public:
   RowSweep(const Rows& rows, const Tensor& value, const Tensor& g, int64_t reduction, double mean_of)
@@ -213,7 +142,7 @@ class RowSweep {
     chunk_ = (per_chunk + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
     if (rows.classes >= kChunkElements) chunk_ = 1;
     chunks_ = (rows.count + chunk_ - 1) / chunk_;
-    if (g.exists() && g.numel == 1) scale_ *= static_cast<double>(widen(*g.template as<S>()));
+    if (g.exists() && g.numel == 1) scale_ *= number_at(g, 0);
   }
 
   // Every thread makes a worker for itself; worker(r, n, loss) is called for the rows [r, r + n), with n <= kRows.
@@ -234,7 +163,7 @@ class RowSweep {
           if (!value_.exists() || want_sum) continue;
           int64_t at[kRows];
           rows_.offsets(value_, r, n, false, at);
-          for (int64_t j = 0; j < n; ++j) value_.template as<S>()[at[j]] = narrow<S>(static_cast<double>(loss[j]));
+          scatter(value_, at, n, loss);
         }
         if (want_sum) partial[chunk] = sum.value();
       }
@@ -242,7 +171,7 @@ class RowSweep {
     if (!want_sum) return;
     ExactSum sum;
     for (int64_t chunk = 0; chunk < chunks_; ++chunk) sum.add(partial[chunk]);
-    *value_.template as<S>() = narrow<S>(sum.value() * scale_);
+    set_number(value_, 0, sum.value() * scale_);
   }
 
   // The upstream gradient of each of the rows [r, r + n), with the reduction's share.
@@ -255,8 +184,8 @@ class RowSweep {
     for (int64_t done = 0; done < n; done += kLanes<T>) {
       const int64_t length = std::min<int64_t>(kLanes<T>, n - done);
       rows_.offsets(g_, r + done, length, false, at);
-      for (int64_t j = 0; j < length; ++j)
-        up[done + j] = static_cast<T>(scale_ * static_cast<double>(widen(g_.template as<S>()[at[j]])));
+      gather(g_, at, length, up + done);
+      for (int64_t j = done; j < done + length; ++j) up[j] = static_cast<T>(scale_ * static_cast<double>(up[j]));
     }
   }
   template <class Pack>
@@ -290,53 +219,10 @@ class FirstRow {
   std::atomic<int64_t> row_;
 };
 
-template <class S>
-double class_weight(const Tensor& w, int64_t c) {
-  return w.exists() ? static_cast<double>(widen(w.template as<S>()[c * w.strides[0]])) : 1.0;
-}
+inline double class_weight(const Tensor& w, int64_t c) { return w.exists() ? number_at(w, c * w.strides[0]) : 1.0; }
 
 // The weight of all rows but the ignored ones, without weights their number. Every class index is checked here, before
 // any memory is touched by it.
-template <class S>
-double kept_weight(const char* loss, const Rows& rows, const Tensor& t, const Tensor& w, int64_t ignore_index) {
-  constexpr int64_t kBatch = 256, kChunk = 64 * kBatch;
-  const int64_t chunks = (rows.count + kChunk - 1) / kChunk;
-  Scratch<double> partial(chunks);
-  FirstRow bad(rows.count);
-  parallel_for(chunks, 1, [&](int64_t first, int64_t last) {
-    int64_t at[kBatch];
-    for (int64_t chunk = first; chunk < last; ++chunk) {
-      ExactSum weight;
-      int64_t kept = 0;
-      const int64_t end = std::min(rows.count, (chunk + 1) * kChunk);
-      for (int64_t r = chunk * kChunk; r < end; r += kBatch) {
-        const int64_t n = std::min(kBatch, end - r);
-        rows.offsets(t, r, n, false, at);
-        for (int64_t j = 0; j < n; ++j) {
-          const int64_t y = t.as<int64_t>()[at[j]];
-          if (y == ignore_index) continue;
-          if (y < 0 || y >= rows.classes) {
-            bad.note(r + j);
-          } else if (w.exists()) {
-            weight.add(class_weight<S>(w, y));
-          } else {
-            ++kept;
-          }
-        }
-      }
-      partial[chunk] = w.exists() ? weight.value() : static_cast<double>(kept);
-    }
-  });
-  if (bad.exists()) {
-    int64_t at;
-    rows.offsets(t, bad.row(), 1, false, &at);
-    throw std::out_of_range("Target " + std::to_string(t.as<int64_t>()[at]) + " is out of bounds: " + loss +
-                            "'s target must be in [0, " + std::to_string(rows.classes - 1) + "] or ignore_index (" +
-                            std::to_string(ignore_index) + ").");
-  }
-  ExactSum weight;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) weight.add(partial[chunk]);
-  return weight.value();
-}
+double kept_weight(const char* loss, const Rows& rows, const Tensor& t, const Tensor& w, int64_t ignore_index);
 
 }  // namespace mg

@@ -11,7 +11,9 @@
 #if defined(__AVX2__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"  // GCC's own way to say that a register's content does not matter
+#if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #pragma GCC diagnostic pop
 #endif
@@ -269,6 +271,27 @@ inline Vec<T> exp_signed(Vec<T> x) {
   return x > Simd<T>::exp_high ? splat(static_cast<T>(__builtin_inf())) : exp_for<S, T>(x);
 }
 
+// a b + c, rounded once where the processor can. The compiler fuses products and sums as it likes, not alike everywhere;
+// where that shows, this says what is fused.
+#if defined(__AVX512F__)
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+#elif defined(__AVX2__)
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+#else
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return a * b + c; }
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return a * b + c; }
+#endif
+
 // A number as the sum of two, the second about an ulp of the first: what one float cannot hold before a cancellation.
 struct TwoFloats {
   Vec<float> high, low;
@@ -283,17 +306,11 @@ inline TwoFloats two_sum(Vec<float> a, Vec<float> b, Vec<float> beyond) {
 // Whether there is float arithmetic with pairs: it takes a fused multiply-add and a table that fits into a register.
 #if defined(__AVX512F__)
 constexpr bool kPairs = true;
-inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
-  return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-}
 inline Vec<float> look_up(const float* table, Mask<float> i) {
   return (Vec<float>)_mm512_permutexvar_ps((__m512i)i, (__m512)load(table));
 }
 #elif defined(__AVX2__)
 constexpr bool kPairs = true;
-inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
-  return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-}
 inline Vec<float> look_up(const float* table, Mask<float> i) {
   return (Vec<float>)_mm256_permutevar8x32_ps((__m256)load(table), (__m256i)i);
 }
@@ -329,8 +346,8 @@ inline TwoFloats exp_two_floats(Vec<float> x) {
   p = p * r + 0.5f;
   p = (p * r) * r + r;
   const Vec<float> root = look_up(table.high, j), k = (steps - __builtin_convertvector(j, Vec<float>)) * (1.0f / n);
-  const TwoFloats y = two_sum(root, root * p, look_up(table.low, j));
-  return {scale(y.high, k), scale(y.low, k)};
+  const Vec<float> high = fma(root, p, root), low = fma(root, p, root - high) + look_up(table.low, j);
+  return {scale(high, k), scale(low, k)};
 }
 #endif
 

@@ -112,10 +112,9 @@ class Difference {
   Scratch<double> u_;
 };
 
-template <class S>
 class Worker {
  public:
-  Worker(const Call& call, const VectorSweep<S>& sweep)
+  Worker(const Call& call, const VectorSweep& sweep)
       : call_(call),
         sweep_(sweep),
         a_(sweep.pitch),
@@ -169,16 +168,10 @@ class Worker {
   }
 
   const Call& call_;
-  const VectorSweep<S>& sweep_;
+  const VectorSweep& sweep_;
   const Scratch<double> a_, p_, n_, d_;
   Difference u_, v_, w_;
 };
-
-template <class S>
-void run(const Call& call) {
-  const VectorSweep<S> sweep(call.a, call.value, call.g, call.scale, call.reduce, {&call.da, &call.dp, &call.dn});
-  sweep.run([&] { return Worker<S>(call, sweep); });
-}
 
 void triplet_margin_loss(StableIValue* stack, uint64_t, uint64_t) {
   Arguments in(stack);
@@ -199,7 +192,8 @@ void triplet_margin_loss(StableIValue* stack, uint64_t, uint64_t) {
   call.dn = in.optional_tensor();
   check_vectors("triplet_margin_loss", call.a, {&call.p, &call.n, &call.da, &call.dp, &call.dn},
                 call.a.dim == 2 ? call.a.sizes[0] : 1, call.g, call.value, call.reduce);
-  with_dtype(call.a.dtype, [&](auto s) { run<decltype(s)>(call); });
+  const VectorSweep sweep(call.a, call.value, call.g, call.scale, call.reduce, {&call.da, &call.dp, &call.dn});
+  sweep.run([&] { return Worker(call, sweep); });
 }
 
 }  // namespace

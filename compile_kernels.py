@@ -1,0 +1,260 @@
+"""Compiles the CPU kernels, for setup.py or by itself: ``python3 compile_kernels.py`` puts them into this source tree.
+
+The kernels use neither Python's nor torch's headers, only LibTorch's stable C ABI: one library serves every Python and
+every torch from 2.10 on, and building it takes a C++17 compiler and Python, but no torch and no other package.
+
+A processor runs one of the instruction sets that torch tells apart. An installation in place is built for the one of
+this processor, a wheel for all. Environment variables:
+
+``CXX``                           the compiler
+``MANUAL_GRAD_INSTRUCTION_SETS``  what to build for: ``native``, ``all``, or names such as ``"baseline avx2"``
+``XDG_CACHE_HOME``                objects are kept in ``manual_grad/kernels`` there; by default in the user's cache
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+SOURCES = Path("manual_grad", "kernels", "cpu")
+NOT_BUILT = "not_built.txt"  # read by manual_grad/kernels/__init__.py
+FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -Wall -Wextra".split()
+
+# One library per instruction set. In a common one the linker would keep a single copy of an inline function that was
+# compiled with several sets, perhaps the AVX-512 copy, and run it on a machine without AVX-512.
+INSTRUCTION_SETS: dict[str, list[str]] = {"baseline": []}
+if platform.machine() == "x86_64":
+    INSTRUCTION_SETS["avx2"] = "-mavx2 -mfma".split()
+    INSTRUCTION_SETS["avx512"] = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma".split()
+
+SLOWEST = ("cross_entropy", "regression", "likelihood", "class_margin")  # go first, so that no core idles at the end
+KEPT = 64 << 20  # bytes of objects that the cache may hold
+
+
+class NotBuilt(Exception):
+    """Why there are no kernels."""
+
+
+def instruction_sets(default: str) -> list[str]:
+    """Those that MANUAL_GRAD_INSTRUCTION_SETS asks for, or the default."""
+    asked = (os.environ.get("MANUAL_GRAD_INSTRUCTION_SETS") or default).replace(",", " ").split()
+    chosen: set[str] = set()
+    for name in asked:
+        if name not in ("native", "all", *INSTRUCTION_SETS):
+            known = ", ".join(INSTRUCTION_SETS)
+            sys.exit(f"MANUAL_GRAD_INSTRUCTION_SETS: no {name!r} here; there are native, all, {known}")
+        chosen.update(native() if name == "native" else INSTRUCTION_SETS if name == "all" else [name])
+    return [name for name in INSTRUCTION_SETS if name in chosen]
+
+
+def native() -> list[str]:
+    """The set that torch will choose on this processor, or all of them where that is not known."""
+    forced = os.environ.get("ATEN_CPU_CAPABILITY", "").lower()  # overrides what torch finds
+    if forced in ("default", *INSTRUCTION_SETS):
+        return ["baseline" if forced == "default" else forced]
+    try:
+        found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.M)
+    except OSError:
+        found = None
+    if len(INSTRUCTION_SETS) == 1 or found is None:
+        return list(INSTRUCTION_SETS)
+    has = {f"-m{flag}" for flag in found[1].split()}
+    return [[name for name, flags in INSTRUCTION_SETS.items() if has.issuperset(flags)][-1]]
+
+
+def build(folder: Path, names: Sequence[str], fallback: Path) -> list[Path]:
+    """Puts the libraries for these instruction sets into a folder. Objects are kept, in fallback if need be."""
+    start = time.perf_counter()
+    for outdated in (*folder.glob("manual_grad_*.so"), folder / NOT_BUILT):
+        outdated.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    compiler = find_compiler()
+    with cache(fallback) as kept, tempfile.TemporaryDirectory() as scratch:
+        objects = compile_all(compiler, names, kept)
+        libraries = [link(compiler, parts, folder, f"manual_grad_{name}.so", scratch) for name, parts in objects.items()]
+        evict(kept, KEPT)
+    tell(f"built for {', '.join(names)} in {time.perf_counter() - start:.1f} s")
+    return libraries
+
+
+def compile_all(compiler: list[str], names: Sequence[str], kept: Path) -> dict[str, list[Path]]:
+    sources = sorted(SOURCES.glob("*.cpp"), key=lambda path: (path.stem not in SLOWEST, path.name))
+    identity = identify(compiler, sources)
+    objects: dict[str, list[Path]] = {name: [] for name in names}
+    missing = []
+    for source in sources:
+        for name in names:
+            command = [*compiler, *FLAGS, *INSTRUCTION_SETS[name], "-c", str(source)]
+            digest = hashlib.sha256(identity + shlex.join(command).encode() + contents(source)).hexdigest()[:32]
+            path = kept / f"{source.stem}-{name}-{digest}.o"
+            objects[name].append(path)
+            if path.exists():
+                path.touch()  # used last
+            else:
+                missing.append((path, f"{source.stem} for {name}", command))
+    if len(missing) < len(names) * len(sources):
+        tell(f"{len(names) * len(sources) - len(missing)} of {len(names) * len(sources)} files are compiled, in {kept}")
+    if not missing:
+        return objects
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    tell(f"compiling {len(missing)} files with {shlex.join(compiler)} on {cores} core{'s' * (cores > 1)}")
+    with ThreadPoolExecutor(cores) as pool:
+        jobs = {pool.submit(compile_one, path, command): what for path, what, command in missing}
+        try:
+            for done, job in enumerate(as_completed(jobs), 1):
+                tell(f"{done:{len(str(len(jobs)))}}/{len(jobs)} {jobs[job]}, {job.result():.1f} s")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return objects
+
+
+def compile_one(path: Path, command: list[str]) -> float:
+    start = time.perf_counter()
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    run([*command, "-o", str(unfinished)])
+    unfinished.replace(path)
+    return time.perf_counter() - start
+
+
+def link(compiler: list[str], objects: list[Path], folder: Path, name: str, scratch: str) -> Path:
+    linked, library = Path(scratch, name), folder / name
+    command = [*compiler, "-shared", *map(str, objects), "-o", str(linked)]
+    if sys.platform == "darwin":
+        run([*command, "-undefined", "dynamic_lookup", "-Wl,-exported_symbol,_manual_grad_register"])
+    else:
+        # The library must name libtorch_cpu.so as its dependency, so that the loader takes torch's functions from the
+        # one that `import torch` has loaded. An empty library of that name serves as well as the real one for linking.
+        torch_cpu = Path(scratch, "libtorch_cpu.so")
+        soname = "-Wl,-soname,libtorch_cpu.so"
+        run([*compiler, "-shared", soname, "-x", "c++", os.devnull, "-o", str(torch_cpu)])
+        exports = Path(scratch, "exports.map")
+        exports.write_text("{ global: manual_grad_register; local: *; };\n")
+        resolved_later = ["-Wl,--no-as-needed", str(torch_cpu), "-Wl,--unresolved-symbols=ignore-all"]
+        run([*command, f"-Wl,--version-script={exports}", *resolved_later])
+    unfinished = library.with_suffix(f".{os.getpid()}")
+    shutil.copy(linked, unfinished)
+    unfinished.replace(library)  # a program that has loaded the library before keeps that one
+    return library
+
+
+def identify(compiler: list[str], sources: Sequence[Path]) -> bytes:
+    """All that makes an object what it is, beside its command and its sources: the compiler, and the system's headers."""
+    texts = [path.read_text(encoding="utf-8") for path in (*sources, *sorted(SOURCES.glob("*.h")))]
+    system = sorted({header for text in texts for header in re.findall(r"^#include <(.+)>", text, re.M)})
+    program = "".join(f"#if __has_include(<{header}>)\n#include <{header}>\n#endif\n" for header in system)
+    # not from this folder, whose name clang tells
+    return run([*compiler, *FLAGS, "-v", "-E", "-x", "c++", "-"], program, cwd=tempfile.gettempdir()).encode()
+
+
+def contents(path: Path) -> bytes:
+    """Of a source, with those of our headers that it includes."""
+    seen: dict[Path, bytes] = {}
+    waiting = [path]
+    while waiting:
+        path = waiting.pop()
+        if path not in seen:
+            seen[path] = path.read_bytes()
+            waiting += [path.parent / name.decode() for name in re.findall(rb'^#include "(.+)"', seen[path], re.M)]
+    return b"".join(seen[path] for path in sorted(seen))
+
+
+@contextlib.contextmanager
+def cache(fallback: Path) -> Iterator[Path]:
+    """The folder of objects, for one build at a time: the next one finds what this one has compiled."""
+    folder = cache_folder(fallback)
+    import fcntl  # not on Windows, where find_compiler has given up before
+
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell(f"waiting for another build, in {folder}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks: two builds compile the same, but no object is ever half written
+        yield folder
+
+
+def cache_folder(fallback: Path) -> Path:
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        if not base.is_absolute():
+            home = Path.home()
+            if not (home.is_absolute() and home.is_dir()):
+                raise FileNotFoundError(home)
+            base = home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+        folder = base / "manual_grad" / "kernels"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError):  # no home, or none that can be written to
+        fallback.mkdir(parents=True, exist_ok=True)
+        return fallback
+
+
+def evict(folder: Path, limit: int) -> None:
+    """Removes the files that were used longest ago, where all together are larger than the limit."""
+    newest_first = sorted(((path.stat(), path) for path in folder.iterdir()), key=lambda file: -file[0].st_mtime_ns)
+    total = 0
+    for status, path in newest_first:
+        total += status.st_size
+        if total > limit:
+            path.unlink(missing_ok=True)
+
+
+def find_compiler() -> list[str]:
+    if sys.platform not in ("linux", "darwin"):
+        raise NotBuilt(f"the kernels are not yet built on {platform.system()}")
+    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    for candidate in map(shlex.split, candidates):
+        found = shutil.which(candidate[0])
+        if found:
+            return [os.path.abspath(found) if os.sep in candidate[0] else candidate[0], *candidate[1:]]
+    raise NotBuilt(f"no C++ compiler was found (looked for {', '.join(candidates)})")
+
+
+def run(command: list[str], stdin: str = "", cwd: str | None = None) -> str:
+    """What a command of the compiler prints: its warnings too, which are shown."""
+    environment = {**os.environ, "LC_ALL": "C"}  # the same text for every user
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    done = subprocess.run(command, input=stdin, cwd=cwd, env=environment, text=True, errors="replace", **pipes)
+    if done.returncode != 0:
+        sys.stderr.write(done.stderr)
+        lines = done.stderr.splitlines()
+        error = next((line for line in lines if "error" in line), lines[-1] if lines else f"status {done.returncode}")
+        raise NotBuilt(f"{command[0]} failed: {error.strip()}")
+    if "-v" not in command:
+        sys.stderr.write(done.stderr)
+    return done.stdout + done.stderr
+
+
+def tell(progress: str) -> None:
+    print(f"kernels: {progress}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    os.chdir(Path(__file__).resolve().parent)
+    try:
+        build(SOURCES, instruction_sets("native"), Path("build", "kernels"))
+    except NotBuilt as reason:
+        (SOURCES / NOT_BUILT).write_text(f"{reason}\n", encoding="utf-8")
+        tell(f"none, losses will run from their formulas: {reason}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

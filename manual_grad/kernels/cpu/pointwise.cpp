@@ -1,0 +1,234 @@
+// The loop over the blocks of every pointwise loss, in every dtype: it moves elements, and knows only their size.
+#include "pointwise.h"
+
+#include <algorithm>
+#include <atomic>
+
+namespace mg {
+namespace {
+
+constexpr int64_t kChunk = 32 * kBlock;  // elements per partial sum and per unit of parallel work
+constexpr int kMaxOperands = 10;
+
+// A tensor as it is walked, and its place in a block.
+struct Operand {
+  char* data;
+  int64_t stride[kMaxDims];
+  void* PointwiseBlock::*place;
+  bool is_result;
+};
+
+// The index space and the tensors in it.
+struct Space {
+  explicit Space(const PointwiseCall& call)
+      : dim(static_cast<int>(call.x.dim)), numel(call.x.numel), bytes(element_bytes(call.x.dtype)) {
+    std::copy(call.x.sizes, call.x.sizes + dim, size);
+  }
+
+  void add(const Tensor& tensor, void* PointwiseBlock::*place, bool is_result) {
+    if (!tensor.exists()) return;
+    Operand& o = operand[count++];
+    o.data = tensor.as<char>();
+    o.place = place;
+    o.is_result = is_result;
+    std::copy(tensor.strides, tensor.strides + dim, o.stride);
+    if (is_result) advise_huge_pages(tensor);
+  }
+
+  // Orders the dimensions by the first operand's strides, so that memory is walked forwards, and merges those that
+  // every operand walks as one.
+  void simplify() {
+    for (int d = 1; d < dim; ++d)
+      for (int e = d; e > 0 && operand[0].stride[e - 1] < operand[0].stride[e]; --e) {
+        std::swap(size[e - 1], size[e]);
+        for (int o = 0; o < count; ++o) std::swap(operand[o].stride[e - 1], operand[o].stride[e]);
+      }
+    int last = -1;
+    for (int d = 0; d < dim; ++d) {
+      if (size[d] == 1) continue;
+      bool merge = last >= 0;
+      for (int o = 0; merge && o < count; ++o) merge = operand[o].stride[last] == operand[o].stride[d] * size[d];
+      if (merge) {
+        size[last] *= size[d];
+      } else {
+        size[++last] = size[d];
+      }
+      for (int o = 0; o < count; ++o) operand[o].stride[last] = operand[o].stride[d];
+    }
+    dim = last + 1;
+  }
+
+  bool is_dense() const {  // every operand one straight run
+    bool dense = dim <= 1;
+    for (int o = 0; dense && o < count; ++o) dense = dim == 0 || operand[o].stride[0] == 1;
+    return dense;
+  }
+
+  // All elements as they lie in memory, where every operand is one straight run.
+  PointwiseBlock in_place() const {
+    PointwiseBlock block;
+    for (int o = 0; o < count; ++o) block.*operand[o].place = operand[o].data;
+    return block;
+  }
+
+  // Calls run(position in the block, offset of its first element, length) for the straight runs of [start, start + n).
+  template <class Run>
+  void for_runs(const Operand& of, int64_t start, int64_t n, const Run& run) const {
+    const int inner = dim - 1;
+    for (int64_t done = 0; done < n;) {
+      int64_t index = start + done, offset = 0, length = n - done;
+      if (dim > 0) {
+        const int64_t column = dim > 1 ? index % size[inner] : index;
+        offset = column * of.stride[inner];
+        length = std::min(length, size[inner] - column);
+        index /= size[inner];
+      }
+      for (int d = inner - 1; d >= 0; --d) {
+        offset += (index % size[d]) * of.stride[d];
+        index /= size[d];
+      }
+      run(done, offset, length);
+      done += length;
+    }
+  }
+  int64_t step(const Operand& of) const { return dim == 0 ? 1 : of.stride[dim - 1]; }
+
+  int dim, count = 0;
+  int64_t size[kMaxDims], numel, bytes;  // bytes: of an element
+  Operand operand[kMaxOperands];
+};
+
+template <int64_t bytes>
+void copy_each(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) std::memcpy(to + i * to_step * bytes, from + i * from_step * bytes, bytes);
+}
+void copy(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t n, int64_t bytes) {
+  if (from_step == 1 && to_step == 1) std::memcpy(to, from, static_cast<size_t>(n * bytes));
+  else if (bytes == 8) copy_each<8>(from, from_step, to, to_step, n);
+  else if (bytes == 4) copy_each<4>(from, from_step, to, to_step, n);
+  else copy_each<2>(from, from_step, to, to_step, n);
+}
+
+// The memory of a thread's blocks, for tensors that are not straight runs of whole vectors.
+class Stage {
+ public:
+  explicit Stage(const Space& space) : space_(space) {}
+
+  PointwiseBlock load(int64_t start, int64_t n) {
+    PointwiseBlock block;
+    for (int o = 0; o < space_.count; ++o) {
+      const Operand& from = space_.operand[o];
+      char* to = memory_[o];
+      block.*from.place = to;
+      if (from.is_result) continue;
+      const int64_t bytes = space_.bytes, step = space_.step(from);
+      space_.for_runs(from, start, n, [&](int64_t at, int64_t offset, int64_t length) {
+        copy(from.data + offset * bytes, step, to + at * bytes, 1, length, bytes);
+      });
+      // a last vector that is not whole is filled up with its last element
+      for (int64_t i = n; i % kLanes<float> != 0; ++i) copy(to + (n - 1) * bytes, 1, to + i * bytes, 1, 1, bytes);
+    }
+    return block;
+  }
+
+  void store(int64_t start, int64_t n) {
+    for (int o = 0; o < space_.count; ++o) {
+      const Operand& to = space_.operand[o];
+      if (!to.is_result) continue;
+      const int64_t bytes = space_.bytes, step = space_.step(to);
+      space_.for_runs(to, start, n, [&](int64_t at, int64_t offset, int64_t length) {
+        copy(memory_[o] + at * bytes, 1, to.data + offset * bytes, step, length, bytes);
+      });
+    }
+  }
+
+ private:
+  const Space& space_;
+  alignas(64) char memory_[kMaxOperands][kBlock * sizeof(double)];
+};
+
+void run(PointwiseCall& call, const PointwiseKernel& kernel) {
+  Space space(call);
+  space.add(call.x, &PointwiseBlock::x, false);
+  space.add(call.t, &PointwiseBlock::t, false);
+  space.add(call.a, &PointwiseBlock::a, false);
+  space.add(call.w, &PointwiseBlock::w, false);
+  call.upstream = call.scale;
+  if (call.g.exists() && call.g.numel == 1) {
+    call.upstream *= number_at(call.g, 0);
+  } else {
+    space.add(call.g, &PointwiseBlock::g, false);
+  }
+  if (!call.reduce) space.add(call.value, &PointwiseBlock::value, true);
+  space.add(call.dx, &PointwiseBlock::dx, true);
+  space.add(call.dt, &PointwiseBlock::dt, true);
+  space.add(call.da, &PointwiseBlock::da, true);
+  space.add(call.dw, &PointwiseBlock::dw, true);
+  space.simplify();
+
+  const bool want_sum = call.reduce && call.value.exists(), dense = space.is_dense();
+  const int64_t chunks = (space.numel + kChunk - 1) / kChunk;
+  Scratch<double> partial(want_sum ? chunks : 0);
+  const PointwiseBlock in_place = space.in_place();
+  std::atomic<unsigned> errors{0};
+  parallel_for(chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
+    Stage stage(space);
+    unsigned made = 0;
+    for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
+      ExactSum sum;
+      const int64_t end = std::min(space.numel, (chunk + 1) * kChunk);
+      for (int64_t start = chunk * kChunk; start < end; start += kBlock) {
+        const int64_t n = std::min(kBlock, end - start);
+        Outcome outcome;
+        if (dense && n % kLanes<float> == 0) {
+          outcome = kernel.compute(call, in_place, start, n);
+        } else {
+          outcome = kernel.compute(call, stage.load(start, n), 0, n);
+          stage.store(start, n);
+        }
+        sum.add(outcome.sum);
+        made |= outcome.errors;
+      }
+      if (want_sum) partial[chunk] = sum.value();
+    }
+    errors |= made;
+  });
+  if (errors != 0) kernel.raise(kernel.errors[__builtin_ctz(errors)]);
+  if (!want_sum) return;
+  ExactSum sum;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) sum.add(partial[chunk]);
+  set_number(call.value, 0, sum.value() * call.scale);
+}
+
+}  // namespace
+
+void run_pointwise(StableIValue* stack, PointwiseKernel (*choose)(const PointwiseCall&)) {
+  Arguments in(stack);
+  PointwiseCall call;
+  call.x = in.tensor();
+  call.t = in.tensor();
+  call.a = in.optional_tensor();
+  call.w = in.optional_tensor();
+  call.g = in.optional_tensor();
+  call.p = in.real();
+  call.q = in.real();
+  call.r = in.real();
+  call.scale = in.real();
+  call.reduce = in.boolean();
+  for (const Tensor* tensor : {&call.t, &call.a, &call.w, &call.g}) {
+    const bool fits = tensor->numel == call.x.numel || (tensor == &call.g && tensor->numel == 1);
+    if (tensor->exists() && !(tensor->dtype == call.x.dtype && fits))
+      throw std::runtime_error("manual_grad: a pointwise kernel takes tensors of one dtype and one shape");
+  }
+  if (call.x.dim > kMaxDims) throw std::runtime_error("manual_grad: a pointwise kernel takes at most 16 dimensions");
+  if (in.boolean()) call.value = call.reduce ? empty_scalar(call.x.dtype) : empty_like(call.x);
+  if (in.boolean()) call.dx = empty_like(call.x);
+  if (in.boolean()) call.dt = empty_like(call.t);
+  if (in.boolean()) call.da = empty_like(call.a);
+  if (in.boolean()) call.dw = empty_like(call.w);
+  run(call, choose(call));
+  Results out(stack);
+  for (Tensor* result : {&call.value, &call.dx, &call.dt, &call.da, &call.dw}) out.put(static_cast<Tensor&&>(*result));
+}
+
+}  // namespace mg
