@@ -10,10 +10,16 @@ import torch
 from scipy.differentiate import derivative
 from torch import Tensor
 
-from gradcheck.spec import Case
+from gradcheck.spec import Case, Draw
 
 STEPS = (0.1, 0.01, 0.002)
 NOISE = 1e-10  # of the function's size: a slope below it is the rounding of the differences, and counts as 0
+
+
+def random_direction(seed: int, t: Tensor) -> Tensor:
+    """One in which every entry of ``t`` takes part."""
+    draw = Draw(seed, t.dtype, str(t.device))
+    return draw.uniform(*t.shape, low=0.5, high=1.0) * draw.sign(*t.shape)
 
 
 def along_axes(f: Callable[[Case], float], case: Case, name: str, step: float) -> Tensor:
