@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 Arguments = dict[str, Any]
+Gradient = dict[str, Tensor | None]  # by each differentiable input
+Derivatives = tuple[Tensor, Gradient]  # the value besides
 Sample = Callable[["Draw"], Mapping[str, Any]]
 
 REAL = (-float("inf"), float("inf"))
@@ -276,9 +278,7 @@ class Case:
     def leaves(self) -> dict[str, Tensor]:
         return {k: t.detach().requires_grad_() for k, t in self.differentiable.items()}
 
-    def differentiate(
-        self, fn: Callable[..., Tensor] | None = None, g: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor | None]]:
+    def differentiate(self, fn: Callable[..., Tensor] | None = None, g: Tensor | None = None) -> Derivatives:
         """The value and the gradient of each differentiable input, for the upstream gradient ``g``."""
         leaves = self.leaves()
         value = self.call(fn, **leaves)

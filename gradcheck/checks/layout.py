@@ -9,10 +9,7 @@ from torch import Tensor
 
 from gradcheck.checks.cases import each
 from gradcheck.compare import Result, bitwise_equal, compare, expect, failed, passed
-from gradcheck.spec import Case, Settings, Spec
-
-Gradient = dict[str, Tensor | None]
-Derivatives = tuple[Tensor, Gradient]
+from gradcheck.spec import Case, Derivatives, Gradient, Settings, Spec
 
 BOUND = 64.0  # other strides may be summed in another order
 
