@@ -7,7 +7,7 @@ and it stops short of every kink that the numbers of the samples come near witho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,9 +42,11 @@ class Row:
     slopes: dict[tuple[str, int], tuple[Any, Any]] = field(default_factory=dict)
 
 
-def rows(case: Case) -> list[Row]:
+def rows(case: Case, direction: Mapping[str, Tensor] | None = None) -> list[Row]:
+    """Every row, with the slopes by every entry; or, with ``direction``, along that of each tensor, as by entry 0."""
     indices = FAMILIES[case.spec.family](case)
     values = {k: _numbers(t) for k, t in case.tensors.items()}
+    along = {k: _numbers(t) for k, t in (direction or {}).items()}
     plain = {k: v for k, v in case.arguments.items() if k not in case.tensors}
     count = len(next(iter(indices.values())))
 
@@ -55,21 +57,26 @@ def rows(case: Case) -> list[Row]:
             result = case.spec.oracle(**{**here, **changed})
             return result if isinstance(result, tuple) else (result, mpf(1))
 
-        def moved(name: str, by: dict[int, Any]) -> tuple[Any, Any]:
+        def moved(name: str, by: Mapping[int, Any]) -> tuple[Any, Any]:
             column = values[name].copy()
             for i, step in by.items():
                 column[i] += step
             return evaluate(**{name: _take(column, indices[name][n])})
 
+        def slopes(name: str, by: Mapping[int, Any]) -> tuple[Any, Any]:
+            left, right = moved(name, {i: -h * u for i, u in by.items()}), moved(name, {i: h * u for i, u in by.items()})
+            value, share = (_resolved((b - a) / (2 * h)) for a, b in zip(left, right, strict=True))
+            return value, share
+
         value = evaluate()
         row = Row(*map(_resolved, value))
         for name in case.differentiable:
             entries = sorted(set(_flatten(indices[name][n])))
-            if len(entries) > 2 and moved(name, {i: h * mp.exp(mpf(1) / k) for k, i in enumerate(entries, 1)}) == value:
-                continue  # a hinge that is closed, the tail of another cluster
-            for i in entries:
-                left, right = moved(name, {i: -h}), moved(name, {i: h})
-                row.slopes[name, i] = tuple(_resolved((b - a) / (2 * h)) for a, b in zip(left, right, strict=True))
+            if direction is not None:
+                row.slopes[name, 0] = slopes(name, {i: along[name][i] for i in entries})
+            elif len(entries) < 3 or moved(name, {i: h * mp.exp(mpf(1) / k) for k, i in enumerate(entries, 1)}) != value:
+                row.slopes |= {(name, i): slopes(name, {i: 1}) for i in entries}
+            # else no entry matters: a hinge that is closed, the tail of another cluster
         return row
 
     with workdps(DIGITS):
@@ -88,8 +95,9 @@ def calls(case: Case) -> Iterator[dict[str, Any]]:
         yield {**plain, **{k: _take(values[k], rows[n]) for k, rows in indices.items()}}
 
 
-def reduced(case: Case, found: list[Row], reduction: str, g: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+def reduced(case: Case, found: list[Row], g: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """'value' and every gradient, each with the scale of its error, of the rows reduced, for the upstream ``g``."""
+    reduction = case.arguments.get("reduction", "none")
     with workdps(DIGITS):
         upstream = [mpf(x) for x in g.flatten().tolist()]
         shares = sum((row.share for row in found), mpf(0)) if reduction == "mean" else mpf(1)

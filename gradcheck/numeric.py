@@ -16,10 +16,11 @@ STEPS = (0.1, 0.01, 0.002)
 NOISE = 1e-10  # of the function's size: a slope below it is the rounding of the differences, and counts as 0
 
 
-def random_direction(seed: int, t: Tensor) -> Tensor:
-    """One in which every entry of ``t`` takes part."""
+def random_direction(seed: int, t: Tensor, gradient: Tensor | None = None) -> Tensor:
+    """One in which every entry of ``t`` takes part; with the signs of a gradient nothing cancels in the slope along it."""
     draw = Draw(seed, t.dtype, str(t.device))
-    return draw.uniform(*t.shape, low=0.5, high=1.0) * draw.sign(*t.shape)
+    size, sign = draw.uniform(*t.shape, low=0.5, high=1.0), draw.sign(*t.shape)
+    return size * (sign if gradient is None else torch.where(gradient == 0, sign, gradient.sign()))
 
 
 def along_axes(f: Callable[[Case], float], case: Case, name: str, step: float) -> Tensor:
