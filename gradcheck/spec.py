@@ -137,8 +137,8 @@ class Spec:
         errors: Bad calls.
         order: The highest derivative that is promised.
         promises: Which of 'forward' (forward mode), 'vmap' (torch.func), 'compile' (torch.compile) and 'kernels'
-            (manual_grad's kernels and formulas agree, on any number of threads) hold. The first two must raise or be
-            right even where they are not promised.
+            (manual_grad's kernels and formulas agree, and what the kernels sum is on any number of threads the same)
+            hold. The first two must raise or be right even where they are not promised.
     """
 
     fn: Callable[..., Tensor]
@@ -162,6 +162,11 @@ class Spec:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", self.fn.__name__)
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether matrices are multiplied: by a BLAS, which promises no order of its sums."""
+        return self.family == "linear"
 
     @cached_property
     def by_name(self) -> dict[str, Input]:

@@ -21,6 +21,8 @@ from gradcheck.exact import Row, reduced, rows
 from gradcheck.numeric import random_direction
 from gradcheck.spec import Case, Gradient, Settings, Spec
 
+Named = dict[str, Tensor | None]  # 'value', and 'gradient of' each input
+
 # float32 is promised to a few eps in every entry, relative to the sum of the sizes of its terms. float64 has no wider type
 # to compute in: an entry in which the derivative itself cancels loses digits, and the exponential of a sum of size s has
 # s eps; there the bound is for sanity, and on the slope along one direction, in which every entry takes part.
@@ -64,7 +66,7 @@ def slopes(case: Case) -> Iterator[Result]:
         yield replace(result, peer_error=peer_error(b, expected, case.dtype))
 
 
-def named(value: Tensor, gradient: Gradient) -> dict[str, Tensor | None]:
+def named(value: Tensor, gradient: Gradient) -> Named:
     return {"value": value, **{f"gradient of {k}": d for k, d in gradient.items()}}
 
 
@@ -78,9 +80,9 @@ def _without_reduction(case: Case) -> Any:
     return case.sample, frozenset((k, v) for k, v in case.params.items() if takes_it or k != "reduction")
 
 
-def of_peer(case: Case, g: Tensor) -> dict[str, Tensor | None]:
+def of_peer(case: Case, g: Tensor) -> Named:
     """torch's own value, and the gradients of those inputs that it differentiates."""
-    found: dict[str, Tensor | None] = {}
+    found: Named = {}
     if case.spec.peer is None:
         return found
     with contextlib.suppress(RuntimeError):  # not differentiable by some input, or not for this dtype
