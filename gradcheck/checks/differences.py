@@ -36,10 +36,9 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
             if step is None:
                 continue
             compared = True
-            slope = along(lambda at: total(at)[None], case, {name: u}, step)
-            result = compare(what, None if d is None else (d * u).sum()[None], slope, BOUND)
+            result = compare(what, None if d is None else (d * u).sum(), along(total, case, {name: u}, step), BOUND)
             if not result.ok:
-                singly = compare(what, d, along_axes(lambda at: float(total(at)), case, name, step), BOUND)
+                singly = compare(what, d, along_axes(total, case, name, step), BOUND)
                 result = result if singly.ok else singly
             yield result
 
