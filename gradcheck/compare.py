@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +13,7 @@ from torch import Tensor
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """One verdict. ``error`` and ``bound`` are in eps of ``dtype``; an error of infinity has its reason in ``message``.
 
     ``note`` marks what could not be asked (no device, nothing to compare with): neither passed nor failed.
@@ -144,8 +142,6 @@ def canaries(a: Numbers, b: Numbers, dtype: torch.dtype) -> Iterator[tuple[str, 
         yield f"{factor} times it", np.where(finite, a * factor, a)
     else:
         yield "1 more", a + 1 if finite.any() else np.ones_like(a)
-    if not np.isnan(b).any():
-        yield "NaN", np.full_like(a, np.nan)
 
 
 def explain(a: Numbers, b: Numbers, scale: Numbers | None = None) -> str:

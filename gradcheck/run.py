@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -70,7 +70,7 @@ class Report:
         """For JSON: an infinite error is None there, its reason is in the message."""
 
         def plain(result: Result) -> dict[str, Any]:
-            row = {"ok": result.ok, **asdict(result)}
+            row = {"ok": result.ok, **result._asdict()}
             return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}
 
         return {
@@ -133,7 +133,7 @@ def _collect(report: Report, tasks: Iterable[tuple[str, str, Iterable[Result]]],
         for loss, check, results in tasks:
             listen(loss, check, None)
             for result in results:
-                report.results.append(replace(result, loss=loss, check=check))
+                report.results.append(result._replace(loss=loss, check=check))
                 listen(loss, check, report.results[-1])
     except KeyboardInterrupt:
         report.interrupted = True

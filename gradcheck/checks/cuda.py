@@ -41,7 +41,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
         for body in (against_cpu, beside_torch, captured, elsewhere):
             name = str(dtype).removeprefix("torch.")
             for result in each(spec.covering(settings, dtype, samples), body):
-                yield replace(result, dtype=name, case=f"{result.case}, {name}")
+                yield result._replace(dtype=name, case=f"{result.case}, {name}")
     yield from each(spec.covering(settings), layout.upstreams)
     yield from each([spec.case(settings)], bad_index)
     if spec.name in SIZED:

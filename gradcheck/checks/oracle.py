@@ -9,7 +9,6 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,7 +49,7 @@ def entries(case: Case, known: dict[Any, list[Row]]) -> Iterator[Result]:
     ours, theirs = named(value, gradient), of_peer(case, g)
     for what, (expected, size) in reduced(case, known[key], g).items():
         result = compare(what, ours[what], expected, BOUNDS[case.dtype], dtype=case.dtype, scale=size)
-        yield replace(result, peer_error=peer_error(theirs.get(what), expected, case.dtype, size))
+        yield result._replace(peer_error=peer_error(theirs.get(what), expected, case.dtype, size))
 
 
 def slopes(case: Case) -> Iterator[Result]:
@@ -63,7 +62,7 @@ def slopes(case: Case) -> Iterator[Result]:
         if u is not None:
             expected, a, b = expected.flatten()[0], _dot(a, u), _dot(b, u)
         result = compare(what, a, expected, BOUNDS[case.dtype], dtype=case.dtype)
-        yield replace(result, peer_error=peer_error(b, expected, case.dtype))
+        yield result._replace(peer_error=peer_error(b, expected, case.dtype))
 
 
 def named(value: Tensor, gradient: Gradient) -> Named:

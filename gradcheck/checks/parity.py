@@ -67,7 +67,7 @@ def everything(case: Case) -> Named:
 def tag(dtype: torch.dtype, results: Iterator[Result]) -> Iterator[Result]:
     name = str(dtype).removeprefix("torch.")
     for result in results:
-        yield replace(result, dtype=name, case=f"{result.case}, {name}")
+        yield result._replace(dtype=name, case=f"{result.case}, {name}")
 
 
 def switched(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
@@ -155,7 +155,7 @@ def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Resul
         # what is computed in no wider dtype is rounded at every step; a bound of 5 % would let the canaries through
         least = 4.0 if dtype is widest(case) or scale is not None else 1.0
         bound = min(max(2 * (error or 0.0), least), 0.05 / torch.finfo(dtype).eps)
-        yield replace(compare(what, t, exact[what], bound, dtype=dtype, scale=scale), peer_error=error)
+        yield compare(what, t, exact[what], bound, dtype=dtype, scale=scale)._replace(peer_error=error)
         yield expect(f"type of {what}", t is None or t.dtype is dtype, "is not the input's")
 
 
