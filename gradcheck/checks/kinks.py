@@ -27,9 +27,9 @@ GRID = np.linspace(0, 1, 129)  # finer than the distance between two kinks of on
 PIECES = np.linspace(0, 1, 5)
 FINEST = 1 / 128
 QUADRATURE = 1e-10  # of the largest slope; on the finest piece a jump of 1 leaves 1e-5, one of the curvature 1e-8
-ROUNDING = 1e-14  # of the largest value: what is left at the end of a piece on which the function is 0
+ROUNDING = 1e-14  # of the largest value or slope: what is left at the end of a piece on which the function is 0
 EPS = 2.0**-52
-ROOT = 1e-15  # the distance to a kink that bisection leaves
+ROOT = 1e-15  # how far from a kink the root that is found may be
 STEP = 1e-5  # one-sided differences of second order: right to 1e-9 or so
 JUMP, SLACK = 1e-5, 1e-7  # a jump smaller than the first is none; the slopes are known to the second
 
@@ -116,7 +116,7 @@ def integrates(segment: Segment, kinks: list[float]) -> Result:
     A piece where it does not is halved: that helps a smooth function, and not one with a kink.
     """
     value, slope = functools.cache(segment.derivative(0)), segment.derivative(1)
-    rounding = ROUNDING * max(abs(value(s)) for s in PIECES)
+    rounding = ROUNDING * max(abs(f(s)) for s in PIECES for f in (value, slope))
     pieces = list(pairwise(np.unique([*PIECES, *kinks]).tolist()))
     while pieces:
         a, b = pieces.pop()
