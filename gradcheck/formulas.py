@@ -128,6 +128,8 @@ class Point:
         name, index_nodes, argument_nodes = head
         if name in local:
             return _entry(local[name], [self.evaluate(i, local) for i in index_nodes])
+        if not index_nodes and argument_nodes is None and name in self.given:
+            return self.given[name]
         indices = tuple(_plain(self.evaluate(i, local)) for i in index_nodes)
         arguments = argument_nodes and tuple(self.evaluate(a, local) for a in argument_nodes)
         if name in self.given:
@@ -260,14 +262,16 @@ class Point:
 
     def evaluate(self, node: Node, local: Local) -> Any:
         match node:
-            case Number(digits):
-                return mpf(digits) if "." in digits else int(digits)
-            case Sub(Op("group", (Op("*", (curvature, _)),)), variable, _):
-                return self._curvature(curvature, variable, local)
-            case Symbol() | Sub() | Apply():
+            case Symbol() | Apply():
                 return self.symbol(node, local)
             case Op(name, arguments):
                 return self._operation(name, arguments, local)
+            case Sub(Op("group", (Op("*", (curvature, _)),)), variable, _):
+                return self._curvature(curvature, variable, local)
+            case Sub():
+                return self.symbol(node, local)
+            case Number(digits):
+                return mpf(digits) if "." in digits else int(digits)
             case Big():
                 return self._big(node, local)
             case Cases(branches):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.context
 import sys
@@ -123,7 +124,7 @@ def _context() -> multiprocessing.context.BaseContext:
     if sys.platform != "linux" or torch.cuda.is_available():  # a device does not survive a fork
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "torch._dynamo"])
+    context.set_forkserver_preload([__name__, "torch._dynamo", "torch._inductor.compile_fx"])
     return context
 
 
@@ -146,6 +147,7 @@ def _awaited(future: Future[list[Result]]) -> Iterator[Result]:
 
 
 def _of_name(name: str, check: str, settings: Settings) -> list[Result]:
+    gc.freeze()  # what has been imported is no garbage, and takes long to look through
     with _quietly():
         return list(_of(specs.load(name), check, settings))
 
