@@ -7,7 +7,7 @@ and it stops short of every kink that the numbers of the samples come near witho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from gradcheck.families import FAMILIES
 from gradcheck.spec import Case
 
-DIGITS, STEP, RESOLUTION = 100, "1e-40", "1e-54"
+DIGITS, STEP, RESOLUTION = 100, "1e-40", mpf("1e-54")
 
 
 @dataclass
@@ -42,34 +42,46 @@ class Row:
     slopes: dict[tuple[str, int], tuple[Any, Any]] = field(default_factory=dict)
 
 
-def rows(case: Case) -> list[Row]:
+def rows(case: Case, direction: Mapping[str, Tensor] | None = None) -> list[Row]:
+    """Every row, with the slopes by every entry; or, with ``direction``, along that of each tensor, as by entry 0."""
     indices = FAMILIES[case.spec.family](case)
     values = {k: _numbers(t) for k, t in case.tensors.items()}
+    along = {k: _numbers(t) for k, t in (direction or {}).items()}
     plain = {k: v for k, v in case.arguments.items() if k not in case.tensors}
     count = len(next(iter(indices.values())))
 
-    def evaluate(n: int) -> tuple[Any, Any]:
-        tensors = {k: _take(values[k], rows[n]) for k, rows in indices.items()}
-        result = case.spec.oracle(**{**plain, **tensors})
-        return result if isinstance(result, tuple) else (result, mpf(1))
+    def differentiate(n: int) -> Row:
+        here = {**plain, **{k: _take(values[k], rows[n]) for k, rows in indices.items()}}
 
-    found = []
+        def evaluate(**changed: Any) -> tuple[Any, Any]:
+            result = case.spec.oracle(**{**here, **changed})
+            return result if isinstance(result, tuple) else (result, mpf(1))
+
+        def moved(name: str, by: Mapping[int, Any]) -> tuple[Any, Any]:
+            column = values[name].copy()
+            for i, step in by.items():
+                column[i] += step
+            return evaluate(**{name: _take(column, indices[name][n])})
+
+        def slopes(name: str, by: Mapping[int, Any]) -> tuple[Any, Any]:
+            left, right = moved(name, {i: -h * u for i, u in by.items()}), moved(name, {i: h * u for i, u in by.items()})
+            value, share = (_resolved((b - a) / (2 * h)) for a, b in zip(left, right, strict=True))
+            return value, share
+
+        value = evaluate()
+        row = Row(*map(_resolved, value))
+        for name in case.differentiable:
+            entries = sorted(set(_flatten(indices[name][n])))
+            if direction is not None:
+                row.slopes[name, 0] = slopes(name, {i: along[name][i] for i in entries})
+            elif len(entries) < 3 or moved(name, {i: h * mp.exp(mpf(1) / k) for k, i in enumerate(entries, 1)}) != value:
+                row.slopes |= {(name, i): slopes(name, {i: 1}) for i in entries}
+            # else no entry matters: a hinge that is closed, the tail of another cluster
+        return row
+
     with workdps(DIGITS):
         h = mpf(STEP)
-        for n in range(count):
-            row = Row(*map(_resolved, evaluate(n)))
-            for name in case.differentiable:
-                column = values[name]
-                for i in sorted(set(_flatten(indices[name][n]))):
-                    here = column[i]
-                    column[i] = here + h
-                    right = evaluate(n)
-                    column[i] = here - h
-                    left = evaluate(n)
-                    column[i] = here
-                    row.slopes[name, i] = tuple(_resolved((b - a) / (2 * h)) for a, b in zip(left, right, strict=True))
-            found.append(row)
-    return found
+        return [differentiate(n) for n in range(count)]
 
 
 def calls(case: Case) -> Iterator[dict[str, Any]]:
@@ -83,8 +95,9 @@ def calls(case: Case) -> Iterator[dict[str, Any]]:
         yield {**plain, **{k: _take(values[k], rows[n]) for k, rows in indices.items()}}
 
 
-def reduced(case: Case, found: list[Row], reduction: str, g: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+def reduced(case: Case, found: list[Row], g: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """'value' and every gradient, each with the scale of its error, of the rows reduced, for the upstream ``g``."""
+    reduction = case.arguments.get("reduction", "none")
     with workdps(DIGITS):
         upstream = [mpf(x) for x in g.flatten().tolist()]
         shares = sum((row.share for row in found), mpf(0)) if reduction == "mean" else mpf(1)
@@ -105,7 +118,7 @@ def reduced(case: Case, found: list[Row], reduction: str, g: Tensor) -> dict[str
 
 
 def _resolved(x: Any) -> Any:
-    return x if abs(x) > mpf(RESOLUTION) else mpf(0)
+    return x if abs(x) > RESOLUTION else mpf(0)
 
 
 def _numbers(t: Tensor) -> list[Any]:

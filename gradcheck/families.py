@@ -96,7 +96,7 @@ def linear(case: Case) -> Indices:
     return {k: of(k, t) for k, t in case.tensors.items()}
 
 
-FAMILIES: dict[str, Callable[[Case], Indices]] = {
+FAMILIES: dict[str, Callable[[Case], Indices]] = {  # the audit of a later one takes longer
     "pointwise": pointwise,
     "rowwise": rowwise,
     "pairwise": pairwise,

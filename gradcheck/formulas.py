@@ -128,6 +128,8 @@ class Point:
         name, index_nodes, argument_nodes = head
         if name in local:
             return _entry(local[name], [self.evaluate(i, local) for i in index_nodes])
+        if not index_nodes and argument_nodes is None and name in self.given:
+            return self.given[name]
         indices = tuple(_plain(self.evaluate(i, local)) for i in index_nodes)
         arguments = argument_nodes and tuple(self.evaluate(a, local) for a in argument_nodes)
         if name in self.given:
@@ -156,7 +158,9 @@ class Point:
             sizes = [len(self.given[i.name]) if isinstance(i, Symbol) else 0 for i in letters]
             entries = [self._of_clauses(name, (*indices, *i), arguments) for i in np.ndindex(*sizes)]
             return np.array([None, *entries], dtype=object)[1:].reshape(sizes)
-        for clause in sorted(clauses, key=lambda c: sum(self._letter(i) is not None for i in c.indices)):
+        if len(clauses) > 1:  # one entry before a letter for them all
+            clauses = sorted(clauses, key=lambda c: sum(self._letter(i) is not None for i in c.indices))
+        for clause in clauses:
             patterns = list(zip(clause.indices, indices, strict=True))
             if arguments is not None and clause.arguments is not None:
                 patterns += zip(clause.arguments, arguments, strict=True)
@@ -245,7 +249,8 @@ class Point:
         name, at = moves[0]
         shape = np.shape(_entry(self.symbol(Symbol(name), local), at))
         if shape == ():
-            return self.derivative(lambda p: p.evaluate(node.of, local), moves)
+            # in any order the points are the same, and so they are computed once
+            return self.derivative(lambda p: p.evaluate(node.of, local), sorted(moves, key=str))
         if len(moves) > 1:
             raise Unknown("a second derivative by vectors is written by their entries")
         slopes = np.empty(shape, dtype=object)
@@ -257,14 +262,16 @@ class Point:
 
     def evaluate(self, node: Node, local: Local) -> Any:
         match node:
-            case Number(digits):
-                return mpf(digits) if "." in digits else int(digits)
-            case Sub(Op("group", (Op("*", (curvature, _)),)), variable, _):
-                return self._curvature(curvature, variable, local)
-            case Symbol() | Sub() | Apply():
+            case Symbol() | Apply():
                 return self.symbol(node, local)
             case Op(name, arguments):
                 return self._operation(name, arguments, local)
+            case Sub(Op("group", (Op("*", (curvature, _)),)), variable, _):
+                return self._curvature(curvature, variable, local)
+            case Sub():
+                return self.symbol(node, local)
+            case Number(digits):
+                return mpf(digits) if "." in digits else int(digits)
             case Big():
                 return self._big(node, local)
             case Cases(branches):
@@ -344,7 +351,7 @@ class Point:
             if letter not in bound:
                 yield letter
         else:
-            for child in node.children():
+            for child in node.children:
                 yield from self.free(child, bound)
 
     # relations

@@ -17,13 +17,15 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 
 class Node:
     """A part of a formula. Equality is identity: the same letters in two places are two nodes."""
 
-    def children(self) -> Iterator[Node]:
+    @cached_property
+    def children(self) -> tuple[Node, ...]:
         def nodes(value: object) -> Iterator[Node]:
             if isinstance(value, Node):
                 yield value
@@ -31,12 +33,12 @@ class Node:
                 for part in value:
                     yield from nodes(part)
 
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            yield from nodes(getattr(self, field.name))
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return tuple(node for field in fields for node in nodes(getattr(self, field.name)))
 
     def walk(self) -> Iterator[Node]:
         yield self
-        for child in self.children():
+        for child in self.children:
             yield from child.walk()
 
 

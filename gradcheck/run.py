@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
+import multiprocessing.context
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -22,6 +25,7 @@ from gradcheck import specs
 from gradcheck.checks import CHECKS
 from gradcheck.checks.cases import raised
 from gradcheck.compare import Result, failed
+from gradcheck.families import FAMILIES
 from gradcheck.spec import Settings, Spec
 
 Listener = Callable[[str, str, "Result | None"], None]  # loss, check, and the result, None at the start of a check
@@ -67,7 +71,7 @@ class Report:
         """For JSON: an infinite error is None there, its reason is in the message."""
 
         def plain(result: Result) -> dict[str, Any]:
-            row = {"ok": result.ok, **asdict(result)}
+            row = {"ok": result.ok, **result._asdict()}
             return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}
 
         return {
@@ -99,14 +103,29 @@ def audit(
 def audit_in_processes(
     names: Sequence[str], checks: Sequence[str], settings: Settings, listen: Listener, jobs: int
 ) -> Report:
-    """:func:`audit` of manual_grad's losses by name, in ``jobs`` processes."""
+    """:func:`audit` of manual_grad's losses by name, in ``jobs`` processes.
+
+    They begin with the families that take longest, so that no process is left with a long loss at the end.
+    """
     report = Report(tuple(names), tuple(checks), settings)
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:  # threads do not survive a fork
-        found = [(name, check, pool.submit(_of_name, name, check, settings)) for name in names for check in checks]
+    families = list(FAMILIES)
+    by_length = sorted(names, key=lambda name: -families.index(specs.load(name).family))
+    with ProcessPoolExecutor(jobs, _context()) as pool:
+        found = [(name, check, pool.submit(_of_name, name, check, settings)) for name in by_length for check in checks]
         tasks = ((name, check, _awaited(future)) for name, check, future in found)
         _collect(report, tasks, listen)
         pool.shutdown(cancel_futures=True)
+    report.results.sort(key=lambda r: (report.losses.index(r.loss), report.checks.index(r.check)))
     return report
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """On Linux the processes are forked from one that has imported everything, and started no threads of torch's."""
+    if sys.platform != "linux" or torch.cuda.is_available():  # a device does not survive a fork
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torch._dynamo", "torch._inductor.compile_fx"])
+    return context
 
 
 def _collect(report: Report, tasks: Iterable[tuple[str, str, Iterable[Result]]], listen: Listener) -> Report:
@@ -115,7 +134,7 @@ def _collect(report: Report, tasks: Iterable[tuple[str, str, Iterable[Result]]],
         for loss, check, results in tasks:
             listen(loss, check, None)
             for result in results:
-                report.results.append(replace(result, loss=loss, check=check))
+                report.results.append(result._replace(loss=loss, check=check))
                 listen(loss, check, report.results[-1])
     except KeyboardInterrupt:
         report.interrupted = True
@@ -128,6 +147,7 @@ def _awaited(future: Future[list[Result]]) -> Iterator[Result]:
 
 
 def _of_name(name: str, check: str, settings: Settings) -> list[Result]:
+    gc.freeze()  # what has been imported is no garbage, and takes long to look through
     with _quietly():
         return list(_of(specs.load(name), check, settings))
 

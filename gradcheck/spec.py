@@ -6,23 +6,25 @@ A :class:`Spec` states what the function *is* (its primal, twice: in torch ops a
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 Arguments = dict[str, Any]
+Gradient = dict[str, Tensor | None]  # by each differentiable input
+Derivatives = tuple[Tensor, Gradient]  # the value besides
 Sample = Callable[["Draw"], Mapping[str, Any]]
 
 REAL = (-float("inf"), float("inf"))
 UNIT = (0.0, 1.0)
 # the dimensions of the first tensor of a batch
 BATCHED = {"pointwise": 1, "rowwise": 2, "pairwise": 2, "path": 3, "linear": 2}
-QUICK = 3  # cases of a check in a quick run
+QUICK = 3  # cases of a check in a quick run, or points of a page
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,8 @@ class Spec:
         errors: Bad calls.
         order: The highest derivative that is promised.
         promises: Which of 'forward' (forward mode), 'vmap' (torch.func), 'compile' (torch.compile) and 'kernels'
-            (manual_grad's kernels and formulas agree, on any number of threads) hold. The first two must raise or be
-            right even where they are not promised.
+            (manual_grad's kernels and formulas agree, and what the kernels sum is on any number of threads the same)
+            hold. The first two must raise or be right even where they are not promised.
     """
 
     fn: Callable[..., Tensor]
@@ -161,7 +163,12 @@ class Spec:
         if not self.name:
             object.__setattr__(self, "name", self.fn.__name__)
 
-    @cached_property
+    @property
+    def multiplies(self) -> bool:
+        """Whether matrices are multiplied: by a BLAS, which promises no order of its sums."""
+        return self.family == "linear"
+
+    @functools.cached_property
     def by_name(self) -> dict[str, Input]:
         return {i.name: i for i in self.inputs}
 
@@ -258,7 +265,7 @@ class Case:
 
     def at(self, tensors: Mapping[str, Tensor]) -> Case:
         """The same call at another point."""
-        return replace(self, arguments={**self.arguments, **tensors})
+        return Case(self.spec, self.sample, {**self.arguments, **tensors}, self.params)
 
     def call(self, fn: Callable[..., Tensor] | None = None, /, **tensors: Tensor) -> Tensor:
         return (fn or self.spec.fn)(**{**self.arguments, **tensors})
@@ -270,15 +277,12 @@ class Case:
 
     def upstream(self, value: Tensor) -> Tensor:
         """A gradient to start backward from: positive, so that sums over it do not cancel, and never 1."""
-        g = Draw(value.numel(), torch.float64, str(value.device)).uniform(*value.shape, low=1.25, high=1.75)
-        return g.to(value.dtype)
+        return _upstream(value.shape, value.dtype, value.device).clone()
 
     def leaves(self) -> dict[str, Tensor]:
         return {k: t.detach().requires_grad_() for k, t in self.differentiable.items()}
 
-    def differentiate(
-        self, fn: Callable[..., Tensor] | None = None, g: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor | None]]:
+    def differentiate(self, fn: Callable[..., Tensor] | None = None, g: Tensor | None = None) -> Derivatives:
         """The value and the gradient of each differentiable input, for the upstream gradient ``g``."""
         leaves = self.leaves()
         value = self.call(fn, **leaves)
@@ -287,6 +291,11 @@ class Case:
         g = self.upstream(value) if g is None else g
         gradients = torch.autograd.grad(value, list(leaves.values()), g, allow_unused=True)
         return value.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+@functools.lru_cache(maxsize=256)
+def _upstream(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return Draw(shape.numel(), torch.float64, str(device)).uniform(*shape, low=1.25, high=1.75).to(dtype)
 
 
 def reduce(values: Tensor, reduction: str, total: Tensor | float | None = None) -> Tensor:

@@ -301,9 +301,9 @@ def test_a_function_that_compiles_to_another_one_is_caught():
         return 2 * value if torch.compiler.is_compiling() else value
 
     case = dataclasses.replace(SPEC, fn=fn).case(Settings())
-    assert not all(r.ok for r in transforms.through_compile(case, "aot_eager"))
+    assert not all(r.ok for r in transforms.in_graphs([case], backend="aot_eager"))
     case = dataclasses.replace(SPEC, fn=definition).case(Settings())
-    assert all(r.ok for r in transforms.through_compile(case, "aot_eager"))
+    assert all(r.ok for r in transforms.in_graphs([case], backend="aot_eager"))
 
 
 def test_a_formula_that_differs_from_its_kernel_is_caught(monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 from gradcheck.compare import Result, failed, noted
 from gradcheck.spec import Case
@@ -21,15 +20,16 @@ def guarded(case: Case, body: Body, promised: bool = True) -> Iterator[Result]:
 
     What is not ``promised`` may raise: refusing is right, only a silently wrong answer is not.
     """
+    named = str(case)
     try:
         for result in body(case):
-            yield replace(result, case=str(case), sample=case.sample)
+            yield result._replace(case=named, sample=case.sample)
     except Exception as error:
         if not promised and isinstance(error, (RuntimeError, NotImplementedError, ValueError)):
             result = noted("call", "not promised, and raises")
         else:
             result = failed("call", raised(error))
-        yield replace(result, case=str(case), sample=case.sample)
+        yield result._replace(case=named, sample=case.sample)
 
 
 def raised(error: BaseException) -> str:

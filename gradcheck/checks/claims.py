@@ -14,7 +14,7 @@ from gradcheck.checks.cases import each, guarded, raised
 from gradcheck.compare import Result, compare, expect, failed, passed
 from gradcheck.spec import Case, Error, Settings, Spec
 
-BOUND = 64.0  # without a gradient to keep, another kernel may run
+BOUND = 64.0  # with less to compute another kernel may run, or the same one be compiled to other roundings
 
 
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
@@ -38,7 +38,7 @@ def gradients_asked_for(case: Case) -> Iterator[Result]:
     for name, leaf in case.leaves().items():
         t = case.tensors[name]
         (alone,) = torch.autograd.grad(case.call(**{name: leaf}), leaf, g, allow_unused=True)
-        yield compare(f"gradient of {name} alone", alone, together[name], 0)
+        yield compare(f"gradient of {name} alone", alone, together[name], BOUND)
         if alone is not None:
             right = alone.dtype is t.dtype and alone.device == t.device
             yield expect(f"type of gradient of {name}", right, f"is {alone.dtype} on {alone.device}, input {t.dtype}")

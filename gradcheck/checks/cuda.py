@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from gradcheck.checks import layout
+from gradcheck.checks.again import again
 from gradcheck.checks.cases import each, raised
-from gradcheck.checks.oracle import of_peer
-from gradcheck.compare import Result, bitwise_equal, compare, expect, failed, noted
+from gradcheck.checks.oracle import named, of_peer
+from gradcheck.compare import Result, compare, expect, failed, noted
 from gradcheck.spec import Case, Settings, Spec
 from gradcheck.switch import active
 
@@ -40,16 +41,11 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
         for body in (against_cpu, beside_torch, captured, elsewhere):
             name = str(dtype).removeprefix("torch.")
             for result in each(spec.covering(settings, dtype, samples), body):
-                yield replace(result, dtype=name, case=f"{result.case}, {name}")
+                yield result._replace(dtype=name, case=f"{result.case}, {name}")
     yield from each(spec.covering(settings), layout.upstreams)
     yield from each([spec.case(settings)], bad_index)
     if spec.name in SIZED:
         yield from _sized(spec, settings)
-
-
-def everything(case: Case) -> dict[str, Tensor | None]:
-    value, gradient = case.differentiate()
-    return {"value": value, **{f"gradient of {k}": d for k, d in gradient.items()}}
 
 
 def like_cpu(case: Case, here: Case) -> Iterator[Result]:
@@ -67,19 +63,14 @@ def beside_torch(case: Case) -> Iterator[Result]:
     """Against torch's own op on the same device, in float64, where its error is no larger than what is allowed here."""
     if case.dtype is not torch.float64 or case.sample not in case.spec.samples:
         return  # narrower dtypes, and points at which torch's own loses digits: parity asks which of the two is closer
-    ours = everything(case)
+    ours = named(*case.differentiate())
     for what, t in of_peer(case, case.upstream(ours["value"])).items():
         yield compare(f"{what}, beside torch's on cuda", ours[what], t, BOUNDS[torch.float64])
 
 
-def same_bits(what: str, a: Tensor | None, b: Tensor | None) -> Result:
-    same = a is b if a is None or b is None else bitwise_equal(a, b.to(a.device))
-    return expect(what, same, "is not the same bit by bit")
-
-
 def captured(case: Case) -> Iterator[Result]:
     """Forward and backward in a CUDA graph, which any waiting for the device would break; replayed into NaNs."""
-    expected = everything(case)
+    expected = named(*case.differentiate())
     leaves = case.leaves()
     g = case.upstream(expected["value"])
 
@@ -103,26 +94,26 @@ def captured(case: Case) -> Iterator[Result]:
             t.fill_(float("nan"))
     graph.replay()
     for (what, wanted), t in zip(expected.items(), results, strict=False):
-        yield same_bits(f"{what}, in a CUDA graph", t, wanted)
+        yield again(f"{what}, in a CUDA graph", t, wanted, case)
 
 
 def elsewhere(case: Case) -> Iterator[Result]:
     """On a stream of one's own, and on the last device while another one is current."""
-    expected = everything(case)
+    expected = named(*case.differentiate())
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        found = everything(case)
+        found = named(*case.differentiate())
     torch.cuda.current_stream().wait_stream(stream)
     for what, t in found.items():
-        yield same_bits(f"{what}, on another stream", t, expected[what])
+        yield again(f"{what}, on another stream", t, expected[what], case)
     last = torch.cuda.device_count() - 1
     if last == 0:
         yield noted("second device", "there is one only")
         return
     moved = case.at({k: t.to(f"cuda:{last}") for k, t in case.tensors.items()})
-    for what, t in everything(moved).items():
-        yield same_bits(f"{what}, on another device", t, expected[what])
+    for what, t in named(*moved.differentiate()).items():
+        yield again(f"{what}, on another device", t, expected[what], case)
 
 
 def bad_index(case: Case) -> Iterator[Result]:
@@ -179,7 +170,7 @@ def _sized(spec: Spec, settings: Settings) -> Iterator[Result]:
         large, small = (Case(spec, "large", {**some, "reduction": "none"}) for some in (tensors, tail))
         x, y = (some["input"].detach().requires_grad_() for some in (tensors, tail))
         for what, a, b in zip(("value", "gradient"), _of_sum(large, x), _of_sum(small, y), strict=True):
-            yield same_bits(f"{what}, more than 2**31 elements", a[-last:], b)
+            yield again(f"{what}, more than 2**31 elements", a[-last:], b, small)
     except torch.OutOfMemoryError:
         yield noted("more than 2**31 elements", "another process took the memory meanwhile")
     except Exception as error:

@@ -1,15 +1,19 @@
 """Is the gradient the slope of the value, whatever the definition says?
 
 Finite differences of the value in float64, extrapolated; this needs no definition, and shares no formula with one.
+They are taken along one direction for each input, in which every entry takes part: an entry that is wrong shows in the
+sum. Only where it is are they taken along every axis, to tell which one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from torch import Tensor
+
 from gradcheck.checks.cases import each
 from gradcheck.compare import Result, compare, failed
-from gradcheck.numeric import along_axes, room
+from gradcheck.numeric import along, along_axes, random_direction, room
 from gradcheck.spec import Case, Settings, Spec
 
 BOUND = 1e-9 / 2.2e-16  # what extrapolated differences of a smooth float64 function reach, with a digit to spare
@@ -20,15 +24,23 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
 
     def body(case: Case) -> Iterator[Result]:
         nonlocal compared
-        step = room(case)
-        if step is None:
-            return
-        compared = True
         value, gradient = case.differentiate()
         g = case.upstream(value)
-        for name, d in gradient.items():
-            slope = along_axes(lambda at: float((at.call() * g).sum()), case, name, step)
-            yield compare(f"gradient of {name}", d, slope, BOUND)
+
+        def total(at: Case) -> Tensor:
+            return (at.call() * g).sum()
+
+        for i, (name, d) in enumerate(gradient.items()):
+            what, u = f"gradient of {name}", random_direction(i, case.tensors[name], d)
+            step = room(case, {name: u})
+            if step is None:
+                continue
+            compared = True
+            result = compare(what, None if d is None else (d * u).sum(), along(total, case, {name: u}, step), BOUND)
+            if not result.ok:
+                singly = compare(what, d, along_axes(total, case, name, step), BOUND)
+                result = result if singly.ok else singly
+            yield result
 
     yield from each(spec.covering(settings), body)
     if not compared:

@@ -20,7 +20,7 @@ from gradcheck.compare import Result, failed, noted, passed
 from gradcheck.exact import calls
 from gradcheck.formulas import DIGITS, LOSSES, Page, Point, Unknown, definitions, numbers, way
 from gradcheck.latex import Cases, Node, Relation, Statement, Symbol, Unreadable, statements
-from gradcheck.spec import Draw, Settings, Spec
+from gradcheck.spec import QUICK, Draw, Settings, Spec
 from manual_grad.study.chapter import Chapter, read
 
 ROWS = {"pointwise": 8, "pairwise": 3}  # of a case; 1 for other families, whose rows have many terms
@@ -36,8 +36,10 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
         yield noted("equations", "there are none" if spec.symbols else "no symbols are given")
         return
     audit = Audit(spec, chapter)
-    for symbols, row in points(spec, settings):
+    for count, (symbols, row) in enumerate(points(spec, settings), 1):
         audit.execute(symbols, row)
+        if settings.quick and count >= QUICK and not any(audit.idle()):
+            break
     yield from audit.results()
 
 
@@ -74,13 +76,14 @@ class Audit:
                 self.wrong[equation.label] = str(error)
 
     def results(self) -> Iterator[Result]:
-        self._find_idle()
+        for label, what in self.idle():
+            self.wrong.setdefault(label, what)
         for label in dict.fromkeys((*self.statements, *self.worst, *self.wrong)):
             what = f"equation ({label})" if label.isdigit() else label
             if label in self.wrong:
                 yield failed(what, self.wrong[label])
             else:
-                yield replace(passed(what), error=self.worst.get(label, 0.0) / EPS, bound=DIFFERENCES)
+                yield passed(what)._replace(error=self.worst.get(label, 0.0) / EPS, bound=DIFFERENCES)
 
     def execute(self, symbols: Mapping[str, Any], row: Mapping[str, Any]) -> None:
         ways = {s: way(s, symbols) for found in self.statements.values() for s in found}
@@ -125,7 +128,7 @@ class Audit:
                 continue
             self.executed.add(relation)
             for (a, b), sign in zip(pairwise(relation.members), relation.signs, strict=True):
-                if b in self.defining:  # nothing to compare: _find_idle asks for its use
+                if b in self.defining:  # nothing to compare: idle() asks for its use
                     continue
                 if sign == "=":
                     where, bound = statement.latex + _at(local), DIFFERENCES if inexact else EXACT
@@ -139,17 +142,17 @@ class Audit:
         if not error <= bound * EPS:
             self.wrong.setdefault(label, f"{where}: {_shown(a)} is not {_shown(b)}")
 
-    def _find_idle(self) -> None:
-        """What no point has reached."""
+    def idle(self) -> Iterator[tuple[str, str]]:
+        """What no point has reached, by the number of its equation."""
         for label, found in self.statements.items():
             for relation in (r for statement in found for r in statement.ways):
                 if relation not in self.executed:
-                    self.wrong.setdefault(label, "a statement is never executed")
+                    yield label, "a statement is never executed"
                 if not self.defining.isdisjoint(relation.members) and self.reached.isdisjoint(relation.members):
-                    self.wrong.setdefault(label, "a definition that nothing uses")
+                    yield label, "a definition that nothing uses"
                 for node in relation.walk():
                     if isinstance(node, Cases) and not self.reached.issuperset(value for value, _ in node.branches):
-                        self.wrong.setdefault(label, "a case is never reached")
+                        yield label, "a case is never reached"
 
 
 def distance(a: Any, b: Any) -> float:

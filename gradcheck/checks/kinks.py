@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
 from gradcheck.checks.cases import each, guarded
@@ -21,12 +22,14 @@ from gradcheck.numeric import nudge
 from gradcheck.spec import Case, Draw, Pin, Settings, Spec
 from gradcheck.switch import kernels
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(7)
 GRID = np.linspace(0, 1, 129)  # finer than the distance between two kinks of one entry
 PIECES = np.linspace(0, 1, 5)
 FINEST = 1 / 128
 QUADRATURE = 1e-10  # of the largest slope; on the finest piece a jump of 1 leaves 1e-5, one of the curvature 1e-8
-ROUNDING = 1e-14  # of the largest value: what is left at the end of a piece on which the function is 0
+ROUNDING = 1e-14  # of the largest value or slope: what is left at the end of a piece on which the function is 0
+EPS = 2.0**-52
+ROOT = 1e-15  # how far from a kink the root that is found may be
 STEP = 1e-5  # one-sided differences of second order: right to 1e-9 or so
 JUMP, SLACK = 1e-5, 1e-7  # a jump smaller than the first is none; the slopes are known to the second
 
@@ -49,7 +52,8 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
         roots = {order: segment.roots(distance) for order, distance in spec.kinks.items()}
         yield integrates(segment, sorted(s for found in roots.values() for s in found))
         for order, found in roots.items():
-            alone = [s for s in found if all(s == o or abs(s - o) > 4 * STEP for r in roots.values() for o in r)]
+            others = [o for r in roots.values() for o in r]
+            alone = [s for s in found if all(abs(s - o) <= 8 * ROOT or abs(s - o) > 4 * STEP for o in others)]
             for s in alone[:4]:
                 if STEP * 4 < s < 1 - STEP * 4:
                     crossed.add(order)
@@ -88,19 +92,21 @@ class Segment:
         return of
 
     def roots(self, distance: Callable[..., Tensor]) -> list[float]:
-        """Where an entry of ``distance`` changes its sign, by bisection to the last bit."""
+        """Where an entry of ``distance`` changes its sign, ascending; what rounding alone keeps apart is one."""
 
-        def signs(s: float) -> Tensor:
-            return distance(**self.at(s).arguments).flatten() > 0
+        @functools.cache
+        def at(s: float) -> np.ndarray:
+            return distance(**self.at(s).arguments).flatten().cpu().numpy()
 
-        found = []
-        every = [signs(s) for s in GRID]
-        for (low, before), (high, after) in pairwise(zip(GRID, every, strict=True)):
-            for i in (before != after).nonzero().flatten().tolist():
-                a, b = float(low), float(high)
-                while a < (middle := (a + b) / 2) < b:
-                    a, b = (middle, b) if signs(middle)[i] == before[i] else (a, middle)
-                found.append(b)
+        def entry(s: float, i: int) -> float:
+            return float(at(s)[i]) or -1e-300  # 0 counts as negative, or where it begins would be lost
+
+        found: list[float] = []
+        for a, b in pairwise(GRID.tolist()):
+            changed = np.flatnonzero((at(a) > 0) != (at(b) > 0)).tolist()
+            for s in sorted(brentq(entry, a, b, (i,), xtol=ROOT, rtol=4 * EPS) for i in changed):
+                if not found or s - found[-1] > 8 * ROOT:
+                    found.append(s)
         return found
 
 
@@ -110,7 +116,7 @@ def integrates(segment: Segment, kinks: list[float]) -> Result:
     A piece where it does not is halved: that helps a smooth function, and not one with a kink.
     """
     value, slope = functools.cache(segment.derivative(0)), segment.derivative(1)
-    rounding = ROUNDING * max(abs(value(s)) for s in PIECES)
+    rounding = ROUNDING * max(abs(f(s)) for s in PIECES for f in (value, slope))
     pieces = list(pairwise(np.unique([*PIECES, *kinks]).tolist()))
     while pieces:
         a, b = pieces.pop()

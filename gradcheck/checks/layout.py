@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradcheck.checks.cases import each
 from gradcheck.compare import Result, bitwise_equal, compare, expect, failed, passed
-from gradcheck.spec import Case, Settings, Spec
+from gradcheck.spec import Case, Derivatives, Gradient, Settings, Spec
 
 BOUND = 64.0  # other strides may be summed in another order
 
@@ -32,37 +32,47 @@ def layouts(t: Tensor) -> Iterator[tuple[str, Tensor]]:
     yield "with an offset", torch.cat([t.new_full((3,), 7), t.flatten()])[3:].view(t.shape)
 
 
-def same(label: str, case: Case, expected: Case, g: Tensor, plain_g: Tensor) -> Iterator[Result]:
-    value, gradient = case.differentiate(g=g)
-    wanted, wanted_gradient = expected.differentiate(g=plain_g)
-    yield compare(f"value, {label}", value, wanted, BOUND)
-    for name, d in gradient.items():
-        yield compare(f"gradient of {name}, {label}", d, wanted_gradient[name], BOUND)
-
-
 def inputs(case: Case) -> Iterator[Result]:
     """Every input in every layout, alone; and all of them expanded from one sample."""
     g = case.upstream(case.call())
+    plain = case.differentiate(g=g)
     for name, t in case.tensors.items():
         for label, other in layouts(t):
-            yield from same(f"{name} {label}", case.at({name: other}), case, g, g)
+            yield from same(f"{name} {label}", case.at({name: other}).differentiate(g=g), plain)
     for name, t in case.differentiable.items():
         if t.dim() and t.shape[0] > 1:
-            repeated = case.at({name: t[:1].expand(t.shape).contiguous()})
-            yield from same(f"{name} expanded", case.at({name: t[:1].expand(t.shape)}), repeated, g, g)
+            expanded = t[:1].expand(t.shape)
+            repeated = case.at({name: expanded.contiguous()}).differentiate(g=g)
+            yield from same(f"{name} expanded", case.at({name: expanded}).differentiate(g=g), repeated)
+
+
+def same(label: str, found: Derivatives, wanted: Derivatives) -> Iterator[Result]:
+    yield compare(f"value, {label}", found[0], wanted[0], BOUND)
+    yield from same_gradient(label, found[1], wanted[1])
+
+
+def same_gradient(label: str, found: Gradient, wanted: Gradient) -> Iterator[Result]:
+    for name, d in found.items():
+        yield compare(f"gradient of {name}, {label}", d, wanted[name], BOUND)
 
 
 def upstreams(case: Case) -> Iterator[Result]:
-    """Every layout of the upstream gradient, stride 0 among them, and zero."""
+    """Every layout of the upstream gradient, stride 0 among them; 1, by which one need not multiply; and 0."""
+
+    def gradient(g: Tensor) -> Gradient:
+        return case.differentiate(g=g)[1]
+
     value = case.call()
     g = case.upstream(value)
+    plain = gradient(g)
     for label, other in layouts(g):
-        yield from same(f"upstream {label}", case, case, other, g)
-    constant = torch.full_like(value, 0.75, memory_format=torch.contiguous_format)
+        yield from same_gradient(f"upstream {label}", gradient(other), plain)
+    constant = gradient(torch.full_like(value, 0.75, memory_format=torch.contiguous_format))
     stride_0 = torch.full((), 0.75, dtype=value.dtype, device=value.device).expand(value.shape)
-    yield from same("upstream of stride 0", case, case, stride_0, constant)
-    yield from same("upstream of ones", case, case, torch.ones_like(value), torch.ones_like(value).clone())
-    for name, d in case.differentiate(g=torch.zeros_like(value))[1].items():
+    yield from same_gradient("upstream of stride 0", gradient(stride_0), constant)
+    ones = {k: None if d is None else d / 0.75 for k, d in constant.items()}
+    yield from same_gradient("upstream of ones", gradient(torch.ones_like(value)), ones)
+    for name, d in gradient(torch.zeros_like(value)).items():
         yield expect(f"gradient of {name}, upstream 0", d is None or not d.any(), "is not zero")
 
 
@@ -83,8 +93,7 @@ def backwards(case: Case) -> Iterator[Result]:
             value, list(leaves.values()), upstream, retain_graph=True, create_graph=graph, allow_unused=True
         )
         wanted = expected_other if label == "another upstream" else expected
-        for name, d in zip(leaves, found, strict=True):
-            yield compare(f"gradient of {name}, {label}", d, wanted[name], BOUND)
+        yield from same_gradient(label, dict(zip(leaves, found, strict=True)), wanted)
     value.backward(g, retain_graph=True)
     value.backward(g)
     for name, leaf in leaves.items():

@@ -6,9 +6,9 @@ Value and every component of the gradient against exact arithmetic, in eps of th
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,11 +17,14 @@ from torch import Tensor
 from gradcheck.checks.cases import each
 from gradcheck.compare import Result, compare, distance, noted
 from gradcheck.exact import Row, reduced, rows
-from gradcheck.spec import Case, Settings, Spec
+from gradcheck.numeric import random_direction
+from gradcheck.spec import Case, Gradient, Settings, Spec
 
-# float32 is promised to a few eps in every entry. float64 has no wider type to compute in: an entry in which the
-# derivative itself cancels loses digits, and the exponential of a sum of size s has s eps; there the bound is on the
-# largest entry, and for sanity.
+Named = dict[str, Tensor | None]  # 'value', and 'gradient of' each input
+
+# float32 is promised to a few eps in every entry, relative to the sum of the sizes of its terms. float64 has no wider type
+# to compute in: an entry in which the derivative itself cancels loses digits, and the exponential of a sum of size s has
+# s eps; there the bound is for sanity, and on the slope along one direction, in which every entry takes part.
 BOUNDS = {torch.float32: 8.0, torch.float64: 256.0}
 
 
@@ -30,25 +33,44 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
         yield noted("oracle", "none is given")
         return
     samples = {**spec.samples, **spec.regimes}
-    for dtype in (d for d in BOUNDS if d in settings.dtypes and not (settings.quick and d is torch.float64)):
+    if torch.float32 in settings.dtypes:
         known: dict[Any, list[Row]] = {}
+        yield from each(spec.cases(settings, torch.float32, samples), functools.partial(entries, known=known))
+    if torch.float64 in settings.dtypes and not settings.quick:
+        yield from each(spec.covering(settings, torch.float64, samples), slopes)
 
-        def body(case: Case, dtype: torch.dtype = dtype, known: dict[Any, list[Row]] = known) -> Iterator[Result]:
-            value, gradient = case.differentiate()
-            g = case.upstream(value)
-            key = _without_reduction(case)
-            if key not in known:
-                known[key] = rows(case)
-            exact = reduced(case, known[key], case.arguments.get("reduction", "none"), g)
-            ours = {"value": value, **{f"gradient of {k}": d for k, d in gradient.items()}}
-            theirs = of_peer(case, g)
-            for what, (expected, size) in exact.items():
-                scale = size if dtype is torch.float32 else None
-                result = compare(what, ours[what], expected, BOUNDS[dtype], dtype=dtype, scale=scale)
-                yield replace(result, peer_error=peer_error(theirs.get(what), expected, scale, dtype))
 
-        cases = spec.cases if dtype is torch.float32 else spec.covering
-        yield from each(cases(settings, dtype, samples), body)
+def entries(case: Case, known: dict[Any, list[Row]]) -> Iterator[Result]:
+    value, gradient = case.differentiate()
+    g = case.upstream(value)
+    key = _without_reduction(case)
+    if key not in known:
+        known[key] = rows(case)
+    ours, theirs = named(value, gradient), of_peer(case, g)
+    for what, (expected, size) in reduced(case, known[key], g).items():
+        result = compare(what, ours[what], expected, BOUNDS[case.dtype], dtype=case.dtype, scale=size)
+        yield result._replace(peer_error=peer_error(theirs.get(what), expected, case.dtype, size))
+
+
+def slopes(case: Case) -> Iterator[Result]:
+    value, gradient = case.differentiate()
+    g = case.upstream(value)
+    along = {k: random_direction(i, t, gradient[k]) for i, (k, t) in enumerate(case.differentiable.items())}
+    ours, theirs = named(value, gradient), of_peer(case, g)
+    for what, (expected, _) in reduced(case, rows(case, along), g).items():
+        a, b, u = ours[what], theirs.get(what), along.get(what.removeprefix("gradient of "))
+        if u is not None:
+            expected, a, b = expected.flatten()[0], _dot(a, u), _dot(b, u)
+        result = compare(what, a, expected, BOUNDS[case.dtype], dtype=case.dtype)
+        yield result._replace(peer_error=peer_error(b, expected, case.dtype))
+
+
+def named(value: Tensor, gradient: Gradient) -> Named:
+    return {"value": value, **{f"gradient of {k}": d for k, d in gradient.items()}}
+
+
+def _dot(d: Tensor | None, u: Tensor) -> Tensor | None:
+    return None if d is None else (d * u).sum()
 
 
 def _without_reduction(case: Case) -> Any:
@@ -57,20 +79,24 @@ def _without_reduction(case: Case) -> Any:
     return case.sample, frozenset((k, v) for k, v in case.params.items() if takes_it or k != "reduction")
 
 
-def of_peer(case: Case, g: Tensor) -> dict[str, Tensor | None]:
+def of_peer(case: Case, g: Tensor) -> Named:
     """torch's own value, and the gradients of those inputs that it differentiates."""
-    found: dict[str, Tensor | None] = {}
+    found: Named = {}
     if case.spec.peer is None:
         return found
+    with contextlib.suppress(RuntimeError):  # not differentiable by some input, or not for this dtype
+        return named(*case.differentiate(case.spec.peer, g))
     for name, leaf in case.leaves().items():
-        with contextlib.suppress(RuntimeError):  # not differentiable by this input, or not for this dtype
+        with contextlib.suppress(RuntimeError):
             value = case.call(case.spec.peer, **{name: leaf})
             found["value"] = value.detach()
             (found[f"gradient of {name}"],) = torch.autograd.grad(value, leaf, g, allow_unused=True)
     return found
 
 
-def peer_error(theirs: Tensor | None, expected: Tensor, scale: Tensor | None, dtype: torch.dtype) -> float | None:
+def peer_error(
+    theirs: Tensor | None, expected: Tensor, dtype: torch.dtype, scale: Tensor | None = None
+) -> float | None:
     if theirs is None or theirs.shape != expected.shape:
         return None
-    return distance(theirs.detach().to("cpu", torch.float64), expected, dtype, scale, nan=True)
+    return distance(theirs, expected, dtype, scale, nan=True)

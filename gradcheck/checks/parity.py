@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from gradcheck.checks import cuda
+from gradcheck.checks.again import again
 from gradcheck.checks.cases import each
-from gradcheck.checks.oracle import of_peer
-from gradcheck.compare import Result, bitwise_equal, compare, distance, expect, noted
+from gradcheck.checks.oracle import Named, named, of_peer
+from gradcheck.compare import Result, compare, distance, expect, noted
 from gradcheck.spec import Case, Settings, Spec
 from gradcheck.switch import active, interpreted, kernels
 
 # float32 formulas run in float64 on the CPU; in float64 the exponential of a sum of size s has s eps, either way
 KERNELS = {torch.float64: 256.0, torch.float32: 8.0, torch.bfloat16: 2.0, torch.float16: 2.0}
-ENTRIES = 300_000  # enough for several blocks and threads
+ENTRIES = 1 << 17  # four of the longest units of parallel work
 
 
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
@@ -34,43 +35,49 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
 
 def on_a_device(spec: Spec, settings: Settings) -> Iterator[Result]:
     """What is asked of every kind of device."""
-    compiled = "kernels" in spec.promises
-    if compiled and not active(settings.device):
+    compiled = "kernels" in spec.promises and active(settings.device)
+    if "kernels" in spec.promises and not compiled:
         yield noted("kernels", "none is loaded: the formulas alone were audited")
+
+    def agrees(case: Case) -> Iterator[Result]:
+        ours = everything(case)
+        scales = sizes(case, ours)
+        if compiled:
+            yield from switched(case, ours, scales)
+        if case.dtype is not torch.float64 and case.sample in spec.samples:
+            yield from no_worse_than_peer(case, ours, scales)
+
     for dtype in settings.dtypes:
         wide = dtype in (torch.float64, torch.float32)
-        samples = {**spec.samples, **spec.regimes} if wide else spec.samples
-        if compiled and active(settings.device):
-            yield from tag(dtype, each(spec.cases(settings, dtype, samples), switched))
-        if dtype is not torch.float64:
-            yield from tag(dtype, each(spec.cases(settings, dtype), no_worse_than_peer))
+        samples = {**spec.samples, **spec.regimes} if compiled and wide else spec.samples
+        yield from tag(dtype, each(spec.cases(settings, dtype, samples), agrees))
         if dtype in (torch.bfloat16, torch.float16) and spec.peer is not None:
             yield from tag(dtype, each(spec.covering(settings, dtype), autocast))
         if dtype is torch.float32 and spec.peer is not None:
             yield from tag(dtype, each(spec.covering(settings, dtype), promotion))
         yield from tag(dtype, each(spec.covering(settings, dtype), poisoned))
-    yield from each(spec.covering(settings, torch.float32), repeated)
+    # the bound on a product of so many rows is tight enough only in float64
+    yield from each(spec.covering(settings, torch.float64 if spec.multiplies else torch.float32), repeated)
 
 
-def everything(case: Case) -> dict[str, Tensor | None]:
-    value, gradient = case.differentiate()
-    return {"value": value, **{f"gradient of {k}": d for k, d in gradient.items()}}
+def everything(case: Case) -> Named:
+    return named(*case.differentiate())
 
 
 def tag(dtype: torch.dtype, results: Iterator[Result]) -> Iterator[Result]:
     name = str(dtype).removeprefix("torch.")
     for result in results:
-        yield replace(result, dtype=name, case=f"{result.case}, {name}")
+        yield result._replace(dtype=name, case=f"{result.case}, {name}")
 
 
-def switched(case: Case) -> Iterator[Result]:
+def switched(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
     """Kernels on against kernels off."""
     with kernels(False):
         formulas = everything(case)
-    theirs: dict[str, Tensor | None] | None = None
-    for what, t in everything(case).items():
-        by_largest = case.dtype is widest(case) or what in products(case)
-        result = alike(f"{what}, by kernel", t, formulas[what], case.dtype, by_largest)
+    theirs: Named | None = None
+    for what, t in ours.items():
+        scale = scales.get(what, None if case.dtype is widest(case) else formulas[what])
+        result = alike(f"{what}, by kernel", t, formulas[what], case.dtype, scale)
         if not result.ok and case.dtype is widest(case) is torch.float32:
             theirs = of_peer(case, case.upstream(formulas["value"])) if theirs is None else theirs
             result = excused(result, theirs.get(what), formulas[what])
@@ -83,59 +90,72 @@ def widest(case: Case) -> torch.dtype:
     return torch.float64 if on_cpu or case.dtype is torch.float64 else torch.float32
 
 
-def products(case: Case) -> set[str]:
-    """The gradients that are matrix products: sums, in the dtype itself, of terms that were rounded before."""
-    shared = (i.name for i in case.spec.inputs if i.batch is None)
-    return {f"gradient of {name}" for name in shared if case.spec.family == "linear"}
+def sizes(case: Case, ours: Named) -> Named:
+    """Of gradients that are products of matrices, sums over losses in the dtype itself: the sums of the terms' sizes."""
+    if not case.spec.multiplies:
+        return {}
+    apart = case.at({k: t.double() for k, t in case.tensors.items() if t.is_floating_point()})
+    if "reduction" in case.arguments:
+        apart = replace(apart, arguments={**apart.arguments, "reduction": "none"})
+    leaves = apart.leaves()
+    value = apart.call(**leaves)
+    g = case.upstream(ours["value"]).double().expand_as(value)
+    terms = [
+        torch.autograd.grad(value, list(leaves.values()), e, retain_graph=True, materialize_grads=True, allow_unused=True)
+        for e in torch.diag_embed(g.flatten()).reshape(-1, *g.shape)
+    ]
+    found = {}
+    for name, parts in zip(leaves, zip(*terms, strict=True), strict=True):
+        d, total = ours[f"gradient of {name}"], torch.stack(parts)
+        if d is not None:  # of a mean, but for its denominator
+            ratio = (d.double().abs().max() / total.sum(0).abs().max()).nan_to_num(1.0)
+            found[f"gradient of {name}"] = ratio * total.abs().sum(0)
+    return found
 
 
-def alike(what: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, summed: bool) -> Result:
-    """Entry by entry, where formulas or kernels have digits to spare.
+def alike(what: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, scale: Tensor | None) -> Result:
+    """Entry by entry, where formulas or kernels have digits to spare; products to the sum of the sizes of their terms.
 
-    By the largest entry where they have none: in the widest dtype, and where a matrix product has ``summed`` rounded
-    terms in the dtype itself. There an entry that cancels, sigma(x) - t or log(t) - x + 1, is what two ways of rounding
-    have left of it, and torch's own float32 is as far from the exact one. A device's float32 is the widest, since
-    float64 is slow on most, so that the kernels for it are compared like this in the interpreter, too.
+    By the largest entry where they have none, in the widest dtype. There an entry that cancels, sigma(x) - t or
+    log(t) - x + 1, is what two ways of rounding have left of it, and torch's own float32 is as far from the exact one. A
+    device's float32 is the widest, since float64 is slow on most, so that the kernels for it are compared like this in
+    the interpreter, too.
     """
     bound = KERNELS[dtype]
     if interpreted() and dtype is torch.bfloat16:
         bound *= 2  # Triton's interpreter cuts off where a device rounds, which costs one eps instead of a half
-    return compare(what, a, b, bound, dtype=dtype, scale=None if summed else b)
+    return compare(what, a, b, bound, dtype=dtype, scale=scale)
 
 
 def excused(result: Result, peer: Tensor | None, expected: Tensor | None) -> Result:
     """A note instead, where torch's own result in float32 is no closer: the case asks for more than the dtype has."""
     if peer is None or expected is None or peer.shape != expected.shape:
         return result
-    a, b = (t.detach().to("cpu", torch.float64) for t in (peer, expected))
-    theirs = distance(a, b, torch.float32)
+    theirs = distance(peer, expected, torch.float32)
     if result.error <= 2 * theirs <= 0.2 / torch.finfo(torch.float32).eps:  # a fifth: nobody's zero passes
         return noted(result.what, f"float32 has not the digits for {peer.numel()} entries, torch loses as many")
     return result
 
 
-def no_worse_than_peer(case: Case) -> Iterator[Result]:
+def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
     """Against float64 at the same rounded inputs: at most twice the error of torch's own function, or one eps."""
     dtype = case.dtype
     if case.spec.definition is None:
         return
-    ours = everything(case)
     g = case.upstream(ours["value"])
     wide = case.at({k: t.double() for k, t in case.tensors.items() if t.is_floating_point()})
-    expected, expected_gradient = wide.differentiate(case.spec.definition, g=g.double())
-    exact = {"value": expected, **{f"gradient of {k}": d for k, d in expected_gradient.items()}}
+    exact = named(*wide.differentiate(case.spec.definition, g=g.double()))
     theirs = of_peer(case, g)
     for what, t in ours.items():
         if exact[what] is None:
             continue
-        peer, error = theirs.get(what), None
+        peer, scale, error = theirs.get(what), scales.get(what), None
         if peer is not None:
-            error = distance(peer.detach().to("cpu", torch.float64), exact[what].cpu(), dtype)
+            error = distance(peer, exact[what], dtype, scale)
         # what is computed in no wider dtype is rounded at every step; a bound of 5 % would let the canaries through
-        # a product: 1/N, the term, the sum and its product with the upstream gradient
-        least = 4.0 if dtype is widest(case) else 2.0 if what in products(case) else 1.0
+        least = 4.0 if dtype is widest(case) or scale is not None else 1.0
         bound = min(max(2 * (error or 0.0), least), 0.05 / torch.finfo(dtype).eps)
-        yield replace(compare(what, t, exact[what], bound, dtype=dtype), peer_error=error)
+        yield compare(what, t, exact[what], bound, dtype=dtype, scale=scale)._replace(peer_error=error)
         yield expect(f"type of {what}", t is None or t.dtype is dtype, "is not the input's")
 
 
@@ -167,12 +187,12 @@ def typed(label: str, case: Case, *also: torch.dtype) -> Iterator[Result]:
 
 
 def poisoned(case: Case) -> Iterator[Result]:
-    """With every new tensor full of NaN, bit by bit the same: no output is read, or left, as it was allocated."""
+    """With every new tensor full of NaN, the same: no output is read, or left, as it was allocated."""
     clean = everything(case)
     with poison():
         dirty = everything(case)
     for what, t in dirty.items():
-        yield same_bits(f"{what}, memory poisoned", t, clean[what])
+        yield again(f"{what}, memory poisoned", t, clean[what], case)
 
 
 @contextlib.contextmanager
@@ -189,7 +209,7 @@ def poison() -> Iterator[None]:
 
 
 def repeated(case: Case) -> Iterator[Result]:
-    """A large batch, bit by bit: again, and, with kernels, on one thread."""
+    """A large batch, the same: again, and, with kernels, on another number of threads."""
     if not case.batch:
         return
     count = 2 if interpreted() else ENTRIES // max(t.numel() for t in case.tensors.values()) + 1
@@ -197,7 +217,7 @@ def repeated(case: Case) -> Iterator[Result]:
     large = case.at({k: case.tensors[k].repeat(n) for k, n in tiles.items()})
     once = everything(large)
     for what, t in everything(large).items():
-        yield same_bits(f"{what}, run again", t, once[what])
+        yield again(f"{what}, run again", t, once[what], large)
     on_cpu = next(iter(case.tensors.values())).is_cpu
     if "kernels" not in case.spec.promises or not active() or interpreted() or not on_cpu:
         return
@@ -209,9 +229,4 @@ def repeated(case: Case) -> Iterator[Result]:
         finally:
             torch.set_num_threads(threads)
         for what, t in found.items():
-            yield same_bits(f"{what}, {other} threads against {threads}", t, once[what])
-
-
-def same_bits(what: str, a: Tensor | None, b: Tensor | None) -> Result:
-    same = a is b if a is None or b is None else bitwise_equal(a, b)
-    return expect(what, same, "is not the same bit by bit")
+            yield again(f"{what}, {other} threads against {threads}", t, once[what], large)

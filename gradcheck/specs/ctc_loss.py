@@ -128,7 +128,7 @@ SPEC = Spec(
     regimes={
         **{f"confident {gap}": confident(gap) for gap in GAPS},
         **{f"wrong by {gap}": confident(gap, right=False) for gap in (10, 80)},
-        "long": lambda draw: speech(draw, 16, [[1, 2, 2, 1, 2]], [16], [5], classes=3),
+        "long": lambda draw: speech(draw, 12, [[1, 2, 2, 1, 2]], [12], [5], classes=3),
         "only one way": lambda draw: speech(draw, 3, [[1, 2, 1]], [3], [3], classes=3),
         "tiny": lambda draw: {**small(draw), "log_probs": draw.normal(5, 3, 4, scale=1e-6)},
         "steep": lambda draw: small(draw, scale=30.0),

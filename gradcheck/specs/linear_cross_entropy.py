@@ -34,7 +34,7 @@ def oracle(input, linear_weight, target, linear_bias=None, weight=None, ignore_i
     return rows.oracle(scores, target, weight, -100 if ignore_index is None else ignore_index, **params)
 
 
-def scores_of(draw, *shape, positions=(), classes=5, bias=False):
+def scores_of(draw, *shape, positions=(), classes=4, bias=False):
     """Features ``shape`` of few bits, and a weight by which the d-th speaks for class d, modulo their number."""
     features = shape[-1]
     owner = F.one_hot(torch.arange(features) % classes, classes).T.reshape(classes, *(1 for _ in positions), features)
@@ -60,12 +60,12 @@ def projected(sample):
     return made
 
 
-def indices(*shape, high=5, **layout):
+def indices(*shape, high=4, **layout):
     return lambda draw: dict(**scores_of(draw, *shape, classes=high, **layout),
                              target=draw.integers(*shape[:-1], *layout.get("positions", ()), high=high))  # fmt: skip
 
 
-def soft(*shape, classes=5, **layout):
+def soft(*shape, classes=4, **layout):
     positions = layout.get("positions", ())
     return lambda draw: dict(**scores_of(draw, *shape, classes=classes, **layout),
                              target=probabilities(draw, *shape[:-1], classes, *positions))  # fmt: skip
@@ -110,19 +110,19 @@ SPEC = Spec(
     symbols=symbols,
     params=rows.SPEC.params,
     samples={
-        "typical": indices(3, 7),
-        "biased": indices(3, 7, bias=True),
-        "weighted": with_weight(indices(3, 6, bias=True)),
-        "ignored": lambda draw: {**with_weight(indices(4, 6))(draw), "target": draw.tensor([2, 1, 0, 2]),
+        "typical": indices(3, 5),
+        "biased": indices(3, 5, bias=True),
+        "weighted": with_weight(indices(3, 5, bias=True)),
+        "ignored": lambda draw: {**with_weight(indices(4, 5))(draw), "target": draw.tensor([2, 1, 0, 2]),
                                  "ignore_index": 2},
-        "probabilities": soft(3, 6, classes=4),
-        "weighted probabilities": with_weight(soft(3, 5, classes=4, bias=True)),
-        "image": indices(2, 5, high=3, positions=(2, 2)),
+        "probabilities": soft(3, 5),
+        "weighted probabilities": with_weight(soft(3, 5, bias=True)),
+        "image": indices(2, 4, high=3, positions=(2, 2)),
         "image of probabilities": with_weight(soft(2, 4, classes=3, positions=(2,), bias=True)),
         "unbatched": indices(6, bias=True),
         "unbatched probabilities": soft(6),
-        "bytes": lambda draw: {**(made := indices(3, 7)(draw)), "target": made["target"].byte()},
-        "all smooth": lambda draw: {**indices(3, 7, bias=True)(draw), "label_smoothing": 1.0},
+        "bytes": lambda draw: {**(made := indices(3, 5)(draw)), "target": made["target"].byte()},
+        "all smooth": lambda draw: {**indices(3, 5, bias=True)(draw), "label_smoothing": 1.0},
         "one class": soft(3, 2, classes=1),
     },
     regimes={
@@ -155,21 +155,21 @@ SPEC = Spec(
         Error(dict(input=lambda input, **_: input[None]), RuntimeError, "input with dimensionality 1 or 2, got 3"),
         Error(dict(input=lambda input, **_: input[0, 0]), RuntimeError, "input with dimensionality 1 or 2, got 0"),
         Error(dict(linear_weight=lambda linear_weight, **_: linear_weight[0]), RuntimeError, "at least 2, got 1"),
-        Error(dict(linear_weight=lambda linear_weight, **_: linear_weight[:, :6]), RuntimeError, "got 7 and 6, resp"),
+        Error(dict(linear_weight=lambda linear_weight, **_: linear_weight[:, :4]), RuntimeError, "got 5 and 4, resp"),
         Error(dict(linear_weight=lambda linear_weight, **_: linear_weight.float()), RuntimeError, "scalar type|dtype"),
-        Error(dict(linear_bias=lambda input, **_: input[0, :3]), RuntimeError, r"linear_bias shape \(5,\), got \(3,\)"),
+        Error(dict(linear_bias=lambda input, **_: input[0, :3]), RuntimeError, r"linear_bias shape \(4,\), got \(3,\)"),
         Error(dict(input=lambda input, **_: input[0], linear_weight=lambda linear_weight, **_: linear_weight[:, None]),
               RuntimeError, "requires batched input"),
-        Error(dict(target=lambda target, **_: target + 5), IndexError, r"[Tt]arget \d+ is out of bounds"),
+        Error(dict(target=lambda target, **_: target + 4), IndexError, r"[Tt]arget \d+ is out of bounds"),
         Error(dict(target=lambda target, **_: -1 - target), IndexError, r"[Tt]arget -\d+ is out of bounds"),
         Error(dict(target=lambda target, **_: target[:2]), ValueError, r"batch_size .*target batch_size"),
         Error(dict(target=lambda target, **_: target.int()), RuntimeError, "target dtype"),
-        Error(dict(target=lambda target, **_: F.one_hot(target, 5)), RuntimeError, "floating point type for target"),
-        Error(dict(target=lambda target, **_: F.one_hot(target, 5).double(), ignore_index=-100), RuntimeError,
+        Error(dict(target=lambda target, **_: F.one_hot(target, 4)), RuntimeError, "floating point type for target"),
+        Error(dict(target=lambda target, **_: F.one_hot(target, 4).double(), ignore_index=-100), RuntimeError,
               "ignore_index cannot be specified when target contains probabilities"),
         Error(dict(label_smoothing=1.5), RuntimeError, "label_smoothing"),
         Error(dict(weight=lambda input, **_: input[0, :2]), RuntimeError, "weight"),
-        Error(dict(weight=lambda input, **_: input[0, :5].float()), RuntimeError, "expected scalar type|weight"),
+        Error(dict(weight=lambda input, **_: input[0, :4].float()), RuntimeError, "expected scalar type|weight"),
         Error(dict(ignore_index=1.5), TypeError, "ignore_index"),
         Error(dict(label_smoothing="much"), TypeError, "label_smoothing"),
         Error(dict(options="accurate"), TypeError, "options"),
