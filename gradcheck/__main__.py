@@ -16,7 +16,7 @@ from gradcheck.checks import CHECKS
 from gradcheck.compare import Result
 from gradcheck.run import Listener, Report, audit, audit_in_processes
 from gradcheck.spec import Settings
-from manual_grad.study import terminal
+from manual_grad.study import catalog, terminal
 
 DTYPES = {str(d).removeprefix("torch."): d for d in Settings.dtypes}
 
@@ -25,10 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 if everything passed, 1 if something failed, 2 for bad usage, 130 if interrupted."""
     parser = _parser()
     args = parser.parse_args(argv)
-    for kind, given, known in (("loss", args.losses, specs.NAMES), ("check", args.check, CHECKS)):
-        for name in given or ():
-            if name not in known:
-                parser.error(f"no {kind} named {name!r}; there are: {', '.join(known)}")
+    try:
+        losses = tuple(dict.fromkeys(map(catalog.find, args.losses))) or specs.NAMES
+    except ValueError as error:
+        parser.error(str(error))
+    for name in args.check or ():
+        if name not in CHECKS:
+            parser.error(f"no check named {name!r}; there are: {', '.join(CHECKS)}")
     if args.device == "cuda" and not torch.cuda.is_available():
         print("--device cuda: there is no CUDA device here; what needs none runs on the CPU", file=sys.stderr)
         args.device = "cpu"
@@ -37,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"{path}: no such folder")
     dtypes = tuple(DTYPES[name] for name in args.dtype or DTYPES)
     settings = Settings(args.device, dtypes, args.quick, args.seed)
-    losses, checks = tuple(args.losses or specs.NAMES), tuple(args.check or CHECKS)
+    checks = tuple(args.check or CHECKS)
     with _progress(losses, checks) as listen:
         jobs = min(args.jobs, len(losses))
         if jobs > 1:
@@ -57,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m gradcheck",
         description="Audit every hand-written rule: value, gradient, second derivative, forward mode, digits.",
     )
-    parser.add_argument("losses", nargs="*", metavar="LOSS", help=f"of {', '.join(specs.NAMES)}; all by default")
+    parser.add_argument("losses", nargs="*", metavar="LOSS", help=f"of {', '.join(specs.NAMES)}, or its Module; all by default")
     parser.add_argument("--check", nargs="+", action="extend", metavar="NAME", help=f"of {', '.join(CHECKS)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", nargs="+", action="extend", choices=DTYPES, help="of the oracle and of parity")

@@ -23,9 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if args.command == "plot":
-            return _plot(catalog.check(args.loss), args.output or Path(f"{args.loss}.png"), _parameters(rest))
+            loss = catalog.find(args.loss)
+            return _plot(loss, args.output or Path(f"{loss}.png"), _parameters(rest))
         if args.command == "explain":
-            _explain(catalog.check(args.loss))
+            _explain(catalog.find(args.loss))
         elif args.command == "list":
             _list()
         else:
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="every loss by family, and whether it has kernels here")
     command = commands.add_parser("explain", help="the derivation of a loss")
-    command.add_argument("loss", metavar="LOSS", help="its name, such as cross_entropy")
+    command.add_argument("loss", metavar="LOSS", help="its name, such as cross_entropy or CrossEntropyLoss")
     command = commands.add_parser(
         "plot",
         help="draw value, gradient and curvature of a loss",
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Draw value, gradient and curvature of a loss into a file.",
         epilog="Parameters are the loss' own, such as --delta 0.5; a wrong name lists those there are.",
     )
-    command.add_argument("loss", metavar="LOSS", help="its name, such as huber_loss")
+    command.add_argument("loss", metavar="LOSS", help="its name, such as huber_loss or HuberLoss")
     command.add_argument("-o", "--output", type=Path, metavar="FILE", help=".png, .svg or .pdf; LOSS.png by default")
     commands.add_parser("config", help="versions, and the kernels in use")
     return parser

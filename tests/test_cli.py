@@ -14,6 +14,7 @@ import pytest
 
 import manual_grad
 from gradcheck import specs
+from gradcheck.__main__ import main as audit
 from manual_grad import __main__ as cli
 from manual_grad import kernels
 from manual_grad.study import box, catalog, explain
@@ -153,12 +154,67 @@ def test_config(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no loss named 'huber'; did you mean huber_loss" in fails(capsys, "explain", "huber")
     assert "no loss named 'zzz'; there are: adaptive_log" in fails(capsys, "plot", "zzz")
     assert "unrecognized arguments: --delta 1" in fails(capsys, "explain", "huber_loss", "--delta", "1")
     assert "required: COMMAND" in fails(capsys)
     for words in (["--delta"], ["--delta", "wide"], ["delta=x"]):
         assert f"--NAME NUMBER, not as {words[0].split('=')[0]}" in fails(capsys, "plot", "huber_loss", *words)
+
+
+@pytest.mark.parametrize(
+    ("given", "loss"),
+    [
+        ("huber_loss", "huber_loss"),
+        ("HuberLoss", "huber_loss"),
+        ("Huber", "huber_loss"),
+        ("hub", "huber_loss"),
+        ("CrossEntropyLoss", "cross_entropy"),
+        ("cross-entropy", "cross_entropy"),
+        ("cross", "cross_entropy"),
+        ("bce", "binary_cross_entropy"),
+        ("BCEWithLogits", "binary_cross_entropy_with_logits"),
+        ("binary_cross_entropy", "binary_cross_entropy"),
+        ("L1", "l1_loss"),
+        ("kldivloss", "kl_div"),
+        ("AdaptiveLogSoftmaxWithLoss", "adaptive_log_softmax_with_loss"),
+    ],
+)
+def test_names(given: str, loss: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert catalog.find(given) == loss
+    cli.main(["explain", given])
+    assert capsys.readouterr().out == explain.plain(chapter(loss), 80) + "\n"
+
+
+@pytest.mark.parametrize("name", catalog.NAMES)
+def test_every_loss_and_every_module_is_found(name: str) -> None:
+    assert catalog.find(name) == name
+    modules = [m for m in vars(manual_grad).values() if getattr(m, "__module__", "") == f"manual_grad.losses.{name}"]
+    assert modules and {catalog.find(module.__name__) for module in modules} == {name}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("hubr", "no loss named 'hubr'; did you mean huber_loss?"),
+        ("CrosEntropy", "no loss named 'CrosEntropy'; did you mean "),
+        ("triplet", "'triplet' may be triplet_margin_loss or triplet_margin_with_distance_loss"),
+        ("multi_", "'multi_' may be multi_margin_loss, multilabel_margin_loss or multilabel_soft_margin_loss"),
+        ("zzz", "no loss named 'zzz'; there are: adaptive_log_softmax_with_loss, "),
+        ("", "no loss named ''; there are: "),
+        ("_", "no loss named '_'; there are: "),
+    ],
+)
+def test_names_that_mean_no_loss(given: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in fails(capsys, "explain", given)
+    with pytest.raises(SystemExit) as exit:
+        audit([given, "--check", "definition"])
+    assert exit.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_names_for_gradcheck(capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit(["MSELoss", "huber", "mse_loss", "--check", "claims", "--quick", "--jobs", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^\w+_loss", printed, re.MULTILINE) == ["mse_loss", "huber_loss"]
 
 
 def test_plot(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import mpmath
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import gradcheck
 import gradcheck.run
@@ -233,6 +234,108 @@ def test_a_wrong_rule_is_caught_by_the_check_meant_for_it(rule, check, alone):
     assert check in report.caught_by(), report
     if alone:
         assert report.caught_by() == {check}, report
+
+
+class AnyOrder(TorchDispatchMode):
+    """Matrices multiplied as a BLAS may: in parts, in an order that differs by the number of threads and from run to run."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        dtypes = {t.dtype for t in args if isinstance(t, torch.Tensor)}
+        if name in ("mm", "bmm", "addmm", "addmm_", "baddbmm") and len(dtypes) > 1:
+            raise RuntimeError(f"expected one dtype, not {dtypes}")
+        if name in ("mm", "bmm"):
+            result = self.product(*args)
+            return kwargs["out"].copy_(result) if "out" in kwargs else result
+        if name in ("addmm", "addmm_", "baddbmm"):
+            bias, a, b = args
+            beta = kwargs.get("beta", 1)
+            result = self.product(a, b) + beta * bias if beta else self.product(a, b)
+            target = bias if name == "addmm_" else kwargs.get("out")
+            return result if target is None else target.copy_(result)
+        assert not {"matmul", "linear", "tensordot"} & {name}
+        return func(*args, **kwargs)
+
+    def product(self, a, b):
+        self.calls += 1
+        wide = torch.promote_types(a.dtype, torch.float32)
+        draw = torch.Generator().manual_seed(100 * self.calls + torch.get_num_threads())
+        order = torch.randperm(a.shape[-1], generator=draw)
+        parts = order.chunk(1 + self.calls % 3 + torch.get_num_threads())
+        return sum(a[..., k].to(wide) @ b[..., k, :].to(wide) for k in parts).to(a.dtype)
+
+
+@pytest.mark.parametrize("name", [name for name in specs.NAMES if specs.load(name).multiplies])
+def test_products_may_be_summed_in_any_order(name):
+    spec = specs.load(name)
+    with AnyOrder() as blas:
+        large = spec.case(QUICK).at({k: t.repeat(99, *[1] * (t.dim() - 1)) for k, t in spec.case(QUICK).tensors.items()})
+        if name == "linear_cross_entropy":
+            once, again = (large.differentiate()[1]["linear_weight"] for _ in range(2))
+            assert not torch.equal(once, again)
+        report = gradcheck.audit([spec], ("claims", "layout", "parity"), QUICK)  # those that ask for the same bits
+    assert report and blas.calls > 1000, report
+
+
+class Scores(torch.autograd.Function):
+    """The sum of the squares of x W^T."""
+
+    @staticmethod
+    def forward(ctx, x, W):
+        ctx.save_for_backward(x, W)
+        return (x @ W.mT).square().sum()
+
+    @classmethod
+    def backward(cls, ctx, g):
+        x, W = ctx.saved_tensors
+        r = 2 * g * (x @ W.mT)
+        return r @ W, cls.of_weight(r, x)
+
+    @staticmethod
+    def of_weight(r, x):
+        return r.mT @ x
+
+
+class LosesARow(Scores):
+    """Two threads write to the same place, and what one of them has added for a row is lost."""
+
+    @staticmethod
+    def of_weight(r, x):
+        kept = slice(1, None) if torch.get_num_threads() > 1 else slice(None)
+        return Scores.of_weight(r[kept], x[kept])
+
+
+class AddsToWhatWasThere(Scores):
+    @staticmethod
+    def of_weight(r, x):
+        fresh = torch.empty_like(r.mT @ x)
+        return Scores.of_weight(r, x) + (fresh - fresh)
+
+
+def multiplying(rule):
+    return Spec(
+        fn=lambda input, weight: rule.apply(input, weight),
+        name="scores",
+        family="linear",
+        inputs=(Input("input"), Input("weight", batch=None)),
+        definition=lambda input, weight: (input @ weight.mT).square().sum(),
+        samples={"typical": lambda draw: dict(input=draw.normal(3, 5), weight=draw.normal(4, 5))},
+        order=1,
+        promises=("kernels",),
+    )
+
+
+def test_what_is_more_than_the_rounding_of_a_product_is_caught():
+    wide = dataclasses.replace(QUICK, dtypes=(torch.float64, torch.float32))  # in half the rule itself rounds its scores
+    with AnyOrder():
+        assert gradcheck.audit([multiplying(Scores)], ("parity", "claims", "layout", "definition"), wide)
+    assert caught(multiplying(AddsToWhatWasThere), "parity") == {"parity"}
+    assert caught(multiplying(LosesARow), "parity") == ({"parity"} if active() else set())
 
 
 def caught(spec, *checks):

@@ -33,15 +33,19 @@ def layouts(t: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def inputs(case: Case) -> Iterator[Result]:
-    """Every input in every layout, alone; and all of them expanded from one sample."""
+    """Every input in every layout, alone; and expanded from one sample, or one column where it has no samples.
+
+    (Classes that are all the same would give a matrix of weights a gradient of zero, but for rounding.)
+    """
     g = case.upstream(case.call())
     plain = case.differentiate(g=g)
     for name, t in case.tensors.items():
         for label, other in layouts(t):
             yield from same(f"{name} {label}", case.at({name: other}).differentiate(g=g), plain)
     for name, t in case.differentiable.items():
-        if t.dim() and t.shape[0] > 1:
-            expanded = t[:1].expand(t.shape)
+        dim = case.batch.get(name, -1)
+        if t.dim() and t.shape[dim] > 1:
+            expanded = t.narrow(dim, 0, 1).expand(t.shape)
             repeated = case.at({name: expanded.contiguous()}).differentiate(g=g)
             yield from same(f"{name} expanded", case.at({name: expanded}).differentiate(g=g), repeated)
 
