@@ -311,6 +311,7 @@ class Eager(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         loss, options, reduction = ctx.call
+        X = ctx.saved_tensors  # raises if one has been modified since, whether or not its values are needed here
         rest = (None,) * (len(options) + 1)
         swept = ctx.__dict__.pop("swept", None)
         create_graph = torch.is_grad_enabled() or transforming()
@@ -327,8 +328,7 @@ class Eager(Function):
                 return None, *swept, *rest
             if g.dtype not in HALF:  # a half has lost what the upstream gradient was to save from underflow
                 return None, *(None if d is None else d.mul_(g) for d in swept), *rest
-        n, X = loss.tensors, ctx.saved_tensors
-        needs = ctx.needs_input_grad[1 : n + 1]
+        needs = ctx.needs_input_grad[1 : loss.tensors + 1]
         if create_graph:
             gradients = loss.differentiable_gradient(g, X, options, reduction, needs)
         else:

@@ -138,6 +138,7 @@ Sources:
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -270,6 +271,7 @@ def _row(X: Tensors, ignore_index: int, label_smoothing: float) -> _Row:
     z, dim = X[0], class_dim(X[0])
     q, kept = _effective_target(X, ignore_index, label_smoothing)
     m, leader = z.max(dim, keepdim=True)
+    m = torch.where(m == math.inf, math.nan, m)  # of the whole row, as inf - inf is
     e = torch.exp(z - m)
     rest = e.scatter(dim, leader, 0).sum(dim, keepdim=True)  # (6)
     return _Row(q, q.sum(dim, keepdim=True), (m - z) + rest.log1p(), e, rest, leader, kept)  # (7)
@@ -318,14 +320,14 @@ def cross_entropy(
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     shape = input.shape
+    if target.shape == shape and not target.is_floating_point():
+        raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype}")
     if not shape:
         raise IndexError("Dimension out of range: cross_entropy's input must have at least 1 dimension, got a scalar")
     arguments.require_floating("cross_entropy", input)
     if weight is not None:
         rowwise.check_class_weight(input, weight)
     if target.shape == shape:
-        if not target.is_floating_point():
-            raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype}")
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
         if weight is not None:

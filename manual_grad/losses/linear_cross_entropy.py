@@ -252,6 +252,7 @@ class Classes(NamedTuple):
     def of(cls, z: Tensor, q: Tensor, first: int) -> Classes:
         """Of the classes ``first``, … with scores z and effective target q, (n, c, P)."""
         m, leader = z.max(1, keepdim=True)
+        m = torch.where(m == math.inf, math.nan, m)  # of the whole row, as inf - inf is
         rest, rest_q = (u.scatter(1, leader, 0).sum(1, keepdim=True) for u in ((z - m).exp(), q))
         distance = torch.where(q == 0, 0, q * (m - z)).sum(1, keepdim=True)  # 0 log 0 = 0
         return cls(m, leader + first, rest, q.gather(1, leader), rest_q, distance)

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <new>
 #include <type_traits>
 
 #include "abi.h"
@@ -256,7 +255,7 @@ class Scratch {
  public:
   explicit Scratch(int64_t n)
       : data_(static_cast<T*>(std::aligned_alloc(64, (static_cast<size_t>(n) * sizeof(T) + 127) / 64 * 64))) {
-    if (data_ == nullptr) throw std::bad_alloc();
+    if (data_ == nullptr) throw std::runtime_error("manual_grad: not enough memory for a kernel's scratch space");
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -319,7 +318,7 @@ class WideSum<float> {
 
   Vec<float> recent_{};
   Vec<double> low_{}, high_{};
-  int count_ = 0;
+  int64_t count_ = 0;
 };
 
 // A sum that carries its rounding errors along (Neumaier): partial sums of fixed blocks are added in a fixed order, so

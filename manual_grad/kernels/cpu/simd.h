@@ -266,7 +266,7 @@ inline Vec<T> exp_for(Vec<T> x) {
 // e^x for every x
 template <class S, class T = S>
 inline Vec<T> exp_signed(Vec<T> x) {
-  return exp_for<S, T>(x > Simd<T>::exp_high ? splat(Simd<T>::exp_high) : x);
+  return x > Simd<T>::exp_high ? splat(static_cast<T>(__builtin_inf())) : exp_for<S, T>(x);
 }
 
 // A number as the sum of two, the second about an ulp of the first: what one float cannot hold before a cancellation.

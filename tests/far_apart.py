@@ -1,0 +1,42 @@
+"""Tensors whose elements lie further apart than 32 bits can count, in memory that is there only where it is touched."""
+
+from __future__ import annotations
+
+import mmap
+
+import torch
+from torch import Tensor
+
+from gradcheck import specs
+from gradcheck.compare import bitwise_equal
+from gradcheck.spec import Settings
+
+NEAR, FAR = 101, (1 << 30) + 101  # elements: three times FAR does not fit into an int32, though FAR itself does
+ON_DEMAND = getattr(mmap, "MAP_NORESERVE", 0x4000) if hasattr(mmap, "MAP_PRIVATE") else 0
+
+
+def spread(t: Tensor, dim: int, step: int) -> Tensor:
+    """The same numbers, those of one dimension ``step`` elements apart."""
+    strides = list(t.contiguous().stride())
+    strides[dim] = step
+    length = sum(s * (n - 1) for s, n in zip(strides, t.shape, strict=True)) + 1
+    memory = mmap.mmap(-1, length * t.element_size(), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | ON_DEMAND)
+    return torch.frombuffer(memory, dtype=t.dtype).as_strided(t.shape, strides).copy_(t)
+
+
+def check(name: str) -> None:
+    """A loss must not notice how far apart the elements of its arguments are."""
+    case = specs.load(name).case(Settings(), params={"reduction": "none"}, dtype=torch.float32)
+    g = case.upstream(case.call())
+    far_enough = 0
+    for dim in range(max(t.dim() for t in case.tensors.values())):
+        results = []
+        for step in (NEAR, FAR):
+            moved = {k: spread(t, dim, step) for k, t in case.tensors.items() if dim < t.dim() and t.numel()}
+            upstream = spread(g, dim, step) if dim < g.dim() else g
+            value, gradients = case.at(moved).differentiate(g=upstream)
+            results.append([value, *gradients.values()])
+        far_enough += sum(t.shape[dim] > 2 for t in moved.values())
+        for near, far in zip(*results, strict=True):
+            assert near is far or bitwise_equal(near, far)
+    assert far_enough
