@@ -103,6 +103,9 @@ def refused(name: str, call: Arguments, theirs: Exception | None) -> type[Except
             return RuntimeError
     if name in CLASS_MARGIN and not call["target"].numel() and call["target"].dtype is not torch.int64 and theirs is None:
         return RuntimeError  # of no labels torch takes any
+    weight = call.get("weight")
+    if name == "nll_loss" and weight is not None and weight.dim() != 1 and theirs is None:
+        return RuntimeError  # torch looks at the number of weights only
     if classes_of(name, call) == 0 and call["target"].numel() and type(theirs) in (type(None), RuntimeError, IndexError):
         return IndexError  # for rows that have no class that an index could be of
     return None
@@ -342,7 +345,7 @@ def amended(name: str, call: Arguments, found: Outcome, upstream: Callable[[Tens
     spoken = torch.arange(len(x))[:, None] < lengths
     added = torch.where(spoken[..., None], g[:, None] * x.reshape(len(x), len(lengths), -1).exp(), 0).view(x.shape)
     impossible = d == 0 if call["zero_infinity"] else torch.zeros_like(d, dtype=torch.bool)
-    return replace(found, gradients={"log_probs": torch.where(impossible.all(-1, True), d, d - added)})
+    return replace(found, gradients={**found.gradients, "log_probs": torch.where(impossible.all(-1, True), d, d - added)})
 
 
 def bits(t: Tensor) -> bytes:

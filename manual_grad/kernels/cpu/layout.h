@@ -133,7 +133,7 @@ inline void store_run(S* p, int64_t stride, int64_t n, const T* from) {
   }
 }
 
-constexpr int kMaxDims = 16;
+constexpr int kMaxDims = 64;  // as many as torch takes
 
 // An index space and, for each operand, the strides with which it is walked.
 struct Space {
@@ -220,6 +220,10 @@ inline void advise_huge_pages(const Tensor& tensor, int64_t bytes) {
   const uintptr_t end = (reinterpret_cast<uintptr_t>(tensor.data) + static_cast<uintptr_t>(bytes)) & ~(kHuge - 1);
   if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 #endif
+}
+
+inline bool same_shape(const Tensor& a, const Tensor& b) {
+  return a.dim == b.dim && std::equal(a.sizes, a.sizes + a.dim, b.sizes);
 }
 
 // New memory for one value.

@@ -55,6 +55,17 @@ class Rows {
   }
   int64_t class_stride(const Tensor& tensor) const { return tensor.strides[class_dim_]; }
 
+  // Whether a tensor has one value a row, or the scores' shape (with_classes).
+  bool fit(const Tensor& tensor, bool with_classes) const {
+    if (tensor.dim != dim_ + with_classes) return false;
+    for (int d = 0; d < tensor.dim; ++d) {
+      const int64_t size = !with_classes || d < class_dim_ ? size_[d] : d > class_dim_ ? size_[d - 1] : classes;
+      if (tensor.sizes[d] != size) return false;
+    }
+    return true;
+  }
+  bool fit_classes(const Tensor& tensor) const { return tensor.dim == 1 && tensor.numel == classes; }
+
   int64_t count = 1, classes = 0;
 
  private:
@@ -182,11 +193,12 @@ void with_pack(const Rows& rows, const Tensor& scores, const Body& body) {
 // The rows of x, once it is known that the results and the upstream gradient fit them.
 inline Rows checked_rows(const char* loss, const Tensor& x, const Tensor& g, const Tensor& value, int64_t reduction,
                          std::initializer_list<const Tensor*> gradients) {
-  if (x.dim < 1 || x.dim > kMaxDims) throw std::runtime_error(std::string("manual_grad: ") + loss + " takes 1 to 16 dimensions");
+  if (x.dim < 1 || x.dim > kMaxDims) throw std::runtime_error(std::string("manual_grad: ") + loss + " takes 1 to 64 dimensions");
   const Rows rows(x);
-  bool fit = !(g.exists() && (g.dtype != x.dtype || (g.numel != 1 && g.numel != rows.count))) &&
-             !(value.exists() && (value.dtype != x.dtype || value.numel != (reduction == kNone ? rows.count : 1)));
-  for (const Tensor* dx : gradients) fit = fit && !(dx->exists() && (dx->dtype != x.dtype || dx->numel != x.numel));
+  bool fit = !(g.exists() && (g.dtype != x.dtype || !(g.numel == 1 || rows.fit(g, false)))) &&
+             !(value.exists() &&
+               (value.dtype != x.dtype || !(reduction == kNone ? rows.fit(value, false) : value.numel == 1)));
+  for (const Tensor* dx : gradients) fit = fit && !(dx->exists() && (dx->dtype != x.dtype || !same_shape(*dx, x)));
   if (!fit) throw std::runtime_error(std::string("manual_grad: the tensors of ") + loss + " do not fit together");
   return rows;
 }
