@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import far_apart
 import manual_grad.functional as M
 from gradcheck import specs
 from gradcheck.checks import cuda, parity
@@ -288,3 +289,9 @@ def test_under_torch_compile(name: str) -> None:
     compiled = torch.compile(case.spec.fn, fullgraph=True, backend="aot_eager")
     found = case.differentiate(lambda **arguments: compiled(**arguments))
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.skipif(not far_apart.ON_DEMAND, reason="memory cannot be had on demand here")
+@pytest.mark.parametrize("name", specs.NAMES)
+def test_strides_of_more_than_32_bits(name: str) -> None:
+    assert far_apart.check(name, **({"blank": 3} if name == "ctc_loss" else {}))

@@ -105,8 +105,10 @@ class BCEWithLogitsLossFunction(PointwiseLoss):
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, a: Tensor | None) -> Tensor:
-        at = t if a is None else a * t
         log1p_u = torch.exp(-x.abs()).log1p()  # (3)
+        if a is None:
+            return _times(torch.where(x < 0, -t, 1 - t), x) + log1p_u  # (4)
+        at = a * t
         return _times(torch.where(x < 0, -at, 1 - t), x) + (1 - t + at) * log1p_u  # (4)
 
     @staticmethod

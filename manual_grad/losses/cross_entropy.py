@@ -279,7 +279,8 @@ def _row(X: Tensors, ignore_index: int, label_smoothing: float) -> _Row:
     q, kept = _effective_target(X, ignore_index, label_smoothing)
     m, leader = z.max(dim, keepdim=True)
     e = torch.exp(z - m)
-    rest = e.scatter(dim, leader, 0).sum(dim, keepdim=True)  # (6)
+    # the leader's own 1 is left out, but not the NaN of a row without a leader
+    rest = e.scatter(dim, leader, 0).sum(dim, keepdim=True) + (e.gather(dim, leader) - 1)  # (6)
     return _Row(q, q.sum(dim, keepdim=True), (m - z) + rest.log1p(), e, rest, leader, kept)  # (7)
 
 
@@ -327,20 +328,22 @@ def cross_entropy(
         label_smoothing = arguments.real("cross_entropy", "label_smoothing", label_smoothing)
     label_smoothing = smoothing_of(label_smoothing)
     shape = input.shape
+    if target.shape == shape:
+        rowwise.check_probabilities(target)
     if not shape:
         raise IndexError("Dimension out of range: cross_entropy's input must have at least 1 dimension, got a scalar")
     arguments.require_floating("cross_entropy", input)
-    if weight is not None:
-        weight = rowwise.class_weight(input, weight, by_index=target.shape != shape)
     if target.shape == shape:
-        rowwise.check_probabilities(target)
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
         if weight is not None:
+            weight = rowwise.class_weight(input, weight, by_index=False)
             weight = weight.view(-1, *(1,) * (len(shape) - class_dim(input) - 1)).expand_as(input)
         z, t, w = arguments.promote(*arguments.autocast(input, target, weight))
     else:
         t = rowwise.class_indices("cross_entropy", input, target, ignore_index)
+        if weight is not None:
+            weight = rowwise.class_weight(input, weight)
         z, w = arguments.autocast(input, weight)
         if w is not None:
             rowwise.check_constant_weight("cross_entropy", z, w)

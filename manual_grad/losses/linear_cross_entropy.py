@@ -252,7 +252,9 @@ class Classes(NamedTuple):
     def of(cls, z: Tensor, q: Tensor, first: int) -> Classes:
         """Of the classes ``first``, … with scores z and effective target q, (n, c, P)."""
         m, leader = z.max(1, keepdim=True)
-        rest, rest_q = (u.scatter(1, leader, 0).sum(1, keepdim=True) for u in ((z - m).exp(), q))
+        e = (z - m).exp()
+        rest, rest_q = (u.scatter(1, leader, 0).sum(1, keepdim=True) for u in (e, q))
+        rest = rest + (e.gather(1, leader) - 1)  # 0, or the NaN of a row without a leader
         near = (z == m) & (m > -math.inf)
         distance = torch.where((q == 0) | near, 0, q * (m - z)).sum(1, keepdim=True)  # 0 log 0 = 0, inf 0 = 0
         return cls(m, leader + first, rest, q.gather(1, leader), rest_q, distance)

@@ -80,8 +80,8 @@ class Tensor {
   static Tensor empty(int64_t dim, const int64_t* sizes, const int64_t* strides, Dtype dtype) {
     constexpr int32_t kCpu = 0, kOnlyCpu = 0;
     AtenTensorHandle handle;
-    check(aoti_torch_empty_strided(dim, sizes, strides, static_cast<int32_t>(dtype), kCpu, kOnlyCpu, &handle),
-          "empty_strided");
+    if (aoti_torch_empty_strided(dim, sizes, strides, static_cast<int32_t>(dtype), kCpu, kOnlyCpu, &handle) != 0)
+      throw std::runtime_error("manual_grad: not enough memory for a result");
     return Tensor(handle);
   }
   AtenTensorHandle release() {

@@ -177,8 +177,8 @@ void class_margin(StableIValue* stack, uint64_t, uint64_t) {
   call.dx = in.optional_tensor();
   const Rows rows = checked_rows("class_margin", call.x, call.g, call.value, call.reduction, {&call.dx});
   const bool many_labels = call.t.dim == call.x.dim;
-  if (call.t.dtype != Dtype::i64 || call.t.numel != (many_labels ? call.x.numel : rows.count) || rows.classes < 1 ||
-      (call.w.exists() && (many_labels || call.w.dtype != call.x.dtype || call.w.numel != rows.classes)))
+  if (call.t.dtype != Dtype::i64 || !rows.fit(call.t, many_labels) || rows.classes < 1 ||
+      (call.w.exists() && (many_labels || call.w.dtype != call.x.dtype || !rows.fit_classes(call.w))))
     throw std::runtime_error("manual_grad: the tensors of class_margin do not fit together");
   with_compute_type(call.x.dtype, [&](auto t) { ClassMargin<decltype(t)>(call).run(); });
 }

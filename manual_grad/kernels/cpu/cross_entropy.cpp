@@ -288,8 +288,9 @@ void cross_entropy(StableIValue* stack, uint64_t, uint64_t) {
   call.dw = in.optional_tensor();
   const Rows rows = checked_rows("cross_entropy", call.z, call.g, call.value, call.reduction, {&call.dz, &call.dt, &call.dw});
   const bool by_index = call.t.dtype == Dtype::i64;
-  if (call.t.numel != (by_index ? rows.count : call.z.numel) || (!by_index && call.t.dtype != call.z.dtype) ||
-      (call.w.exists() && (call.w.dtype != call.z.dtype || call.w.numel != (by_index ? rows.classes : call.z.numel))))
+  if (!rows.fit(call.t, !by_index) || (!by_index && call.t.dtype != call.z.dtype) ||
+      (call.w.exists() &&
+       (call.w.dtype != call.z.dtype || !(by_index ? rows.fit_classes(call.w) : same_shape(call.w, call.z)))))
     throw std::runtime_error("manual_grad: the tensors of cross_entropy do not fit together");
   if (call.z.dtype == Dtype::f64) CrossEntropy<double, double>(call).run();
   else if (call.z.dtype != Dtype::f32) CrossEntropy<bf16, float>(call).run();

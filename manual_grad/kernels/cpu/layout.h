@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdlib>
-#include <new>
 #include <type_traits>
 
 #include "abi.h"
@@ -132,7 +131,7 @@ void store_elements(S* __restrict p, int64_t stride, int64_t n, const T* __restr
   }
 }
 
-constexpr int kMaxDims = 16;
+constexpr int kMaxDims = 64;  // as many as torch takes
 
 // Of a floating dtype.
 constexpr int64_t element_bytes(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
@@ -162,6 +161,10 @@ void set_number(const Tensor& tensor, int64_t offset, double value);
 // for huge pages.
 void advise_huge_pages(const Tensor& tensor);
 
+inline bool same_shape(const Tensor& a, const Tensor& b) {
+  return a.dim == b.dim && std::equal(a.sizes, a.sizes + a.dim, b.sizes);
+}
+
 // New memory for one value.
 inline Tensor empty_scalar(Dtype dtype) { return Tensor::empty(0, nullptr, nullptr, dtype); }
 
@@ -174,7 +177,7 @@ class Scratch {
  public:
   explicit Scratch(int64_t n)
       : data_(static_cast<T*>(std::aligned_alloc(64, (static_cast<size_t>(n) * sizeof(T) + 127) / 64 * 64))) {
-    if (data_ == nullptr) throw std::bad_alloc();
+    if (data_ == nullptr) throw std::runtime_error("manual_grad: not enough memory for a kernel's scratch space");
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -237,7 +240,7 @@ class WideSum<float> {
 
   Vec<float> recent_{};
   Vec<double> low_{}, high_{};
-  int count_ = 0;
+  int64_t count_ = 0;
 };
 
 // A sum that carries its rounding errors along (Neumaier): partial sums of fixed blocks are added in a fixed order, so

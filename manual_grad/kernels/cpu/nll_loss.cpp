@@ -100,8 +100,8 @@ void nll_loss(StableIValue* stack, uint64_t, uint64_t) {
   call.value = in.optional_tensor();
   call.dx = in.optional_tensor();
   const Rows rows = checked_rows("nll_loss", call.x, call.g, call.value, call.reduction, {&call.dx});
-  if (call.t.dtype != Dtype::i64 || call.t.numel != rows.count ||
-      (call.w.exists() && (call.w.dtype != call.x.dtype || call.w.numel != rows.classes)))
+  if (call.t.dtype != Dtype::i64 || !rows.fit(call.t, false) ||
+      (call.w.exists() && (call.w.dtype != call.x.dtype || !rows.fit_classes(call.w))))
     throw std::runtime_error("manual_grad: the tensors of nll_loss do not fit together");
   with_compute_type(call.x.dtype, [&](auto t) { NegativeLogLikelihood<decltype(t)>(call).run(); });
 }

@@ -216,11 +216,12 @@ void run_pointwise(StableIValue* stack, PointwiseKernel (*choose)(const Pointwis
   call.scale = in.real();
   call.reduce = in.boolean();
   for (const Tensor* tensor : {&call.t, &call.a, &call.w, &call.g}) {
-    const bool fits = tensor->numel == call.x.numel || (tensor == &call.g && tensor->numel == 1);
-    if (tensor->exists() && !(tensor->dtype == call.x.dtype && fits))
+    if (!tensor->exists()) continue;
+    const bool fits = same_shape(*tensor, call.x) || (tensor == &call.g && tensor->numel == 1);
+    if (tensor->dtype != call.x.dtype || !fits)
       throw std::runtime_error("manual_grad: a pointwise kernel takes tensors of one dtype and one shape");
   }
-  if (call.x.dim > kMaxDims) throw std::runtime_error("manual_grad: a pointwise kernel takes at most 16 dimensions");
+  if (call.x.dim > kMaxDims) throw std::runtime_error("manual_grad: a pointwise kernel takes at most 64 dimensions");
   if (in.boolean()) call.value = call.reduce ? empty_scalar(call.x.dtype) : empty_like(call.x);
   if (in.boolean()) call.dx = empty_like(call.x);
   if (in.boolean()) call.dt = empty_like(call.t);

@@ -29,6 +29,17 @@ class Rows {
   }
   int64_t class_stride(const Tensor& tensor) const { return tensor.strides[class_dim_]; }
 
+  // Whether a tensor has one value a row, or the scores' shape (with_classes).
+  bool fit(const Tensor& tensor, bool with_classes) const {
+    if (tensor.dim != dim_ + with_classes) return false;
+    for (int d = 0; d < tensor.dim; ++d) {
+      const int64_t size = !with_classes || d < class_dim_ ? size_[d] : d > class_dim_ ? size_[d - 1] : classes;
+      if (tensor.sizes[d] != size) return false;
+    }
+    return true;
+  }
+  bool fit_classes(const Tensor& tensor) const { return tensor.dim == 1 && tensor.numel == classes; }
+
   int64_t count = 1, classes = 0;
 
  private:

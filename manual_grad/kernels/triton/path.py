@@ -45,7 +45,7 @@ def _emissions(x, y, is_label, known, blank, x_step):
     """What the labels and the blank emit at a frame, less the largest of it, and that."""
     labels = double(tl.load(x + y * x_step, mask=known, other=float("nan")))
     labels = tl.where(is_label, labels, -_INFINITY)
-    emission = double(tl.load(x + blank * x_step))
+    emission = double(tl.load(x + tl.full((), blank, tl.int64) * x_step))
     level = _level(labels, labels * 0 + emission)
     return labels - level, emission - level, level
 
@@ -98,7 +98,8 @@ def _walk(
     log_p = tl.full((), 0, tl.float64)
     offset = log_p
     for t in range(0, length):
-        emission, blank_emission, level = _emissions(x + t * x_frame + n * x_row, y, is_label, known, blank, x_step)
+        at_t = x + tl.full((), t, tl.int64) * x_frame + n * x_row
+        emission, blank_emission, level = _emissions(at_t, y, is_label, known, blank, x_step)
         log_p += level + offset
         around = _log_add(blanks, _shifted(labels, i, -1, BLOCK))
         labels = _log_add(labels, tl.where(skips, around, blanks)) + (emission - offset)
@@ -186,7 +187,7 @@ def _by_symbol(
             blanks += tl.sum(tl.where(other == blank, gamma, 0.0))
         # equal labels write the same number, so that it does not matter which comes last
         tl.store(at + y * dx_step, narrow(sums, dx), mask=known & (y != blank))
-        tl.store(at + blank * dx_step, narrow(blanks, dx))
+        tl.store(at + tl.full((), blank, tl.int64) * dx_step, narrow(blanks, dx))
 
 
 def ctc_loss(

@@ -1,0 +1,43 @@
+"""Tensors whose elements lie further apart than 32 bits can count, in memory that is there only where it is touched."""
+
+from __future__ import annotations
+
+import mmap
+
+import torch
+from torch import Tensor
+
+from gradcheck import specs
+from gradcheck.checks.again import again
+from gradcheck.spec import Settings
+
+NEAR, FAR = 101, (1 << 30) + 101  # elements: three times FAR does not fit into an int32, though FAR itself does
+ON_DEMAND = getattr(mmap, "MAP_NORESERVE", 0x4000) if hasattr(mmap, "MAP_PRIVATE") else 0
+
+
+def spread(t: Tensor, dim: int, step: int) -> Tensor:
+    """The same numbers, those of one dimension ``step`` elements apart."""
+    strides = list(t.contiguous().stride())
+    strides[dim] = step
+    length = sum(s * (n - 1) for s, n in zip(strides, t.shape, strict=True)) + 1
+    memory = mmap.mmap(-1, length * t.element_size(), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | ON_DEMAND)
+    return torch.frombuffer(memory, dtype=t.dtype).as_strided(t.shape, strides).copy_(t)
+
+
+def check(name: str, sample: str | None = None, **options: object) -> int:
+    """A loss must not notice how far apart the elements of its arguments are; returns how many times they were."""
+    params = {"reduction": "none", **options}
+    case = specs.load(name).case(Settings(), sample, params, dtype=torch.float32)
+    g = case.upstream(case.call())
+    count = 0
+    for dim in range(max(t.dim() for t in case.tensors.values())):
+        results = []
+        for step in (NEAR, FAR):
+            moved = {k: spread(t, dim, step) for k, t in case.tensors.items() if dim < t.dim() and t.numel()}
+            upstream = spread(g, dim, step) if dim < g.dim() else g
+            value, gradients = case.at(moved).differentiate(g=upstream)
+            results.append([value, *gradients.values()])
+        count += sum(t.shape[dim] > 2 for t in moved.values())
+        for near, far in zip(*results, strict=True):
+            assert again("", near, far, case).ok
+    return count

@@ -1,0 +1,161 @@
+"""Runs the kernels under sanitizers: ``python tests/sanitize.py [address|thread]``, by default both, for an hour.
+
+``address``
+    AddressSanitizer and UndefinedBehaviorSanitizer: memory outside of a tensor or of scratch memory, memory that is
+    gone, overflow, shifts, misaligned access. Their runtime is preloaded, so that torch's tensors, too, come from an
+    allocator that knows where they end.
+``thread``
+    ThreadSanitizer: two threads at one place, one of them writing, and nothing that orders them. It cannot see the
+    barriers of OpenMP; here the kernels run on threads of C++ in place of torch's.
+
+setup.py compiles the kernels in a copy of this tree, with a g++ that adds the sanitizer. Before anything else they are
+led into each kind of fault, which must be reported; then they are run for every instruction set that is here.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+CAPABILITIES = ("default", "avx2", "avx512")
+
+# a tensor in memory that is one element shorter
+BEYOND = """
+import ctypes, torch, manual_grad.functional as M
+malloc = ctypes.CDLL(None).malloc
+malloc.restype = ctypes.c_void_p
+memory = (ctypes.c_char * 160).from_address(malloc(ctypes.c_size_t(156)))
+M.mse_loss(torch.frombuffer(memory, dtype=torch.float32), torch.zeros(40))
+"""
+MISALIGNED = """
+import torch, manual_grad.functional as M
+M.mse_loss(torch.frombuffer(bytearray(41), dtype=torch.float32, offset=1)[::2], torch.zeros(5))
+"""
+# two calls at once, which write to one tensor
+RACE = """
+import threading, torch
+from manual_grad import kernels
+op, z, y, dz = kernels.op("cross_entropy"), torch.randn(400, 100), torch.zeros(400, dtype=torch.long), torch.empty(400, 100)
+def call():
+    for _ in range(20):
+        op(z, y, None, None, -100, 0.0, 1, None, dz, None, None)
+threads = [threading.Thread(target=call) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+THREADS = """
+#include <thread>
+#include <vector>
+#include "abi.h"
+
+extern "C" AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t,
+                                             void (*fn)(int64_t, int64_t, void*), void* context) {
+  std::vector<std::thread> threads;
+  const int64_t step = (end - begin + 3) / 4;
+  for (; begin < end; begin += step) threads.emplace_back(fn, begin, begin + step < end ? begin + step : end, context);
+  for (std::thread& thread : threads) thread.join();
+  return 0;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Sanitizer:
+    flags: str
+    runtimes: tuple[str, ...]
+    environment: dict[str, str]
+    faults: dict[str, str]  # what the report says of it -> a program
+    programs: tuple[str, ...]
+    sources: dict[str, str]
+
+
+SANITIZERS = {
+    "address": Sanitizer(
+        flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined",
+        runtimes=("libasan.so", "libubsan.so"),
+        # what Python itself never frees would be reported as leaks
+        environment={"ASAN_OPTIONS": "detect_leaks=0"},
+        faults={"heap-buffer-overflow": BEYOND, "misaligned address": MISALIGNED},
+        programs=(
+            "-m gradcheck --check oracle parity layout",
+            "-m pytest -q tests/test_fuzz.py tests/test_concurrency.py tests/test_large_tensors.py",
+        ),
+        sources={},
+    ),
+    "thread": Sanitizer(
+        flags="-fsanitize=thread",
+        runtimes=("libtsan.so",),
+        environment={
+            "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",
+            "OMP_NUM_THREADS": "1",  # for torch's own operations
+        },
+        faults={"data race": RACE},
+        programs=("-m gradcheck --jobs 1 --check parity", "-m pytest -q tests/test_concurrency.py"),
+        sources={"threads.cpp": THREADS},
+    ),
+}
+
+
+def main(*names: str) -> int:
+    if not set(names) <= set(SANITIZERS):
+        print(__doc__, file=sys.stderr)
+        return 2
+    best = CAPABILITIES.index(torch.backends.cpu.get_cpu_capability().lower())
+    for name in names or SANITIZERS:
+        sanitizer = SANITIZERS[name]
+        with tempfile.TemporaryDirectory() as folder:
+            tree = build(sanitizer, Path(folder, "manual_grad"))
+            for report, program in sanitizer.faults.items():
+                found = run(sanitizer, tree, ["-c", program], capture=True)
+                if found.returncode == 0 or report not in found.stderr:
+                    print(f"{name}: a {report} was not reported\n{found.stderr}", file=sys.stderr)
+                    return 1
+                print(f"{name}: a {report} is reported", flush=True)
+            for capability in CAPABILITIES[: best + 1]:
+                for program in sanitizer.programs:
+                    print(f"{name}, {capability}: python {program}", flush=True)
+                    status = run(sanitizer, tree, program.split(), ATEN_CPU_CAPABILITY=capability).returncode
+                    if status != 0:
+                        return status
+    return 0
+
+
+def build(sanitizer: Sanitizer, tree: Path) -> Path:
+    """A copy of what is needed of this tree, with instrumented kernels."""
+    for name in ("manual_grad", "gradcheck", "tests"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "not_built.txt"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    for name, text in sanitizer.sources.items():
+        (tree / "manual_grad" / "kernels" / "cpu" / name).write_text(text)
+    # behind setup.py's own flags: with -O3 a report would name lines that are no longer there
+    compiler = shlex.join(["sh", "-c", f'exec g++ "$@" {sanitizer.flags} -g1 -O1', "g++"])
+    environment = os.environ | {"CXX": compiler, "MANUAL_GRAD_REQUIRE_KERNELS": "1"}
+    program = "from setuptools import build_meta; build_meta.build_editable('dist')"
+    subprocess.run([sys.executable, "-c", program], cwd=tree, env=environment, check=True)
+    return tree
+
+
+def run(
+    sanitizer: Sanitizer, tree: Path, arguments: list[str], capture: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    paths = (subprocess.check_output(["g++", f"-print-file-name={name}"], text=True) for name in sanitizer.runtimes)
+    environment |= {**sanitizer.environment, "LD_PRELOAD": ":".join(p.strip() for p in paths), "PYTHONPATH": str(tree)}
+    command = [sys.executable, *arguments]
+    if subprocess.call(["setarch", "-R", "true"], stderr=subprocess.DEVNULL) == 0:  # shadow memory wants its own place
+        command = ["setarch", "-R", *command]
+    return subprocess.run(command, cwd=tree, env=os.environ | environment, capture_output=capture, text=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

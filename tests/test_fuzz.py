@@ -1,0 +1,432 @@
+"""Every functional on arguments that nobody would choose: the results and errors of torch, and of its own formulas.
+
+``MANUAL_GRAD_FUZZ=5000`` makes that many examples of each functional, instead of the same few every time; then
+``--hypothesis-seed`` chooses which.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import manual_grad.functional as M
+import strategies
+from gradcheck.switch import kernels
+from strategies import HALVES, REDUCTIONS, Draw, described
+
+EXAMPLES = int(os.environ.get("MANUAL_GRAD_FUZZ", "0"))
+# of the largest entry: what there is to find is a number from the wrong place; and torch's 1e-12 is a float's
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+FEWEST_DIGITS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+
+Arguments = dict[str, Any]
+calls = dict.fromkeys(M.__all__, 0)  # of our functionals; one with its backward counts as one
+
+
+@dataclass
+class Outcome:
+    """What comes of a call and its backward."""
+
+    value: Tensor | None = None
+    gradients: dict[str, Tensor | None] = field(default_factory=dict)
+    error: Exception | None = None
+    backward_error: Exception | None = None
+
+
+def outcome(function: Callable[..., Tensor], arguments: Arguments, upstream: Callable[[Tensor], Tensor]) -> Outcome:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            value = function(**arguments)
+        except Exception as error:
+            return Outcome(error=error)
+        leaves = {k: t for k, t in tensors_of(arguments).items() if t.requires_grad}
+        if not (leaves and value.requires_grad):
+            return Outcome(value.detach(), dict.fromkeys(leaves))
+        try:
+            found = torch.autograd.grad(value, list(leaves.values()), upstream(value), allow_unused=True)
+        except Exception as error:
+            return Outcome(value.detach(), backward_error=error)
+        return Outcome(value.detach(), dict(zip(leaves, found, strict=True)))
+
+
+def tensors_of(arguments: Arguments) -> dict[str, Tensor]:
+    return {k: t for k, t in arguments.items() if isinstance(t, Tensor)}
+
+
+def widened(arguments: Arguments) -> Arguments:
+    def wide(t: Any) -> Any:
+        if isinstance(t, Tensor) and t.is_floating_point():
+            return t.detach().double().requires_grad_(t.requires_grad)
+        return t
+
+    return {k: wide(t) for k, t in arguments.items()}
+
+
+# -- where torch is not the measure
+
+# "a gradient for every input that torch differentiates, and for …, which torch does not"
+MORE_GRADIENTS = {
+    ("binary_cross_entropy", "weight"),
+    ("binary_cross_entropy_with_logits", "weight"),
+    ("binary_cross_entropy_with_logits", "pos_weight"),
+    ("soft_margin_loss", "target"),
+}
+CLASS_MARGIN = {"multi_margin_loss", "multilabel_margin_loss"}
+MORE_DTYPES = {*CLASS_MARGIN, "ctc_loss"}  # torch has no bfloat16 and float16 of them on the CPU
+
+
+def classes_of(name: str, call: Arguments) -> int | None:
+    """How many classes an index of one may be of."""
+    if name == "linear_cross_entropy":
+        return len(call["linear_weight"]) if call["linear_weight"].dim() else None
+    x = call.get("input")
+    return x.shape[min(1, x.dim() - 1)] if name in ("nll_loss", "cross_entropy") and x.dim() else None
+
+
+def refused(name: str, call: Arguments, theirs: Exception | None) -> type[Exception] | None:
+    """The error that we raise where torch has no error, or another one."""
+    if name in ("cross_entropy", "linear_cross_entropy"):
+        smoothing = call["label_smoothing"]
+        if smoothing < 0 or math.isnan(smoothing):  # torch ignores it, or has looked at something else before
+            return RuntimeError
+    if name in CLASS_MARGIN and not call["target"].numel() and call["target"].dtype is not torch.int64 and theirs is None:
+        return RuntimeError  # of no labels torch takes any
+    weight = call.get("weight")
+    if name == "nll_loss" and weight is not None and weight.dim() != 1 and theirs is None:
+        return RuntimeError  # torch looks at the number of weights only
+    if classes_of(name, call) == 0 and call["target"].numel() and type(theirs) in (type(None), RuntimeError, IndexError):
+        return IndexError  # for rows that have no class that an index could be of
+    return None
+
+
+def accepted(name: str, call: Arguments, theirs: Exception) -> bool:
+    """Whether we take what torch refuses."""
+    if name in ("cross_entropy", "nll_loss", "linear_cross_entropy"):
+        # for rows that have a place, torch takes int64 only
+        return call["target"].dtype is torch.uint8 and "Long but found Byte" in str(theirs)
+    if name.startswith("triplet"):  # the norm of an empty vector is 0, whatever its degree
+        return "this dimension is empty" in str(theirs)
+    return False
+
+
+def unsafe(name: str, call: Arguments) -> bool:
+    """Whether torch would read outside of its memory: its ctc_loss does not look at labels, nor well at lengths."""
+    if name != "ctc_loss":
+        return False
+    x, targets = call["log_probs"], call["targets"]
+    lengths = [torch.as_tensor(call[k]).flatten() for k in ("input_lengths", "target_lengths")]
+    if any(n.is_floating_point() for n in lengths):
+        return True
+    frames, labels = (n.tolist() for n in lengths)
+    if x.dim() == 2:
+        x = x.unsqueeze(1)
+    if x.dim() != 3 or not x.numel() or not 1 <= targets.dim() <= 2 or not len(frames) == len(labels) == x.shape[1]:
+        return True
+    if not (all(0 <= n <= len(x) for n in frames) and all(0 <= n <= targets.shape[-1] for n in labels)):
+        return True
+    if targets.dim() == 1:
+        spoken = targets if len(targets) == sum(labels) else None
+    else:
+        rows = [row[:n] for row, n in zip(targets, labels, strict=False)]
+        spoken = torch.cat(rows) if len(targets) == x.shape[1] else None
+    return spoken is None or bool(((spoken < 0) | (spoken >= x.shape[2])).any())
+
+
+def result_type(name: str, call: Arguments, theirs: torch.dtype) -> torch.dtype:
+    if name == "binary_cross_entropy_with_logits":  # torch: of the target alone
+        for t in tensors_of(call).values():
+            theirs = torch.promote_types(theirs, t.dtype)
+    return theirs
+
+
+def excused(name: str, call: Arguments, value: Tensor) -> Tensor:
+    """The losses of reduction 'none' that are not torch's on purpose, given torch's."""
+    nothing = torch.zeros(value.shape, dtype=torch.bool)
+    if meaningless(name, call):
+        return ~nothing
+    x, t = (call.get(k) for k in ("input", "target"))
+    if name == "binary_cross_entropy_with_logits":
+        return value.isnan() & (x == -torch.inf)  # the limit
+    if name == "multilabel_soft_margin_loss":
+        return value.isnan() & (x == -torch.inf).any()
+    if name == "soft_margin_loss":
+        return value.isinf()  # it overflows
+    if name == "kl_div":  # 0 log 0; and an infinite probability
+        return value.isnan() & ((t == 0) & (not call["log_target"]) | t.isinf())
+    if name == "poisson_nll_loss" and not call["log_input"]:
+        return value.isnan() & (x + call["eps"] == 0) & (t == 0)
+    if name == "hinge_embedding_loss":  # counted as both, x + max(0, m - x) has the limit m
+        return value.isnan() & (x == -torch.inf)
+    if name in ("l1_loss", "mse_loss") and call.get("weight") is not None and x.shape != value.shape:
+        return ~nothing if call["reduction"] == "mean" else nothing  # torch adds the weights up before it broadcasts them
+    if name in CLASS_MARGIN:  # they lose a NaN, that of inf - inf too
+        return nothing | ~x.isfinite().all(-1)
+    if name == "cross_entropy":  # 0 log 0
+        return value.isnan() & (x == -torch.inf).any(min(1, x.dim() - 1))
+    if name == "linear_cross_entropy":
+        return value.isnan() & ~torch.stack([u.isfinite().all() for u in tensors_of(call).values()]).all()
+    if name == "cosine_embedding_loss" and call["input1"].shape[-1] != call["input2"].shape[-1]:
+        return ~nothing  # torch takes the length of a vector before it is broadcast
+    return nothing
+
+
+def open_to_choice(name: str, call: Arguments, value: Tensor, argument: str, gradient: Tensor) -> Tensor:
+    """Where the gradient of an argument need not be torch's, given torch's of that and torch's losses."""
+    t = call[argument]
+    # where the loss itself is NaN, or not torch's, anything goes
+    wrong = of_rows(name, call, value.isnan() | excused(name, call, value), t)
+    lost = gradient.isnan()
+    if name in ("margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss", "cross_entropy"):
+        wrong = wrong | lost & of_rows(name, call, value == 0, t)  # torch's 0 times infinity, or times an ignored NaN
+    if argument == "target" and name == "binary_cross_entropy":
+        wrong = wrong | ((call["input"] == 0) | (call["input"] == 1)).sum_to_size(t.shape) > 0  # the slope is cut off at 100
+    if argument == "target" and name == "poisson_nll_loss":
+        wrong = wrong | lost & (t <= 1)  # torch masks what is NaN already
+    if argument == "target" and name == "kl_div":
+        wrong = wrong | lost & ((t == 0) | ~t.isfinite())
+    if argument == "var":
+        wrong = wrong | t.isinf()
+    if name == "ctc_loss" and (call["targets"] == call["blank"]).any():
+        return torch.ones_like(wrong)  # torch loses what goes through a last label that is the blank
+    return wrong
+
+
+def meaningless(name: str, call: Arguments) -> bool:
+    """Whether a probability, or its weight, is infinite: what inf - inf is depends on the order of the operations."""
+    if name == "ctc_loss":
+        return bool((call["log_probs"] == torch.inf).any())
+    if name in ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss", "cross_entropy", "linear_cross_entropy"):
+        factors = (call.get(k) for k in ("target", "weight", "pos_weight"))
+        return any(t.isinf().any() for t in factors if t is not None and t.is_floating_point())
+    return False
+
+
+def of_rows(name: str, call: Arguments, rows: Tensor, t: Tensor) -> Tensor:
+    """Which entries of an argument have a part in one of these losses."""
+    if name in ("cross_entropy", "nll_loss") and t is call["input"] and t.dim():
+        rows = rows.unsqueeze(min(1, t.dim() - 1))
+    elif name == "ctc_loss" and rows.dim():
+        rows = rows[:, None]
+    elif name.startswith(("multi", "triplet", "cosine")):
+        rows = rows.unsqueeze(-1) if t.dim() else rows
+    try:
+        every = rows.expand(torch.broadcast_shapes(rows.shape, t.shape))
+        return every.double().sum_to_size(t.shape) > 0
+    except RuntimeError:  # a weight of classes, a matrix
+        return rows.any().expand(t.shape)
+
+
+# -- comparisons
+
+
+def differences(
+    label: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, bound: float, wrong: Tensor | None = None
+) -> Iterator[str]:
+    """``b`` may be in float64 what ``a`` is in ``dtype``; entries of ``wrong`` are not compared."""
+    if a is None or b is None:
+        present = b if a is None else a
+        if present is not None and present.any():
+            yield f"{label}: {a} against {b}"
+        return
+    if a.shape != b.shape:
+        yield f"{label}: shape {tuple(a.shape)} against {tuple(b.shape)}"
+        return
+    if a.dtype is not dtype:
+        yield f"{label}: {a.dtype} instead of {dtype}"
+        return
+    if wrong is not None and wrong.all():
+        return
+    largest, a, b = torch.finfo(dtype).max, a.double(), b.double()
+    b = torch.where(b.abs() > largest, b.sign() * torch.inf, b)
+    near = (a.abs() > 0.99 * largest) & (b.abs() > 0.99 * largest) & (a.sign() == b.sign())
+    different = ~(((a - b).abs() <= bound) | near | (a.isnan() & b.isnan()))
+    if wrong is not None:
+        different &= ~wrong
+    if different.any():
+        yield f"{label}: {a[different][:5].tolist()} against {b[different][:5].tolist()}"
+
+
+def largest(*tensors: Tensor | None) -> float:
+    finite = [t[t.isfinite()].abs().double() for t in tensors if t is not None]
+    return max((float(t.max()) for t in finite if t.numel()), default=0.0)
+
+
+def bound(dtype: torch.dtype, exact: Tensor | None, theirs: Tensor | None = None, scale: float = 0.0) -> float:
+    """A share of the largest entry, and a few times torch's own error in that dtype."""
+    error = 0.0
+    if theirs is not None and exact is not None and theirs.shape == exact.shape:
+        error = largest(theirs.double() - exact.double())
+    least = max(1e-12, torch.finfo(dtype).smallest_normal)
+    return TOLERANCE[dtype] * max(largest(exact), scale) + 4 * error + least
+
+
+def precision(call: Arguments) -> torch.dtype:
+    """The least precise dtype among the arguments."""
+    return min((t.dtype for t in tensors_of(call).values() if t.is_floating_point()), key=FEWEST_DIGITS.index)
+
+
+def against_formulas(name: str, call: Arguments, ours: Outcome, formulas: Outcome, scale: float) -> Iterator[str]:
+    if ours.error or formulas.error:
+        if type(ours.error) is not type(formulas.error):
+            yield f"raises {ours.error!r} against {formulas.error!r}"
+        return
+    digits, wrong = precision(call), torch.tensor(meaningless(name, call))
+    tolerance = bound(digits, formulas.value, scale=scale)
+    yield from differences("value", ours.value, formulas.value, formulas.value.dtype, tolerance, wrong)
+    if ours.backward_error or formulas.backward_error:
+        if type(ours.backward_error) is not type(formulas.backward_error):
+            yield f"backward raises {ours.backward_error!r} against {formulas.backward_error!r}"
+        return
+    for k, d in formulas.gradients.items():
+        yield from differences(f"gradient of {k}", ours.gradients[k], d, call[k].dtype, bound(digits, d), wrong)
+
+
+def against_torch(
+    name: str, call: Arguments, ours: Outcome, theirs: Outcome, exact: Outcome, scale: float, values: Tensor | None
+) -> Iterator[str]:
+    """``values`` are torch's of reduction 'none'."""
+    refusal = refused(name, call, theirs.error)
+    if refusal is not None:
+        if type(ours.error) not in (refusal, type(theirs.error)):
+            yield f"raises {ours.error!r}, not {refusal.__name__}"
+        return
+    if ours.error or theirs.error:
+        if type(ours.error) is not type(theirs.error) and not (theirs.error and accepted(name, call, theirs.error)):
+            yield f"raises {ours.error!r} against {theirs.error!r}"
+        return
+    if classes_of(name, call) == 0:  # torch divides by it
+        return
+    digits = precision(call)
+    wrong = excused(name, call, values)
+    if call["reduction"] != "none":
+        wrong = wrong.any() if wrong.numel() or name not in CLASS_MARGIN else torch.tensor(True)
+    dtype = result_type(name, call, theirs.value.dtype)
+    tolerance = bound(digits, exact.value, theirs.value, scale)
+    yield from differences("value", ours.value, exact.value, dtype, tolerance, wrong)
+    if ours.backward_error and not theirs.backward_error:
+        yield f"backward raises {ours.backward_error!r}"
+    if ours.backward_error or theirs.backward_error or exact.backward_error:
+        return
+    for k, d in ours.gradients.items():
+        if (name, k) in MORE_GRADIENTS:
+            continue
+        c = exact.gradients[k]
+        wrong = None if c is None else open_to_choice(name, call, values, k, c)
+        yield from differences(
+            f"gradient of {k}", d, c, call[k].dtype, bound(digits, c, theirs.gradients.get(k)), wrong
+        )
+
+
+def of_torch(name: str, call: Arguments, upstream: Callable[[Tensor], Tensor]) -> tuple[Outcome, Outcome]:
+    """torch's own outcome, and that in float64."""
+    function = getattr(torch.nn.functional, name)
+    theirs = outcome(function, call, upstream)
+    while found := re.search(r"not differentiable with respect to argument '(\w+)'", str(theirs.error)):
+        if (name, found[1]) not in MORE_GRADIENTS:
+            break
+        call = {**call, found[1]: call[found[1]].detach()}
+        theirs = outcome(function, call, upstream)
+    first = next(iter(tensors_of(call).values()))
+    if name in MORE_DTYPES and "not implemented for" in str(theirs.error) and first.dtype in HALVES:
+        exact = outcome(function, widened(call), upstream)
+        if exact.value is None:
+            return exact, exact
+        exact = amended(name, call, exact, upstream)
+        return Outcome(exact.value.to(first.dtype), exact.gradients), exact
+    if theirs.error:
+        return theirs, theirs
+    exact = outcome(function, widened(call), upstream)
+    return amended(name, call, theirs, upstream), amended(name, call, exact, upstream)
+
+
+def amended(name: str, call: Arguments, found: Outcome, upstream: Callable[[Tensor], Tensor]) -> Outcome:
+    """torch's ctc_loss adds the probabilities, which vanish behind a softmax only."""
+    d = found.gradients.get("log_probs")
+    if d is None:
+        return found
+    g = upstream(found.value)
+    x, lengths = call["log_probs"].detach(), torch.as_tensor(call["input_lengths"]).flatten()
+    g = g.double().expand(lengths.shape)
+    if call["reduction"] == "mean":
+        g = g / (torch.as_tensor(call["target_lengths"]).flatten().clamp(1) * len(lengths))
+    spoken = torch.arange(len(x))[:, None] < lengths
+    added = torch.where(spoken[..., None], g[:, None] * x.reshape(len(x), len(lengths), -1).exp(), 0).view(x.shape)
+    impossible = d == 0 if call["zero_infinity"] else torch.zeros_like(d, dtype=torch.bool)
+    return replace(found, gradients={**found.gradients, "log_probs": torch.where(impossible.all(-1, True), d, d - added)})
+
+
+def bits(t: Tensor) -> bytes:
+    return t.view(torch.uint8).numpy().tobytes()
+
+
+def problems(name: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> list[str]:
+    """What is wrong with one call of that loss, by all reductions."""
+    ours = getattr(M, name)
+    d = Draw(draw)
+    d.dtype = d.mostly(torch.float32, torch.float64, *HALVES, weight=2)
+    arguments = getattr(strategies, name)(d)
+    tensors = tensors_of(arguments)
+    for k, t in tensors.items():
+        if t.is_floating_point() and d.mostly(True, False, weight=4):
+            arguments[k] = t.detach().requires_grad_()
+    seed, factor, stride_0 = d.draw(st.integers(0, 99)), d.mostly(1.0, 0.5, -3.0), d.chance(4)
+
+    def upstream(value: Tensor) -> Tensor:
+        if stride_0 or value.dim() == 0:
+            return torch.full((), factor, dtype=value.dtype).expand(value.shape)
+        g = torch.randn(value.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return g.to(value.dtype)
+
+    before = {k: bits(s) for k, s in d.storages.items()}
+    versions = {k: t._version for k, t in tensors.items()}
+    found: list[str] = []
+    values, scale = None, 0.0
+    for reduction in REDUCTIONS:
+        call = {**arguments, "reduction": reduction}
+        calls[name] += 2
+        result = outcome(ours, call, upstream)
+        with kernels(False):
+            formulas = outcome(ours, call, upstream)
+        if reduction == "none" and formulas.value is not None:
+            scale = largest(formulas.value)
+        elif reduction == "sum" and values is not None:
+            scale *= values.numel()
+        found += [f"{reduction}, against formulas: {p}" for p in against_formulas(name, call, result, formulas, scale)]
+        if unsafe(name, call):
+            if result.error is None:
+                found.append(f"{reduction}: was accepted")
+            continue
+        theirs, exact = of_torch(name, call, upstream)
+        values = exact.value if reduction == "none" else values
+        rows = against_torch(name, call, result, theirs, exact, scale, values)
+        found += [f"{reduction}, against torch: {p}" for p in rows]
+    for k, t in tensors.items():
+        if bits(d.storages[k]) != before[k] or t._version != versions[k]:
+            found.append(f"{k} was written to")
+    return [*found, described(arguments)] if found else []
+
+
+@pytest.mark.parametrize("name", M.__all__)
+@settings(
+    max_examples=EXAMPLES or 60,
+    derandomize=not EXAMPLES,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=st.data())
+def test_fuzz(name: str, data: st.DataObject) -> None:
+    found = problems(name, data.draw)
+    assert not found, "\n".join(found)
