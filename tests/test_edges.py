@@ -75,3 +75,21 @@ def test_many_dimensions(dims: int) -> None:
     y = torch.arange(4).reshape([2, *shape[2:]]) % 3
     for name in ("cross_entropy", "nll_loss"):
         assert_as_torch(name, input=x, target=y)
+
+
+def test_a_nan_is_not_lost_in_a_norm() -> None:
+    """Where a scaler of gradients looks for it; the sign of it would be 0."""
+    p = torch.tensor([[math.nan, 0.5, -0.5]])
+    for norm in (1.0, 2.0, 3.0):
+        _, da, dp, _ = value_and_gradients(
+            M.triplet_margin_loss, anchor=torch.ones(1, 3), positive=p, negative=torch.zeros(1, 3), **{"p": norm}
+        )
+        assert da[0, 0].isnan() and dp[0, 0].isnan()
+
+
+def test_expanded_vectors_of_no_features() -> None:
+    """There is no memory behind them, which a stride of 0 invites to read."""
+    x = torch.empty(0).as_strided((2, 0), (1, 0))
+    assert M.triplet_margin_loss(x, x, x, reduction="none").tolist() == [1, 1]
+    assert M.triplet_margin_loss(x, x, x, swap=True) == 1
+    assert_as_torch("cosine_embedding_loss", input1=x, input2=x, target=torch.ones(2), reduction="none")

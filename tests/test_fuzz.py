@@ -83,6 +83,7 @@ MORE_GRADIENTS = {
     ("binary_cross_entropy_with_logits", "pos_weight"),
     ("soft_margin_loss", "target"),
 }
+ROWWISE = {"cross_entropy", "linear_cross_entropy"}
 CLASS_MARGIN = {"multi_margin_loss", "multilabel_margin_loss"}
 MORE_DTYPES = {*CLASS_MARGIN, "ctc_loss"}  # torch has no bfloat16 and float16 of them on the CPU
 
@@ -97,23 +98,32 @@ def classes_of(name: str, call: Arguments) -> int | None:
 
 def refused(name: str, call: Arguments, theirs: Exception | None) -> type[Exception] | None:
     """The error that we raise where torch has no error, or another one."""
-    if name in ("cross_entropy", "linear_cross_entropy"):
-        smoothing = call["label_smoothing"]
-        if smoothing < 0 or math.isnan(smoothing):  # torch ignores it, or has looked at something else before
-            return RuntimeError
     if name in CLASS_MARGIN and not call["target"].numel() and call["target"].dtype is not torch.int64 and theirs is None:
         return RuntimeError  # of no labels torch takes any
     weight = call.get("weight")
+    if name in ("l1_loss", "mse_loss", "huber_loss") and weight is not None and weight.shape != call["input"].shape:
+        return ValueError  # torch looks at the shapes of input and target before
     if name == "nll_loss" and weight is not None and weight.dim() != 1 and theirs is None:
         return RuntimeError  # torch looks at the number of weights only
-    if classes_of(name, call) == 0 and call["target"].numel() and type(theirs) in (type(None), RuntimeError, IndexError):
-        return IndexError  # for rows that have no class that an index could be of
+    if rows_without_classes(name, call) == "some" and type(theirs) in (type(None), RuntimeError, IndexError):
+        return IndexError  # they have no class that an index could be of
     return None
+
+
+def rows_without_classes(name: str, call: Arguments) -> str:
+    """Whether there are rows, but no classes: some of which the loss would be, or only ignored ones."""
+    if classes_of(name, call) != 0 or not call["target"].numel():
+        return "none"
+    ignore_index = call.get("ignore_index")
+    kept = call["target"] != (-100 if ignore_index is None else ignore_index)
+    return "some" if kept.any() else "ignored"
 
 
 def accepted(name: str, call: Arguments, theirs: Exception) -> bool:
     """Whether we take what torch refuses."""
     if name in ("cross_entropy", "nll_loss", "linear_cross_entropy"):
+        if rows_without_classes(name, call) == "ignored":  # torch counts on classes where it gives an image its form
+            return "size mismatch" in str(theirs)
         # for rows that have a place, torch takes int64 only
         return call["target"].dtype is torch.uint8 and "Long but found Byte" in str(theirs)
     if name.startswith("triplet"):  # the norm of an empty vector is 0, whatever its degree
@@ -157,6 +167,9 @@ def excused(name: str, call: Arguments, value: Tensor) -> Tensor:
     if meaningless(name, call):
         return ~nothing
     x, t = (call.get(k) for k in ("input", "target"))
+    if name == "ctc_loss":  # also of a label that no path has reached yet
+        lost = call["log_probs"].isnan()
+        return nothing | (lost.any(-1).any(0) if lost.dim() == 3 else lost.any())
     if name == "binary_cross_entropy_with_logits":
         return value.isnan() & (x == -torch.inf)  # the limit
     if name == "multilabel_soft_margin_loss":
@@ -188,8 +201,9 @@ def open_to_choice(name: str, call: Arguments, value: Tensor, argument: str, gra
     # where the loss itself is NaN, or not torch's, anything goes
     wrong = of_rows(name, call, value.isnan() | excused(name, call, value), t)
     lost = gradient.isnan()
-    if name in ("margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss", "cross_entropy"):
-        wrong = wrong | lost & of_rows(name, call, value == 0, t)  # torch's 0 times infinity, or times an ignored NaN
+    if name in ("margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss") or name in ROWWISE:
+        # torch's 0 times infinity, or times an ignored NaN; also of the distance that swap leaves out
+        wrong = wrong | lost & of_rows(name, call, (value == 0) | value.isinf(), t)
     if argument == "target" and name == "binary_cross_entropy":
         wrong = wrong | ((call["input"] == 0) | (call["input"] == 1)).sum_to_size(t.shape) > 0  # the slope is cut off at 100
     if argument == "target" and name == "poisson_nll_loss":
@@ -198,6 +212,8 @@ def open_to_choice(name: str, call: Arguments, value: Tensor, argument: str, gra
         wrong = wrong | lost & ((t == 0) | ~t.isfinite())
     if argument == "var":
         wrong = wrong | t.isinf()
+    if name == "ctc_loss":
+        wrong = wrong | lost & (t == -torch.inf)  # torch's inf - inf
     if name == "ctc_loss" and (call["targets"] == call["blank"]).any():
         return torch.ones_like(wrong)  # torch loses what goes through a last label that is the blank
     return wrong
@@ -306,7 +322,7 @@ def against_torch(
         if type(ours.error) is not type(theirs.error) and not (theirs.error and accepted(name, call, theirs.error)):
             yield f"raises {ours.error!r} against {theirs.error!r}"
         return
-    if classes_of(name, call) == 0:  # torch divides by it
+    if classes_of(name, call) == 0 or values is None:  # torch divides by it
         return
     digits = precision(call)
     wrong = excused(name, call, values)
@@ -324,9 +340,18 @@ def against_torch(
             continue
         c = exact.gradients[k]
         wrong = None if c is None else open_to_choice(name, call, values, k, c)
-        yield from differences(
-            f"gradient of {k}", d, c, call[k].dtype, bound(digits, c, theirs.gradients.get(k)), wrong
-        )
+        tolerance = bound(digits, c, theirs.gradients.get(k), cancelling(name, call, k))
+        yield from differences(f"gradient of {k}", d, c, call[k].dtype, tolerance, wrong)
+
+
+def cancelling(name: str, call: Arguments, argument: str) -> float:
+    """The size of what cancels in the gradient of a weight by which a mean is taken."""
+    if (name, argument) not in (("l1_loss", "weight"), ("mse_loss", "weight")) or call["reduction"] != "mean":
+        return 0.0
+    x, t, w = (call[k].detach().double() for k in ("input", "target", "weight"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return largest(getattr(torch.nn.functional, name)(x, t, reduction="none") / w.sum())
 
 
 def of_torch(name: str, call: Arguments, upstream: Callable[[Tensor], Tensor]) -> tuple[Outcome, Outcome]:
@@ -342,7 +367,8 @@ def of_torch(name: str, call: Arguments, upstream: Callable[[Tensor], Tensor]) -
         theirs = outcome(function, call, upstream)
     first = next(iter(tensors_of(call).values()))
     if name in MORE_DTYPES and "not implemented for" in str(theirs.error) and first.dtype in HALVES:
-        if len({t.dtype for t in tensors_of(call).values() if t.is_floating_point()}) > 1:  # refused in other dtypes
+        weight = call.get("weight")
+        if weight is not None and weight.dtype is not first.dtype:  # refused in other dtypes
             refusal = Outcome(error=RuntimeError("expected one dtype"))
             return refusal, refusal
         exact = outcome(function, widened(call), upstream)

@@ -185,7 +185,7 @@ def norm_gradient(u: Tensor, q: float) -> Tensor:
     if q == 0:
         return torch.zeros_like(u)
     if q == 1:
-        return u.sign()
+        return torch.where(u.isnan(), u, u.sign())  # sign makes 0 of a NaN, which must not be lost
     f = norm(u, q)
     if abs(q) == inf:
         largest = u.abs() == f

@@ -114,7 +114,7 @@ template <class S, class T>
 void load_elements(const S* __restrict p, int64_t stride, int64_t n, T* __restrict out) {
   if (stride == 1) {
     for (int64_t i = 0; i < n; ++i) out[i] = widen(p[i]);
-  } else if (stride == 0) {
+  } else if (stride == 0 && n > 0) {
     const T value = widen(*p);
     for (int64_t i = 0; i < n; ++i) out[i] = value;
   } else {
