@@ -21,8 +21,8 @@ from setuptools.errors import CompileError
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # a build back end leaves this folder out
 
-import compile_kernels  # noqa: E402
-from compile_kernels import NOT_BUILT, SOURCES  # noqa: E402
+import compile_kernels
+from compile_kernels import NOT_BUILT, SOURCES
 
 
 class BuildKernels(Command):
