@@ -165,7 +165,7 @@ class Spec:
 
     @property
     def multiplies(self) -> bool:
-        """Whether matrices are multiplied: by a BLAS, which promises no order of its sums."""
+        """Whether matrices are multiplied, by a BLAS, which promises no order of its sums."""
         return self.family == "linear"
 
     @functools.cached_property
