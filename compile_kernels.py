@@ -83,7 +83,9 @@ def build(folder: Path, names: Sequence[str], fallback: Path) -> list[Path]:
     compiler = find_compiler()
     with cache(fallback) as kept, tempfile.TemporaryDirectory() as scratch:
         objects = compile_all(compiler, names, kept)
-        libraries = [link(compiler, parts, folder, f"manual_grad_{name}.so", scratch) for name, parts in objects.items()]
+        libraries = [
+            link(compiler, parts, folder, f"manual_grad_{name}.so", scratch) for name, parts in objects.items()
+        ]
         evict(kept, KEPT)
     tell(f"built for {', '.join(names)} in {time.perf_counter() - start:.1f} s")
     return libraries
@@ -151,7 +153,7 @@ def link(compiler: list[str], objects: list[Path], folder: Path, name: str, scra
 
 
 def identify(compiler: list[str], sources: Sequence[Path]) -> bytes:
-    """All that makes an object what it is, beside its command and its sources: the compiler, and the system's headers."""
+    """What makes an object what it is, beside its command and its sources: the compiler and the system's headers."""
     texts = [path.read_text(encoding="utf-8") for path in (*sources, *sorted(SOURCES.glob("*.h")))]
     system = sorted({header for text in texts for header in re.findall(r"^#include <(.+)>", text, re.M)})
     program = "".join(f"#if __has_include(<{header}>)\n#include <{header}>\n#endif\n" for header in system)

@@ -61,8 +61,8 @@ def set_up(command: str) -> str:
     if stamp.exists() and stamp.read_text() == state(python):
         return python
     pip = find_pip(python)
-    # Beside pip, which has little to compute and cannot show what is compiled. Its own build then waits for this one, and
-    # finds everything compiled.
+    # Beside pip, which has little to compute and cannot show what is compiled. Its own build then waits for this one,
+    # and finds everything compiled.
     kernels = subprocess.Popen([sys.executable, "compile_kernels.py"], cwd=ROOT, stdin=subprocess.DEVNULL)
     try:
         if not has_torch(python):

@@ -60,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m gradcheck",
         description="Audit every hand-written rule: value, gradient, second derivative, forward mode, digits.",
     )
-    parser.add_argument("losses", nargs="*", metavar="LOSS", help=f"of {', '.join(specs.NAMES)}, or its Module; all by default")
+    losses = f"of {', '.join(specs.NAMES)}, or its Module; all by default"
+    parser.add_argument("losses", nargs="*", metavar="LOSS", help=losses)
     parser.add_argument("--check", nargs="+", action="extend", metavar="NAME", help=f"of {', '.join(CHECKS)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", nargs="+", action="extend", choices=DTYPES, help="of the oracle and of parity")

@@ -64,7 +64,7 @@ def rows(case: Case, direction: Mapping[str, Tensor] | None = None) -> list[Row]
             return evaluate(**{name: _take(column, indices[name][n])})
 
         def slopes(name: str, by: Mapping[int, Any]) -> tuple[Any, Any]:
-            left, right = moved(name, {i: -h * u for i, u in by.items()}), moved(name, {i: h * u for i, u in by.items()})
+            left, right = (moved(name, {i: s * h * u for i, u in by.items()}) for s in (-1, 1))
             value, share = (_resolved((b - a) / (2 * h)) for a, b in zip(left, right, strict=True))
             return value, share
 
@@ -72,9 +72,10 @@ def rows(case: Case, direction: Mapping[str, Tensor] | None = None) -> list[Row]
         row = Row(*map(_resolved, value))
         for name in case.differentiable:
             entries = sorted(set(_flatten(indices[name][n])))
+            shifts = {i: h * mp.exp(mpf(1) / k) for k, i in enumerate(entries, 1)}
             if direction is not None:
                 row.slopes[name, 0] = slopes(name, {i: along[name][i] for i in entries})
-            elif len(entries) < 3 or moved(name, {i: h * mp.exp(mpf(1) / k) for k, i in enumerate(entries, 1)}) != value:
+            elif len(entries) < 3 or moved(name, shifts) != value:
                 row.slopes |= {(name, i): slopes(name, {i: 1}) for i in entries}
             # else no entry matters: a hinge that is closed, the tail of another cluster
         return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ NOISE = 1e-10  # of the function's size: a slope below it is the rounding of the
 
 
 def random_direction(seed: int, t: Tensor, gradient: Tensor | None = None) -> Tensor:
-    """One in which every entry of ``t`` takes part; with the signs of a gradient nothing cancels in the slope along it."""
+    """One in which every entry of ``t`` takes part; with a gradient's signs nothing cancels in the slope along it."""
     draw = Draw(seed, t.dtype, str(t.device))
     size, sign = draw.uniform(*t.shape, low=0.5, high=1.0), draw.sign(*t.shape)
     return size * (sign if gradient is None else torch.where(gradient == 0, sign, gradient.sign()))
@@ -27,7 +28,11 @@ def random_direction(seed: int, t: Tensor, gradient: Tensor | None = None) -> Te
 def along_axes(f: Callable[[Case], Tensor], case: Case, name: str, step: float) -> Tensor:
     """The derivative of the number ``f(case)`` by each entry of the tensor ``name``."""
     t = case.tensors[name].detach()
-    slopes = [slope(lambda s, i=i: f(case.at({name: nudge(t, i, s)})), step) for i in range(t.numel())]
+
+    def moved(i: int, s: float) -> Tensor:
+        return f(case.at({name: nudge(t, i, s)}))
+
+    slopes = [slope(functools.partial(moved, i), step) for i in range(t.numel())]
     return torch.stack(slopes).reshape(t.shape).to(t)
 
 
@@ -48,7 +53,8 @@ def slope(f: Callable[[float], Tensor], step: float) -> Tensor:
 
     size = np.abs(at(0.0)).max(initial=0.0)
     found: np.ndarray[Any, Any] = np.zeros_like(at(0.0))
-    error, before = np.full_like(found, np.inf), []
+    error = np.full_like(found, np.inf)
+    before: list[np.ndarray[Any, Any]] = []
     for level in range(LEVELS):
         h = step / 2**level
         estimates = [(at(h) - at(-h)) / (2 * h)]

@@ -13,8 +13,8 @@ FIGURE = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 # what is to be the same in a report on any machine: verdicts and words, but no figure of an error, no place, no time
 PASSED = rf"(?:{FIGURE}|ok)"
 PIECE = re.compile(
-    rf"(?P<verdict>(?<=  )FAIL \d+|(?<=  ){PASSED}(?=  |\n))|(?P<figure>(?<![\w.]){FIGURE}(?!\w))|(?P<anything>\.\.\.\n)"
-    r"|(?P<space> +)|.",
+    rf"(?P<verdict>(?<=  )FAIL \d+|(?<=  ){PASSED}(?=  |\n))|(?P<figure>(?<![\w.]){FIGURE}(?!\w))"
+    r"|(?P<anything>\.\.\.\n)|(?P<space> +)|.",
     re.DOTALL,
 )
 

@@ -92,7 +92,7 @@ class Draw:
         return self.numbers(name, shape, dtype, lambda x: x.sign(), (0.0, 2.0, 1.0, -1.0, 0.5), rarely=6)
 
     def indices(self, name: str, shape: Sequence[int], classes: int, *others: int) -> Tensor:
-        """Class indices; now and then one of the others among them, or one that is out of range, at the bounds or far."""
+        """Class indices; now and then one of the others among them, or one out of range, at the bounds or far."""
         kind = self.mostly("right", "other", "wrong", weight=3) if others else self.mostly("right", "wrong", weight=6)
         dtype = self.mostly(torch.int64, torch.uint8, torch.int32, torch.float32, weight=12)
         generator = torch.Generator().manual_seed(self.draw(st.integers(0, 999)))
@@ -208,7 +208,8 @@ def gaussian_nll_loss(d: Draw) -> dict[str, Any]:
     arguments = dict(input=d.numbers("input", shape), target=d.numbers("target", d.like(shape)))
     of_var = d.mostly("like", "short", "one", weight=4)
     var_shape = shape[:-1] if of_var == "short" else [*shape[:-1], 1] if of_var == "one" and shape else d.like(shape)
-    arguments["var"] = d.numbers("var", var_shape, typical=torch.exp, special=(0.0, 1e-6, INF, NAN, -1.0, 1e4), rarely=4)
+    special = (0.0, 1e-6, INF, NAN, -1.0, 1e4)
+    arguments["var"] = d.numbers("var", var_shape, typical=torch.exp, special=special, rarely=4)
     return dict(**arguments, full=d.choose(False, True), eps=d.mostly(1e-6, 0.5, 0.0, 2))
 
 
@@ -286,7 +287,8 @@ def multilabel_margin_loss(d: Draw) -> dict[str, Any]:
 
 def multilabel_soft_margin_loss(d: Draw) -> dict[str, Any]:
     shape = d.shape(low=1) if not d.chance(20) else []
-    return with_weight(d, dict(input=d.numbers("input", shape), target=d.numbers("target", d.like(shape), typical=unit)))
+    x = d.numbers("input", shape)
+    return with_weight(d, dict(input=x, target=d.numbers("target", d.like(shape), typical=unit)))
 
 
 def cosine_embedding_loss(d: Draw) -> dict[str, Any]:

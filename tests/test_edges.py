@@ -18,7 +18,8 @@ dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.b
 
 
 def value_and_gradients(function: Any, **arguments: Any) -> list[torch.Tensor | None]:
-    leaves = {k: t.clone().requires_grad_() for k, t in arguments.items() if torch.is_tensor(t) and t.is_floating_point()}
+    tensors = {k: t for k, t in arguments.items() if torch.is_tensor(t)}
+    leaves = {k: t.clone().requires_grad_() for k, t in tensors.items() if t.is_floating_point()}
     value = function(**{**arguments, **leaves})
     return [value.detach(), *torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)]
 

@@ -97,7 +97,8 @@ def classes_of(name: str, call: Arguments) -> int | None:
 
 def refused(name: str, call: Arguments, theirs: Exception | None) -> type[Exception] | None:
     """The error that we raise where torch has no error, or another one."""
-    if name in CLASS_MARGIN and not call["target"].numel() and call["target"].dtype is not torch.int64 and theirs is None:
+    target = call.get("target")
+    if name in CLASS_MARGIN and not target.numel() and target.dtype is not torch.int64 and theirs is None:
         return RuntimeError  # of no labels torch takes any
     weight = call.get("weight")
     if name == "nll_loss" and weight is not None and weight.dim() != 1 and theirs is None:
@@ -184,7 +185,8 @@ def excused(name: str, call: Arguments, value: Tensor) -> Tensor:
     if name == "hinge_embedding_loss":  # counted as both, x + max(0, m - x) has the limit m
         return value.isnan() & (x == -torch.inf)
     if name in ("l1_loss", "mse_loss") and call.get("weight") is not None and x.shape != value.shape:
-        return ~nothing if call["reduction"] == "mean" else nothing  # torch adds the weights up before it broadcasts them
+        # torch adds the weights up before it broadcasts them
+        return ~nothing if call["reduction"] == "mean" else nothing
     if name in CLASS_MARGIN:  # they lose a NaN, that of inf - inf too
         return ~x.isfinite().all(-1).view(value.shape)
     if name == "cross_entropy":  # 0 log 0
@@ -206,7 +208,8 @@ def open_to_choice(name: str, call: Arguments, value: Tensor, argument: str, gra
         # torch's 0 times infinity, or times an ignored NaN; also of the distance that swap leaves out
         wrong = wrong | lost & of_rows(name, call, (value == 0) | value.isinf(), t)
     if argument == "target" and name == "binary_cross_entropy":
-        wrong = wrong | ((call["input"] == 0) | (call["input"] == 1)).sum_to_size(t.shape) > 0  # the slope is cut off at 100
+        certain = (call["input"] == 0) | (call["input"] == 1)  # there the slope is cut off at 100
+        wrong = wrong | certain.sum_to_size(t.shape) > 0
     if argument == "target" and name == "poisson_nll_loss":
         wrong = wrong | lost & (t <= 1)  # torch masks what is NaN already
     if argument == "target" and name == "kl_div":
@@ -224,7 +227,7 @@ def meaningless(name: str, call: Arguments) -> bool:
     """Whether a probability, or its weight, is infinite: what inf - inf is depends on the order of the operations."""
     if name == "ctc_loss":
         return bool((call["log_probs"] == torch.inf).any())
-    if name in ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss", "cross_entropy", "linear_cross_entropy"):
+    if name in ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss", *ROWWISE):
         factors = (call.get(k) for k in ("target", "weight", "pos_weight"))
         return any(t.isinf().any() for t in factors if t is not None and t.is_floating_point())
     return False
@@ -299,7 +302,8 @@ def against_formulas(name: str, call: Arguments, ours: Outcome, formulas: Outcom
         if type(ours.error) is not type(formulas.error):
             yield f"raises {ours.error!r} against {formulas.error!r}"
         return
-    digits, wrong = precision(call), torch.tensor(meaningless(name, call) or name == "ctc_loss" and holds_nan(call))
+    digits = precision(call)
+    wrong = torch.tensor(meaningless(name, call) or (name == "ctc_loss" and holds_nan(call)))
     tolerance = bound(digits, formulas.value, scale=scale)
     yield from differences("value", ours.value, formulas.value, formulas.value.dtype, tolerance, wrong)
     if ours.backward_error or formulas.backward_error:
@@ -401,7 +405,8 @@ def amended(name: str, call: Arguments, found: Outcome, upstream: Callable[[Tens
     spoken = torch.arange(len(x))[:, None] < lengths
     added = torch.where(spoken[..., None], g[:, None] * x.reshape(len(x), len(lengths), -1).exp(), 0).view(x.shape)
     impossible = d == 0 if call["zero_infinity"] else torch.zeros_like(d, dtype=torch.bool)
-    return replace(found, gradients={**found.gradients, "log_probs": torch.where(impossible.all(-1, True), d, d - added)})
+    d = torch.where(impossible.all(-1, True), d, d - added)
+    return replace(found, gradients={**found.gradients, "log_probs": d})
 
 
 def holds_nan(call: Arguments) -> bool:

@@ -237,7 +237,7 @@ def test_a_wrong_rule_is_caught_by_the_check_meant_for_it(rule, check, alone):
 
 
 class AnyOrder(TorchDispatchMode):
-    """Matrices multiplied as a BLAS may: in parts, in an order that differs by the number of threads and from run to run."""
+    """Matrices multiplied as a BLAS may: in parts, in an order that differs by threads and from run to run."""
 
     def __init__(self):
         super().__init__()
@@ -274,7 +274,8 @@ class AnyOrder(TorchDispatchMode):
 def test_products_may_be_summed_in_any_order(name):
     spec = specs.load(name)
     with AnyOrder() as blas:
-        large = spec.case(QUICK).at({k: t.repeat(99, *[1] * (t.dim() - 1)) for k, t in spec.case(QUICK).tensors.items()})
+        small = spec.case(QUICK)
+        large = small.at({k: t.repeat(99, *[1] * (t.dim() - 1)) for k, t in small.tensors.items()})
         if name == "linear_cross_entropy":
             once, again = (large.differentiate()[1]["linear_weight"] for _ in range(2))
             assert not torch.equal(once, again)
@@ -331,7 +332,7 @@ def multiplying(rule):
 
 
 def test_what_is_more_than_the_rounding_of_a_product_is_caught():
-    wide = dataclasses.replace(QUICK, dtypes=(torch.float64, torch.float32))  # in half the rule itself rounds its scores
+    wide = dataclasses.replace(QUICK, dtypes=(torch.float64, torch.float32))  # in half the rule rounds its scores
     with AnyOrder():
         assert gradcheck.audit([multiplying(Scores)], ("parity", "claims", "layout", "definition"), wide)
     assert caught(multiplying(AddsToWhatWasThere), "parity") == {"parity"}

@@ -63,7 +63,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fake_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Writes its arguments to a log and an empty file where it should write its result. Its objects are not the user's."""
+    """Logs its arguments and writes an empty file where its result belongs. Its objects are not the user's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     script = tmp_path / "fake-c++"
     script.write_text(

@@ -1,4 +1,4 @@
-"""What a graph holds of a call: no longer than it must, through any hooks, and never a tensor that has changed since."""
+"""What a graph holds of a call: no longer than it must, through any hooks, and never what has changed since."""
 
 from __future__ import annotations
 

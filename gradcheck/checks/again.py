@@ -16,8 +16,8 @@ CANCELLED = 8
 def again(what: str, a: Tensor | None, b: Tensor | None, case: Case) -> Result:
     """The same bit by bit, or, where matrices are multiplied, to the rounding of sums in any order.
 
-    The error of a sum of K terms is, in whatever order, no more than K/2 eps of the sum of their sizes, and two such sums
-    differ by no more than K eps. No sum has more terms than a tensor has entries.
+    The error of a sum of K terms is, in whatever order, no more than K/2 eps of the sum of their sizes, and two such
+    sums differ by no more than K eps. No sum has more terms than a tensor has entries.
     """
     if not case.spec.multiplies:
         same = a is b if a is None or b is None else bitwise_equal(a, b.to(a.device))

@@ -22,9 +22,9 @@ from gradcheck.spec import Case, Gradient, Settings, Spec
 
 Named = dict[str, Tensor | None]  # 'value', and 'gradient of' each input
 
-# float32 is promised to a few eps in every entry, relative to the sum of the sizes of its terms. float64 has no wider type
-# to compute in: an entry in which the derivative itself cancels loses digits, and the exponential of a sum of size s has
-# s eps; there the bound is for sanity, and on the slope along one direction, in which every entry takes part.
+# float32 is promised to a few eps in every entry, relative to the sum of the sizes of its terms. float64 has no wider
+# type to compute in: an entry in which the derivative itself cancels loses digits, and the exponential of a sum of size
+# s has s eps; there the bound is for sanity, and on the slope along one direction, in which every entry takes part.
 BOUNDS = {torch.float32: 8.0, torch.float64: 256.0}
 
 
@@ -84,8 +84,10 @@ def of_peer(case: Case, g: Tensor) -> Named:
     found: Named = {}
     if case.spec.peer is None:
         return found
-    with contextlib.suppress(RuntimeError):  # not differentiable by some input, or not for this dtype
+    try:
         return named(*case.differentiate(case.spec.peer, g))
+    except RuntimeError:
+        pass  # not differentiable by some input, or not for this dtype
     for name, leaf in case.leaves().items():
         with contextlib.suppress(RuntimeError):
             value = case.call(case.spec.peer, **{name: leaf})

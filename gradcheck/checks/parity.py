@@ -91,7 +91,7 @@ def widest(case: Case) -> torch.dtype:
 
 
 def sizes(case: Case, ours: Named) -> Named:
-    """Of gradients that are products of matrices, sums over losses in the dtype itself: the sums of the terms' sizes."""
+    """Of gradients that are products of matrices, summed over losses in the dtype itself: the sums of the sizes."""
     if not case.spec.multiplies:
         return {}
     apart = case.at({k: t.double() for k, t in case.tensors.items() if t.is_floating_point()})
@@ -100,8 +100,9 @@ def sizes(case: Case, ours: Named) -> Named:
     leaves = apart.leaves()
     value = apart.call(**leaves)
     g = case.upstream(ours["value"]).double().expand_as(value)
+    how = dict(retain_graph=True, materialize_grads=True, allow_unused=True)
     terms = [
-        torch.autograd.grad(value, list(leaves.values()), e, retain_graph=True, materialize_grads=True, allow_unused=True)
+        torch.autograd.grad(value, list(leaves.values()), e, **how)
         for e in torch.diag_embed(g.flatten()).reshape(-1, *g.shape)
     ]
     found = {}
@@ -117,9 +118,9 @@ def alike(what: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, sca
     """Entry by entry, where formulas or kernels have digits to spare; products to the sum of the sizes of their terms.
 
     By the largest entry where they have none, in the widest dtype. There an entry that cancels, sigma(x) - t or
-    log(t) - x + 1, is what two ways of rounding have left of it, and torch's own float32 is as far from the exact one. A
-    device's float32 is the widest, since float64 is slow on most, so that the kernels for it are compared like this in
-    the interpreter, too.
+    log(t) - x + 1, is what two ways of rounding have left of it, and torch's own float32 is as far from the exact one.
+    A device's float32 is the widest, since float64 is slow on most, so that the kernels for it are compared like this
+    in the interpreter, too.
     """
     bound = KERNELS[dtype]
     if interpreted() and dtype is torch.bfloat16:

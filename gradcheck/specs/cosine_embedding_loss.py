@@ -97,7 +97,7 @@ SPEC = Spec(
             "epsilon keeps zero vectors finite: their cosine is 0", value=[1.0],
             gradient=dict(input1=[[0.0, 0.0]], input2=[[0.0, 0.0]])),
         Pin(dict(input1=[[1.0]], input2=[[3.0, 4.0]], target=[-1.0], margin=0.995, reduction="none"),
-            "vectors that broadcast are those they broadcast to; torch counts a coordinate once, and has a cosine of 1.4",
+            "vectors that broadcast are what they broadcast to; torch counts a coordinate once, for a cosine of 1.4",
             value=[0.0], gradient=dict(input1=[[0.0]], input2=[[0.0, 0.0]])),
     ),
     errors=(

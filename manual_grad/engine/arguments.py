@@ -67,7 +67,7 @@ def overridable(function: F) -> F:
     return dispatch  # type: ignore[return-value]
 
 
-# What torch.jit traces or scripts, and torch.func.functionalize takes apart, is torch's own loss: these know no Function.
+# What torch.jit traces or scripts, and torch.func.functionalize takes apart, is torch's loss: they know no Function.
 _is_traced = torch._C._get_tracing_state
 
 
@@ -126,7 +126,8 @@ def real(name: str, argument: str, value: Any) -> float:
 
 def integer(name: str, argument: str, value: Any) -> int:
     """An int argument, by the rule of torch's parser: neither floats nor bools pass."""
-    if (isinstance(value, _INTEGRAL) and not isinstance(value, bool)) or (_is_scalar(value) and not _has_point(value)):
+    is_number = isinstance(value, _INTEGRAL) or (_is_scalar(value) and not _has_point(value))
+    if is_number and type(value) is not bool:
         return int(value)
     raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(value).__name__}")
 
@@ -135,7 +136,7 @@ def boolean(name: str, argument: str, value: Any) -> bool:
     """A bool argument, by the rule of torch's parser: ints do not pass."""
     if isinstance(value, bool):
         return value
-    if getattr(value, "dtype", None) == bool and value.shape == ():  # numpy's
+    if str(getattr(value, "dtype", None)) == "bool" and value.shape == ():  # numpy's
         return bool(value)
     raise TypeError(f"{name}(): argument '{argument}' must be bool, not {type(value).__name__}")
 

@@ -303,12 +303,14 @@ class Eager(Function):
     def of(cls, loss: type[LossFunction]) -> Callable[..., Tensor]:
         """``apply`` of a subclass by whose name a graph shows the loss: HuberLossFunction gives HuberLossBackward."""
         name = loss.__name__.removesuffix("Function")
-        function = type(cls)(name, (cls,), {"__module__": loss.__module__})
+        metaclass: Any = type(cls)
+        function = metaclass(name, (cls,), {"__module__": loss.__module__})
         # The engine calls apply, which would find out on every call that backward is what it is to call.
         function._backward_cls.apply = function.backward
         # Function.apply binds default arguments through inspect.signature on every call, which costs more than a small
         # loss: this is the apply below it.
-        return super(Function, function).apply
+        above: Any = super(Function, function)
+        return above.apply
 
     @staticmethod
     def forward(ctx: Any, loss: type[LossFunction], *args: Any) -> Tensor:

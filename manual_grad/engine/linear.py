@@ -31,10 +31,10 @@ All of it goes by blocks of rows: what belongs to a row is put together, what th
 that is needed beside inputs and results does not grow with :math:`N \times C`. (The graph of a derivative does, where a
 third one is asked for.)
 
-The products are torch's, whose BLAS promises no order of its sums: what it gives may depend on the number of threads, on
-the processor, and on where in memory a matrix lies. The sum of :math:`K` terms, in whatever order, is within :math:`K / 2`
-eps of the sum of their sizes; so two runs of (1) or (2) differ by no more than :math:`K` eps of that, and what is computed
-from them accordingly. Only what a kernel makes of the same scores is the same bit by bit.
+The products are torch's, whose BLAS promises no order of its sums: what it gives may depend on the number of threads,
+on the processor, and on where in memory a matrix lies. The sum of :math:`K` terms, in whatever order, is within
+:math:`K / 2` eps of the sum of their sizes; so two runs of (1) or (2) differ by no more than :math:`K` eps of that, and
+what is computed from them accordingly. Only what a kernel makes of the same scores is the same bit by bit.
 """
 
 from __future__ import annotations

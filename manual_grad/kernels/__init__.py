@@ -148,9 +148,9 @@ def op(name: str | None, *tensors: Tensor | None) -> Any:
 def show_config() -> str:
     """Versions, the kernels in use or why there are none, and threads: one line each, for people and bug reports.
 
-    The CPU kernels of a wheel are built for several instruction sets, those of an editable install for this processor's;
-    torch's choice decides (``ATEN_CPU_CAPABILITY`` lowers it, for the kernels too). ``MANUAL_GRAD_KERNELS=0`` switches all
-    kernels off. Those for CUDA devices need Triton.
+    The CPU kernels of a wheel are built for several instruction sets, those of an editable install for this
+    processor's; torch's choice decides (``ATEN_CPU_CAPABILITY`` lowers it, for the kernels too).
+    ``MANUAL_GRAD_KERNELS=0`` switches all kernels off. Those for CUDA devices need Triton.
     """
     isa, reason = _load() if enabled else (None, "switched off in this context")
     cpu = f"none, losses run from their formulas: {reason}" if isa is None else f"{isa} (built: {', '.join(_built())})"

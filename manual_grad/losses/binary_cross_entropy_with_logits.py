@@ -78,8 +78,9 @@ and the others vanish. There are no kinks.
 >>> torch.stack([one - two, one - softplus, one - binary_cross_entropy(x.sigmoid(), t)]).abs().max() < 1e-15
 tensor(True)
 
-**Shapes and domain.** Input and target of one shape; any logit, infinite ones included, of which everything is the limit
-(:math:`0 \cdot \infty` is 0); targets in :math:`[0, 1]` (others are computed, but may cancel). A weight multiplies :math:`e`; it and ``pos_weight`` broadcast.
+**Shapes and domain.** Input and target of one shape; any logit, infinite ones included, of which everything is the
+limit (:math:`0 \cdot \infty` is 0); targets in :math:`[0, 1]` (others are computed, but may cancel). A weight
+multiplies :math:`e`; it and ``pos_weight`` broadcast.
 
 Sources:
 

@@ -327,8 +327,8 @@ def linear_cross_entropy(
     Raises:
         IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU).
         ValueError: ``reduction`` is unknown; the batch sizes differ.
-        RuntimeError: shapes or dtypes that do not fit; ``ignore_index`` with probabilities; ``label_smoothing`` above 1;
-            a ``weight`` that requires a gradient with class indices.
+        RuntimeError: shapes or dtypes that do not fit; ``ignore_index`` with probabilities; ``label_smoothing`` above
+            1; a ``weight`` that requires a gradient with class indices.
         TypeError: ``ignore_index`` or ``label_smoothing`` is not a number, or ``options`` none of torch's.
     """
     name = "linear_cross_entropy"

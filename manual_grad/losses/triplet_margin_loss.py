@@ -156,7 +156,7 @@ def _assemble(g: Tensor, differences: Tensors, pulls: Any, margin: float, q: flo
     return tuple(torch.where(slope == 0, 0, slope * d) for d in (by_u - by_v, -to_p, from_n))
 
 
-def nearer(v: Tensor, w: Tensor | None) -> tuple[Tensor, Tensor | int, Tensor | int]:
+def nearer(v: Tensor, w: Tensor | None) -> tuple[Tensor, Any, Any]:
     """The lesser of two distances, and the share that each has in it."""
     if w is None:
         return v, 1, 0
