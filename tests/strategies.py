@@ -41,7 +41,7 @@ class Draw:
         return self.mostly(False, True, weight=one_in)
 
     def shape(self, low: int = 0, high: int = 4) -> list[int]:
-        shape = [self.choose(*SIZES) for _ in range(self.draw(st.integers(low, high)))]
+        shape = [self.choose(*SIZES) for _ in range(self.draw(st.sampled_from(range(low, high + 1))))]
         while math.prod(shape) > 3000:
             shape[shape.index(max(shape))] = 2
         return shape
@@ -53,11 +53,11 @@ class Draw:
         if kind == "ones":
             return [self.choose(n, 1) for n in shape]
         if kind == "fewer":
-            return shape[self.draw(st.integers(0, len(shape))) :]
+            return shape[self.draw(st.sampled_from(range(len(shape) + 1))) :]
         if kind == "more":
             return [self.choose(1, 2), *shape]
         if kind == "other" and shape:
-            shape[self.draw(st.integers(0, len(shape) - 1))] = self.choose(*SIZES)
+            shape[self.draw(st.sampled_from(range(len(shape))))] = self.choose(*SIZES)
         return shape
 
     def floating(self, other: int = 20) -> torch.dtype:
@@ -75,7 +75,7 @@ class Draw:
     ) -> Tensor:
         """Numbers of ``typical`` of a normal distribution, with some ``special`` ones among them now and then."""
         dtype = self.floating() if dtype is None else dtype
-        generator = torch.Generator().manual_seed(self.draw(st.integers(0, 999)))
+        generator = torch.Generator().manual_seed(self.draw(st.sampled_from(range(1000))))
         among = self.choose(*special) if self.chance(rarely) else None
         share = 1 if among is None else self.choose(0.05, 0.5, 1.0)
 
@@ -95,7 +95,7 @@ class Draw:
         """Class indices; now and then one of the others among them, or one out of range, at the bounds or far."""
         kind = self.mostly("right", "other", "wrong", weight=3) if others else self.mostly("right", "wrong", weight=6)
         dtype = self.mostly(torch.int64, torch.uint8, torch.int32, torch.float32, weight=12)
-        generator = torch.Generator().manual_seed(self.draw(st.integers(0, 999)))
+        generator = torch.Generator().manual_seed(self.draw(st.sampled_from(range(1000))))
         if kind == "other":
             among = self.choose(*others)
         else:
@@ -123,7 +123,7 @@ class Draw:
             strides[d] = step
             step *= max(shape[d], 1) + (self.choose(0, 1) if kind == "gaps" else 0)
         if kind in ("expanded", "overlapping"):
-            d = self.draw(st.integers(0, len(shape) - 1))
+            d = self.draw(st.sampled_from(range(len(shape))))
             strides[d] = 0 if kind == "expanded" else min(strides[d], 1)
         offset = self.choose(0, 1, 7)
         length = offset + sum(stride * (n - 1) for stride, n in zip(strides, shape, strict=True) if n) + 1 + 9

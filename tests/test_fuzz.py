@@ -427,7 +427,7 @@ def problems(name: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> list[s
     for k, t in tensors.items():
         if t.is_floating_point() and d.mostly(True, False, weight=4):
             arguments[k] = t.detach().requires_grad_()
-    seed, factor, stride_0 = d.draw(st.integers(0, 99)), d.mostly(1.0, 0.5, -3.0), d.chance(4)
+    seed, factor, stride_0 = d.draw(st.sampled_from(range(100))), d.mostly(1.0, 0.5, -3.0), d.chance(4)
 
     def upstream(value: Tensor) -> Tensor:
         if stride_0 or value.dim() == 0:
