@@ -1,6 +1,6 @@
 // LibTorch's stable C ABI, as much of it as the kernels use.
 //
-// These functions are exported by every libtorch_cpu from 2.10 on and their meaning is frozen (torch/csrc/stable/c/shim.h).
+// Every libtorch_cpu from 2.10 on exports these functions, and their meaning is frozen (torch/csrc/stable/c/shim.h).
 // They are declared here, not included, so that the library builds where no torch is installed, in an isolated build
 // environment too; tests/test_packaging.py compiles this file beside torch's own headers, so that a wrong declaration
 // is a compile error.
@@ -48,7 +48,9 @@ inline void check(AOTITorchError error, const char* what) {
 }
 
 // torch's ScalarType numbers (c10/core/ScalarType.h); part of its serialisation format, so they cannot change.
-enum class Dtype : int32_t { u8 = 0, i8 = 1, i16 = 2, i32 = 3, i64 = 4, f16 = 5, f32 = 6, f64 = 7, boolean = 11, bf16 = 15 };
+enum class Dtype : int32_t {
+  u8 = 0, i8 = 1, i16 = 2, i32 = 3, i64 = 4, f16 = 5, f32 = 6, f64 = 7, boolean = 11, bf16 = 15
+};
 
 // Owns one reference to a tensor that torch has put on the argument stack; an absent optional has data == nullptr
 // and exists() == false.
@@ -134,7 +136,8 @@ class Results {
   explicit Results(StableIValue* stack) : next_(stack) {}
   void put(Tensor&& tensor) {
     const bool exists = tensor.exists();
-    *next_++ = exists ? reinterpret_cast<StableIValue>(new StableIValue(reinterpret_cast<StableIValue>(tensor.release()))) : 0;
+    *next_++ =
+        exists ? reinterpret_cast<StableIValue>(new StableIValue(reinterpret_cast<StableIValue>(tensor.release()))) : 0;
   }
 
  private:

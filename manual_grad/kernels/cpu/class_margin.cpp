@@ -1,5 +1,5 @@
-// losses/multi_margin_loss.py and losses/multilabel_margin_loss.py: the classes of a row are compared with its labels, of
-// which there is one, or as many as come before the first -1.
+// losses/multi_margin_loss.py and losses/multilabel_margin_loss.py: the classes of a row are compared with its labels:
+// one, or as many as come before the first -1.
 #include "rowwise.h"
 
 namespace mg {
@@ -147,7 +147,8 @@ class ClassMargin {
   bool outside(int64_t r, int64_t low, int64_t high) const {
     const int64_t* label = labels(r);
     bool found = false;
-    for (int64_t k = 0; k < most_labels_; ++k) found |= (label[k * label_step_] < low) | (label[k * label_step_] > high);
+    for (int64_t k = 0; k < most_labels_; ++k)
+      found |= (label[k * label_step_] < low) | (label[k * label_step_] > high);
     return found;
   }
   const int64_t* labels(int64_t r) const {

@@ -120,7 +120,8 @@ void cosine_embedding_loss(StableIValue* stack, uint64_t, uint64_t) {
   call.value = in.optional_tensor();
   call.da = in.optional_tensor();
   call.db = in.optional_tensor();
-  check_vectors("cosine_embedding_loss", call.a, {&call.b, &call.da, &call.db}, call.y.numel, call.g, call.value, call.reduce);
+  check_vectors("cosine_embedding_loss", call.a, {&call.b, &call.da, &call.db}, call.y.numel, call.g, call.value,
+                call.reduce);
   const VectorSweep sweep(call.a, call.value, call.g, call.scale, call.reduce, {&call.da, &call.db});
   sweep.run([&] { return Worker(call, sweep); });
 }

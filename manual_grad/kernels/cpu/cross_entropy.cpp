@@ -1,5 +1,5 @@
-// losses/cross_entropy.py. Letters: z logits, q effective target, Q its sum, m largest logit, e = exp(z - m), rest the sum
-// of e without the leader's, g upstream.
+// losses/cross_entropy.py. Letters: z logits, q effective target, Q its sum, m largest logit, e = exp(z - m), rest the
+// sum of e without the leader's, g upstream.
 #include <cmath>
 
 #include "rowwise.h"
@@ -161,7 +161,7 @@ class CrossEntropy {
     return {m, Pack::sum(rest.narrow()) + (leaders - one), leaders, rest_q, distance};
   }
 
-  // Rows with a leader whose p is above 1/2: there 1 - p has digits that p has not. An infinite Q would take rest_q off.
+  // Rows with a leader whose p is above 1/2: there 1 - p has digits that p lacks. An infinite Q would take rest_q off.
   static Mask<T> sole_leader(const Sums& sums, Vec<T> Q) {
     const Vec<T> one = splat(T{1});
     return (sums.leaders == one) & (sums.rest < one) & (abs<T>(Q) < static_cast<T>(INFINITY));
@@ -169,7 +169,8 @@ class CrossEntropy {
 
   // e becomes up (Q p - q); that of a leader with a target of its own is up (rest_q - Q (1 - p)).
   template <class Pack, class Target>
-  static void gradient(const Pack& pack, T* e, const Target* q, Vec<T> Q, Vec<T> up, const Sums& sums, Mask<T> aimed_at) {
+  static void gradient(const Pack& pack, T* e, const Target* q, Vec<T> Q, Vec<T> up, const Sums& sums,
+                       Mask<T> aimed_at) {
     const Vec<T> one = splat(T{1}), slope = up * Q / (one + sums.rest), leader = up * sums.rest_q - slope * sums.rest;
     for_each_vector<T>(pack, [&](int64_t i, auto load, auto store) {
       const Vec<T> v = load(e, Vec<T>{});
@@ -286,7 +287,8 @@ void cross_entropy(StableIValue* stack, uint64_t, uint64_t) {
   call.dz = in.optional_tensor();
   call.dt = in.optional_tensor();
   call.dw = in.optional_tensor();
-  const Rows rows = checked_rows("cross_entropy", call.z, call.g, call.value, call.reduction, {&call.dz, &call.dt, &call.dw});
+  const Rows rows =
+      checked_rows("cross_entropy", call.z, call.g, call.value, call.reduction, {&call.dz, &call.dt, &call.dw});
   const bool by_index = call.t.dtype == Dtype::i64;
   if (!rows.fit(call.t, !by_index) || (!by_index && call.t.dtype != call.z.dtype) ||
       (call.w.exists() &&

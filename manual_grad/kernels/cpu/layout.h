@@ -52,7 +52,8 @@ inline f16 narrow<f16>(double x) {  // round to nearest even
   return {static_cast<uint16_t>(half | (sign >> 16))};
 }
 
-// Unless a loss says otherwise, float32 is computed in double: every result is the rounding of an almost exact one, whatever cancels on the way.
+// Unless a loss says otherwise, float32 is computed in double: every result is the rounding of an almost exact one,
+// whatever cancels on the way.
 template <class S>
 struct ComputeType { using T = float; };
 template <>
@@ -231,7 +232,7 @@ class WideSum<float> {
   }
 
  private:
-  static constexpr int kRecent = 8;  // terms that are added up in float, since to widen each takes longer than to add it
+  static constexpr int kRecent = 8;  // terms that are added up in float, since widening one takes longer than adding it
   void flush() {
     low_ += lower(recent_);
     high_ += upper(recent_);

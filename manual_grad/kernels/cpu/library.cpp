@@ -9,8 +9,8 @@ struct Registration {
     TorchLibraryHandle definitions, cpu;
     check(aoti_torch_library_init_def("manual_grad", __FILE__, __LINE__, &definitions), "library_init_def");
     check(aoti_torch_library_init_impl("manual_grad", "CPU", __FILE__, __LINE__, &cpu), "library_init_impl");
-    for (const auto& family : {regression_ops, likelihood_ops, margin_ops, cross_entropy_ops, nll_loss_ops, class_margin_ops,
-                               cosine_ops, triplet_ops, path_ops})
+    for (const auto& family : {regression_ops, likelihood_ops, margin_ops, cross_entropy_ops, nll_loss_ops,
+                               class_margin_ops, cosine_ops, triplet_ops, path_ops})
       for (const Op& op : family) {
         check(aoti_torch_library_def(definitions, (std::string(op.name) + op.schema).c_str()), op.name);
         check(torch_library_impl(cpu, op.name, op.boxed, kTargetTorch), op.name);
@@ -21,8 +21,8 @@ struct Registration {
 }  // namespace
 }  // namespace mg
 
-// Called once by manual_grad/kernels/__init__.py, through C: returns null, or what went wrong. The registrations live as
-// long as the process.
+// Called once by manual_grad/kernels/__init__.py, through C: returns null, or what went wrong. The registrations live
+// as long as the process.
 extern "C" __attribute__((visibility("default"))) const char* manual_grad_register() noexcept try {
   static const mg::Registration once;
   return nullptr;

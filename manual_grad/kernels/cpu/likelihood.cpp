@@ -45,7 +45,8 @@ struct WithPosWeight : Widened {
   }
 };
 
-struct BinaryCrossEntropyWithLogits : Variants {  // losses/binary_cross_entropy_with_logits.py (4) to (7); a = pos_weight
+// losses/binary_cross_entropy_with_logits.py (4) to (7); a = pos_weight
+struct BinaryCrossEntropyWithLogits : Variants {
   template <class Body>
   static void choose(const PointwiseCall& call, const Body& body) {
     call.a.exists() ? body(WithPosWeight{}) : body(WithoutPosWeight{});

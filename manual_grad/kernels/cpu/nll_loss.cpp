@@ -110,7 +110,8 @@ void nll_loss(StableIValue* stack, uint64_t, uint64_t) {
 
 const std::initializer_list<Op> nll_loss_ops = {
     {"nll_loss",
-     "(Tensor x, Tensor t, Tensor? w, Tensor? g, int ignore_index, int reduction, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
+     "(Tensor x, Tensor t, Tensor? w, Tensor? g, int ignore_index, int reduction, Tensor(a!)? value, "
+     "Tensor(b!)? dx) -> ()",
      nll_loss},
 };
 

@@ -80,8 +80,8 @@ class VectorSweep {
 };
 
 // Vectors and their gradients are like the first, (D) or (N, D); the upstream gradient is one for all rows or for each.
-inline void check_vectors(const char* loss, const Tensor& first, std::initializer_list<const Tensor*> like, int64_t rows,
-                          const Tensor& g, const Tensor& value, bool reduce) {
+inline void check_vectors(const char* loss, const Tensor& first, std::initializer_list<const Tensor*> like,
+                          int64_t rows, const Tensor& g, const Tensor& value, bool reduce) {
   bool fit = (first.dim == 1 && rows == 1) || (first.dim == 2 && first.sizes[0] == rows);
   for (const Tensor* t : like)
     fit = fit && (!t->exists() || (t->dtype == first.dtype && t->dim == first.dim && t->sizes[0] == first.sizes[0] &&

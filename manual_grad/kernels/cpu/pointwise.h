@@ -90,8 +90,8 @@ template <class T>
   return v;
 }
 
-// The elements [start, start + n) of a block. Memory is read and written in whole vectors; what lies past the end must be
-// in the loss' domain.
+// The elements [start, start + n) of a block. Memory is read and written in whole vectors; what lies past the end must
+// be in the loss' domain.
 template <class F, class S>
 Outcome compute_block(const PointwiseCall& call, PointwiseBlock block, int64_t start, int64_t n) {
   using T = typename F::template Compute<S>;

@@ -148,7 +148,11 @@ template <class T>
 class RowSweep {
  public:
   RowSweep(const Rows& rows, const Tensor& value, const Tensor& g, int64_t reduction, double mean_of)
-      : rows_(rows), value_(value), g_(g), reduces_(reduction != kNone), scale_(reduction == kMean ? 1.0 / mean_of : 1.0) {
+      : rows_(rows),
+        value_(value),
+        g_(g),
+        reduces_(reduction != kNone),
+        scale_(reduction == kMean ? 1.0 / mean_of : 1.0) {
     const int64_t per_chunk = std::max<int64_t>(1, kChunkElements / std::max<int64_t>(1, rows.classes));
     chunk_ = (per_chunk + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
     if (rows.classes >= kChunkElements) chunk_ = 1;

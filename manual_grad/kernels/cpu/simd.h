@@ -209,8 +209,8 @@ inline Vec<float> exp_reduced(Vec<float> r) {
   return (p * r) * r + r + 1.0f;
 }
 
-// e^x for x <= 0, the only exponential a stable loss takes: 2^k e^r with k = round(x / ln 2), r = x - k ln 2 (ln 2 in two
-// pieces, so that r keeps its low bits)
+// e^x for x <= 0, the only exponential a stable loss takes: 2^k e^r with k = round(x / ln 2), r = x - k ln 2 (ln 2 in
+// two pieces, so that r keeps its low bits)
 template <class T>
 inline Vec<T> exp(Vec<T> x, Vec<T> beyond = Vec<T>{}) {  // of x + beyond, where beyond is less than an ulp of x
   const Vec<T> c = x < Simd<T>::exp_low ? splat(Simd<T>::exp_low) : x;
@@ -265,14 +265,14 @@ inline Vec<T> exp_for(Vec<T> x) {
   }
 }
 
-// e^x for every x. Where it overflows it is chosen to be inf: a product that does could be fused with what comes after it.
+// e^x for every x. Where it overflows, inf is chosen: a product that overflows could be fused with what comes after it.
 template <class S, class T = S>
 inline Vec<T> exp_signed(Vec<T> x) {
   return x > Simd<T>::exp_high ? splat(static_cast<T>(__builtin_inf())) : exp_for<S, T>(x);
 }
 
-// a b + c, rounded once where the processor can. The compiler fuses products and sums as it likes, not alike everywhere;
-// where that shows, this says what is fused.
+// a b + c, rounded once where the processor can. The compiler fuses products and sums as it likes, not everywhere
+// alike; where that shows, this says what is fused.
 #if defined(__AVX512F__)
 inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
@@ -318,12 +318,12 @@ inline Vec<float> look_up(const float* table, Mask<float> i) {
 constexpr bool kPairs = false;
 #endif
 
-// A difference of numbers known as well as exp_two_floats knows them, and smaller than this part of them, has lost digits
-// that a float shows.
+// A difference of numbers known as well as exp_two_floats knows them, and smaller than this part of them, has lost
+// digits that a float shows.
 constexpr float kClose = 0x1p-4f / kLanes<float>;
 
-// e^x for x <= 0 to 2^-24 / n: with n = kLanes<float> roots of two, x = (n k + j) ln 2 / n + r, and e^r - 1 is so small that
-// the error of a float does not matter.
+// e^x for x <= 0 to 2^-24 / n: with n = kLanes<float> roots of two, x = (n k + j) ln 2 / n + r, and e^r - 1 is so small
+// that the error of a float does not matter.
 #if defined(__AVX2__)
 inline TwoFloats exp_two_floats(Vec<float> x) {
   constexpr int n = kLanes<float>;
@@ -392,7 +392,7 @@ template <class T>
 inline Vec<T> log1p(Vec<T> u) {
   constexpr auto bias = Simd<T>::exponent_bias;
   const Vec<T> one = splat(T{1}), nearest = (u + one) * static_cast<T>(0.70710678118654752440);
-  const Mask<T> k = (bitcast<Mask<T>>(nearest) >> Simd<T>::mantissa_bits) - bias + 1;  // 0 for 1/sqrt 2 < 1 + u < sqrt 2
+  const Mask<T> k = (bitcast<Mask<T>>(nearest) >> Simd<T>::mantissa_bits) - bias + 1;  // 0 for 1/sqrt 2 < 1+u < sqrt 2
   const Vec<T> down = bitcast<Vec<T>>((bias - k) << Simd<T>::mantissa_bits);
   const Vec<T> f = u * down + (down - one), kf = __builtin_convertvector(k, Vec<T>);
   const Vec<T> result = kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low);

@@ -44,7 +44,8 @@ class Difference {
       return;
     }
     auto is_extreme = [this](double u) { return std::fabs(u) == length_; };
-    const double share = std::isinf(q_) ? 1.0 / static_cast<double>(std::count_if(u_.get(), u_.get() + size_, is_extreme)) : 1;
+    const double share =
+        std::isinf(q_) ? 1.0 / static_cast<double>(std::count_if(u_.get(), u_.get() + size_, is_extreme)) : 1;
     const Vec<double> zero{}, one = splat(1.0), length = splat(length_);
     for (int64_t i = 0; i < pitch_; i += kLanes<double>) {
       const Vec<double> u = at(i), size = abs<double>(u), sign = u > zero ? one : (u < zero ? -one : u);
