@@ -41,6 +41,13 @@ def test_a_row_without_a_leader_is_nan(row: list[float], reduction: str, dtype: 
     assert_as_torch("linear_cross_entropy", input=x, target=torch.tensor([0]), **options)
 
 
+@pytest.mark.parametrize("target", [torch.zeros(1, 2), torch.tensor([0])])
+def test_a_nan_is_not_lost_in_a_row_that_weighs_nothing(target: torch.Tensor) -> None:
+    x = torch.tensor([[NAN, 1.0]])
+    assert M.cross_entropy(x, target, weight=torch.zeros(2), reduction="sum").isnan()
+    assert M.cross_entropy(x, torch.tensor([0]), ignore_index=0, reduction="sum") == 0
+
+
 @dtypes
 @pytest.mark.parametrize("rate", [INF, -INF, NAN])
 @pytest.mark.parametrize("count", [1.0, 2.0])

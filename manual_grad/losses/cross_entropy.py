@@ -183,7 +183,8 @@ class CrossEntropyLossFunction(RowwiseLoss):
         if X[0].numel() == 0:
             return X[0].sum(class_dim(X[0]))
         row = _row(X, ignore_index, label_smoothing)
-        terms = torch.where(row.q == 0, 0, row.q * row.nll)  # 0 log 0 = 0
+        lost = row.nll.isnan() if row.kept is None else row.nll.isnan() & row.kept
+        terms = torch.where((row.q == 0) & ~lost, 0, row.q * row.nll)  # 0 log 0 = 0, but a NaN stays one
         return terms.sum(class_dim(X[0]))  # (2)
 
     @classmethod
