@@ -50,7 +50,8 @@ def patch(*names: str) -> Patch:
 
     The change is one of the process: all threads see it at once, while processes that are spawned patch for
     themselves. A name taken out of torch before (``from torch.nn.functional import cross_entropy``) keeps torch's
-    function, so patch first. What torch.jit scripts or traces is torch's own loss, patched or not.
+    function, so patch first. What torch.jit scripts or traces and what torch.export exports is torch's own loss,
+    patched or not.
 
     Args:
         names: Names of :mod:`manual_grad.functional`, or of Modules that have no function there; all by default.

@@ -1,4 +1,4 @@
-"""torch.jit: what it traces or scripts is torch's own loss, so that a program that is patched can still be exported."""
+"""torch.jit and torch.export: what they make holds torch's own losses, of a program that is patched too."""
 
 from __future__ import annotations
 
@@ -52,6 +52,32 @@ def test_a_traced_loss_is_saved_and_differentiated(name: str) -> None:
     if name != "ctc_loss":  # of which torch's gradient is another one
         ours, theirs = (torch.autograd.grad(loss.sum(), tensors[0])[0] for loss in (expected, found))
         torch.testing.assert_close(theirs, ours)
+
+
+class Scaled(torch.nn.Module):
+    """A program with a parameter."""
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.loss, self.scale = loss, torch.nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+        return self.loss(first * self.scale, *others)
+
+
+UNEXPORTED = ("ctc_loss", "gaussian_nll_loss")  # torch's look at values, of which an export has none
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", [name for name in M.__all__ if hasattr(F, name) and name not in UNEXPORTED])
+def test_an_exported_program_is_trained(name: str, strict: bool) -> None:
+    function, tensors = of_tensors(name)
+    program, tensors = Scaled(function), tuple(t.detach() * (0.5 if i == 0 else 1) for i, t in enumerate(tensors))
+    exported = torch.export.export(program, tensors, strict=strict).module()
+    expected, found = program(*tensors), exported(*tensors)
+    torch.testing.assert_close(found, expected)
+    ours, theirs = (torch.autograd.grad(v.sum(), m.scale)[0] for v, m in ((expected, program), (found, exported)))
+    torch.testing.assert_close(theirs, ours)
 
 
 def scripts(thing: Any) -> bool:

@@ -46,6 +46,8 @@ def overridable(function: F) -> F:
         if has_torch_function(tensors):
             return handle_torch_function(dispatch, tensors, *args, **kwargs)
         if torch.compiler.is_compiling():
+            if torchs is not None and torch.compiler.is_exporting():
+                return torchs(*args, **kwargs)
             from manual_grad.engine import in_graph  # noqa: F401
         elif torchs is not None and (_is_traced() or _is_functionalized()):
             return torchs(*args, **kwargs)
@@ -67,7 +69,8 @@ def overridable(function: F) -> F:
     return dispatch  # type: ignore[return-value]
 
 
-# What torch.jit traces or scripts, and torch.func.functionalize takes apart, is torch's loss: they know no Function.
+# What torch.jit traces or scripts, torch.export exports, and torch.func.functionalize takes apart, is torch's own loss:
+# in what they make of it there is no Function, and without one our kernels have no gradient.
 _is_traced = torch._C._get_tracing_state
 
 
@@ -119,7 +122,7 @@ _INTEGRAL = (Integral, torch.SymInt)
 
 def real(name: str, argument: str, value: Any) -> float:
     """A float argument, by the rule of torch's parser: ints, bools and scalar tensors pass, strings and None do not."""
-    if isinstance(value, _REAL) or _is_scalar(value):
+    if isinstance(value, _REAL) or _is_scalar(value) or _is_numpys_bool(value):
         return float(value)
     raise TypeError(f"{name}(): argument '{argument}' must be float, not {type(value).__name__}")
 
@@ -136,7 +139,7 @@ def boolean(name: str, argument: str, value: Any) -> bool:
     """A bool argument, by the rule of torch's parser: ints do not pass."""
     if isinstance(value, bool):
         return value
-    if str(getattr(value, "dtype", None)) == "bool" and value.shape == ():  # numpy's
+    if _is_numpys_bool(value):
         return bool(value)
     raise TypeError(f"{name}(): argument '{argument}' must be bool, not {type(value).__name__}")
 
@@ -146,6 +149,10 @@ def as_tensor(value: Tensor | float, like: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value
     return torch.full((), value, dtype=torch.result_type(like, value), device=like.device)
+
+
+def _is_numpys_bool(value: Any) -> bool:
+    return str(getattr(value, "dtype", None)) == "bool" and value.shape == ()
 
 
 def _is_scalar(value: Any) -> bool:
@@ -193,7 +200,12 @@ def scalar_type(dtype: torch.dtype) -> str:
 
 def readable(t: Tensor) -> bool:
     """Whether the values of a tensor can be looked at without waiting for a device, or at all."""
-    return t.is_cpu and type(t) is Tensor and not torch._C._are_functorch_transforms_active()
+    if not t.is_cpu or type(t) is not Tensor or torch._C._are_functorch_transforms_active():
+        return False
+    return not torch._C._len_torch_dispatch_stack() or torch._C._get_dispatch_mode(_PROXY) is None
+
+
+_PROXY = torch._C._TorchDispatchModeKey.PROXY  # the mode of make_fx, for which no number may come out of a tensor
 
 
 def together(

@@ -373,7 +373,9 @@ def _lengths(input_lengths: Any, target_lengths: Any) -> tuple[Tensor, Tensor]:
         for name, lengths in both.items():
             if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype is torch.bool:
                 raise RuntimeError(f"{name} must be integral, but got {lengths.dtype}")
-        return input_lengths.long().flatten(), target_lengths.long().flatten()
+        # copies, which torch takes too: one may write to his own before backward
+        frames, labels = (t.to(torch.int64, copy=True).flatten() for t in (input_lengths, target_lengths))
+        return frames, labels
     if not all(isinstance(lengths, (tuple, list)) for lengths in both.values()):
         raise TypeError(
             "ctc_loss(): arguments 'input_lengths' and 'target_lengths' must both be tensors, or both tuples or lists "
