@@ -86,6 +86,7 @@ _KINDS: dict[str, Any] = {
     "Tensor": Tensor,
     "Tensor | None": (Tensor, type(None)),
     "Tensor | float": (Tensor, Real),
+    "Tensor | float | None": (Tensor, Real, type(None)),
 }
 
 

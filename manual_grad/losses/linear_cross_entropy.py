@@ -354,6 +354,7 @@ def linear_cross_entropy(
             expected, found = arguments.scalar_type(x.dtype), arguments.scalar_type(u.dtype)
             raise RuntimeError(f"{argument}: expected scalar type {expected} but found {found}")
     arguments.require_floating(name, x)
+    arguments.refuse_complex(name, weight)
     (C, *positions, D), batch = W.shape, x.shape[:-1]
     N, P = math.prod(batch), math.prod(positions)
     score = x.new_empty((), dtype=input.dtype if chunked else x.dtype)  # speaks for all of them

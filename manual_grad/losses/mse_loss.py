@@ -42,6 +42,7 @@ from torch import Tensor
 from manual_grad.engine import arguments
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss, weighted_mean
+from manual_grad.engine.reduction import reduced
 
 
 class MSELossFunction(PointwiseLoss):
@@ -99,6 +100,10 @@ def mse_loss(
     # with a weight torch composes the loss of ops, of which autocast knows the sum and the power, on CUDA
     autocasts = weight is None or input.is_cuda
     x, t, w = arguments.together(input, target, weight, warns=True, autocasts=autocasts)
+    arguments.refuse_complex("mse_loss", x)
+    if w is not None and not x.is_floating_point():  # only with a weight does torch take integers
+        e = w * (x - t).square()
+        return e.sum() / w.sum() if reduction == "mean" else reduced(e, reduction)
     arguments.require_floating("mse_loss", x)
     if w is not None and reduction == "mean":
         return weighted_mean(MSELossFunction, x, t, w)

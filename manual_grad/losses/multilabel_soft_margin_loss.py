@@ -107,7 +107,7 @@ def _of_labels(X: Tensors) -> Tensors:
 def multilabel_soft_margin_loss(
     input: Tensor,
     target: Tensor | float,
-    weight: Tensor | None = None,
+    weight: Tensor | float | None = None,
     size_average: bool | None = None,
     reduce: bool | None = None,
     reduction: str = "mean",
@@ -117,7 +117,7 @@ def multilabel_soft_margin_loss(
     Args:
         input: Logits, a floating point tensor of shape (C), (N, C) or, with the labels last, of any more dimensions.
         target: 0 or 1 for each label, or probabilities, of the same shape; another one is broadcast, a number too.
-        weight: Optional factor of each label's loss, of shape (C) or broadcast.
+        weight: Optional factor of each label's loss, of shape (C) or broadcast; a number too.
         size_average, reduce: Deprecated; they override ``reduction``.
         reduction: 'none', 'mean' or 'sum', of the rows' losses.
 
@@ -138,6 +138,8 @@ def multilabel_soft_margin_loss(
     classes = input.size(-1)
     arguments.require_floating("multilabel_soft_margin_loss", input)
     target = arguments.as_tensor(target, input)
+    if weight is not None:
+        weight = arguments.as_tensor(weight, input)
     x, t, w = arguments.together(input, target, weight, autocasts=False)
     arguments.require_floating("multilabel_soft_margin_loss", x)
     if x.dim() != input.dim():  # torch sums over the dimension of that number
