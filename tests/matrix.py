@@ -5,8 +5,8 @@
     python tests/matrix.py threads-5 locale-C   some of them
     python tests/matrix.py --quick              the few tests and audits that a machine is most likely to change
 
-Rows of variables run in this tree with this Python, the others in a fresh clone, by the two commands of the README.
-What each command prints goes to a file. The exit status is 1 if anything failed.
+Rows of variables run in this tree with this Python, with kernels for every instruction set, the others in a fresh clone,
+by the two commands of the README. What each command prints goes to a file. The exit status is 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -191,6 +191,8 @@ def main() -> int:
         return 0
     logs = args.logs or Path(tempfile.mkdtemp(prefix="matrix-"))
     logs.mkdir(parents=True, exist_ok=True)
+    everything = {**os.environ, "MANUAL_GRAD_INSTRUCTION_SETS": "all"}
+    subprocess.run([sys.executable, "compile_kernels.py"], cwd=ROOT, env=everything, check=True)
     passed = True
     for name in args.rows or known:
         if known[name].missing:

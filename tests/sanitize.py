@@ -8,7 +8,7 @@
     ThreadSanitizer: two threads at one place, one of them writing, and nothing that orders them. It cannot see the
     barriers of OpenMP; here the kernels run on threads of C++ in place of torch's.
 
-setup.py compiles the kernels in a copy of this tree, with a g++ that adds the sanitizer. Before anything else they are
+The kernels are compiled in a copy of this tree, with a g++ that adds the sanitizer. Before anything else they are
 led into each kind of fault, which must be reported; then they are run for every instruction set that is here.
 """
 
@@ -135,15 +135,14 @@ def build(sanitizer: Sanitizer, tree: Path) -> Path:
     """A copy of what is needed of this tree, with instrumented kernels."""
     for name in ("manual_grad", "gradcheck", "tests"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "not_built.txt"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("compile_kernels.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tree)
     for name, text in sanitizer.sources.items():
         (tree / "manual_grad" / "kernels" / "cpu" / name).write_text(text)
-    # behind setup.py's own flags: with -O3 a report would name lines that are no longer there
+    # behind the build's own flags: with -O3 a report would name lines that are no longer there
     compiler = shlex.join(["sh", "-c", f'exec g++ "$@" {sanitizer.flags} -g1 -O1', "g++"])
-    environment = os.environ | {"CXX": compiler, "MANUAL_GRAD_REQUIRE_KERNELS": "1"}
-    program = "from setuptools import build_meta; build_meta.build_editable('dist')"
-    subprocess.run([sys.executable, "-c", program], cwd=tree, env=environment, check=True)
+    variables = {"CXX": compiler, "MANUAL_GRAD_INSTRUCTION_SETS": "all", "XDG_CACHE_HOME": str(tree.parent)}
+    subprocess.run([sys.executable, "compile_kernels.py"], cwd=tree, env=os.environ | variables, check=True)
     return tree
 
 
