@@ -20,6 +20,7 @@ pytest.importorskip("triton")
 
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from triton.runtime.jit import JITFunction
@@ -67,13 +68,29 @@ class NoWaiting(TorchDispatchMode):
         return result
 
 
+class ByOps(TorchFunctionMode):
+    """Operators whose bindings ask for the device before anyone can tell them that there need be none.
+
+    Put on the class and taken off again, ``__getitem__`` would leave Tensor a sequence for C, to the end of the process.
+    """
+
+    INSTEAD = {
+        Tensor.__getitem__: item,
+        Tensor.__setitem__: lambda t, index, value: aten.copy_.default(item(t, index), torch.as_tensor(value)),
+        Tensor.__invert__: torch.bitwise_not,
+    }
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if hasattr(func, "__wrapped__"):  # a loss of ours, which is a function for torch's modes, too
+            with self:
+                return func.__wrapped__(*args, **(kwargs or {}))
+        return self.INSTEAD.get(func, func)(*args, **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def on_a_device() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad(), FakeTensorMode(), NoWaiting():
-        # torch's own bindings of these ask for the device before anyone can tell them that there need be none
-        patch.setattr(Tensor, "__getitem__", item, raising=False)
-        patch.setattr(Tensor, "__setitem__", lambda t, index, value: item(t, index).copy_(value), raising=False)
-        patch.setattr(Tensor, "__invert__", lambda t: torch.bitwise_not(t), raising=False)
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad(), FakeTensorMode(), NoWaiting(), ByOps():
+        # asks for the device, too, and torch calls it where it does not call modes
         patch.setattr(Tensor, "copy_", lambda t, source: aten.copy_.default(t, source), raising=False)
         yield
 
