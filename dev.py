@@ -46,8 +46,8 @@ def main(command: str = "", *arguments: str) -> int:
     if command == "demo" and not arguments:
         programs = [["-m", "gradcheck"], ["examples/digits.py"]]
     elif command == "test":
-        # a file stays in one process: its tests share what they have built
-        programs = [["-m", "pytest", *(arguments or ("--numprocesses=auto", "--dist=loadfile"))]]
+        # neighbours stay in one process: they share what they have built
+        programs = [["-m", "pytest", *(arguments or ("--numprocesses=auto", "--dist=worksteal"))]]
     else:
         return fail(__doc__)
     python = set_up(command)

@@ -141,7 +141,7 @@ def commands(row: Row, folder: Path, quick: bool) -> tuple[Path, dict[str, str],
     tests = list(QUICK_TESTS) if quick else []
     audit = list(QUICK_AUDIT) if quick else []
     if row.clone is None:
-        parallel = ["--numprocesses=auto", "--dist=loadfile"]
+        parallel = ["--numprocesses=auto", "--dist=worksteal"]
         pytest = [sys.executable, "-m", "pytest", "-q", *parallel, *tests]
         return ROOT, row.variables, {"test": pytest, "gradcheck": [sys.executable, "-m", "gradcheck", *audit]}
     tree, executable, variables = row.clone(folder)
