@@ -21,8 +21,11 @@ from manual_grad.study import catalog, terminal
 DTYPES = {str(d).removeprefix("torch."): d for d in Settings.dtypes}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0 if everything passed, 1 if something failed, 2 for bad usage, 130 if interrupted."""
+def main(argv: Sequence[str] | None = None, fresh: bool = False) -> int:
+    """The exit status: 0 if everything passed, 1 if something failed, 2 for bad usage, 130 if interrupted.
+
+    ``fresh`` says that this process has done nothing yet, so that others may be forks of it.
+    """
     parser = _parser()
     args = parser.parse_args(argv)
     try:
@@ -39,13 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not path.parent.is_dir():
             parser.error(f"{path}: no such folder")
     dtypes = tuple(DTYPES[name] for name in args.dtype or DTYPES)
-    settings = Settings(args.device, dtypes, args.quick, args.seed)
+    settings = Settings(args.device, dtypes, args.quick, args.seed, args.inductor)
     checks = tuple(args.check or CHECKS)
-    with _progress(losses, checks) as listen:
-        jobs = min(args.jobs, len(losses))
-        if jobs > 1:
-            found = audit_in_processes(losses, checks, settings, listen, jobs)
-        else:
+    progress = _progress(losses, checks)
+    jobs = min(args.jobs, len(losses))
+    if jobs > 1:
+        found = audit_in_processes(losses, checks, settings, progress, jobs, fresh)
+    else:
+        with progress as listen:
             found = audit([specs.load(name) for name in losses], checks, settings, listen)
     _show(found)
     if args.json:
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", nargs="+", action="extend", choices=DTYPES, help="of the oracle and of parity")
     parser.add_argument("--quick", action="store_true", help="fewer combinations, no torch.compile")
+    parser.add_argument("--inductor", action="store_true", help="also the code of torch.compile, for a minute more")
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
     parser.add_argument("--jobs", type=int, default=_cores(), help="processes; by default as many as there are cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every result, machine-readable")
@@ -121,4 +126,4 @@ def _show(found: Report) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(fresh=True))

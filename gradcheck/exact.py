@@ -1,8 +1,9 @@
 """A case in exact arithmetic: the oracle's value, and its derivative by every entry of every differentiable tensor.
 
-The derivative is a central difference of the oracle itself, so there is no second hand derivation to be wrong in the
-same way. With 100 digits a step of 1e-40 resolves slopes down to 1e-54 (what is smaller is rounding, and counts as 0),
-and it stops short of every kink that the numbers of the samples come near without lying on it.
+The derivative is a difference of the oracle itself, so there is no second hand derivation to be wrong in the same way.
+With 150 digits a step of 1e-75 resolves slopes down to 1e-54 (what is smaller is rounding or the curvature, and counts
+as 0), and it stops short of every kink that the numbers of the samples come near without lying on it. On a kink that
+is declared, the derivative is the mean of both slopes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from gradcheck.families import FAMILIES
 from gradcheck.spec import Case
 
-DIGITS, STEP, RESOLUTION = 100, "1e-40", mpf("1e-54")
+DIGITS, STEP, RESOLUTION = 150, "1e-75", mpf("1e-54")
 
 
 @dataclass
@@ -49,6 +50,8 @@ def rows(case: Case, direction: Mapping[str, Tensor] | None = None) -> list[Row]
     along = {k: _numbers(t) for k, t in (direction or {}).items()}
     plain = {k: v for k, v in case.arguments.items() if k not in case.tensors}
     count = len(next(iter(indices.values())))
+    first = case.spec.kinks.get(1)
+    on_a_kink = first is not None and bool((first(**case.arguments) == 0).any())
 
     def differentiate(n: int) -> Row:
         here = {**plain, **{k: _take(values[k], rows[n]) for k, rows in indices.items()}}
@@ -64,9 +67,10 @@ def rows(case: Case, direction: Mapping[str, Tensor] | None = None) -> list[Row]
             return evaluate(**{name: _take(column, indices[name][n])})
 
         def slopes(name: str, by: Mapping[int, Any]) -> tuple[Any, Any]:
-            left, right = (moved(name, {i: s * h * u for i, u in by.items()}) for s in (-1, 1))
-            value, share = (_resolved((b - a) / (2 * h)) for a, b in zip(left, right, strict=True))
-            return value, share
+            right = moved(name, {i: h * u for i, u in by.items()})
+            left = moved(name, {i: -h * u for i, u in by.items()}) if on_a_kink else value
+            slope, share_slope = (_resolved((b - a) / width) for a, b in zip(left, right, strict=True))
+            return slope, share_slope
 
         value = evaluate()
         row = Row(*map(_resolved, value))
@@ -82,6 +86,7 @@ def rows(case: Case, direction: Mapping[str, Tensor] | None = None) -> list[Row]
 
     with workdps(DIGITS):
         h = mpf(STEP)
+        width = 2 * h if on_a_kink else h
         return [differentiate(n) for n in range(count)]
 
 

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
@@ -101,30 +101,40 @@ def audit(
 
 
 def audit_in_processes(
-    names: Sequence[str], checks: Sequence[str], settings: Settings, listen: Listener, jobs: int
+    names: Sequence[str],
+    checks: Sequence[str],
+    settings: Settings,
+    listening: AbstractContextManager[Listener],
+    jobs: int,
+    fresh: bool = False,
 ) -> Report:
     """:func:`audit` of manual_grad's losses by name, in ``jobs`` processes.
 
-    They begin with the families that take longest, so that no process is left with a long loss at the end.
+    They begin with the families that take longest, so that no process is left with a long loss at the end. Where this
+    process is ``fresh``, in that it has imported torch and done nothing with it, they are forks of it; so they are
+    made before the listener, which may have a thread.
     """
     report = Report(tuple(names), tuple(checks), settings)
     families = list(FAMILIES)
     by_length = sorted(names, key=lambda name: -families.index(specs.load(name).family))
-    with ProcessPoolExecutor(jobs, _context()) as pool:
+    with ProcessPoolExecutor(jobs, _context(fresh)) as pool:
         found = [(name, check, pool.submit(_of_name, name, check, settings)) for name in by_length for check in checks]
         tasks = ((name, check, _awaited(future)) for name, check, future in found)
-        _collect(report, tasks, listen)
+        with listening as listen:
+            _collect(report, tasks, listen)
         pool.shutdown(cancel_futures=True)
     report.results.sort(key=lambda r: (report.losses.index(r.loss), report.checks.index(r.check)))
     return report
 
 
-def _context() -> multiprocessing.context.BaseContext:
+def _context(fresh: bool) -> multiprocessing.context.BaseContext:
     """On Linux the processes are forked from one that has imported everything, and started no threads of torch's."""
     if sys.platform != "linux" or torch.cuda.is_available():  # a device does not survive a fork
         return multiprocessing.get_context("spawn")
+    if fresh:
+        return multiprocessing.get_context("fork")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "torch._dynamo", "torch._inductor.compile_fx"])
+    context.set_forkserver_preload([__name__])
     return context
 
 

@@ -76,12 +76,17 @@ class Error:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run covers: the device, the dtypes of the oracle and of parity, fewer cases if ``quick``."""
+    """What a run covers: the device, the dtypes of the oracle and of parity, fewer cases if ``quick``.
+
+    With ``inductor`` torch.compile generates code, which takes a C++ compiler seconds a function; else its graphs are
+    run as they are.
+    """
 
     device: str = "cpu"
     dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
     quick: bool = False
     seed: int = 0
+    inductor: bool = False
 
 
 class Draw:

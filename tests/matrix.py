@@ -5,7 +5,7 @@
     python tests/matrix.py threads-5 locale-C   some of them
     python tests/matrix.py --quick              the few tests and audits that a machine is most likely to change
 
-Rows of variables run in this tree with this Python, with kernels for every instruction set, the others in a fresh clone,
+Rows of variables run in this tree with this Python and kernels for every instruction set, the others in a fresh clone
 by the two commands of the README. What each command prints goes to a file. The exit status is 1 if anything failed.
 """
 

@@ -132,10 +132,7 @@ def test_tensor_subclasses(name: str) -> None:
 
 
 SAMPLES = [
-    (name, sample)
-    for name in M.__all__
-    for sample in ("typical", "weighted")
-    if sample in specs.load(name).samples
+    (name, sample) for name in M.__all__ for sample in ("typical", "weighted") if sample in specs.load(name).samples
 ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +14,9 @@ import torch
 import manual_grad
 import manual_grad.functional as M
 from calls import MODULES, constructor_arguments, example, functional_of, inputs
+from gradcheck import specs
+from gradcheck.checks.transforms import in_graphs
+from gradcheck.spec import Settings
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.NLLLoss2d. has been deprecated", "ignore:reduction. 'mean' divides the total loss"
@@ -23,6 +28,7 @@ def real_options(name: str) -> list[str]:
     return [p.name for p in parameters if isinstance(p.default, (int, float)) and not isinstance(p.default, bool)]
 
 
+COMPILERS = os.environ.get("CXX") or any(map(shutil.which, ("g++", "c++", "clang++")))
 OPTIONS = [(name, option) for name in M.__all__ for option in real_options(name)]
 # what an integer may be
 INTEGERS = {"ignore_index": (-1, -2, 7, 3), "blank": (0, 1, 2), ("multi_margin_loss", "p"): (1, 2)}
@@ -54,6 +60,14 @@ def test_options_that_change(name: str, option: str, dynamic: bool | None) -> No
     found = [value_and_slope(run, {**arguments, option: v}) for v in values(name, option)]
     expected = [value_and_slope(loss, {**arguments, option: v}) for v in values(name, option)]
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.skipif(not COMPILERS, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("name", specs.NAMES)
+def test_code_of_inductor(name: str) -> None:
+    results = list(in_graphs([specs.load(name).case(Settings())], backend="inductor", dynamic=True))
+    assert len(results) >= 2
+    assert [r for r in results if not r.ok] == []
 
 
 def test_options_that_change_are_seen() -> None:

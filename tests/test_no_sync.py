@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -71,10 +71,10 @@ class NoWaiting(TorchDispatchMode):
 class ByOps(TorchFunctionMode):
     """Operators whose bindings ask for the device before anyone can tell them that there need be none.
 
-    Put on the class and taken off again, ``__getitem__`` would leave Tensor a sequence for C, to the end of the process.
+    Put on the class and taken off again, ``__getitem__`` would leave Tensor a sequence for C, for all later tests.
     """
 
-    INSTEAD = {
+    INSTEAD: ClassVar[dict[Any, Any]] = {
         Tensor.__getitem__: item,
         Tensor.__setitem__: lambda t, index, value: aten.copy_.default(item(t, index), torch.as_tensor(value)),
         Tensor.__invert__: torch.bitwise_not,

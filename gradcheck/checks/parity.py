@@ -49,8 +49,11 @@ def on_a_device(spec: Spec, settings: Settings) -> Iterator[Result]:
 
     for dtype in settings.dtypes:
         wide = dtype in (torch.float64, torch.float32)
-        samples = {**spec.samples, **spec.regimes} if compiled and wide else spec.samples
-        yield from tag(dtype, each(spec.cases(settings, dtype, samples), agrees))
+        if wide:
+            cases = spec.cases(settings, dtype, {**spec.samples, **spec.regimes} if compiled else None)
+        else:  # the same code, between two conversions
+            cases = spec.covering(settings, dtype)
+        yield from tag(dtype, each(cases, agrees))
         if dtype in (torch.bfloat16, torch.float16) and spec.peer is not None:
             yield from tag(dtype, each(spec.covering(settings, dtype), autocast))
         if dtype is torch.float32 and spec.peer is not None:
@@ -200,13 +203,14 @@ def poisoned(case: Case) -> Iterator[Result]:
 def poison() -> Iterator[None]:
     """torch fills uninitialised memory with NaN while its deterministic mode is on."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    switch = torch._C._set_deterministic_algorithms  # torch.use_deterministic_algorithms imports inductor, for seconds
+    switch(True, warn_only=True)
     try:
         if not torch.empty(8).isnan().all():
             raise RuntimeError("torch did not poison uninitialised memory")
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        switch(before[0], warn_only=before[1])
 
 
 def repeated(case: Case) -> Iterator[Result]:

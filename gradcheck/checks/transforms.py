@@ -78,15 +78,18 @@ def _of(case: Case, names: tuple[str, ...]) -> tuple[Callable[..., Tensor], Call
 
 
 def compiled(spec: Spec, settings: Settings) -> Iterator[Result]:
-    """A whole graph of every parameter; code generation once, since it is slow and sees the same graph.
-
-    The code is for any size: most losses share it then, and a compiler is called once for all of them.
-    """
-    yield from in_graphs(list(spec.covering(settings)), backend="aot_eager")
-    if settings.device == "cpu" and not (os.environ.get("CXX") or any(map(shutil.which, ("g++", "c++", "clang++")))):
-        yield noted("torch.compile", "no C++ compiler for its code")
+    """Every parameter in a whole graph, with that of its backward; on request code for one of them, of any size."""
+    cases = list(spec.covering(settings))
+    # the number in a tensor without dimensions is a symbol at first: that graph is traced once more without it
+    for holds_numbers in (False, True):
+        some = [case for case in cases if any(not t.dim() for t in case.differentiable.values()) is holds_numbers]
+        yield from in_graphs(some, backend="aot_eager")
+    if not settings.inductor:
         return
-    yield from in_graphs([spec.case(settings)], backend="inductor", dynamic=True)
+    if settings.device == "cpu" and not (os.environ.get("CXX") or any(map(shutil.which, ("g++", "c++", "clang++")))):
+        yield noted("inductor", "no C++ compiler for its code")
+    else:
+        yield from in_graphs(cases[:1], backend="inductor", dynamic=True)
 
 
 def in_graphs(cases: Sequence[Case], **how: Any) -> Iterator[Result]:
