@@ -165,7 +165,7 @@ def hoarding(x: Tensor, target: Tensor) -> Tensor:
 
 @pytest.mark.skipif(not memory.measurable(), reason="this system does not let the peak of the resident set be reset")
 def test_memory_that_is_taken_shows() -> None:
-    case, loss, n = named("mse_loss"), manual_grad.functional.mse_loss, 1 << 21
+    case, loss, n = named("mse_loss"), manual_grad.functional.mse_loss, 1 << 23  # a huge page is 2 MB
     once, twice, again = memory.peaks([(case, loss, (n,)), (case, wasteful, (n,)), (case, hoarding, (n,))])
     gradient = 4 * n
     # pages are counted in batches, for each core
