@@ -38,7 +38,7 @@ M.mse_loss(torch.frombuffer(memory, dtype=torch.float32), torch.zeros(40))
 """
 MISALIGNED = """
 import torch, manual_grad.functional as M
-M.mse_loss(torch.frombuffer(bytearray(41), dtype=torch.float32, offset=1)[::2], torch.zeros(5))
+M.cross_entropy(torch.frombuffer(bytearray(41), dtype=torch.float32, offset=1).view(2, 5), torch.tensor([0, 1]))
 """
 # two calls at once, which write to one tensor
 RACE = """
