@@ -57,7 +57,10 @@ def main(command: str = "", *arguments: str) -> int:
 def set_up(command: str) -> str:
     """The Python of an environment that has torch, manual_grad and the packages behind the command."""
     python = environment()
-    stamp = Path(probe(python)["prefix"], f"manual_grad-ready-{command}")
+    prefix = Path(probe(python)["prefix"])
+    if sys.dont_write_bytecode:  # then every process would compile all of torch; what it keeps is not in this tree
+        os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(prefix / "bytecode")}
+    stamp = prefix / f"manual_grad-ready-{command}"
     if stamp.exists() and stamp.read_text() == state(python):
         return python
     pip = find_pip(python)
