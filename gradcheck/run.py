@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import multiprocessing
 import multiprocessing.context
 import sys
@@ -131,10 +132,12 @@ def _context(fresh: bool) -> multiprocessing.context.BaseContext:
     """On Linux the processes are forked from one that has imported everything, and started no threads of torch's."""
     if sys.platform != "linux" or torch.cuda.is_available():  # a device does not survive a fork
         return multiprocessing.get_context("spawn")
+    late = "torch._dynamo"  # which torch imports when it is first asked for forward mode or a graph, for seconds
     if fresh:
+        importlib.import_module(late)
         return multiprocessing.get_context("fork")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, late])
     return context
 
 
