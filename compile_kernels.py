@@ -65,7 +65,7 @@ def native() -> list[str]:
     if forced in ("default", *INSTRUCTION_SETS):
         return ["baseline" if forced == "default" else forced]
     try:
-        found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.M)
+        found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"), re.M)
     except OSError:
         found = None
     if len(INSTRUCTION_SETS) == 1 or found is None:
@@ -143,7 +143,7 @@ def link(compiler: list[str], objects: list[Path], folder: Path, name: str, scra
         soname = "-Wl,-soname,libtorch_cpu.so"
         run([*compiler, "-shared", soname, "-x", "c++", os.devnull, "-o", str(torch_cpu)])
         exports = Path(scratch, "exports.map")
-        exports.write_text("{ global: manual_grad_register; local: *; };\n")
+        exports.write_text("{ global: manual_grad_register; local: *; };\n", encoding="utf-8")
         resolved_later = ["-Wl,--no-as-needed", str(torch_cpu), "-Wl,--unresolved-symbols=ignore-all"]
         run([*command, f"-Wl,--version-script={exports}", *resolved_later])
     unfinished = library.with_suffix(f".{os.getpid()}")

@@ -61,7 +61,7 @@ def set_up(command: str) -> str:
     if sys.dont_write_bytecode:  # then every process would compile all of torch; what it keeps is not in this tree
         os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(prefix / "bytecode")}
     stamp = prefix / f"manual_grad-ready-{command}"
-    if stamp.exists() and stamp.read_text() == state(python):
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == state(python):
         return python
     pip = find_pip(python)
     # Beside pip, which has little to compute and cannot show what is compiled. Its own build then waits for this one,

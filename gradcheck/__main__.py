@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None, fresh: bool = False) -> int:
     if args.json:
         report.write_json(found, args.json)
     if args.html:
-        args.html.write_text(html.page(found))
+        args.html.write_text(html.page(found), encoding="utf-8")
     return 130 if found.interrupted else int(not found.ok)
 
 

@@ -85,4 +85,4 @@ def describe(r: Result) -> str:
 
 
 def write_json(report: Report, path: Path) -> None:
-    path.write_text(json.dumps(report.as_dict(), allow_nan=False, separators=(",", ":")) + "\n")
+    path.write_text(json.dumps(report.as_dict(), allow_nan=False, separators=(",", ":")) + "\n", encoding="utf-8")

@@ -34,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return built_site(tmp_path_factory.mktemp("site"))
     folder = tmp_path_factory.getbasetemp().parent / "site"  # of all processes; the first that comes builds it
-    with open(f"{folder}.lock", "w") as lock:
+    with open(f"{folder}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "built").exists():
             shutil.rmtree(folder, ignore_errors=True)

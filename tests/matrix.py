@@ -54,7 +54,7 @@ def rows() -> Iterator[tuple[str, Row]]:
         yield f"mkl-{branch}", Row({"MKL_CBWR": branch})
     for isa in ("SSE41", "AVX2", "AVX512_CORE"):
         yield f"onednn-{isa}", Row({"ONEDNN_MAX_CPU_ISA": isa})
-    yield "locale-C", Row({"LC_ALL": "C", "LANG": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"})
+    yield "locale-C", Row({"LC_ALL": "C", "LANG": "C"})
     yield "fresh-clone", Row(clone=lambda folder: (clone(folder / "clone"), [sys.executable], {}))
     yield "path-with-a-space", Row(clone=lambda folder: (clone(folder / "a clone, à part"), [sys.executable], {}))
     yield "no-compiler", Row(clone=without_compiler)

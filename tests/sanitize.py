@@ -142,7 +142,7 @@ def build(sanitizer: Sanitizer, tree: Path) -> Path:
     for name in ("compile_kernels.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tree)
     for name, text in sanitizer.sources.items():
-        (tree / "manual_grad" / "kernels" / "cpu" / name).write_text(text)
+        (tree / "manual_grad" / "kernels" / "cpu" / name).write_text(text, encoding="utf-8")
     # behind the build's own flags: with -O3 a report would name lines that are no longer there
     compiler = shlex.join(["sh", "-c", f'exec g++ "$@" {sanitizer.flags} -g1 -O1', "g++"])
     variables = {"CXX": compiler, "MANUAL_GRAD_INSTRUCTION_SETS": "all", "XDG_CACHE_HOME": str(tree.parent)}

@@ -144,7 +144,7 @@ def test_where_there_are_no_such_signs() -> None:
 def test_into_a_pipe_that_nobody_reads() -> None:
     end, start = os.pipe()
     os.close(end)
-    with open(start, "w") as closed:
+    with open(start, "w", encoding="utf-8") as closed:
         assert run("explain", "cross_entropy", stdout=closed).stderr == ""
 
 

@@ -84,7 +84,7 @@ def remote_resources(folder: Path) -> list[str]:
 
 def test_links_resolve(site: Path) -> None:
     assert broken_links(site) == []
-    assert sum(len(Page(path.read_text()).links) for path in site.rglob("*.html")) > 1000
+    assert sum(len(Page(path.read_text(encoding="utf-8")).links) for path in site.rglob("*.html")) > 1000
 
 
 def test_nothing_is_loaded_from_the_network(site: Path) -> None:
@@ -117,16 +117,16 @@ def test_every_loss_has_its_page(site: Path, loss: str) -> None:
     assert {"derivation", "try-it", "code", "accuracy", "speed", "interface"} <= page.ids
     assert any(i.startswith("manual_grad.") and i.endswith((f".{loss}", ".adaptive_cross_entropy")) for i in page.ids)
     assert any(url.endswith(f"/{loss}.svg") for url in page.loaded)
-    regimes = json.loads((RESULTS / "errors.json").read_text())["losses"][loss]["regimes"]
+    regimes = json.loads((RESULTS / "errors.json").read_text(encoding="utf-8"))["losses"][loss]["regimes"]
     assert all(f'<th scope="row">{regime}</th>' in html.replace("&#x27;", "'") for regime in regimes)
-    timed = [r for r in json.loads((RESULTS / "cpu.json").read_text())["results"] if r["loss"] == loss]
+    timed = [r for r in json.loads((RESULTS / "cpu.json").read_text(encoding="utf-8"))["results"] if r["loss"] == loss]
     assert html.count('<table class="bars">') == len(timed)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_equations_name_the_lines_that_cite_them(site: Path, loss: str) -> None:
     html = (site / f"losses/{loss}.html").read_text(encoding="utf-8")
-    lines = (ROOT / f"manual_grad/losses/{loss}.py").read_text().splitlines()
+    lines = (ROOT / f"manual_grad/losses/{loss}.py").read_text(encoding="utf-8").splitlines()
     blocks = re.findall(r'<div class="equation" id="equation-(\w+)">.*?</div></div>', html, flags=re.DOTALL)
     for tag in blocks:
         start = html.index(f'id="equation-{tag}"')
@@ -138,10 +138,12 @@ def test_equations_name_the_lines_that_cite_them(site: Path, loss: str) -> None:
 
 def test_home_page_has_the_committed_figures(site: Path) -> None:
     html = (site / "index.html").read_text(encoding="utf-8")
-    timed = [r for r in json.loads((RESULTS / "cpu.json").read_text())["results"] if r["size"] == "large"]
+    timed = [
+        r for r in json.loads((RESULTS / "cpu.json").read_text(encoding="utf-8"))["results"] if r["size"] == "large"
+    ]
     medians = [{name: t["median"] for name, t in r["timings"].items()} for r in timed if r["upstream"] == 1]
     eager = statistics.geometric_mean(m["eager"] / m["manual_grad"] for m in medians)
-    losses = json.loads((RESULTS / "errors.json").read_text())["losses"].values()
+    losses = json.loads((RESULTS / "errors.json").read_text(encoding="utf-8"))["losses"].values()
     worst = max(loss[what]["error"] for loss in losses for what in ("value", "gradient"))
     figures = [f"{eager:.1f}×", f"{worst:.1f} eps", f"{len(CHECKS)} checks"]
     assert re.findall(r'<p class="figure">([^<]*)</p>', html) == figures
@@ -185,4 +187,4 @@ def test_examples_in_docstrings(name: str) -> None:
 def test_examples_in_pages(path: Path) -> None:
     failed, attempted = doctest.testfile(str(path), module_relative=False)
     assert not failed
-    assert attempted or ">>>" not in path.read_text()
+    assert attempted or ">>>" not in path.read_text(encoding="utf-8")

@@ -564,11 +564,11 @@ def test_command_line(tmp_path, capsys):
     arguments = ["huber_loss", "--check", "definition", "oracle", "--quick", "--json", str(report), "--html", str(page)]
     assert cli.main(arguments) == 0
     assert "all passed" in capsys.readouterr().out
-    found = json.loads(report.read_text())
+    found = json.loads(report.read_text(encoding="utf-8"))
     assert found["ok"] and not found["interrupted"]
     assert {r["check"] for r in found["results"]} == {"definition", "oracle"}
     assert {"Python", "torch", "mpmath", "CPU kernels", "manual_grad"} <= set(found["environment"])
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert "<svg" in text and "huber_loss" in text and "boundary" in text
     assert "http" not in text and "src=" not in text
 
@@ -580,8 +580,8 @@ def test_command_line_fails_when_a_rule_is_wrong(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "FAIL right / definition at square, reduction='mean': gradient of input" in out
     assert "it is zero everywhere" in out
-    assert not json.loads(report.read_text())["ok"]
-    assert "failed" in page.read_text()
+    assert not json.loads(report.read_text(encoding="utf-8"))["ok"]
+    assert "failed" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -607,7 +607,7 @@ def test_processes_find_the_same(tmp_path):
         report = tmp_path / f"{jobs}.json"
         which = ["l1_loss", "mse_loss", "--check", "definition", "kinks", "--quick"]
         assert cli.main([*which, "--jobs", jobs, "--json", str(report)]) == 0
-        found.append(json.loads(report.read_text())["results"])
+        found.append(json.loads(report.read_text(encoding="utf-8"))["results"])
     assert found[0] == found[1] != []
 
 
@@ -620,7 +620,7 @@ def test_an_interrupt_keeps_what_there_is(tmp_path, capsys, monkeypatch):
     report = tmp_path / "report.json"
     assert cli.main(["huber_loss", "--check", "definition", "oracle", "--json", str(report)]) == 130
     assert "interrupted" in capsys.readouterr().out
-    found = json.loads(report.read_text())
+    found = json.loads(report.read_text(encoding="utf-8"))
     assert found["interrupted"] and {r["check"] for r in found["results"]} == {"definition"}
 
 

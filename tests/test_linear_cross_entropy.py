@@ -159,7 +159,9 @@ def test_no_tensor_of_rows_times_classes(route: str, name: str, monkeypatch: pyt
 
 def status(field: str) -> int:
     """A memory figure of this process, in MiB."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(field)
+    )
     return int(line.split()[1]) // 1024
 
 
@@ -170,7 +172,7 @@ def test_peak_of_memory(options: dict[str, Any]) -> None:
     rows, classes = 4096, 1 << 16
     arguments = problem(rows=rows, classes=classes, features=8, dtype=torch.float32, **options)
     linear_cross_entropy(**problem(dtype=torch.float32)).backward()  # loads what is loaded once
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts here
     before = status("VmRSS")
     linear_cross_entropy(**arguments).backward()
     scores = rows * classes * 4 >> 20  # 1 GiB, which torch stores more than once

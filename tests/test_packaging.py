@@ -163,7 +163,7 @@ def test_wheel_tells_why_it_has_no_kernels(compiler: str, reason: str, tmp_path:
     leftover.touch()
     site = unpack(build(tree, CXX=compiler), tmp_path / "site")
     assert not list(site.rglob("*.so"))
-    assert (site / KERNELS / "not_built.txt").read_text() == f"{reason}\n"
+    assert (site / KERNELS / "not_built.txt").read_text(encoding="utf-8") == f"{reason}\n"
 
 
 def test_kernels_can_be_required(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_only_what_changed_is_compiled_again(fake_compiler: Path, tmp_path: Path
     def compiled() -> list[str]:
         (tmp_path / "log").write_text("")
         build(tree, CXX=str(fake_compiler))
-        return sorted(re.findall(r" -c \S+/(\w+\.cpp) ", (tmp_path / "log").read_text()))
+        return sorted(re.findall(r" -c \S+/(\w+\.cpp) ", (tmp_path / "log").read_text(encoding="utf-8")))
 
     def append_to(name: str) -> None:
         with (tree / KERNELS / name).open("a") as file:
@@ -268,7 +268,7 @@ def test_builds_at_the_same_time_compile_everything_once(fake_compiler: Path, tm
     builds = [subprocess.Popen(command, cwd=tree, env=environment, stderr=subprocess.PIPE, text=True) for tree in trees]
     told = [process.communicate()[1] for process in builds]
     assert [process.returncode for process in builds] == [0, 0], told
-    compiled = re.findall(r" -c \S+/(\w+\.cpp) ", (tmp_path / "log").read_text())
+    compiled = re.findall(r" -c \S+/(\w+\.cpp) ", (tmp_path / "log").read_text(encoding="utf-8"))
     assert sorted(compiled) == sorted(path.name for path in KERNELS_HERE)
     assert any(f"{len(compiled)}/{len(compiled)} " in text for text in told)  # and is seen
 
@@ -320,7 +320,7 @@ def compile_beside_torch(abi: str, folder: Path) -> subprocess.CompletedProcess[
 
 @needs_compiler
 def test_abi_is_the_one_that_torch_declares(tmp_path: Path) -> None:
-    done = compile_beside_torch((ROOT / KERNELS / "abi.h").read_text(), tmp_path)
+    done = compile_beside_torch((ROOT / KERNELS / "abi.h").read_text(encoding="utf-8"), tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -334,7 +334,7 @@ def test_abi_is_the_one_that_torch_declares(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_abi_is_found(right: str, wrong: str, message: str, tmp_path: Path) -> None:
-    abi = (ROOT / KERNELS / "abi.h").read_text()
+    abi = (ROOT / KERNELS / "abi.h").read_text(encoding="utf-8")
     assert right in abi
     done = compile_beside_torch(abi.replace(right, wrong), tmp_path)
     assert done.returncode != 0

@@ -20,6 +20,6 @@ def test_code_blocks(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_first_block_is_the_two_commands() -> None:
-    first = re.search(r"```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    first = re.search(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert first is not None
     assert first.group(1).splitlines() == ["python3 dev.py demo", "python3 dev.py test"]

@@ -97,8 +97,8 @@ def test_plot_draws_what_the_suffix_says(tmp_path: Path) -> None:
     assert (tmp_path / "huber.png").read_bytes().startswith(b"\x89PNG")
     for path in (tmp_path / "a.svg", tmp_path / "b.svg"):
         plot("l1_loss", path)
-    assert "<svg" in (tmp_path / "a.svg").read_text()
-    assert (tmp_path / "a.svg").read_text() == (tmp_path / "b.svg").read_text()
+    assert "<svg" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert (tmp_path / "a.svg").read_text(encoding="utf-8") == (tmp_path / "b.svg").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="no loss"):
         plot("no_loss", tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

@@ -41,7 +41,7 @@ def test_every_family_is_explained() -> None:
 
 def test_a_loss_without_results_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for path, names in ((readme.ERRORS, "losses"), (readme.TIMES, "results")):
-        content, empty = json.loads(path.read_text()), tmp_path / path.name
+        content, empty = json.loads(path.read_text(encoding="utf-8")), tmp_path / path.name
         empty.write_text(json.dumps({**content, names: type(content[names])()}))
     monkeypatch.setattr(readme, "TIMES", tmp_path / readme.TIMES.name)
     with pytest.raises(ValueError, match=r"cpu\.json lacks .* run python -m benchmarks --json"):
@@ -76,8 +76,8 @@ def test_errors_are_short(error: float | str | None, shown: str) -> None:
 def test_summary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(specs, "NAMES", ("mse_loss",))
     assert summary.main(str(tmp_path / "errors.json")) == 0
-    (loss,) = json.loads((tmp_path / "errors.json").read_text())["losses"].values()
-    committed = json.loads(readme.ERRORS.read_text())["losses"]["mse_loss"]
+    (loss,) = json.loads((tmp_path / "errors.json").read_text(encoding="utf-8"))["losses"].values()
+    committed = json.loads(readme.ERRORS.read_text(encoding="utf-8"))["losses"]["mse_loss"]
     assert loss["kernels"] == ["mse_loss"]
     assert loss["torch"] == committed["torch"] == list(summary.ABILITIES)
     for what in ("value", "gradient"):

@@ -80,7 +80,7 @@ def failures_of_broken(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[s
         "gradcheck", *losses, "--quick", "--check", "parity", "--dtype", "float32", "--json", report, root=root
     )
     assert found.returncode == 1, found.stdout + found.stderr
-    results = json.loads(report.read_text())["results"]
+    results = json.loads(report.read_text(encoding="utf-8"))["results"]
     return [(r["loss"], r["case"], r["what"]) for r in results if not r["ok"]]
 
 
@@ -89,9 +89,9 @@ def break_in_a_copy(root: Path, *changes: tuple[str, ...]) -> None:
     shutil.copytree(ROOT / "manual_grad", root / "manual_grad", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for file, right, wrong in changes:
         path = root / "manual_grad/kernels/triton" / file
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert right in text
-        path.write_text(text.replace(right, wrong))
+        path.write_text(text.replace(right, wrong), encoding="utf-8")
 
 
 @pytest.mark.parametrize("fault", BROKEN)

@@ -39,12 +39,12 @@ def peak(case: Case, loss: Callable[..., Tensor], size: str | tuple[int, ...]) -
     step(case, loss, case.inputs("medium"))()  # loads code and starts threads
     run = step(case, loss, case.inputs(size))
     ctypes.CDLL(None).malloc_trim(0)  # memory that is free but resident would be taken without being counted
-    CLEAR.write_text(RESET_PEAK)
+    CLEAR.write_text(RESET_PEAK, encoding="utf-8")
     before = resident_peak()
     run()
     return resident_peak() - before
 
 
 def resident_peak() -> int:
-    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    (line,) = (line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) << 10

@@ -40,7 +40,7 @@ def _load() -> tuple[str | None, str | None]:
         return None, f"switched off by MANUAL_GRAD_KERNELS={_CHOICE}"
     note = _FOLDER / "not_built.txt"  # left by setup.py where it had to go without kernels
     if note.exists():
-        why = note.read_text().strip()
+        why = note.read_text(encoding="utf-8").strip()
         reason = f"{why}; install a C++17 compiler (g++ or clang++), then reinstall manual_grad from its sources"
     else:
         reason = "not built in this source tree; pip install -e . builds them"
