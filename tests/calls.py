@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,6 +36,17 @@ def inputs(module: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...
     arguments = example(functional, dtype)
     names = list(inspect.signature(getattr(torch.nn, module).forward).parameters)[1:]
     return tuple(arguments["input" if name == "log_input" else name] for name in names)
+
+
+class Scaled(torch.nn.Module):
+    """A program with a parameter: the loss of an input that is scaled by it."""
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.loss, self.scale = loss, torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+        return self.loss(self.scale * first, *others)
 
 
 def distance(x: Tensor, y: Tensor) -> Tensor:

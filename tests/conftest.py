@@ -31,23 +31,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the built pages. A warning of Sphinx, such as for a reference to nothing, fails the build."""
     for module in ("sphinx", "furo", "myst_nb", "matplotlib", "math_core", "ziamath"):
         pytest.importorskip(module, reason=f"the documentation needs {module}: pip install -e .[docs]")
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return built_site(tmp_path_factory.mktemp("site"))
-    folder = tmp_path_factory.getbasetemp().parent / "site"  # of all processes; the first that comes builds it
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "site"  # of all processes of this run
     with open(f"{folder}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "built").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            built_site(folder)
+            build_site(folder)
             (folder / "built").touch()
     return folder / "html"
 
 
-def built_site(folder: Path) -> Path:
+def build_site(folder: Path) -> None:
     ignored = shutil.ignore_patterns("_build", "losses", "__pycache__")
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=ignored)
     command = f"{sys.executable} -m sphinx -E -W --keep-going -n -q -b html docs html".split()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "html"

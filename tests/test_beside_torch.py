@@ -47,7 +47,7 @@ from beside import (
     tensors,
     while_patched,
 )
-from calls import MODULES, constructor_arguments, functional_of, inputs
+from calls import MODULES, Scaled, constructor_arguments, functional_of, inputs
 
 SWEEP = os.environ.get("MANUAL_GRAD_SWEEP") == "1"
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -467,22 +467,15 @@ def test_without_values(name: str, way: str) -> None:
 
 
 @contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+def switched(switch: Callable[[Any], None], on: Any, off: Any) -> Iterator[None]:
+    switch(on)
     try:
         yield
     finally:
-        torch.set_default_dtype(before)
+        switch(off)
 
 
-@contextmanager
-def deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
+default_dtype = partial(switched, torch.set_default_dtype, off=torch.get_default_dtype())
 
 
 @contextmanager
@@ -496,12 +489,12 @@ def as_it_is(thing: Any) -> Any:
 
 
 MODES: dict[str, Callable[[], Any]] = {
-    "default dtype float64": partial(default_dtype, torch.float64),
-    "default dtype bfloat16": partial(default_dtype, torch.bfloat16),
+    "default dtype float64": partial(default_dtype, on=torch.float64),
+    "default dtype bfloat16": partial(default_dtype, on=torch.bfloat16),
     "default device meta": partial(torch.device, "meta"),
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
-    "deterministic": deterministic,
+    "deterministic": partial(switched, torch.use_deterministic_algorithms, on=True, off=False),
     "anomalies": partial(torch.autograd.set_detect_anomaly, True),
     "autocast off in on": autocast_off_in_on,
     "autocast of another device": partial(torch.autocast, "cuda", torch.bfloat16),
@@ -688,19 +681,10 @@ def test_modules(module: str, handling: str) -> None:
 
 
 def exported(name: str, mode: Mode, arguments: Arguments) -> dict[str, Any]:
-    class Program(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = torch.nn.Parameter(torch.tensor(0.5, dtype=first.dtype))
-
-        def forward(self, *given: Tensor) -> Tensor:
-            scaled = (self.scale * given[0], *given[1:])
-            return getattr(F, name)(**{**arguments, **dict(zip(tensors(arguments), scaled, strict=True))})
-
-    given = tuple(tensors(arguments).values())
-    first = given[0]
+    called_with = tensors(arguments)
+    given = tuple(called_with.values())
     with mode():
-        program = torch.export.export(Program(), given)
+        program = torch.export.export(Scaled(of(getattr(F, name), arguments, called_with)), given)
     module = program.module()
     value = module(*given)
     return {"result": value, "requires_grad": value.requires_grad, **gradients(value, dict(module.named_parameters()))}

@@ -9,6 +9,7 @@ import re
 import statistics
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urldefrag
 
 import pytest
@@ -30,6 +31,11 @@ LOADING = {
     "use": "href",
 }
 KB = 1000
+
+
+def committed(name: str) -> dict[str, Any]:
+    """A table of results."""
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
 class Page(HTMLParser):
@@ -117,9 +123,9 @@ def test_every_loss_has_its_page(site: Path, loss: str) -> None:
     assert {"derivation", "try-it", "code", "accuracy", "speed", "interface"} <= page.ids
     assert any(i.startswith("manual_grad.") and i.endswith((f".{loss}", ".adaptive_cross_entropy")) for i in page.ids)
     assert any(url.endswith(f"/{loss}.svg") for url in page.loaded)
-    regimes = json.loads((RESULTS / "errors.json").read_text(encoding="utf-8"))["losses"][loss]["regimes"]
+    regimes = committed("errors.json")["losses"][loss]["regimes"]
     assert all(f'<th scope="row">{regime}</th>' in html.replace("&#x27;", "'") for regime in regimes)
-    timed = [r for r in json.loads((RESULTS / "cpu.json").read_text(encoding="utf-8"))["results"] if r["loss"] == loss]
+    timed = [r for r in committed("cpu.json")["results"] if r["loss"] == loss]
     assert html.count('<table class="bars">') == len(timed)
 
 
@@ -138,12 +144,10 @@ def test_equations_name_the_lines_that_cite_them(site: Path, loss: str) -> None:
 
 def test_home_page_has_the_committed_figures(site: Path) -> None:
     html = (site / "index.html").read_text(encoding="utf-8")
-    timed = [
-        r for r in json.loads((RESULTS / "cpu.json").read_text(encoding="utf-8"))["results"] if r["size"] == "large"
-    ]
+    timed = [r for r in committed("cpu.json")["results"] if r["size"] == "large"]
     medians = [{name: t["median"] for name, t in r["timings"].items()} for r in timed if r["upstream"] == 1]
     eager = statistics.geometric_mean(m["eager"] / m["manual_grad"] for m in medians)
-    losses = json.loads((RESULTS / "errors.json").read_text(encoding="utf-8"))["losses"].values()
+    losses = committed("errors.json")["losses"].values()
     worst = max(loss[what]["error"] for loss in losses for what in ("value", "gradient"))
     figures = [f"{eager:.1f}×", f"{worst:.1f} eps", f"{len(CHECKS)} checks"]
     assert re.findall(r'<p class="figure">([^<]*)</p>', html) == figures

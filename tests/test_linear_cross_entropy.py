@@ -6,7 +6,6 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import manual_grad
+from benchmarks.scaling import memory
 from closeness import assert_no_further_than_torch
 from manual_grad import kernels
 from manual_grad.engine import linear
@@ -157,26 +157,17 @@ def test_no_tensor_of_rows_times_classes(route: str, name: str, monkeypatch: pyt
     assert largest[64] < 64 * row
 
 
-def status(field: str) -> int:
-    """A memory figure of this process, in MiB."""
-    (line,) = (
-        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(field)
-    )
-    return int(line.split()[1]) // 1024
-
-
 @needs_kernels
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is not to be had here")
+@pytest.mark.skipif(not memory.measurable(), reason="this system does not let the peak of the resident set be reset")
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}])
 def test_peak_of_memory(options: dict[str, Any]) -> None:
     rows, classes = 4096, 1 << 16
     arguments = problem(rows=rows, classes=classes, features=8, dtype=torch.float32, **options)
     linear_cross_entropy(**problem(dtype=torch.float32)).backward()  # loads what is loaded once
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts here
-    before = status("VmRSS")
+    before = memory.reset_peak()
     linear_cross_entropy(**arguments).backward()
-    scores = rows * classes * 4 >> 20  # 1 GiB, which torch stores more than once
-    assert status("VmHWM") - before < scores / 8
+    scores = rows * classes * 4  # 1 GiB, which torch stores more than once
+    assert memory.resident_peak() - before < scores / 8
 
 
 def test_classes_in_two_parts_are_the_classes_as_a_whole() -> None:

@@ -39,10 +39,15 @@ def peak(case: Case, loss: Callable[..., Tensor], size: str | tuple[int, ...]) -
     step(case, loss, case.inputs("medium"))()  # loads code and starts threads
     run = step(case, loss, case.inputs(size))
     ctypes.CDLL(None).malloc_trim(0)  # memory that is free but resident would be taken without being counted
-    CLEAR.write_text(RESET_PEAK, encoding="utf-8")
-    before = resident_peak()
+    before = reset_peak()
     run()
     return resident_peak() - before
+
+
+def reset_peak() -> int:
+    """What is resident now, in bytes, which is the peak from here on."""
+    CLEAR.write_text(RESET_PEAK, encoding="utf-8")
+    return resident_peak()
 
 
 def resident_peak() -> int:

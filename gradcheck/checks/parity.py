@@ -48,13 +48,13 @@ def on_a_device(spec: Spec, settings: Settings) -> Iterator[Result]:
             yield from no_worse_than_peer(case, ours, scales)
 
     for dtype in settings.dtypes:
-        wide = dtype in (torch.float64, torch.float32)
-        if wide:
-            cases = spec.cases(settings, dtype, {**spec.samples, **spec.regimes} if compiled else None)
-        else:  # the same code, between two conversions
+        half = dtype in (torch.bfloat16, torch.float16)
+        if half:  # the same code, between two conversions
             cases = spec.covering(settings, dtype)
+        else:
+            cases = spec.cases(settings, dtype, {**spec.samples, **spec.regimes} if compiled else None)
         yield from tag(dtype, each(cases, agrees))
-        if dtype in (torch.bfloat16, torch.float16) and spec.peer is not None:
+        if half and spec.peer is not None:
             yield from tag(dtype, each(spec.covering(settings, dtype), autocast))
         if dtype is torch.float32 and spec.peer is not None:
             yield from tag(dtype, each(spec.covering(settings, dtype), promotion))

@@ -84,12 +84,16 @@ def compiled(spec: Spec, settings: Settings) -> Iterator[Result]:
     for holds_numbers in (False, True):
         some = [case for case in cases if any(not t.dim() for t in case.differentiable.values()) is holds_numbers]
         yield from in_graphs(some, backend="aot_eager")
-    if not settings.inductor:
-        return
+    if settings.inductor:
+        yield from generated(cases[0], settings)
+
+
+def generated(case: Case, settings: Settings) -> Iterator[Result]:
+    """By the code of torch.compile, for any size."""
     if settings.device == "cpu" and not (os.environ.get("CXX") or any(map(shutil.which, ("g++", "c++", "clang++")))):
         yield noted("inductor", "no C++ compiler for its code")
     else:
-        yield from in_graphs(cases[:1], backend="inductor", dynamic=True)
+        yield from in_graphs([case], backend="inductor", dynamic=True)
 
 
 def in_graphs(cases: Sequence[Case], **how: Any) -> Iterator[Result]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def reduced(values: Tensor, reduction: str) -> Tensor:
-    """'none', 'mean' or 'sum' by torch's own ops, which refuse the mean of integers."""
+def reduced(values: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:
+    """'none', 'mean' (by weight) or 'sum' by torch's own ops, which refuse the mean of integers."""
+    if weight is not None:
+        values = weight * values
+        if reduction == "mean":
+            return values.sum() / weight.sum()
     if reduction == "none":
         return values
     return values.mean() if reduction == "mean" else values.sum()

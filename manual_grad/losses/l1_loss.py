@@ -102,8 +102,7 @@ def l1_loss(
     x, t, w = arguments.together(input, target, weight, warns=True, autocasts=autocasts)
     arguments.refuse_complex("l1_loss", x)
     if not x.is_floating_point():
-        e = (x - t).abs() if w is None else w * (x - t).abs()
-        return e.sum() / w.sum() if w is not None and reduction == "mean" else reduced(e, reduction)
+        return reduced((x - t).abs(), reduction, w)
     if w is not None and reduction == "mean":
         return weighted_mean(L1LossFunction, x, t, w)
     return evaluate(L1LossFunction, x, t, w, reduction)

@@ -102,8 +102,7 @@ def mse_loss(
     x, t, w = arguments.together(input, target, weight, warns=True, autocasts=autocasts)
     arguments.refuse_complex("mse_loss", x)
     if w is not None and not x.is_floating_point():  # only with a weight does torch take integers
-        e = w * (x - t).square()
-        return e.sum() / w.sum() if reduction == "mean" else reduced(e, reduction)
+        return reduced((x - t).square(), reduction, w)
     arguments.require_floating("mse_loss", x)
     if w is not None and reduction == "mean":
         return weighted_mean(MSELossFunction, x, t, w)
