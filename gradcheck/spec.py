@@ -211,7 +211,7 @@ class Spec:
     ) -> Iterator[Case]:
         """Every sample and every params at least once, in step: for the checks that take their time."""
         names = tuple(self.samples if samples is None else samples)
-        count = max(len(names), len(self.params))
+        count = max(len(names), len(self.params)) if names else 0
         # hard points are given by name, and none of them is left out
         for i in range(min(count, QUICK) if settings.quick and samples is None else count):
             yield self.case(settings, names[i % len(names)], self.params[i % len(self.params)], dtype)
