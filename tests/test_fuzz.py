@@ -410,8 +410,11 @@ def amended(name: str, call: Arguments, found: Outcome, upstream: Callable[[Tens
         g = g / (torch.as_tensor(call["target_lengths"]).flatten().clamp(1) * len(lengths))
     spoken = torch.arange(len(x))[:, None] < lengths
     added = torch.where(spoken[..., None], g[:, None] * x.reshape(len(x), len(lengths), -1).exp(), 0).view(x.shape)
-    impossible = d == 0 if call["zero_infinity"] else torch.zeros_like(d, dtype=torch.bool)
-    d = torch.where(impossible.all(-1, True), d, d - added)
+    if call["zero_infinity"]:
+        settings = {**widened(call), "zero_infinity": False, "reduction": "none"}
+        impossible = torch.nn.functional.ctc_loss(**settings).detach().isinf()
+        added = torch.where(impossible.view(-1, 1), 0, added.view(len(x), len(lengths), -1)).view(x.shape)
+    d = d - added
     return replace(found, gradients={**found.gradients, "log_probs": d})
 
 

@@ -81,3 +81,13 @@ def test_other_shapes_are_refused_as_by_torch(shape: tuple[int, ...]) -> None:
     for module in (M, F):
         with pytest.raises(ValueError, match="var is of incorrect size"):
             module.gaussian_nll_loss(x, t, torch.ones(shape))
+
+
+@pytest.mark.parametrize("on", [True, False], ids=["kernel", "formulas"])
+def test_a_negative_variance_of_no_element_is_refused_as_in_torch(on: bool) -> None:
+    x, var = torch.empty(2, 0), torch.tensor([-1.0, 0.75])
+    with kernels(on):
+        assert M.gaussian_nll_loss(x, x, -var[:1].expand(2)).isnan()
+        for module in (F, M):
+            with pytest.raises(ValueError, match="negative"):
+                module.gaussian_nll_loss(x, x, var)

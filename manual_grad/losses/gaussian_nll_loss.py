@@ -160,6 +160,8 @@ def gaussian_nll_loss(
     # torch composes the loss of ops, of which autocast knows the logarithm and the power, on CUDA only
     x, t, a = arguments.together(input, target, var, autocasts=input.is_cuda)
     arguments.require_floating("gaussian_nll_loss", x)
+    if not a.numel() and var.numel() and arguments.readable(var) and (var < 0).any():  # no loop comes past them
+        raise ValueError(_NEGATIVE)
     return evaluate(GaussianNLLLossFunction, x, t, a, None, bool(full), eps, reduction)
 
 
