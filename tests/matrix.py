@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,10 +58,10 @@ def rows() -> Iterator[tuple[str, Row]]:
     yield "path-with-a-space", Row(clone=lambda folder: (clone(folder / "a clone, à part"), [sys.executable], {}))
     yield "no-compiler", Row(clone=without_compiler)
     yield "active-environment", Row(clone=in_environment)
-    yield "home-not-writable", Row(clone=as_nobody, missing="" if os.geteuid() == 0 else "takes root")
+    yield "home-not-writable", Row(clone=without_home)
     for version in PYTHONS:
         found = python(version)
-        made = Row(missing="is not installed") if found is None else Row(clone=with_python(found))
+        made = Row(missing="is not installed") if found is None else Row(clone=with_torch(TORCHES[-1], found))
         yield f"python-{version}", made
     for version in TORCHES:
         yield f"torch-{version}", Row(clone=with_torch(version))
@@ -86,13 +85,9 @@ def clone(to: Path) -> Path:
     return to
 
 
-def with_python(executable: str) -> Callable[[Path], tuple[Path, list[str], dict[str, str]]]:
-    return lambda folder: (clone(folder / "clone"), [executable], {})
-
-
-def environment(folder: Path) -> tuple[str, dict[str, str]]:
+def environment(folder: Path, of: str = sys.executable) -> tuple[str, dict[str, str]]:
     """The Python of a new virtual environment, and the variables that activate it."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    subprocess.run([of, "-m", "venv", str(folder)], check=True)
     return str(folder / "bin" / "python"), {
         "VIRTUAL_ENV": str(folder),
         "PATH": os.pathsep.join((str(folder / "bin"), os.environ["PATH"])),
@@ -104,9 +99,11 @@ def in_environment(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
     return clone(folder / "clone"), [executable], active
 
 
-def with_torch(version: str) -> Callable[[Path], tuple[Path, list[str], dict[str, str]]]:
+def with_torch(version: str, of: str = sys.executable) -> Callable[[Path], tuple[Path, list[str], dict[str, str]]]:
+    """An active environment with that torch, of any build that can be had: dev.py itself takes the CPU build only."""
+
     def make(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
-        executable, active = environment(folder / "environment")
+        executable, active = environment(folder / "environment", of)
         install = [executable, "-m", "pip", "install", "-qq"]
         if subprocess.run([*install, f"torch=={version}+cpu"], capture_output=True).returncode != 0:
             subprocess.run([*install, f"torch=={version}"], check=True)
@@ -127,13 +124,10 @@ def without_compiler(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
     return clone(folder / "clone"), [sys.executable], {"PATH": str(programs), "CXX": ""}
 
 
-def as_nobody(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
-    """Somebody who can write to the clone and to nothing else."""
-    tree = clone(folder / "clone")
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, 65534, 65534)
-    become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    return tree, [*become, shutil.which("python3") or sys.executable], {"HOME": "/nonexistent", "TMPDIR": str(folder)}
+def without_home(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
+    """A home below something that is no folder: nobody can write there, not even root."""
+    home = "/dev/null/home"
+    return clone(folder / "clone"), [sys.executable], {"HOME": home, "XDG_CACHE_HOME": f"{home}/.cache"}
 
 
 def commands(row: Row, folder: Path, quick: bool) -> tuple[Path, dict[str, str], dict[str, list[str]]]:
