@@ -25,6 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 TORCHES = ("2.10.0", "2.13.0")
+# the Python below an environment: dev.py installs into one that is active
+PYTHON = str(Path(sys.base_prefix) / "bin" / "python{}.{}".format(*sys.version_info[:2]))
 QUICK_TESTS = ("tests/test_kernels.py", "tests/test_guides.py", "tests/test_readme.py", "tests/test_engine.py")
 QUICK_AUDIT = ("--quick", "linear_cross_entropy", "adaptive_log_softmax_with_loss", "kl_div", "ctc_loss")
 COMPILER = re.compile(r"(.*-)?(c\+\+|g\+\+|gcc|cc|clang|clang\+\+)(-[\d.]+)?")
@@ -54,8 +56,8 @@ def rows() -> Iterator[tuple[str, Row]]:
     for isa in ("SSE41", "AVX2", "AVX512_CORE"):
         yield f"onednn-{isa}", Row({"ONEDNN_MAX_CPU_ISA": isa})
     yield "locale-C", Row({"LC_ALL": "C", "LANG": "C"})
-    yield "fresh-clone", Row(clone=lambda folder: (clone(folder / "clone"), [sys.executable], {}))
-    yield "path-with-a-space", Row(clone=lambda folder: (clone(folder / "a clone, à part"), [sys.executable], {}))
+    yield "fresh-clone", Row(clone=lambda folder: (clone(folder / "clone"), [PYTHON], {}))
+    yield "path-with-a-space", Row(clone=lambda folder: (clone(folder / "a clone, à part"), [PYTHON], {}))
     yield "no-compiler", Row(clone=without_compiler)
     yield "active-environment", Row(clone=in_environment)
     yield "home-not-writable", Row(clone=without_home)
@@ -85,7 +87,7 @@ def clone(to: Path) -> Path:
     return to
 
 
-def environment(folder: Path, of: str = sys.executable) -> tuple[str, dict[str, str]]:
+def environment(folder: Path, of: str = PYTHON) -> tuple[str, dict[str, str]]:
     """The Python of a new virtual environment, and the variables that activate it."""
     subprocess.run([of, "-m", "venv", str(folder)], check=True)
     return str(folder / "bin" / "python"), {
@@ -99,7 +101,7 @@ def in_environment(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
     return clone(folder / "clone"), [executable], active
 
 
-def with_torch(version: str, of: str = sys.executable) -> Callable[[Path], tuple[Path, list[str], dict[str, str]]]:
+def with_torch(version: str, of: str = PYTHON) -> Callable[[Path], tuple[Path, list[str], dict[str, str]]]:
     """An active environment with that torch, of any build that can be had: dev.py itself takes the CPU build only."""
 
     def make(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
@@ -121,13 +123,13 @@ def without_compiler(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
                 link = programs / program.name
                 link.unlink(missing_ok=True)
                 link.symlink_to(program)
-    return clone(folder / "clone"), [sys.executable], {"PATH": str(programs), "CXX": ""}
+    return clone(folder / "clone"), [PYTHON], {"PATH": str(programs), "CXX": ""}
 
 
 def without_home(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
     """A home below something that is no folder: nobody can write there, not even root."""
     home = "/dev/null/home"
-    return clone(folder / "clone"), [sys.executable], {"HOME": home, "XDG_CACHE_HOME": f"{home}/.cache"}
+    return clone(folder / "clone"), [PYTHON], {"HOME": home, "XDG_CACHE_HOME": f"{home}/.cache"}
 
 
 def commands(row: Row, folder: Path, quick: bool) -> tuple[Path, dict[str, str], dict[str, list[str]]]:

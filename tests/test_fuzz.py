@@ -103,7 +103,8 @@ def refused(name: str, call: Arguments, theirs: Exception | None) -> type[Except
     weight = call.get("weight")
     if name == "nll_loss" and weight is not None and weight.dim() != 1 and theirs is None:
         return RuntimeError  # torch looks at the number of weights only
-    if rows_without_classes(name, call) == "some" and type(theirs) in (type(None), RuntimeError, IndexError):
+    rows = rows_without_classes(name, call) == "some" and (target.dim() or call["input"].dim() < 2)
+    if rows and type(theirs) in (type(None), RuntimeError, IndexError):
         return IndexError  # they have no class that an index could be of
     return None
 

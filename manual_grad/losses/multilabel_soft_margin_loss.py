@@ -46,6 +46,7 @@ from torch.nn import _reduction
 
 from manual_grad import kernels
 from manual_grad.engine import arguments
+from manual_grad.engine.dtypes import HALF, widen
 from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
 from manual_grad.losses.binary_cross_entropy_with_logits import BCEWithLogitsLossFunction
 
@@ -88,12 +89,15 @@ class MultiLabelSoftMarginLossFunction(LossFunction):
             return None
         reduced = reduction != "none" or x.dim() == 1
         divisor = classes * cls.shape(X).numel() if reduction == "mean" else classes
+        dtype = x.dtype
+        if value and not reduced and dtype in HALF:  # not the mean of what has been rounded already
+            x, t, w = widen(X, torch.float32)
         if g is not None and not reduced:
             g = g.unsqueeze(-1).expand(x.shape)
         wanted = value, needs[0], needs[1], False, needs[2]
         loss, dx, dt, _, dw = op(x, t, None, w, g, 0.0, 0.0, 0.0, 1 / divisor, reduced, *wanted)
         if value and not reduced:
-            loss = loss.mean(-1) * (x.shape[-1] / classes)
+            loss = (loss.mean(-1) * (x.shape[-1] / classes)).to(dtype)
         return loss, [dx, dt, dw]
 
 
