@@ -149,8 +149,10 @@ def calls() -> list[Any]:
 def test_compiles_without_spills(
     served: None, architecture: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # all of them for the first, and each for one of the others: a thread has 255 registers on all
+    share = slice(None) if architecture == ARCHITECTURES[0] else slice(ARCHITECTURES.index(architecture) - 1, None, 2)
     with ahead_of_time.compiling(architecture, tmp_path) as compiled:
-        for call in calls():
+        for call in calls()[share]:
             result = call()
             if isinstance(result, torch.Tensor):
                 result.backward()
@@ -158,7 +160,7 @@ def test_compiles_without_spills(
     with capsys.disabled():
         print("", *found, sep="\n")
     rowwise, pairwise = {"_cross_entropy", "_nll_loss", "_class_margin"}, {"_cosine_embedding", "_triplet_margin"}
-    assert {"_kernel", "_walk", *rowwise, *pairwise} <= {u.kernel for u in found}
+    assert architecture != ARCHITECTURES[0] or {"_kernel", "_walk", *rowwise, *pairwise} <= {u.kernel for u in found}
     spilling = [str(u) for u in found if u.local]
     assert not spilling, "\n".join(spilling)
 
