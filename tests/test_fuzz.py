@@ -215,6 +215,8 @@ def open_to_choice(
     if name in ("cosine_embedding_loss", "margin_ranking_loss", *ROWWISE) or name.startswith("triplet"):
         # torch's 0 times infinity, or times an ignored NaN; also of the distance that swap leaves out
         wrong = wrong | lost & of_rows(name, call, (value == 0) | value.isinf(), t)
+    if not value.numel():  # the gradient of nothing
+        wrong = wrong | lost
     if argument == "target" and name == "binary_cross_entropy":
         certain = (call["input"] == 0) | (call["input"] == 1)  # there the slope is cut off at 100
         wrong = wrong | certain.sum_to_size(t.shape) > 0
