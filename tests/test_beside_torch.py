@@ -127,6 +127,20 @@ def test_two_dtypes(name: str) -> None:
 
 
 @every_loss
+def test_a_tensor_without_dimensions_in_another_dtype(name: str) -> None:
+    """Beside others it has no say in the dtype of a sum or a product; where torch expands it first, it has."""
+
+    def found() -> Iterator[Difference]:
+        for call in kinds_of_calls(name):
+            for k, dtype in itertools.product([k for k, t in call.items() if floating(t)], DTYPES):
+                made = {**call, k: call[k].flatten()[0].to(dtype)}
+                seen = differences(name, made, lambda loss, made: {"dtype": loss(**made).dtype})
+                yield from (d for d in seen if d.what == "dtype")
+
+    alike(found())
+
+
+@every_loss
 @pytest.mark.parametrize("low", LOW, ids=str)
 def test_autocast(name: str, low: torch.dtype) -> None:
     """Any of the tensors in the low dtype, as a layer under autocast makes them, and a scaled loss."""

@@ -176,11 +176,15 @@ def refuse_complex(name: str, *tensors: Tensor | None) -> None:
             require_floating(name, t)
 
 
-def check_weight_size(weight: Tensor, input: Tensor) -> None:
+def weight_of(weight: Tensor | None, input: Tensor, target: Tensor) -> Tensor | None:
+    """A weight of the input's shape; one without dimensions takes its dtype from a target that has some."""
+    if weight is None:
+        return None
     if weight.shape != input.shape:
         raise ValueError(
             f"Weights and input must have the same size. Got weight of size {weight.size()}, input of {input.size()}"
         )
+    return weight.to(torch.promote_types(input.dtype, target.dtype)) if weight.dim() < target.dim() else weight
 
 
 def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
@@ -210,11 +214,12 @@ _PROXY = torch._C._TorchDispatchModeKey.PROXY  # the mode of make_fx, for which 
 
 
 def together(
-    first: Tensor, *others: Tensor | None, autocasts: bool = True, warns: bool = False
+    first: Tensor, *others: Tensor | None, autocasts: bool = True, warns: bool = False, arithmetic: bool = False
 ) -> tuple[Tensor | None, ...]:
     """The tensors in one dtype (autocast, then promotion) and one shape (broadcasting); None stays None.
 
-    With ``warns``, a second tensor of another size than the first is broadcast with torch's warning.
+    With ``warns``, a second tensor of another size than the first is broadcast with torch's warning. With
+    ``arithmetic`` the promotion is that of an operator, where a tensor without dimensions has no say beside others.
     """
     dtype, shape, autocasts = first.dtype, first.shape, autocasts and autocast_is_on()
     if not autocasts:  # mostly nothing is to be done, and small losses feel every microsecond
@@ -230,6 +235,6 @@ def together(
             "Please ensure they have the same size.",
             stacklevel=4,
         )
-    tensors = promote(*(autocast(first, *others) if autocasts else (first, *others)))
+    tensors = promote(*(autocast(first, *others) if autocasts else (first, *others)), arithmetic=arithmetic)
     expanded = iter(torch.broadcast_tensors(*(t for t in tensors if t is not None)))
     return tuple(None if t is None else next(expanded) for t in tensors)

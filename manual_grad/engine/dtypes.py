@@ -39,15 +39,19 @@ def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     return tuple(t.float() if t is not None and t.dtype in HALF and t.device.type == device else t for t in tensors)
 
 
-def promote(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The tensors in their common dtype, by torch's promotion rules."""
+def promote(*tensors: Tensor | None, arithmetic: bool = False) -> tuple[Tensor | None, ...]:
+    """The tensors in their common dtype; with ``arithmetic`` those without dimensions have no say beside others."""
     common = tensors[0].dtype  # type: ignore[union-attr]
     for t in tensors:
         if t is not None and t.dtype is not common:
             break
     else:
         return tensors
-    for t in tensors:
-        if t is not None:
-            common = torch.promote_types(common, t.dtype)
+    given = [t for t in tensors if t is not None]
+    asked = [t for t in given if t.dim()] if arithmetic else given
+    if not any(t.is_floating_point() for t in asked):  # a floating point number counts among integers
+        asked = given
+    common = asked[0].dtype
+    for t in asked:
+        common = torch.promote_types(common, t.dtype)
     return tuple(None if t is None else t.to(common) for t in tensors)

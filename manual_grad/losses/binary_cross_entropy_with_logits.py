@@ -180,7 +180,7 @@ def binary_cross_entropy_with_logits(
     arguments.require_floating("binary_cross_entropy_with_logits", input)
     arguments.broadcasts_into("weight", weight, input)
     arguments.broadcasts_into("pos_weight", pos_weight, input)
-    x, t, a, w = arguments.together(input, target, pos_weight, weight)
+    x, t, a, w = arguments.together(input, target, pos_weight, weight, arithmetic=True)
     return evaluate(BCEWithLogitsLossFunction, x, t, a, w, reduction)
 
 

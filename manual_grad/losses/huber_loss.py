@@ -99,8 +99,7 @@ def huber_loss(
     delta = arguments.real("huber_loss", "delta", delta)
     if not delta > 0:
         raise RuntimeError(f"huber_loss does not support non-positive values for delta. Got delta={delta}")
-    if weight is not None:
-        arguments.check_weight_size(weight, input)
+    weight = arguments.weight_of(weight, input, target)
     arguments.require_floating("huber_loss", input)
     input, target, weight = arguments.autocast(input, target, weight)
     x, t, w = arguments.together(input, target, weight, warns=True)

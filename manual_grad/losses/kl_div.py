@@ -156,7 +156,7 @@ def kl_div(
         if not tensor.is_floating_point():
             kind = "Complex" if tensor.is_complex() else "Integral"
             raise RuntimeError(f"kl_div: {kind} inputs not supported. Got {input.dtype} and {target.dtype}")
-    x, t = arguments.together(input, target)
+    x, t = arguments.together(input, target, arithmetic=True)
     if reduction == "none":
         e = evaluate(KLDivLossFunction, x, t, None, log_target, 1, "none")
         return e if batch == 1 else e / batch

@@ -95,8 +95,7 @@ def mse_loss(
         NotImplementedError: the promoted dtype is not a real floating point one.
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
-    if weight is not None:
-        arguments.check_weight_size(weight, input)
+    weight = arguments.weight_of(weight, input, target)
     # with a weight torch composes the loss of ops, of which autocast knows the sum and the power, on CUDA
     autocasts = weight is None or input.is_cuda
     x, t, w = arguments.together(input, target, weight, warns=True, autocasts=autocasts)

@@ -144,7 +144,7 @@ def multilabel_soft_margin_loss(
     target = arguments.as_tensor(target, input)
     if weight is not None:
         weight = arguments.as_tensor(weight, input)
-    x, t, w = arguments.together(input, target, weight, autocasts=False)
+    x, t, w = arguments.together(input, target, weight, autocasts=False, arithmetic=True)
     arguments.require_floating("multilabel_soft_margin_loss", x)
     if x.dim() != input.dim():  # torch sums over the dimension of that number
         x, t, w = (None if u is None else u.movedim(input.dim() - 1, -1) for u in (x, t, w))

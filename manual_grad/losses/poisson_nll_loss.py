@@ -150,7 +150,7 @@ def poisson_nll_loss(
     eps = arguments.real("poisson_nll_loss", "eps", eps)
     if not (input.is_floating_point() or input.is_complex()):
         input = input.to(torch.get_default_dtype())
-    t, x = arguments.together(target, input)  # whose error is torch's in this order
+    t, x = arguments.together(target, input, arithmetic=True)  # whose error is torch's in this order
     arguments.require_floating("poisson_nll_loss", x)
     return evaluate(PoissonNLLLossFunction, x, t, None, log_input, full, eps, reduction)
 
