@@ -30,7 +30,8 @@ common_nn = pytest.importorskip("torch.testing._internal.common_nn", reason=WHY)
 INFOS = {info.module_cls.__name__: info for info in common_modules.module_db}
 INFOS = {name: INFOS[name] for name in MODULES if name in INFOS}
 CASES = [(name, dtype) for name, info in INFOS.items() for dtype in sorted(info.supported_dtypes("cpu"), key=str)]
-MANY, FEW = 120, 8  # cases of a Module: LinearCrossEntropyLoss has 857; few are differentiated numerically
+MANY, FEW = 60, 8  # cases of a Module: LinearCrossEntropyLoss has 857; few are differentiated numerically
+FEWER = {"CTCLoss": 3}  # whose 50 frames are differentiated one after the other, by the formulas
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*deprecated",
@@ -120,7 +121,7 @@ def function_of(module: torch.nn.Module) -> Callable[..., Tensor]:
 @pytest.mark.parametrize("name", INFOS)
 def test_first_and_second_derivatives(name: str) -> None:
     """Of every Module, also where PyTorch has no second derivative and leaves it out."""
-    cases, differentiated = cases_of(name, torch.float64, at_most=FEW), 0
+    cases, differentiated = cases_of(name, torch.float64, at_most=FEWER.get(name, FEW)), 0
     for case in cases:
         ours, _ = pair(name, case, torch.float64)
         function, values = function_of(ours), (*ours.parameters(), *leaves(case, torch.float64))
