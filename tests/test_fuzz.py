@@ -103,6 +103,10 @@ def refused(name: str, call: Arguments, theirs: Exception | None) -> type[Except
     weight = call.get("weight")
     if name == "nll_loss" and weight is not None and weight.dim() != 1 and theirs is None:
         return RuntimeError  # torch looks at the number of weights only
+    if name in CLASS_MARGIN and not call["input"].numel() and weight is not None and theirs is None:
+        return RuntimeError if weight.dtype is not call["input"].dtype else None  # torch has not looked at it yet
+    if isinstance(theirs, UnicodeDecodeError):
+        return IndexError  # torch spells a wrong index of uint8 as a character
     rows = rows_without_classes(name, call) == "some" and (target.dim() or call["input"].dim() < 2)
     if rows and type(theirs) in (type(None), RuntimeError, IndexError):
         return IndexError  # they have no class that an index could be of
