@@ -88,7 +88,7 @@ def test_many_dimensions(dims: int) -> None:
 def test_a_nan_is_not_lost_in_a_norm() -> None:
     """Where a scaler of gradients looks for it; the sign of it would be 0."""
     p = torch.tensor([[math.nan, 0.5, -0.5]])
-    for norm in (1.0, 2.0, 3.0):
+    for norm in (1.0, 2.0, 3.0, math.inf, -math.inf):
         _, da, dp, _ = value_and_gradients(
             M.triplet_margin_loss, anchor=torch.ones(1, 3), positive=p, negative=torch.zeros(1, 3), **{"p": norm}
         )

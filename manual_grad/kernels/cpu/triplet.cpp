@@ -50,7 +50,7 @@ class Difference {
     for (int64_t i = 0; i < pitch_; i += kLanes<double>) {
       const Vec<double> u = at(i), size = abs<double>(u), sign = u > zero ? one : (u < zero ? -one : u);
       Vec<double> gradient = q_ == 0 ? zero : sign;
-      if (std::isinf(q_)) gradient = size == length ? sign * share : zero;
+      if (std::isinf(q_)) gradient = (size == length ? sign : zero) * share;  // of no tie, of a NaN: 0 times infinity
       else if (q_ != 0 && q_ != 1) gradient = size == zero ? zero : sign * power(size / length, q_ - 1);
       store<double>(u_.get() + i, gradient);
     }
