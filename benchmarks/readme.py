@@ -12,10 +12,9 @@ from typing import Any
 from benchmarks import report
 from benchmarks.scaling import tables
 from benchmarks.timing import Result
-from gradcheck import specs
 from gradcheck.families import FAMILIES
 from gradcheck.spec import Spec
-from manual_grad import functional
+from manual_grad import functional, specs
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -53,7 +52,7 @@ def losses() -> str:
     for spec in sorted(map(specs.load, specs.NAMES), key=lambda spec: (order.index(spec.family), spec.name)):
         timed = [r for r in results if r.loss == spec.name]
         if spec.name not in errors:
-            raise ValueError(f"{ERRORS} lacks {spec.name}: run python -m gradcheck.summary")
+            raise ValueError(f"{ERRORS} lacks {spec.name}: run python -m benchmarks.accuracy")
         if not timed and spec.name in functional.__all__:
             raise ValueError(f"{TIMES} lacks {spec.name}: run python -m benchmarks --json")
         lines.append(row(spec, errors[spec.name], timed))

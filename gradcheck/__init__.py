@@ -1,27 +1,21 @@
 """Proof that a hand-written gradient is the gradient.
 
-``python -m gradcheck`` audits every loss of manual_grad; :func:`check` audits any other function, such as the
-``apply`` of an ``autograd.Function``. A rule is never compared with a second hand derivation: only with the function it
-belongs to.
+``python -m gradcheck`` audits the functions of every installed package that brings specs, such as manual_grad;
+:func:`check` audits any other function, such as the ``apply`` of an ``autograd.Function``. A rule is never compared
+with a second hand derivation: only with the function it belongs to.
 """
 
 from __future__ import annotations
 
-import sys
+import importlib
+from typing import TYPE_CHECKING, Any
 
-try:
+if TYPE_CHECKING:
     from gradcheck.api import check
     from gradcheck.checks import CHECKS
     from gradcheck.compare import Result
     from gradcheck.run import Report, audit
-    from gradcheck.spec import REAL, UNIT, Draw, Error, Input, Pin, Settings, Spec, reduce
-except ModuleNotFoundError as error:
-    if error.name not in ("mpmath", "numpy", "scipy"):
-        raise
-    message = f"gradcheck needs {error.name}: pip install 'manual_grad[gradcheck]'"
-    if sys.argv[0] == "-m":  # python -m gradcheck has come this far and no farther
-        sys.exit(message)
-    raise ImportError(message, name=error.name) from error
+    from gradcheck.spec import REAL, UNIT, Draw, Error, Input, Kernels, Pin, Settings, Spec, reduce
 
 __all__ = [
     "CHECKS",
@@ -30,6 +24,7 @@ __all__ = [
     "Draw",
     "Error",
     "Input",
+    "Kernels",
     "Pin",
     "Report",
     "Result",
@@ -39,3 +34,24 @@ __all__ = [
     "check",
     "reduce",
 ]
+_PLACES = {"CHECKS": "checks", "Report": "run", "Result": "compare", "audit": "run", "check": "api"}
+
+
+def __getattr__(name: str) -> Any:
+    """On demand: a reader of chapters needs no numpy, scipy and mpmath."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_PLACES.get(name, 'spec')}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("mpmath", "numpy", "scipy"):
+            raise
+        raise ImportError(
+            f"gradcheck needs {error.name}: pip install 'manual_grad[gradcheck]'", name=error.name
+        ) from error
+    globals()[name] = getattr(module, name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -21,8 +21,7 @@ import numpy
 import scipy
 import torch
 
-import manual_grad
-from gradcheck import specs
+from gradcheck import sources
 from gradcheck.checks import CHECKS
 from gradcheck.checks.cases import raised
 from gradcheck.compare import Result, failed
@@ -109,7 +108,7 @@ def audit_in_processes(
     jobs: int,
     fresh: bool = False,
 ) -> Report:
-    """:func:`audit` of manual_grad's losses by name, in ``jobs`` processes.
+    """:func:`audit` of the functions of installed specs by name, in ``jobs`` processes.
 
     They begin with the families that take longest, so that no process is left with a long loss at the end. Where this
     process is ``fresh``, in that it has imported torch and done nothing with it, they are forks of it; so they are
@@ -117,7 +116,7 @@ def audit_in_processes(
     """
     report = Report(tuple(names), tuple(checks), settings)
     families = list(FAMILIES)
-    by_length = sorted(names, key=lambda name: -families.index(specs.load(name).family))
+    by_length = sorted(names, key=lambda name: -families.index(sources.load(name).family))
     with ProcessPoolExecutor(jobs, _context(fresh)) as pool:
         found = [(name, check, pool.submit(_of_name, name, check, settings)) for name in by_length for check in checks]
         tasks = ((name, check, _awaited(future)) for name, check, future in found)
@@ -162,7 +161,7 @@ def _awaited(future: Future[list[Result]]) -> Iterator[Result]:
 def _of_name(name: str, check: str, settings: Settings) -> list[Result]:
     gc.freeze()  # what has been imported is no garbage, and takes long to look through
     with _quietly():
-        return list(_of(specs.load(name), check, settings))
+        return list(_of(sources.load(name), check, settings))
 
 
 def _of(spec: Spec, check: str, settings: Settings) -> Iterator[Result]:
@@ -187,9 +186,9 @@ def _quietly() -> Iterator[None]:
 
 def environment() -> dict[str, str]:
     """What the figures depend on."""
-    rows = (line.split("  ", 1) for line in manual_grad.show_config().splitlines())
     return {
-        **{name.strip(): value.strip() for name, value in rows},
+        **sources.environment(),
+        "torch": torch.__version__,
         "numpy": numpy.__version__,
         "scipy": scipy.__version__,
         "mpmath": mpmath.__version__,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +73,21 @@ class Error:
     arguments: Mapping[str, Any]
     raises: type[Exception]
     match: str
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The kernels behind a function that also has formulas.
+
+    Args:
+        loaded: Whether there are any for a type of device, such as 'cuda'.
+        switched: A context in which they are on or off.
+        interpreted: Whether those for CUDA are being interpreted on the CPU, as a test.
+    """
+
+    loaded: Callable[[str], bool]
+    switched: Callable[[bool], AbstractContextManager[None]]
+    interpreted: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -141,9 +157,12 @@ class Spec:
         pins: Chosen subgradients and edge values.
         errors: Bad calls.
         order: The highest derivative that is promised.
-        promises: Which of 'forward' (forward mode), 'vmap' (torch.func), 'compile' (torch.compile) and 'kernels'
-            (manual_grad's kernels and formulas agree, and what the kernels sum is on any number of threads the same)
-            hold. The first two must raise or be right even where they are not promised.
+        promises: Which of 'forward' (forward mode), 'vmap' (torch.func) and 'compile' (torch.compile) hold. The first
+            two must raise or be right even where they are not promised.
+        kernels: The switch of its kernels, which must agree with the formulas and sum the same on any number of
+            threads; None if it has no kernels.
+        large: A call with more elements than 32 bits count, for a device that has the memory: a function of that
+            number, giving the tensors and how many of their last entries to look at.
     """
 
     fn: Callable[..., Tensor]
@@ -161,7 +180,9 @@ class Spec:
     pins: tuple[Pin, ...] = ()
     errors: tuple[Error, ...] = ()
     order: int = 2
-    promises: Collection[str] = ("forward", "vmap", "compile", "kernels")
+    promises: Collection[str] = ("forward", "vmap", "compile")
+    kernels: Kernels | None = None
+    large: Callable[[int], tuple[dict[str, Tensor], int]] | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -172,6 +193,14 @@ class Spec:
     def multiplies(self) -> bool:
         """Whether matrices are multiplied, by a BLAS, which promises no order of its sums."""
         return self.family == "linear"
+
+    def compiled(self, device: str = "cpu") -> bool:
+        """Whether kernels are loaded for that type of device."""
+        return self.kernels is not None and self.kernels.loaded(device)
+
+    @property
+    def interpreted(self) -> bool:
+        return self.kernels is not None and self.kernels.interpreted()
 
     @functools.cached_property
     def by_name(self) -> dict[str, Input]:

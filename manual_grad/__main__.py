@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from manual_grad import kernels, show_config
-from manual_grad.study import catalog, explain, terminal
-from manual_grad.study.chapter import chapter
+from gradcheck import terminal
+from manual_grad import catalogue, kernels, show_config
+from manual_grad.study import explain
+from manual_grad.study.chapters import chapter
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,10 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if args.command == "plot":
-            loss = catalog.find(args.loss)
+            loss = catalogue.find(args.loss).name
             return _plot(loss, args.output or Path(f"{loss}.png"), _parameters(rest))
         if args.command == "explain":
-            _explain(catalog.find(args.loss))
+            _explain(catalogue.find(args.loss).name)
         elif args.command == "list":
             _list()
         else:
@@ -56,15 +57,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list() -> None:
-    head = f"{'loss':{max(map(len, catalog.NAMES))}}  CPU  CUDA  "
+    head = f"{'loss':{max(map(len, catalogue.BY_NAME))}}  CPU  CUDA  "
     rows = [(f"{head}what it is", "bold")]
-    for family, names in catalog.families().items():
+    for family in catalogue.FAMILIES:
         rows += [("", ""), (family, "bold")]
-        for name in names:
-            served = catalog.kernels_of(name)
+        for loss in catalogue.of_family(family):
+            served = loss.kernels()
             cpu, cuda = ("yes" if any(kernels.available(k, d) for k in served) else "no" for d in ("cpu", "cuda"))
-            start = f"{name.ljust(head.index('  CPU'))}  {cpu:3}  {cuda:4}  "
-            title = chapter(name).title.rstrip(".")
+            start = f"{loss.name.ljust(head.index('  CPU'))}  {cpu:3}  {cuda:4}  "
+            title = chapter(loss.name).title.rstrip(".")
             width = max(terminal.columns(), len(head) + 20)
             rows.append((textwrap.fill(start + title, width, subsequent_indent=" " * len(head)), ""))
     rows += [

@@ -1,27 +1,28 @@
-"""The names and signatures of :mod:`torch.nn.functional`'s losses: ``import manual_grad.functional as F``."""
+# Written by python -m manual_grad.generate from catalogue.py.
+"""The losses as functions, by torch's names and signatures: ``import manual_grad.functional as F``."""
 
-from manual_grad.losses.binary_cross_entropy import binary_cross_entropy
-from manual_grad.losses.binary_cross_entropy_with_logits import binary_cross_entropy_with_logits
-from manual_grad.losses.cosine_embedding_loss import cosine_embedding_loss
-from manual_grad.losses.cross_entropy import cross_entropy
-from manual_grad.losses.ctc_loss import ctc_loss
-from manual_grad.losses.gaussian_nll_loss import gaussian_nll_loss
-from manual_grad.losses.hinge_embedding_loss import hinge_embedding_loss
-from manual_grad.losses.huber_loss import huber_loss
-from manual_grad.losses.kl_div import kl_div
-from manual_grad.losses.l1_loss import l1_loss
-from manual_grad.losses.linear_cross_entropy import linear_cross_entropy
-from manual_grad.losses.margin_ranking_loss import margin_ranking_loss
-from manual_grad.losses.mse_loss import mse_loss
-from manual_grad.losses.multi_margin_loss import multi_margin_loss
-from manual_grad.losses.multilabel_margin_loss import multilabel_margin_loss
-from manual_grad.losses.multilabel_soft_margin_loss import multilabel_soft_margin_loss
-from manual_grad.losses.nll_loss import nll_loss
-from manual_grad.losses.poisson_nll_loss import poisson_nll_loss
-from manual_grad.losses.smooth_l1_loss import smooth_l1_loss
-from manual_grad.losses.soft_margin_loss import soft_margin_loss
-from manual_grad.losses.triplet_margin_loss import triplet_margin_loss
-from manual_grad.losses.triplet_margin_with_distance_loss import triplet_margin_with_distance_loss
+from manual_grad.losses.linear.linear_cross_entropy import linear_cross_entropy
+from manual_grad.losses.pairwise.cosine_embedding_loss import cosine_embedding_loss
+from manual_grad.losses.pairwise.triplet_margin_loss import triplet_margin_loss
+from manual_grad.losses.pairwise.triplet_margin_with_distance_loss import triplet_margin_with_distance_loss
+from manual_grad.losses.path.ctc_loss import ctc_loss
+from manual_grad.losses.pointwise.binary_cross_entropy import binary_cross_entropy
+from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import binary_cross_entropy_with_logits
+from manual_grad.losses.pointwise.gaussian_nll_loss import gaussian_nll_loss
+from manual_grad.losses.pointwise.hinge_embedding_loss import hinge_embedding_loss
+from manual_grad.losses.pointwise.huber_loss import huber_loss
+from manual_grad.losses.pointwise.kl_div import kl_div
+from manual_grad.losses.pointwise.l1_loss import l1_loss
+from manual_grad.losses.pointwise.margin_ranking_loss import margin_ranking_loss
+from manual_grad.losses.pointwise.mse_loss import mse_loss
+from manual_grad.losses.pointwise.poisson_nll_loss import poisson_nll_loss
+from manual_grad.losses.pointwise.smooth_l1_loss import smooth_l1_loss
+from manual_grad.losses.pointwise.soft_margin_loss import soft_margin_loss
+from manual_grad.losses.rowwise.cross_entropy import cross_entropy
+from manual_grad.losses.rowwise.multi_margin_loss import multi_margin_loss
+from manual_grad.losses.rowwise.multilabel_margin_loss import multilabel_margin_loss
+from manual_grad.losses.rowwise.multilabel_soft_margin_loss import multilabel_soft_margin_loss
+from manual_grad.losses.rowwise.nll_loss import nll_loss
 
 __all__ = [
     "binary_cross_entropy",

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,10 @@ _built = pytest.mark.skipif(not kernels.loaded(), reason="the kernels are not bu
 
 
 @pytest.fixture(params=[pytest.param("kernel", marks=_built), "formulas"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def route(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test twice: with kernels, and without."""
-    if request.param == "formulas":
-        monkeypatch.setattr(kernels, "enabled", False)
-    return request.param
+    with kernels.switched(request.param == "kernel"):
+        yield request.param
 
 
 @pytest.fixture(scope="session")

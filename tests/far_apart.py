@@ -7,9 +7,9 @@ import mmap
 import torch
 from torch import Tensor
 
-from gradcheck import specs
 from gradcheck.checks.again import again
 from gradcheck.spec import Settings
+from manual_grad import specs
 
 NEAR, FAR = 101, (1 << 30) + 101  # elements: three times FAR does not fit into an int32, though FAR itself does
 ON_DEMAND = getattr(mmap, "MAP_NORESERVE", 0x4000) if hasattr(mmap, "MAP_PRIVATE") else 0

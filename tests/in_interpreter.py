@@ -12,13 +12,12 @@ from torch import Tensor
 
 import far_apart
 import manual_grad.functional as M
-from gradcheck import specs
 from gradcheck.checks import cuda, parity
 from gradcheck.checks.cases import each
 from gradcheck.compare import Result
 from gradcheck.spec import Case, Draw, Pin, Settings, Spec
-from gradcheck.switch import kernels as switch
-from manual_grad import kernels
+from manual_grad import kernels, specs
+from manual_grad.kernels import switched
 from manual_grad.kernels import triton as kernels_in_triton
 from manual_grad.kernels.triton import launch
 
@@ -33,7 +32,7 @@ def both(call: object, *inputs: Tensor) -> list[list[Tensor]]:
     """Value and gradients, with kernels and without."""
     results = []
     for on in (True, False):
-        with switch(on):
+        with switched(on):
             leaves = [t.detach().requires_grad_() if t.is_floating_point() else t for t in inputs]
             value = call(*leaves)
             g = torch.linspace(1, 2, value.numel(), dtype=value.dtype).view(value.shape)
@@ -111,7 +110,7 @@ def pinned(spec: Spec, pin: Pin, on: bool) -> tuple[object, ...]:
     draw = Draw(0)
     tensors = {i.name for i in spec.inputs}
     arguments = {k: draw.tensor(v) if k in tensors else v for k, v in pin.arguments.items()}
-    with switch(on):
+    with switched(on):
         return Case(spec, "pin", arguments).differentiate()
 
 
@@ -190,7 +189,7 @@ def test_backward_again(name: str) -> None:
     case = specs.load(name).case(Settings(), params={"reduction": "mean"}, dtype=torch.float64)
     leaves = case.leaves()
     value, g = case.call(**leaves), torch.tensor(-0.75, dtype=torch.float64)
-    with switch(False):
+    with switched(False):
         expected = case.differentiate(g=g)[1]
     for _ in range(2):
         found = torch.autograd.grad(value, list(leaves.values()), g, retain_graph=True)

@@ -173,10 +173,13 @@ def test_nothing_is_looked_at_while_a_graph_is_captured(monkeypatch: pytest.Monk
         expected = module(x, y)
     assert eager.looks > 0
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    monkeypatch.setattr(manual_grad.kernels, "enabled", False)  # those for the CPU do not serve a device
     monkeypatch.setattr(Tensor, "is_cuda", property(lambda t: True), raising=False)
     monkeypatch.setattr(Tensor, "is_cpu", property(lambda t: False), raising=False)
-    with torch.no_grad(), Watch() as captured:
+    with (
+        torch.no_grad(),
+        manual_grad.kernels.switched(False),
+        Watch() as captured,
+    ):  # those for the CPU do not serve a device
         found = module(x, y)
     assert captured.looks == 0
     monkeypatch.undo()

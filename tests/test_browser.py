@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from gradcheck import specs
+from manual_grad import specs
 from manual_grad.study import curves
 
 selenium = pytest.importorskip("selenium", reason="the browser is driven by selenium")

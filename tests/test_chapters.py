@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import doctest
-import importlib
 import inspect
 import re
 
 import pytest
 
-from gradcheck import specs
+from gradcheck.chapter import Chapter, Equation, read
 from gradcheck.latex import Op, Partial, Sub, statements
-from manual_grad.study.chapter import Chapter, Equation, chapter, read
+from manual_grad import specs
+from manual_grad.catalogue import BY_NAME
+from manual_grad.study.chapters import chapter
 
 each_loss = pytest.mark.parametrize("name", specs.NAMES)
 
 
 def module(name):
-    return importlib.import_module(f"manual_grad.losses.{name}")
+    return BY_NAME[name].module
 
 
 @each_loss

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import manual_grad
-from gradcheck import specs
 from gradcheck.__main__ import main as audit
+from gradcheck.chapter import Chapter, read
 from manual_grad import __main__ as cli
-from manual_grad import kernels
-from manual_grad.study import box, catalog, explain
-from manual_grad.study.chapter import Chapter, chapter, read
+from manual_grad import catalogue, kernels, specs
+from manual_grad.study import box, explain
+from manual_grad.study.chapters import chapter
 
 ROOT = Path(__file__).parents[1]
 LEFTOVERS = re.compile(r"\\|`|\$|:math:|:mod:|\*\*|(?<!\w)_\w+_(?!\w)|[_^]\{")
@@ -38,7 +38,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     family, found = "", {}
     for line in lines[:-1]:
         first = line.split(" ")[0]
-        if first in catalog.NAMES:
+        if first in catalogue.BY_NAME:
             found[first] = family, *line.split()[1:3]
         elif first:
             family = first
@@ -50,9 +50,9 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.endswith("Huber loss") for line in lines)
 
 
-def test_list_without_kernels(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "enabled", False)
-    cli.main(["list"])
+def test_list_without_kernels(capsys: pytest.CaptureFixture[str]) -> None:
+    with kernels.switched(False):
+        cli.main(["list"])
     assert not re.search(r"\byes\b", capsys.readouterr().out)
 
 
@@ -66,7 +66,7 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 60])
-@pytest.mark.parametrize("name", catalog.NAMES)
+@pytest.mark.parametrize("name", catalogue.BY_NAME)
 def test_every_chapter_can_be_read(name: str, width: int) -> None:
     source = chapter(name)
     code = [block for block in source.blocks if isinstance(block, str) and block.startswith(">>>")]
@@ -84,7 +84,7 @@ def test_every_chapter_can_be_read(name: str, width: int) -> None:
 
 def braces(name: str) -> int:
     """The braces that the chapter means to show."""
-    return len(re.findall(r"\\\{", str(sys.modules[f"manual_grad.losses.{name}"].__doc__)))
+    return len(re.findall(r"\\\{", str(catalogue.BY_NAME[name].module.__doc__)))
 
 
 @pytest.mark.parametrize("left", [r":math:`\unheard`", "`one`"])
@@ -180,16 +180,15 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_names(given: str, loss: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert catalog.find(given) == loss
+    assert catalogue.find(given).name == loss
     cli.main(["explain", given])
     assert capsys.readouterr().out == explain.plain(chapter(loss), 80) + "\n"
 
 
-@pytest.mark.parametrize("name", catalog.NAMES)
+@pytest.mark.parametrize("name", catalogue.BY_NAME)
 def test_every_loss_and_every_module_is_found(name: str) -> None:
-    assert catalog.find(name) == name
-    modules = [m for m in vars(manual_grad).values() if getattr(m, "__module__", "") == f"manual_grad.losses.{name}"]
-    assert modules and {catalog.find(module.__name__) for module in modules} == {name}
+    assert catalogue.find(name).name == name
+    assert {catalogue.find(module).name for module in catalogue.BY_NAME[name].modules} == {name}
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import torch
 import manual_grad
 import manual_grad.functional as M
 from calls import MODULES, constructor_arguments, example, functional_of, inputs
-from gradcheck import specs
 from gradcheck.checks.transforms import generated
 from gradcheck.spec import Settings
+from manual_grad import specs
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.NLLLoss2d. has been deprecated", "ignore:reduction. 'mean' divides the total loss"

@@ -18,10 +18,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradcheck import specs
 from gradcheck.checks.again import again
 from gradcheck.spec import Case, Settings
-from manual_grad import kernels
+from manual_grad import kernels, specs
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 both_routes = pytest.mark.usefixtures("route")
@@ -67,7 +66,7 @@ def at_once(*calls: Callable[[], bool]) -> None:
 @both_routes
 @pytest.mark.parametrize("name", specs.NAMES)
 def test_one_loss_in_many_threads(name: str) -> None:
-    this = case(name, LARGE if kernels.enabled else 0)
+    this = case(name, LARGE if kernels.on() else 0)
     expected = everything(this)
     at_once(*[lambda: same(this, everything(this), expected)] * THREADS)
 
@@ -230,7 +229,7 @@ def test_interrupted_at_any_line(name: str) -> None:
         return trace
 
     def state() -> tuple[Any, ...]:
-        return torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.get_num_threads(), kernels.enabled
+        return torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.get_num_threads(), kernels.on()
 
     before, lines = state(), -1
     while lines < len(reached):  # else the call came to its end

@@ -16,7 +16,9 @@ import pytest
 
 import manual_grad
 import manual_grad.functional as F
-from gradcheck import CHECKS, specs
+from gradcheck import CHECKS
+from manual_grad import specs
+from manual_grad.catalogue import BY_NAME
 
 ROOT = Path(__file__).parents[1]
 LOSSES = sorted({*F.__all__, *specs.NAMES})
@@ -116,7 +118,7 @@ def test_what_is_broken_or_remote_is_found(tmp_path: Path) -> None:
 def test_every_loss_has_its_page(site: Path, loss: str) -> None:
     html = (site / f"losses/{loss}.html").read_text(encoding="utf-8")
     page = Page(html)
-    module = importlib.import_module(f"manual_grad.losses.{loss}")
+    module = BY_NAME[loss].module
     tags = set(re.findall(r"\\tag\{([^}]*)\}", module.__doc__ or ""))
     assert tags
     assert {f"equation-{tag}" for tag in tags} == {i for i in page.ids if i.startswith("equation-")}
@@ -132,7 +134,7 @@ def test_every_loss_has_its_page(site: Path, loss: str) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_equations_name_the_lines_that_cite_them(site: Path, loss: str) -> None:
     html = (site / f"losses/{loss}.html").read_text(encoding="utf-8")
-    lines = (ROOT / f"manual_grad/losses/{loss}.py").read_text(encoding="utf-8").splitlines()
+    lines = BY_NAME[loss].file.read_text(encoding="utf-8").splitlines()
     blocks = re.findall(r'<div class="equation" id="equation-(\w+)">.*?</div></div>', html, flags=re.DOTALL)
     for tag in blocks:
         start = html.index(f'id="equation-{tag}"')

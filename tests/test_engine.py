@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gradcheck import specs
 from gradcheck.spec import Case, Settings
+from manual_grad import specs
 from manual_grad.engine import arguments
 from manual_grad.engine.function import evaluate
-from manual_grad.losses.mse_loss import MSELossFunction
+from manual_grad.losses.pointwise.mse_loss import MSELossFunction
 
 BY_REDUCTION = [(name, reduction) for name in specs.NAMES for reduction in ("none", "mean", "sum")]
 

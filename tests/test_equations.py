@@ -9,13 +9,14 @@ import re
 import pytest
 from mpmath import mp, mpf, workdps
 
-from gradcheck import specs
+from gradcheck.chapter import Equation
 from gradcheck.checks import equations
 from gradcheck.checks.equations import Audit, points
 from gradcheck.formulas import DIGITS, Each, Page, Point, definitions, numbers
 from gradcheck.latex import Unreadable, statements
 from gradcheck.spec import Input, Settings, Spec
-from manual_grad.study.chapter import Equation, chapter
+from manual_grad import specs
+from manual_grad.study.chapters import chapter
 
 
 class Hasty(Audit):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import manual_grad.functional as M
 import strategies
-from gradcheck.switch import kernels
+from manual_grad import kernels
 from strategies import HALVES, REDUCTIONS, Draw, described
 
 EXAMPLES = int(os.environ.get("MANUAL_GRAD_FUZZ", "0"))
@@ -467,7 +467,7 @@ def problems(name: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> list[s
         call = {**arguments, "reduction": reduction}
         calls[name] += 2
         result = outcome(ours, call, upstream)
-        with kernels(False):
+        with kernels.switched(False):
             formulas = outcome(ours, call, upstream)
         if reduction == "none" and formulas.value is not None:
             scale = largest(formulas.value)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import manual_grad.functional as M
-from gradcheck.switch import kernels
+from manual_grad import kernels
 
 F = torch.nn.functional
 ENTRIES = 100_003  # several blocks, chunks and threads, and a last vector that is not full
@@ -24,7 +24,7 @@ def inputs(
 @pytest.mark.parametrize("at", [0, 511, 512, 50_000, ENTRIES - 1])
 def test_one_negative_variance_is_found(at: int, dtype: torch.dtype, on: bool) -> None:
     x, t, var = inputs(dtype=dtype)
-    with kernels(on):
+    with kernels.switched(on):
         M.gaussian_nll_loss(x, t, var)
         var[at] = -1e-3
         for requires_grad in (False, True):
@@ -35,7 +35,7 @@ def test_one_negative_variance_is_found(at: int, dtype: torch.dtype, on: bool) -
 @pytest.mark.parametrize("on", [True, False], ids=["kernel", "formulas"])
 def test_what_is_not_negative_passes(on: bool) -> None:
     var = torch.tensor([0.0, -0.0, float("nan"), float("inf"), 1e-45])
-    with kernels(on):
+    with kernels.switched(on):
         for n in (1, 7, 100):
             v = var.repeat(n)
             x, t = torch.randn(2, 5 * n)
@@ -47,7 +47,7 @@ def test_compiled_code_refuses_a_negative_variance_too() -> None:
     x, t, var = inputs(8)
     compiled = torch.compile(M.gaussian_nll_loss, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, t, var), F.gaussian_nll_loss(x, t, var))
-    with kernels(True), pytest.raises(ValueError, match="negative"):
+    with kernels.switched(True), pytest.raises(ValueError, match="negative"):
         compiled(x, t, -var)
 
 
@@ -86,7 +86,7 @@ def test_other_shapes_are_refused_as_by_torch(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("on", [True, False], ids=["kernel", "formulas"])
 def test_a_negative_variance_of_no_element_is_refused_as_in_torch(on: bool) -> None:
     x, var = torch.empty(2, 0), torch.tensor([-1.0, 0.75])
-    with kernels(on):
+    with kernels.switched(on):
         assert M.gaussian_nll_loss(x, x, -var[:1].expand(2)).isnan()
         for module in (F, M):
             with pytest.raises(ValueError, match="negative"):

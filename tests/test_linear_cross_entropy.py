@@ -20,7 +20,7 @@ from benchmarks.scaling import memory
 from closeness import assert_no_further_than_torch
 from manual_grad import kernels
 from manual_grad.engine import linear
-from manual_grad.losses.linear_cross_entropy import Classes, linear_cross_entropy
+from manual_grad.losses.linear.linear_cross_entropy import Classes, linear_cross_entropy
 
 needs_kernels = pytest.mark.skipif(kernels.op("cross_entropy") is None, reason="the kernels are not built here")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradcheck import specs
 from gradcheck.spec import Case, Settings
+from manual_grad import specs
 
 CALLS = 1000
 
@@ -114,7 +114,7 @@ void* aligned_alloc(size_t alignment, size_t size) {  // and the scratch memory 
 """
 FAIL_EVERYWHERE = """
 import ctypes, itertools, sys, torch
-from gradcheck import specs
+from manual_grad import specs
 from gradcheck.checks.again import again
 from gradcheck.spec import Settings
 

@@ -25,11 +25,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from triton.runtime.jit import JITFunction
 
-from gradcheck import specs
 from gradcheck.spec import Case, Settings
-from gradcheck.switch import kernels as switch
-from manual_grad import kernels
+from manual_grad import kernels, specs
 from manual_grad.engine import function
+from manual_grad.kernels import switched
 from manual_grad.kernels import triton as kernels_in_triton
 
 aten = torch.ops.aten
@@ -148,7 +147,7 @@ def test_no_loss_waits(name: str, on: bool, launched: list[str], monkeypatch: py
     spec = specs.load(name)
     # float16 leaves its gradient to backward
     for case in (*spec.covering(Settings(quick=True), torch.float32), spec.case(Settings(), dtype=torch.float16)):
-        with switch(on), on_a_device():
+        with switched(on), on_a_device():
             forward_and_backward(case, monkeypatch)
     assert bool(launched) == on
 

@@ -79,7 +79,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from manual_grad import kernels
-from manual_grad.losses.huber_loss import huber_loss
+from manual_grad.losses.pointwise.huber_loss import huber_loss
 
 assert kernels.__file__.startswith(sys.argv[1]), kernels.__file__
 print(kernels.show_config())

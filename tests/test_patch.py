@@ -16,7 +16,7 @@ import gradcheck
 import manual_grad
 import manual_grad.functional as M
 from calls import MODULES, constructor_arguments, example, functional_of, inputs, pair
-from gradcheck import specs
+from manual_grad import specs
 
 TORCHS = {name: getattr(F, name) for name in M.__all__}
 

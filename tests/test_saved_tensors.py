@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
-from gradcheck import specs
 from gradcheck.checks.again import again
 from gradcheck.spec import Case, Settings
+from manual_grad import specs
 
 every_loss = pytest.mark.parametrize("name", specs.NAMES)
 every_reduction = pytest.mark.parametrize("reduction", ["none", "mean"])  # the upstream gradient is awaited, or not

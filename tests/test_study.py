@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradcheck import specs
+from manual_grad import specs
 from manual_grad.study import curves
 
 STEP = 1e-5  # of central differences: right to about 1e-9 where the third derivative is moderate

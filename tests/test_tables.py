@@ -10,10 +10,9 @@ import pytest
 import torch
 
 import manual_grad.functional as M
-from benchmarks import readme
-from gradcheck import specs, summary
+from benchmarks import accuracy, readme
 from gradcheck.families import FAMILIES
-from gradcheck.switch import active
+from manual_grad import kernels, specs
 
 README = readme.README.read_text(encoding="utf-8")
 
@@ -72,14 +71,14 @@ def test_errors_are_short(error: float | str | None, shown: str) -> None:
     assert readme.eps(error) == shown
 
 
-@pytest.mark.skipif(not active(), reason="no kernels are loaded, which the summary is to name")
+@pytest.mark.skipif(not kernels.loaded(), reason="no kernels are loaded, which the table is to name")
 def test_summary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(specs, "NAMES", ("mse_loss",))
-    assert summary.main(str(tmp_path / "errors.json")) == 0
+    assert accuracy.main(str(tmp_path / "errors.json")) == 0
     (loss,) = json.loads((tmp_path / "errors.json").read_text(encoding="utf-8"))["losses"].values()
     committed = json.loads(readme.ERRORS.read_text(encoding="utf-8"))["losses"]["mse_loss"]
     assert loss["kernels"] == ["mse_loss"]
-    assert loss["torch"] == committed["torch"] == list(summary.ABILITIES)
+    assert loss["torch"] == committed["torch"] == list(accuracy.ABILITIES)
     for what in ("value", "gradient"):
         assert 0 < loss[what]["error"] <= 8
         assert 0 < loss[what]["torch"] <= 8  # not the committed figure: torch rounds as its processor has it
@@ -90,6 +89,6 @@ def test_summary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_abilities() -> None:
     spec = specs.load("ctc_loss")
-    assert summary.abilities(M.ctc_loss, spec) == list(summary.ABILITIES)
-    assert not {"second", "forward"} & set(summary.abilities(torch.nn.functional.ctc_loss, spec))
-    assert summary.abilities(None, spec) is None
+    assert accuracy.abilities(M.ctc_loss, spec) == list(accuracy.ABILITIES)
+    assert not {"second", "forward"} & set(accuracy.abilities(torch.nn.functional.ctc_loss, spec))
+    assert accuracy.abilities(None, spec) is None

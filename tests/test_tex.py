@@ -9,8 +9,9 @@ from collections import Counter
 
 import pytest
 
-from manual_grad.study import box, catalog, symbols, tex
-from manual_grad.study.chapter import chapter
+from manual_grad.catalogue import BY_NAME
+from manual_grad.study import box, symbols, tex
+from manual_grad.study.chapters import chapter
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def seen(shown: str) -> Counter[str]:
     return letters(unicodedata.normalize("NFKD", shown.replace("ℓ", "")))
 
 
-@pytest.mark.parametrize("name", catalog.NAMES)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_nothing_is_lost(name: str) -> None:
     for equation in chapter(name).equations:
         assert seen(tex.display(equation.latex)) == meant(equation.latex), equation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -12,8 +14,9 @@ F = torch.nn.functional
 
 
 @pytest.fixture(params=[True, False], ids=["kernels", "formulas"])
-def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "enabled", request.param)
+def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    with kernels.switched(request.param):
+        yield
 
 
 def triplets(*shape: int) -> list[torch.Tensor]:

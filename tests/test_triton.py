@@ -20,9 +20,8 @@ import triton.language as tl
 
 import ahead_of_time
 import manual_grad.functional as M
-from gradcheck import specs
 from gradcheck.spec import Settings
-from manual_grad import kernels
+from manual_grad import kernels, specs
 from manual_grad.kernels import triton as kernels_in_triton
 
 ROOT = Path(__file__).parent.parent

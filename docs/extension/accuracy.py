@@ -1,4 +1,4 @@
-"""How exact a loss is, regime by regime, beside torch's own: from the committed results of gradcheck.summary."""
+"""How exact a loss is, regime by regime, beside torch's own: from the committed results of benchmarks.accuracy."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import re
 import tokenize
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -17,14 +16,13 @@ from pygments.lexers import PythonLexer
 
 import manual_grad
 from extension import equations
-from manual_grad.study.chapter import chapter
-
-FOLDER = Path(manual_grad.__file__).parent / "losses"
+from manual_grad.catalogue import BY_NAME
+from manual_grad.study.chapters import chapter
 
 
 @functools.cache
 def source(loss: str) -> str:
-    return (FOLDER / f"{loss}.py").read_text(encoding="utf-8")
+    return BY_NAME[loss].file.read_text(encoding="utf-8")
 
 
 def displayed(loss: str) -> dict[str, str]:

@@ -10,17 +10,10 @@ from sphinx.util.docutils import SphinxDirective
 
 from benchmarks import report
 from extension import accuracy, pages, speed
-from gradcheck import CHECKS, specs
-from gradcheck.families import FAMILIES
+from gradcheck import CHECKS
+from manual_grad import specs
+from manual_grad.catalogue import BY_NAME, FAMILIES, of_family
 from manual_grad.study.curves import trace
-
-A_FUNCTION_OF = {
-    "pointwise": "one element of each input",
-    "rowwise": "one row of class scores",
-    "pairwise": "two or three feature vectors",
-    "path": "a lattice of alignments",
-    "linear": "features, and the weights that make rows of scores of them",
-}
 
 
 def headline() -> str:
@@ -90,14 +83,14 @@ class LossesTable(SphinxDirective):
         lines = [".. list-table::", "   :header-rows: 1", "", "   * - family", "     - function", "     - Module"]
         for family in FAMILIES:
             for loss in _members(family):
-                modules = ", ".join(f":class:`~manual_grad.{name}`" for name in pages.modules()[loss])
+                modules = ", ".join(f":class:`~manual_grad.{name}`" for name in BY_NAME[loss].modules)
                 function = f":func:`~{pages.function_of(loss)}`"
                 lines += [f"   * - {family}", f"     - {function}", f"     - {modules}"]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
 def _members(family: str) -> list[str]:
-    return [name for name in specs.NAMES if specs.load(name).family == family]
+    return sorted(loss.name for loss in of_family(family))
 
 
 def _family(family: str) -> str:
@@ -106,7 +99,7 @@ def _family(family: str) -> str:
     cards = "".join(map(_card, losses))
     entries = "\n".join(f"   {loss} <losses/{loss}>" for loss in losses)
     return (
-        f"{title}\n{'-' * len(title)}\n\nA function of {A_FUNCTION_OF[family]}.\n\n"
+        f"{title}\n{'-' * len(title)}\n\nA function of {FAMILIES[family]}.\n\n"
         f'.. raw:: html\n\n   <div class="cards">{cards}</div>\n\n'
         f".. toctree::\n   :hidden:\n   :caption: {title}\n\n{entries}"
     )
@@ -115,7 +108,7 @@ def _family(family: str) -> str:
 def _card(loss: str) -> str:
     times = pages.speedup(loss)
     achieved = (f"{times}×, " if times else "") + f"{pages.worst_error(loss)} eps"
-    names = ", ".join(pages.modules()[loss])
+    names = ", ".join(BY_NAME[loss].modules)
     return (
         f'<a class="card" href="losses/{loss}.html">{_sketch(loss)}<strong>{loss}</strong>'
         f"<span>{names}</span><small>{achieved}</small></a>"

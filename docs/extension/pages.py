@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import inspect
 from html import escape
 from pathlib import Path
 
-import manual_grad
-import manual_grad.functional as F
 from benchmarks import readme
 from extension import accuracy, speed
-from gradcheck import specs
-from manual_grad.study.curves import CURVES, trace
+from manual_grad import specs
+from manual_grad.catalogue import BY_NAME
+from manual_grad.study.curves import trace
 from manual_grad.study.plot import draw
 
 PAGE = """:hide-toc:
 
-.. py:module:: manual_grad.losses.{loss}
+.. py:module:: {path}
 
 {title}
 {rule}
@@ -73,7 +70,7 @@ def write(folder: Path) -> None:
 
 
 def page(loss: str) -> str:
-    text = inspect.cleandoc(importlib.import_module(f"manual_grad.losses.{loss}").__doc__ or "")
+    text = inspect.cleandoc(BY_NAME[loss].module.__doc__ or "")
     first, _, chapter = text.partition("\n\n")
     title, _, subtitle = first.replace("\n", " ").rstrip(".").partition(": ")
     drawn = trace(loss)
@@ -85,6 +82,7 @@ def page(loss: str) -> str:
     against = f"Loss, gradient and curvature against: {drawn.curve.axis}."
     return PAGE.format(
         loss=loss,
+        path=BY_NAME[loss].path,
         title=title,
         rule="#" * len(title),
         chapter=f"{subtitle[0].upper()}{subtitle[1:]}.\n\n{chapter}" if subtitle else chapter,
@@ -94,28 +92,17 @@ def page(loss: str) -> str:
     )
 
 
-@functools.cache
-def modules() -> dict[str, list[str]]:
-    """Loss -> the names of its Modules."""
-    found: dict[str, list[str]] = {}
-    for name in manual_grad.__all__:
-        owner = getattr(getattr(manual_grad, name), "__module__", "")
-        if owner.startswith("manual_grad.losses."):
-            found.setdefault(owner.rpartition(".")[2], []).append(name)
-    return found
-
-
 def function_of(loss: str) -> str:
     """The full name of the function."""
-    if loss in F.__all__:
+    if BY_NAME[loss].functional:
         return f"manual_grad.functional.{loss}"
-    return f"manual_grad.losses.{loss}.{CURVES[loss].loss.__name__}"
+    return f"{BY_NAME[loss].path}.{specs.load(loss).fn.__name__}"
 
 
 def interface(loss: str) -> list[str]:
     return [
         f".. autofunction:: {function_of(loss)}",
-        *(f".. autoclass:: manual_grad.{name}" for name in modules()[loss]),
+        *(f".. autoclass:: manual_grad.{name}" for name in BY_NAME[loss].modules),
     ]
 
 

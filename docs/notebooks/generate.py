@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from manual_grad.study.chapter import Equation, chapter
+from gradcheck.chapter import Equation
+from manual_grad.study.chapters import chapter
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = Path(__file__).with_name("softmax_cross_entropy.ipynb")
 TITLE = """
 # Softmax cross entropy by hand
 
-The derivation is the chapter of `manual_grad/losses/cross_entropy.py`; between its equations each of them is tried out
-on one row of scores.
+The derivation is the chapter of `manual_grad/losses/rowwise/cross_entropy.py`; between its equations each of them is
+tried out on one row of scores.
 """
 START = """
 import matplotlib.pyplot as plt

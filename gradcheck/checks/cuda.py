@@ -7,7 +7,7 @@ of the results poisoned first, twice the same bits.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,6 @@ from gradcheck.checks.cases import each, raised
 from gradcheck.checks.oracle import named, of_peer
 from gradcheck.compare import Result, compare, expect, failed, noted
 from gradcheck.spec import Case, Settings, Spec
-from gradcheck.switch import active
 
 # the largest entry, against float64 at the same rounded inputs; a half is rounded again where it was broadcast
 BOUNDS = {torch.float64: 256.0, torch.float32: 8.0, torch.bfloat16: 2.0, torch.float16: 2.0}
@@ -44,7 +43,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
                 yield result._replace(dtype=name, case=f"{result.case}, {name}")
     yield from each(spec.covering(settings), layout.upstreams)
     yield from each([spec.case(settings)], bad_index)
-    if spec.name in SIZED:
+    if spec.large is not None:
         yield from _sized(spec, settings)
 
 
@@ -118,7 +117,7 @@ def elsewhere(case: Case) -> Iterator[Result]:
 
 def bad_index(case: Case) -> Iterator[Result]:
     """A class index out of range raises, or spoils the result for everyone to see: no plausible number comes of it."""
-    if not active("cuda"):  # a formula's assertion on the device would be the end of this process
+    if not case.spec.compiled("cuda"):  # a formula's assertion on the device would be the end of this process
         yield noted("index out of range", "no kernel is loaded, and torch's own ops stop the device")
         return
     for error in case.spec.errors:
@@ -142,21 +141,6 @@ def by_values_alone(wrong: Any, right: Any) -> bool:
     return wrong.shape == right.shape and wrong.dtype is right.dtype
 
 
-def _squares(numel: int) -> tuple[dict[str, Tensor], int]:
-    """Of these the last entries are looked at."""
-    x = torch.empty(numel, dtype=torch.bfloat16, device="cuda").normal_()
-    return {"input": x, "target": x.flip(0)}, 4096
-
-
-def _scores(numel: int) -> tuple[dict[str, Tensor], int]:
-    classes = 32768
-    z = torch.empty(numel // classes, classes, dtype=torch.bfloat16, device="cuda").normal_()
-    return {"input": z, "target": torch.arange(len(z), device="cuda") % classes}, 8
-
-
-SIZED: dict[str, Callable[[int], tuple[dict[str, Tensor], int]]] = {"mse_loss": _squares, "cross_entropy": _scores}
-
-
 def _sized(spec: Spec, settings: Settings) -> Iterator[Result]:
     """More than 2**31 elements: the last of them as in a call with them alone."""
     needed = 16 * LARGE  # bytes: two inputs, two results, and what a formula may need besides
@@ -165,7 +149,7 @@ def _sized(spec: Spec, settings: Settings) -> Iterator[Result]:
         yield noted("more than 2**31 elements", f"needs {needed >> 30} GiB, {free >> 30} are free")
         return
     try:
-        tensors, last = SIZED[spec.name](LARGE + (1 << 20))
+        tensors, last = spec.large(LARGE + (1 << 20))
         tail = {k: t[-last:].clone() for k, t in tensors.items()}
         large, small = (Case(spec, "large", {**some, "reduction": "none"}) for some in (tensors, tail))
         x, y = (some["input"].detach().requires_grad_() for some in (tensors, tail))

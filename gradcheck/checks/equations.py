@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from mpmath import mp, mpf, workdps
 
+from gradcheck.chapter import Chapter, read
 from gradcheck.checks.cases import raised
 from gradcheck.compare import Result, failed, noted, passed
 from gradcheck.exact import calls
 from gradcheck.formulas import DIGITS, LOSSES, Page, Point, Unknown, definitions, numbers, way
 from gradcheck.latex import Cases, Node, Relation, Statement, Symbol, Unreadable, statements
 from gradcheck.spec import QUICK, Draw, Settings, Spec
-from manual_grad.study.chapter import Chapter, read
 
 ROWS = {"pointwise": 8, "pairwise": 3}  # of a case; 1 for other families, whose rows have many terms
 EPS = 2.0**-52

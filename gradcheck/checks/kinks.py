@@ -7,6 +7,7 @@ lie between them. The pins, points on a kink or at an edge, are compared exactly
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -20,7 +21,6 @@ from gradcheck.checks.cases import each, guarded
 from gradcheck.compare import Result, compare, expect, failed, passed
 from gradcheck.numeric import nudge
 from gradcheck.spec import Case, Draw, Pin, Settings, Spec
-from gradcheck.switch import kernels
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(7)
 GRID = np.linspace(0, 1, 129)  # finer than the distance between two kinks of one entry
@@ -40,8 +40,8 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
             draw = Draw(0, dtype, settings.device)
             arguments = {k: draw.tensor(v) if k in spec.by_name else v for k, v in pin.arguments.items()}
             case = Case(spec, f"pin: {pin.why}", arguments)
-            for on in (True, False):
-                with kernels(on):
+            for on in (True, False) if spec.kernels else (True,):
+                with spec.kernels.switched(on) if spec.kernels else contextlib.nullcontext():
                     yield from guarded(case, functools.partial(pinned, pin=pin, draw=draw))
 
     crossed: set[int] = set()

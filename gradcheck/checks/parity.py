@@ -15,7 +15,6 @@ from gradcheck.checks.cases import each
 from gradcheck.checks.oracle import Named, named, of_peer
 from gradcheck.compare import Result, compare, distance, expect, noted
 from gradcheck.spec import Case, Settings, Spec
-from gradcheck.switch import active, interpreted, kernels
 
 # float32 formulas run in float64 on the CPU; in float64 the exponential of a sum of size s has s eps, either way
 KERNELS = {torch.float64: 256.0, torch.float32: 8.0, torch.bfloat16: 2.0, torch.float16: 2.0}
@@ -35,8 +34,8 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
 
 def on_a_device(spec: Spec, settings: Settings) -> Iterator[Result]:
     """What is asked of every kind of device."""
-    compiled = "kernels" in spec.promises and active(settings.device)
-    if "kernels" in spec.promises and not compiled:
+    compiled = spec.compiled(settings.device)
+    if spec.kernels is not None and not compiled:
         yield noted("kernels", "none is loaded: the formulas alone were audited")
 
     def agrees(case: Case) -> Iterator[Result]:
@@ -75,12 +74,12 @@ def tag(dtype: torch.dtype, results: Iterator[Result]) -> Iterator[Result]:
 
 def switched(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
     """Kernels on against kernels off."""
-    with kernels(False):
+    with case.spec.kernels.switched(False):
         formulas = everything(case)
     theirs: Named | None = None
     for what, t in ours.items():
         scale = scales.get(what, None if case.dtype is widest(case) else formulas[what])
-        result = alike(f"{what}, by kernel", t, formulas[what], case.dtype, scale)
+        result = alike(f"{what}, by kernel", t, formulas[what], case, scale)
         if not result.ok and case.dtype is widest(case) is torch.float32:
             theirs = of_peer(case, case.upstream(formulas["value"])) if theirs is None else theirs
             result = excused(result, theirs.get(what), formulas[what])
@@ -89,7 +88,7 @@ def switched(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
 
 def widest(case: Case) -> torch.dtype:
     """The widest dtype that anything is computed in."""
-    on_cpu = next(iter(case.tensors.values())).is_cpu and not interpreted()
+    on_cpu = next(iter(case.tensors.values())).is_cpu and not case.spec.interpreted
     return torch.float64 if on_cpu or case.dtype is torch.float64 else torch.float32
 
 
@@ -117,7 +116,7 @@ def sizes(case: Case, ours: Named) -> Named:
     return found
 
 
-def alike(what: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, scale: Tensor | None) -> Result:
+def alike(what: str, a: Tensor | None, b: Tensor | None, case: Case, scale: Tensor | None) -> Result:
     """Entry by entry, where formulas or kernels have digits to spare; products to the sum of the sizes of their terms.
 
     By the largest entry where they have none, in the widest dtype. There an entry that cancels, sigma(x) - t or
@@ -125,10 +124,10 @@ def alike(what: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, sca
     A device's float32 is the widest, since float64 is slow on most, so that the kernels for it are compared like this
     in the interpreter, too.
     """
-    bound = KERNELS[dtype]
-    if interpreted() and dtype is torch.bfloat16:
+    bound = KERNELS[case.dtype]
+    if case.spec.interpreted and case.dtype is torch.bfloat16:
         bound *= 2  # Triton's interpreter cuts off where a device rounds, which costs one eps instead of a half
-    return compare(what, a, b, bound, dtype=dtype, scale=scale)
+    return compare(what, a, b, bound, dtype=case.dtype, scale=scale)
 
 
 def excused(result: Result, peer: Tensor | None, expected: Tensor | None) -> Result:
@@ -217,14 +216,14 @@ def repeated(case: Case) -> Iterator[Result]:
     """A large batch, the same: again, and, with kernels, on another number of threads."""
     if not case.batch:
         return
-    count = 2 if interpreted() else ENTRIES // max(t.numel() for t in case.tensors.values()) + 1
+    count = 2 if case.spec.interpreted else ENTRIES // max(t.numel() for t in case.tensors.values()) + 1
     tiles = {k: [count if i == d else 1 for i in range(case.tensors[k].dim())] for k, d in case.batch.items()}
     large = case.at({k: case.tensors[k].repeat(n) for k, n in tiles.items()})
     once = everything(large)
     for what, t in everything(large).items():
         yield again(f"{what}, run again", t, once[what], large)
     on_cpu = next(iter(case.tensors.values())).is_cpu
-    if "kernels" not in case.spec.promises or not active() or interpreted() or not on_cpu:
+    if not case.spec.compiled() or case.spec.interpreted or not on_cpu:
         return
     threads = torch.get_num_threads()
     for other in {1, 2} - {threads}:

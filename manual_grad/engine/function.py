@@ -24,7 +24,7 @@ A kernel (``fused``) never replaces a formula: it is asked first, and may declin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -195,6 +195,7 @@ class Call:
     loss: type[LossFunction]
     options: Options
     needs: tuple[bool, ...] = ()
+    kernels: bool = field(default_factory=kernels.on)
 
     def value_shape(self, X: Tensors) -> torch.Size:
         return self.loss.shape(X, *self.options)
@@ -229,7 +230,8 @@ class Gradient(Function):
 
     @staticmethod
     def forward(call: Call, g: Tensor, *X: Tensor | None) -> tuple[Tensor, ...]:
-        result = call.loss.sweep(X, call.options, "none", call.needs, g, False)
+        with kernels.switched(call.kernels):
+            result = call.loss.sweep(X, call.options, "none", call.needs, g, False)
         gradients = call.gradient(g, X) if result is None else result[1]
         return tuple(d for d, needed in zip(gradients, call.needs, strict=True) if needed)
 
@@ -316,7 +318,7 @@ class Eager(Function):
     def forward(ctx: Any, loss: type[LossFunction], *args: Any) -> Tensor:
         n, reduction = loss.tensors, args[-1]
         X, options = args[:n], args[n:-1]
-        ctx.call = loss, options, reduction
+        ctx.call, ctx.kernels = (loss, options, reduction), kernels.on()
         ctx.save_for_backward(*_savable(X))
         # 'none' must wait for its upstream gradient; so must float16, which it is to save from underflow, where
         # backward cannot look at it; and whoever hooks what is saved (a checkpoint, an offload to another device) is
@@ -337,6 +339,13 @@ class Eager(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        if kernels.on() is ctx.kernels:
+            return Eager._backward(ctx, g)
+        with kernels.switched(ctx.kernels):  # the engine may call from another thread, or after the context has ended
+            return Eager._backward(ctx, g)
+
+    @staticmethod
+    def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         loss, options, reduction = ctx.call
         rest = (None,) * (len(options) + 1)
         swept = ctx.__dict__.pop("swept", None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import platform
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,19 @@ _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16
 _CAPABILITY = (8, 0)  # the least of a device, of those that the kernels in Triton are compiled for in the tests
 _CHOICE = os.environ.get("MANUAL_GRAD_KERNELS", "1")
 
-enabled = True  # read on every call; set it to False to run the formulas
+_ON: ContextVar[bool] = ContextVar("manual_grad.kernels", default=True)
+on = _ON.get  # whether kernels are used in this context: by this thread, or this task of asyncio
 interpreting = _CHOICE == "triton"  # the kernels in Triton on CPU tensors, one instance after the other, as a test
+
+
+@contextlib.contextmanager
+def switched(to: bool) -> Iterator[None]:
+    """Whether the losses called in this context use their kernels, or their formulas. Backward does as forward did."""
+    token = _ON.set(to)
+    try:
+        yield
+    finally:
+        _ON.reset(token)
 
 
 def _built() -> list[str]:
@@ -114,17 +128,17 @@ def _pointwise_results(x: Tensor, t: Tensor, a: Any, w: Any, *rest: Any) -> tupl
 def loaded(device: str = "cpu") -> bool:
     """Whether there are kernels for tensors of that type of device, and they are not switched off."""
     load = _load if device == "cpu" and not interpreting else _load_triton
-    return enabled and load()[0] is not None
+    return on() and load()[0] is not None
 
 
 def available(name: str, device: str = "cpu") -> bool:
     """Whether there is a kernel of that name for tensors of that type of device."""
-    return enabled and _op(name, device) is not None
+    return on() and _op(name, device) is not None
 
 
 def op(name: str | None, *tensors: Tensor | None) -> Any:
     """The kernel of that name, or None where there is none for these tensors: one floating dtype, dense, one device."""
-    if not enabled or name is None:
+    if not on() or name is None:
         return None
     if not tensors:
         return _op(name, "cpu")
@@ -152,9 +166,9 @@ def show_config() -> str:
     processor's; torch's choice decides (``ATEN_CPU_CAPABILITY`` lowers it, for the kernels too).
     ``MANUAL_GRAD_KERNELS=0`` switches all kernels off. Those for CUDA devices need Triton.
     """
-    isa, reason = _load() if enabled else (None, "switched off in this context")
+    isa, reason = _load() if on() else (None, "switched off in this context")
     cpu = f"none, losses run from their formulas: {reason}" if isa is None else f"{isa} (built: {', '.join(_built())})"
-    version, reason = _load_triton() if enabled else (None, "switched off in this context")
+    version, reason = _load_triton() if on() else (None, "switched off in this context")
     if version is None:
         gpu = f"none, losses run from their formulas: {reason}"
     elif interpreting:

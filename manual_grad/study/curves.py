@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import manual_grad.functional as F
-from manual_grad.losses.adaptive_log_softmax_with_loss import adaptive_cross_entropy
+from manual_grad.losses.linear.adaptive_log_softmax_with_loss import adaptive_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _derivative(value: Tensor, s: Tensor) -> Tensor:
 
 def _kinks(loss: str, curve: Curve, params: Mapping[str, float]) -> Iterator[Kink]:
     """Where a signed distance of the loss' spec passes 0, by bisection."""
-    from gradcheck import specs  # optional: the auditor has requirements of its own
+    from manual_grad import specs  # optional: the auditor has requirements of its own
 
     def point(s: float) -> Tensor:
         return torch.tensor([s], dtype=torch.float64)

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradcheck.chapter import Chapter, Equation
 from manual_grad.study import tex
-from manual_grad.study.chapter import Chapter, Equation
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,4 +1,4 @@
-// losses/multi_margin_loss.py and losses/multilabel_margin_loss.py: the classes of a row are compared with its labels:
+// losses/rowwise/multi_margin_loss.py and losses/rowwise/multilabel_margin_loss.py: the classes of a row are compared with its labels:
 // one, or as many as come before the first -1.
 #include "rowwise.h"
 

@@ -1,4 +1,4 @@
-// losses/cosine_embedding_loss.py. Letters: a and b the vectors, kappa and rho as there.
+// losses/pairwise/cosine_embedding_loss.py. Letters: a and b the vectors, kappa and rho as there.
 #include <cmath>
 
 #include "pairwise.h"

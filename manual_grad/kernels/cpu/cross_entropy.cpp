@@ -1,4 +1,4 @@
-// losses/cross_entropy.py. Letters: z logits, q effective target, Q its sum, m largest logit, e = exp(z - m), rest the
+// losses/rowwise/cross_entropy.py. Letters: z logits, q effective target, Q its sum, m largest logit, e = exp(z - m), rest the
 // sum of e without the leader's, g upstream.
 #include <cmath>
 

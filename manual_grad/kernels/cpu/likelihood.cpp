@@ -45,7 +45,7 @@ struct WithPosWeight : Widened {
   }
 };
 
-// losses/binary_cross_entropy_with_logits.py (4) to (7); a = pos_weight
+// losses/pointwise/binary_cross_entropy_with_logits.py (4) to (7); a = pos_weight
 struct BinaryCrossEntropyWithLogits : Variants {
   template <class Body>
   static void choose(const PointwiseCall& call, const Body& body) {
@@ -53,7 +53,7 @@ struct BinaryCrossEntropyWithLogits : Variants {
   }
 };
 
-struct BinaryCrossEntropy : Plain {  // losses/binary_cross_entropy.py (2) (4) (5) (6)
+struct BinaryCrossEntropy : Plain {  // losses/pointwise/binary_cross_entropy.py (2) (4) (5) (6)
   static constexpr std::array<const char*, 2> errors{
       "all elements of input should be between 0 and 1; are they logits? binary_cross_entropy_with_logits takes those",
       "all elements of target should be between 0 and 1"};
@@ -87,14 +87,14 @@ struct KLDivOf : Widened {
     return {absent ? zero : p * wasted, -p, absent ? zero : dt, zero};
   }
 };
-struct KLDiv : Variants {  // losses/kl_div.py (1) (2) (3); p = log_target
+struct KLDiv : Variants {  // losses/pointwise/kl_div.py (1) (2) (3); p = log_target
   template <class Body>
   static void choose(const PointwiseCall& call, const Body& body) {
     call.p != 0 ? body(KLDivOf<true>{}) : body(KLDivOf<false>{});
   }
 };
 
-struct SoftMargin : Paired {  // losses/soft_margin_loss.py (1) (3) (4)
+struct SoftMargin : Paired {  // losses/pointwise/soft_margin_loss.py (1) (3) (4)
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T, T) {
     const Vec<T> zero{}, one = splat(T{1}), m = t * x;

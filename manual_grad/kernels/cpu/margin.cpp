@@ -11,7 +11,7 @@ inline Vec<T> hinge(Vec<T> s) {
   return s < zero ? zero : s;
 }
 
-struct MarginRanking : Widened {  // losses/margin_ranking_loss.py (1) (2); x and t the inputs, a = target, p = margin
+struct MarginRanking : Widened {  // losses/pointwise/margin_ranking_loss.py (1) (2); x and t the inputs, a = target, p = margin
   template <class S, class T>
   static Element<T> eval(Vec<T> x1, Vec<T> x2, Vec<T> t, T margin, T, T) {
     const Vec<T> zero{}, r = x1 - x2, s = margin - t * r;
@@ -21,7 +21,7 @@ struct MarginRanking : Widened {  // losses/margin_ranking_loss.py (1) (2); x an
   }
 };
 
-struct HingeEmbedding : Widened {  // losses/hinge_embedding_loss.py (1) (2); p = margin
+struct HingeEmbedding : Widened {  // losses/pointwise/hinge_embedding_loss.py (1) (2); p = margin
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T margin, T, T) {
     const Vec<T> zero{}, one = splat(T{1}), open = x <= margin ? one : zero;
@@ -31,7 +31,7 @@ struct HingeEmbedding : Widened {  // losses/hinge_embedding_loss.py (1) (2); p 
   }
 };
 
-struct TripletMarginWithDistance : Widened {  // losses/triplet_margin_with_distance_loss.py (1) (2); x y z are x t a
+struct TripletMarginWithDistance : Widened {  // losses/pairwise/triplet_margin_with_distance_loss.py (1) (2); x y z are x t a
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> y, Vec<T> z, T margin, T swap, T) {
     const Vec<T> zero{}, one = splat(T{1}), half = splat(T{0.5}), swaps = splat(swap);

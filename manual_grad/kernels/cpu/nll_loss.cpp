@@ -1,4 +1,4 @@
-// losses/nll_loss.py. The gradient is zero but for one entry of a row: the rows are zeroed and their entries written in
+// losses/rowwise/nll_loss.py. The gradient is zero but for one entry of a row: the rows are zeroed and their entries written in
 // one sweep.
 #include "rowwise.h"
 

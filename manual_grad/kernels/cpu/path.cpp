@@ -1,4 +1,4 @@
-// Losses of the paths through a lattice: CTC (losses/ctc_loss.py, whose letters and equations these are).
+// Losses of the paths through a lattice: CTC (losses/path/ctc_loss.py, whose letters and equations these are).
 //
 // Every second state of CTC's lattice is a blank. A frame is therefore two rows, blank[i] for state 2i and label[i] for
 // state 2i + 1: the neighbours of a state sit at the same index or the next, one number is emitted by all blanks, and

@@ -4,7 +4,7 @@
 namespace mg {
 namespace {
 
-struct L1 : Plain {  // losses/l1_loss.py (1) (2)
+struct L1 : Plain {  // losses/pointwise/l1_loss.py (1) (2)
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T, T) {
     const Vec<T> r = x - t, zero{}, one = splat(T{1});
@@ -13,7 +13,7 @@ struct L1 : Plain {  // losses/l1_loss.py (1) (2)
   }
 };
 
-struct Mse : Plain {  // losses/mse_loss.py (1) (2)
+struct Mse : Plain {  // losses/pointwise/mse_loss.py (1) (2)
   static constexpr int kSlopes = 2;
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T, T, T) {
@@ -22,7 +22,7 @@ struct Mse : Plain {  // losses/mse_loss.py (1) (2)
   }
 };
 
-struct Huber : Plain {  // losses/huber_loss.py (1) (2); p = delta
+struct Huber : Plain {  // losses/pointwise/huber_loss.py (1) (2); p = delta
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T delta, T, T) {
     const Vec<T> r = x - t, size = abs<T>(r);
@@ -32,7 +32,7 @@ struct Huber : Plain {  // losses/huber_loss.py (1) (2); p = delta
   }
 };
 
-struct SmoothL1 : Plain {  // losses/smooth_l1_loss.py (1) (2); p = beta
+struct SmoothL1 : Plain {  // losses/pointwise/smooth_l1_loss.py (1) (2); p = beta
   template <class S, class T>
   static Element<T> eval(Vec<T> x, Vec<T> t, Vec<T>, T beta, T, T) {
     const Vec<T> r = x - t, size = abs<T>(r), scaled = r / beta, one = splat(T{1});
@@ -44,7 +44,7 @@ struct SmoothL1 : Plain {  // losses/smooth_l1_loss.py (1) (2); p = beta
 
 constexpr double kHalfLog2Pi = 0.91893853320467274178;
 
-struct GaussianNLL : Widened {  // losses/gaussian_nll_loss.py (1) (2); a = var, p = full, q = eps
+struct GaussianNLL : Widened {  // losses/pointwise/gaussian_nll_loss.py (1) (2); a = var, p = full, q = eps
   using Error = std::domain_error;
   static constexpr std::array errors{"var has negative entry/entries; a variance is 0 or positive"};
   template <class T>
@@ -82,7 +82,7 @@ struct PoissonNLLOf : Widened {
     return at;
   }
 };
-struct PoissonNLL : Variants {  // losses/poisson_nll_loss.py (1) to (4); p = log_input, q = full, r = eps
+struct PoissonNLL : Variants {  // losses/pointwise/poisson_nll_loss.py (1) to (4); p = log_input, q = full, r = eps
   template <class Body>
   static void choose(const PointwiseCall& call, const Body& body) {
     if (call.p != 0)

@@ -1,4 +1,4 @@
-// Triplet margin loss, one triplet of vectors a row. Letters as in losses/triplet_margin_loss.py.
+// Triplet margin loss, one triplet of vectors a row. Letters as in losses/pairwise/triplet_margin_loss.py.
 #include <algorithm>
 #include <cmath>
 #include <functional>

@@ -1,4 +1,4 @@
-"""Multi-class and multi-label margin. Letters as in losses/multi_margin_loss.py and losses/multilabel_margin_loss.py.
+"""Multi-class and multi-label margin. Letters as in the chapters of losses/rowwise.
 
 The classes of a row are compared with its labels, one label after the other: there is one, or as many as come before
 the first -1. The first walk over the classes sums the loss, and has the slopes of all classes that are not labels; what

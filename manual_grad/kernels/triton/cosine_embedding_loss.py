@@ -1,4 +1,4 @@
-"""Cosine embedding loss, one pair of vectors a row. Letters as in losses/cosine_embedding_loss.py."""
+"""Cosine embedding loss, one pair of vectors a row. Letters as in losses/pairwise/cosine_embedding_loss.py."""
 
 from __future__ import annotations
 

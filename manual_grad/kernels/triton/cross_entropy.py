@@ -1,5 +1,5 @@
-"""Cross entropy. Letters as in losses/cross_entropy.py: z logits, q effective target, Q its sum, m largest logit, rest
-the sum of e = exp(z - m) without the leader's, g upstream.
+"""Cross entropy. Letters as in losses/rowwise/cross_entropy.py: z logits, q effective target, Q its sum, m largest
+logit, rest the sum of e = exp(z - m) without the leader's, g upstream.
 
 A program takes a tile of rows and walks over their classes in blocks, twice: first the sums, kept relative to the
 largest score so far, then the gradient. The second walk goes back from the last block to the first, since what was read

@@ -1,4 +1,4 @@
-"""Negative log-likelihood. Letters as in losses/nll_loss.py.
+"""Negative log-likelihood. Letters as in losses/rowwise/nll_loss.py.
 
 Of a row the value reads one score. The gradient is zero but for one entry: every entry is written once, and none read.
 One number a row is all the arithmetic there is, so it is done in float64.

@@ -1,4 +1,4 @@
-"""Losses of a lattice of alignments. Equations and letters as in losses/ctc_loss.py; states as in kernels/cpu/path.cpp.
+"""Losses of a lattice of alignments. Letters as in losses/path/ctc_loss.py, states as in kernels/cpu/path.cpp.
 
 One program walks the frames of a sample forwards and backwards, with the labels and the blanks before them in two
 vectors. A second kernel, a program for each frame, sums the posterior over equal labels; in the same order every time,

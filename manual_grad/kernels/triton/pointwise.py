@@ -106,7 +106,7 @@ def run(
 
 
 @triton.jit
-def _l1(x, t, a, p, q, r):  # losses/l1_loss.py (1)
+def _l1(x, t, a, p, q, r):  # losses/pointwise/l1_loss.py (1)
     return tl.abs(x - t)
 
 
@@ -118,7 +118,7 @@ def _l1_slopes(x, t, a, p, q, r):  # (2); the comparisons are false for a NaN
 
 
 @triton.jit
-def _mse(x, t, a, p, q, r):  # losses/mse_loss.py (1)
+def _mse(x, t, a, p, q, r):  # losses/pointwise/mse_loss.py (1)
     return (x - t) * (x - t)
 
 
@@ -129,7 +129,7 @@ def _half_mse_slopes(x, t, a, p, q, r):  # (2), which could overflow before it i
 
 
 @triton.jit
-def _huber(x, t, a, delta, q, r):  # losses/huber_loss.py (1)
+def _huber(x, t, a, delta, q, r):  # losses/pointwise/huber_loss.py (1)
     size = tl.abs(x - t)
     return tl.where(size > delta, delta * (size - 0.5 * delta), 0.5 * size * size)
 
@@ -147,7 +147,7 @@ def _times(c, x):  # 0 where c is, for an infinite x too
 
 
 @triton.jit
-def _bce_with_logits(x, t, a, p, q, r):  # losses/binary_cross_entropy_with_logits.py (4)
+def _bce_with_logits(x, t, a, p, q, r):  # losses/pointwise/binary_cross_entropy_with_logits.py (4)
     at = a * t
     return _times(tl.where(x < 0, -at, 1 - t), x) + (1 - t + at) * log1p(exp(-tl.abs(x)))
 
@@ -164,7 +164,7 @@ def _bce_with_logits_slopes(x, t, a, p, q, r):
 
 
 @triton.jit
-def _smooth_l1(x, t, a, beta, q, r):  # losses/smooth_l1_loss.py (1)
+def _smooth_l1(x, t, a, beta, q, r):  # losses/pointwise/smooth_l1_loss.py (1)
     size, scaled = tl.abs(x - t), (x - t) / beta
     return tl.where(size < beta, 0.5 * scaled * (x - t), size - 0.5 * beta)
 
@@ -182,7 +182,7 @@ def _variance(a, eps):  # v of (1); a negative one, which nobody can refuse with
 
 
 @triton.jit
-def _gaussian_nll(x, t, a, full, eps, r):  # losses/gaussian_nll_loss.py (1)
+def _gaussian_nll(x, t, a, full, eps, r):  # losses/pointwise/gaussian_nll_loss.py (1)
     v = _variance(a, eps)
     return 0.5 * (tl.log(v) + (x - t) * ((x - t) * (1 / v))) + full * _HALF_LOG_2PI
 
@@ -196,7 +196,7 @@ def _gaussian_nll_slopes(x, t, a, full, eps, r):  # (2)
 
 
 @triton.jit
-def _poisson_nll(x, t, a, log_input, full, eps):  # losses/poisson_nll_loss.py (1) to (5)
+def _poisson_nll(x, t, a, log_input, full, eps):  # losses/pointwise/poisson_nll_loss.py (1) to (5)
     certain = (t == 0) & (x == -float("inf"))
     e = tl.where(log_input != 0, exp(x) - tl.where(certain, 0.0, t * x), x - t * tl.log(x + eps))
     stirling = (t + 0.5) * tl.log(t) - t + _HALF_LOG_2PI
@@ -213,7 +213,7 @@ def _poisson_nll_slopes(x, t, a, log_input, full, eps):
 
 
 @triton.jit
-def _bce(x, t, a, p, q, r):  # losses/binary_cross_entropy.py (2)
+def _bce(x, t, a, p, q, r):  # losses/pointwise/binary_cross_entropy.py (2)
     log_x, log_1_x = tl.log(x), log1p(-x)
     log_x, log_1_x = tl.where(log_x < -100, -100.0, log_x), tl.where(log_1_x < -100, -100.0, log_1_x)
     return (t - 1) * log_1_x - t * log_x
@@ -236,7 +236,7 @@ def _bce_slopes(x, t, a, p, q, r):
 
 
 @triton.jit
-def _kl_div(x, t, a, log_target, q, r):  # losses/kl_div.py (1) (2); a NaN stays one
+def _kl_div(x, t, a, log_target, q, r):  # losses/pointwise/kl_div.py (1) (2); a NaN stays one
     p, log_p = tl.where(log_target != 0, exp(t), t), tl.where(log_target != 0, t, tl.log(t))
     return tl.where((p == 0) & (x == x), 0.0, p * (log_p - x))
 
@@ -249,7 +249,7 @@ def _kl_div_slopes(x, t, a, log_target, q, r):  # (3)
 
 
 @triton.jit
-def _soft_margin(x, t, a, p, q, r):  # losses/soft_margin_loss.py (1) (4)
+def _soft_margin(x, t, a, p, q, r):  # losses/pointwise/soft_margin_loss.py (1) (4)
     m = t * x
     return tl.where(m < 0, -m, 0.0) + log1p(exp(-tl.abs(m)))
 
@@ -263,7 +263,7 @@ def _soft_margin_slopes(x, t, a, p, q, r):  # (3)
 
 
 @triton.jit
-def _margin_ranking(x, t, y, margin, q, r):  # losses/margin_ranking_loss.py (1); x and t the inputs, y the target
+def _margin_ranking(x, t, y, margin, q, r):  # losses/pointwise/margin_ranking_loss.py (1)
     s = margin - y * (x - t)
     return tl.where(s < 0, 0.0, s)
 
@@ -276,7 +276,7 @@ def _margin_ranking_slopes(x, t, y, margin, q, r):  # (2)
 
 
 @triton.jit
-def _hinge_embedding(x, t, a, margin, q, r):  # losses/hinge_embedding_loss.py (1)
+def _hinge_embedding(x, t, a, margin, q, r):  # losses/pointwise/hinge_embedding_loss.py (1)
     closed = margin - x
     either = tl.where(x < margin, margin, tl.where(margin == margin, x, margin))
     return tl.where(t == 1, x, tl.where(t == -1, tl.where(closed < 0, 0.0, closed), either))
@@ -289,7 +289,7 @@ def _hinge_embedding_slopes(x, t, a, margin, q, r):  # (2)
 
 
 @triton.jit
-def _triplet(x, y, z, margin, swap, r):  # losses/triplet_margin_with_distance_loss.py (1); a NaN is the lesser
+def _triplet(x, y, z, margin, swap, r):  # losses/pairwise/triplet_margin_with_distance_loss.py (1); a NaN is the lesser
     nearest = tl.where(swap == 1, tl.where(z < y, z, tl.where(z == z, y, z)), y)
     s = margin + (x - nearest)
     return tl.where(s < 0, 0.0, s)

@@ -1,4 +1,4 @@
-"""Triplet margin loss, one triplet of vectors a row. Letters as in losses/triplet_margin_loss.py.
+"""Triplet margin loss, one triplet of vectors a row. Letters as in losses/pairwise/triplet_margin_loss.py.
 
 The degree of the norm is a constant of the kernel: it is chosen once in a program, and each has a formula of its own.
 Where SCALED, the largest size is taken out of a norm, by (5): the square of a number below float64 is in the range of

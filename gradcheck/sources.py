@@ -1,0 +1,50 @@
+"""The specs that installed packages bring along, for ``python -m gradcheck``.
+
+A package offers its specs by an entry point of the group ``gradcheck.specs``, which names a module with ``NAMES`` and
+``load(name)``. It may also have ``find(text)``, which says which name a user means or raises a ValueError, and
+``environment()``, what its figures depend on.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import metadata
+from typing import Any
+
+from gradcheck.spec import Spec
+
+
+@functools.cache
+def sources() -> tuple[Any, ...]:
+    found = sorted({(entry.name, entry.value) for entry in metadata.entry_points(group="gradcheck.specs")})
+    return tuple(metadata.EntryPoint(name, value, "gradcheck.specs").load() for name, value in found)
+
+
+def names() -> tuple[str, ...]:
+    return tuple(name for source in sources() for name in source.NAMES)
+
+
+def load(name: str) -> Spec:
+    return next(source for source in sources() if name in source.NAMES).load(name)
+
+
+def find(text: str) -> str:
+    """The name that ``text`` means to one of the sources."""
+    if text in names():
+        return text
+    refusals = []
+    for source in sources():
+        if hasattr(source, "find"):
+            try:
+                return source.find(text)
+            except ValueError as refusal:
+                refusals.append(str(refusal))
+    raise ValueError("; ".join(refusals) or f"no spec named {text!r}; there are: {', '.join(names()) or 'none'}")
+
+
+def environment() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for source in sources():
+        if hasattr(source, "environment"):
+            found |= source.environment()
+    return found

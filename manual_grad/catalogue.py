@@ -1,0 +1,135 @@
+"""Which losses there are: everything that needs a list of them, their families or their peers reads it here."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch.nn import functional
+
+FAMILIES = {  # by what a loss is a function of
+    "pointwise": "one element of each input",
+    "rowwise": "one row of class scores",
+    "pairwise": "two or three feature vectors",
+    "path": "a lattice of alignments",
+    "linear": "features, and the weights that score them",
+}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, which lives in ``losses/<family>/<name>.py``.
+
+    Args:
+        name: The name of its files and, with ``functional``, of its function in :mod:`manual_grad.functional`.
+        family: One of :data:`FAMILIES`.
+        modules: The names of its Modules.
+        torch: Whether torch has it under these names, if it is new enough.
+        functional: Whether there is a function besides the Modules.
+    """
+
+    name: str
+    family: str
+    modules: tuple[str, ...]
+    torch: bool = True
+    functional: bool = True
+
+    @property
+    def path(self) -> str:
+        """The dotted name of its file."""
+        return f"manual_grad.losses.{self.family}.{self.name}"
+
+    @property
+    def file(self) -> Path:
+        return Path(__file__).with_name("losses") / self.family / f"{self.name}.py"
+
+    @property
+    def module(self) -> ModuleType:
+        return importlib.import_module(self.path)
+
+    @property
+    def peer(self) -> Callable[..., Any] | None:
+        """torch's own function, or None where this torch has none."""
+        return getattr(functional, self.name, None) if self.torch and self.functional else None
+
+    def kernels(self) -> set[str]:
+        """The kernels of its Functions, its own and those of the losses that its file builds on."""
+        found: set[str] = set()
+        for value in vars(self.module).values():
+            if isinstance(value, type) and getattr(value, "kernel", None):
+                found.add(value.kernel)
+            origin = getattr(value, "__module__", None) or ""
+            if origin.startswith("manual_grad.losses.") and origin != self.path:
+                found |= BY_NAME[origin.rpartition(".")[2]].kernels()
+        return found
+
+
+LOSSES = (
+    Loss("l1_loss", "pointwise", ("L1Loss",)),
+    Loss("mse_loss", "pointwise", ("MSELoss",)),
+    Loss("smooth_l1_loss", "pointwise", ("SmoothL1Loss",)),
+    Loss("huber_loss", "pointwise", ("HuberLoss",)),
+    Loss("gaussian_nll_loss", "pointwise", ("GaussianNLLLoss",)),
+    Loss("poisson_nll_loss", "pointwise", ("PoissonNLLLoss",)),
+    Loss("binary_cross_entropy", "pointwise", ("BCELoss",)),
+    Loss("binary_cross_entropy_with_logits", "pointwise", ("BCEWithLogitsLoss",)),
+    Loss("kl_div", "pointwise", ("KLDivLoss",)),
+    Loss("soft_margin_loss", "pointwise", ("SoftMarginLoss",)),
+    Loss("margin_ranking_loss", "pointwise", ("MarginRankingLoss",)),
+    Loss("hinge_embedding_loss", "pointwise", ("HingeEmbeddingLoss",)),
+    Loss("cross_entropy", "rowwise", ("CrossEntropyLoss",)),
+    Loss("nll_loss", "rowwise", ("NLLLoss", "NLLLoss2d")),
+    Loss("multi_margin_loss", "rowwise", ("MultiMarginLoss",)),
+    Loss("multilabel_margin_loss", "rowwise", ("MultiLabelMarginLoss",)),
+    Loss("multilabel_soft_margin_loss", "rowwise", ("MultiLabelSoftMarginLoss",)),
+    Loss("cosine_embedding_loss", "pairwise", ("CosineEmbeddingLoss",)),
+    Loss("triplet_margin_loss", "pairwise", ("TripletMarginLoss",)),
+    Loss("triplet_margin_with_distance_loss", "pairwise", ("TripletMarginWithDistanceLoss",)),
+    Loss("ctc_loss", "path", ("CTCLoss",)),
+    Loss("linear_cross_entropy", "linear", ("LinearCrossEntropyLoss",)),
+    Loss("adaptive_log_softmax_with_loss", "linear", ("AdaptiveLogSoftmaxWithLoss",), functional=False),
+)
+BY_NAME = {loss.name: loss for loss in LOSSES}
+
+
+def of_family(family: str) -> list[Loss]:
+    return [loss for loss in LOSSES if loss.family == family]
+
+
+def find(name: str) -> Loss:
+    """The loss that ``name`` means: its own name or a Module's, with or without "Loss", or the start of one.
+
+    Case and underscores do not matter. A start that several losses share is refused, as is a wrong name.
+    """
+    known, wanted = _spellings(), _plain(name)
+    found = {known[wanted]} if wanted in known else {loss for key, loss in known.items() if key.startswith(wanted)}
+    if wanted and len(found) == 1:
+        return BY_NAME[found.pop()]
+    if wanted and found:
+        raise ValueError(f"{name!r} may be {_listed(found)}")
+    close = {known[key] for key in difflib.get_close_matches(wanted, known)}
+    hint = f"did you mean {_listed(close)}?" if close else f"there are: {', '.join(sorted(BY_NAME))}"
+    raise ValueError(f"no loss named {name!r}; {hint}")
+
+
+@functools.cache
+def _spellings() -> dict[str, str]:
+    """Plain spelling -> loss. BCE is BCELoss, not the start of BCEWithLogitsLoss."""
+    plain = [(_plain(name), loss.name) for loss in LOSSES for name in (loss.name, *loss.modules)]
+    return dict([*((key.removesuffix("loss"), loss) for key, loss in plain), *plain])
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = sorted(names)
+    return f"{', '.join(others)} or {last}" if others else last

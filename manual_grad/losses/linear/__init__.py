@@ -1,0 +1,1 @@
+"""Losses of a projection, then rows of class scores."""

@@ -1,0 +1,167 @@
+r"""Cross entropy with an adaptive softmax: a tree of two levels over a vocabulary sorted by frequency.
+
+**Where it comes from.** Most words of a text are among the few most frequent. Grave et al. [1] give each of these a
+score of its own in a *head*, and the head one score more for every *cluster* :math:`i` of rarer words, from
+:math:`c_i` to :math:`c_{i+1}`; a *tail* of lower dimension tells the words of a cluster apart.
+
+**Definition.** The probability of a word :math:`y` is that of its place in the head, and of its place in the tail if
+it is a rare one,
+
+.. math::
+    P = \begin{cases} h_y & y < c_0 \\ h_{c_0 + i}\, t_{y - c_i} & c_i \le y < c_{i+1} \end{cases}, \qquad
+    h_j = \frac{e^{u_j}}{\sum_k e^{u_k}}, \qquad t_l = \frac{e^{v_l}}{\sum_n e^{v_n}}, \qquad
+    u = W x + b, \qquad v = B_i A_i x \tag{1}
+
+A tail is computed for the rows of its own words only. Minus the logarithm of (1) is a sum of at most two cross
+entropies of projections, with :math:`g` the word's place in the head:
+
+.. math::
+    \ell = -\log P = -\log h_g + \begin{cases} 0 & y < c_0 \\ -\log t_{y - c_i} & y \ge c_0 \end{cases}, \qquad
+    g = \begin{cases} y & y < c_0 \\ c_0 + i & y \ge c_0 \end{cases} \tag{2}
+
+**Stable form.** Neither of the two is negative, so that nothing cancels; each of them is the loss of
+:mod:`~manual_grad.losses.linear.linear_cross_entropy`, and no matrix of scores is stored whole.
+
+**Gradient.** So are the derivatives, :math:`p - y` twice. The features hear from both, the tail's through its two
+matrices:
+
+.. math::
+    \frac{\partial \ell}{\partial u_j} = h_j - [j = g], \qquad
+    \frac{\partial \ell}{\partial v_l} = t_l - [l = y - c_i] \quad\text{for } y \ge c_0, \qquad
+    \frac{\partial \ell}{\partial x} = W^\top \frac{\partial \ell}{\partial u}
+        + A_i^\top B_i^\top \frac{\partial \ell}{\partial v} \quad\text{for } y \ge c_0 \tag{3}
+
+**Second derivative.** Head and tail do not mix before they meet in :math:`x`:
+
+.. math::
+    \frac{\partial^2 \ell}{\partial u_j\, \partial u_k} = h_j\, ([j = k] - h_k), \qquad
+    \frac{\partial^2 \ell}{\partial v_l\, \partial v_n} = t_l\, ([l = n] - t_n) \quad\text{for } y \ge c_0, \qquad
+    \frac{\partial^2 \ell}{\partial u_j\, \partial v_l} = 0 \tag{4}
+
+There are no kinks.
+
+**Shapes and domain.** Features :math:`(N, D)` or :math:`(D)`, class indices in :math:`[0, c)` with :math:`c` the last
+cutoff.
+
+Sources:
+
+1. Edouard Grave, Armand Joulin, Moustapha Cissé, David Grangier and Hervé Jégou, "Efficient softmax approximation for
+   GPUs" (2017), `arXiv:1609.04309 <https://arxiv.org/abs/1609.04309>`_.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+from torch.nn.modules.adaptive import _ASMoutput
+
+from manual_grad.engine.reduction import reduced
+from manual_grad.losses.linear.linear_cross_entropy import linear_cross_entropy
+
+
+def adaptive_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    head_weight: Tensor,
+    tails: Sequence[tuple[Tensor, Tensor]],
+    cutoffs: Sequence[int],
+    head_bias: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Minus the log-probability (2) of each target; the loss of :class:`torch.nn.AdaptiveLogSoftmaxWithLoss`.
+
+    Args:
+        input: Feature vectors, floating point, of shape (N, D) or (D).
+        target: Class indices, int64, of shape (N) or ().
+        head_weight: Of shape (c0 + number of clusters, D).
+        tails: For each cluster A, of shape (H, D), and B, of shape (classes of the cluster, H).
+        cutoffs: c0, the first class of each further cluster, and the number of classes; ascending.
+        head_bias: Optional, of shape (c0 + number of clusters).
+        reduction: 'none', 'mean' or 'sum'.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the target's shape, in the input's dtype. A cluster without a target has no
+        part in it, and its tail no gradient.
+
+    Raises:
+        RuntimeError: a target is not a class (checked where it can be read), or not int64; shapes that do not fit.
+    """
+    x, y = _batch(input, target)
+    first, classes = cutoffs[0], cutoffs[-1]
+    clusters = [((low <= y) & (y < high), low) for low, high in pairwise(cutoffs)]
+    by_value = _may_look(y)
+    if by_value and y.is_cpu and ((y < 0) | (y >= classes)).any():
+        raise RuntimeError(
+            f"Target values should be in [0, {classes - 1}], "
+            f"but values in range [{int(y.min())}, {int(y.max())}] were found."
+        )
+    head = torch.where(y < 0, len(head_weight), y)  # out of range, and not by chance an index to be ignored
+    for i, (inside, _) in enumerate(clusters):
+        head = torch.where(inside, first + i, head)
+    nll = linear_cross_entropy(x, head_weight, head, linear_bias=head_bias, reduction="none")
+    for (inside, low), (down, up) in zip(clusters, tails, strict=True):
+        if not by_value:
+            nll = nll + linear_cross_entropy(linear(x, down), up, torch.where(inside, y - low, -100), reduction="none")
+            continue
+        (rows,) = inside.nonzero(as_tuple=True)
+        if len(rows):
+            tail = linear_cross_entropy(linear(x[rows], down), up, y[rows] - low, reduction="none")
+            nll = nll.index_add(0, rows, tail)
+    return reduced(nll.reshape(target.shape).to(input.dtype), reduction)  # under autocast, too
+
+
+def _may_look(y: Tensor) -> bool:
+    """Whether rows may be left out by their values: not where a graph is traced or captured, nor under a vmap.
+
+    On a device this waits, once for each cluster, as torch's own does: every tail for every row would take longer.
+    """
+    if type(y) is not Tensor or torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+        return False
+    return not (y.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def _batch(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    if target.dim() > 1:
+        raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
+    if target.dim() == 1 and input.shape[0] != target.shape[0]:
+        raise RuntimeError(
+            "Input and target should have the same size in the batch dimension: "
+            f"got {input.shape[0]} and {target.shape[0]}."
+        )
+    if input.dim() != target.dim() + 1:
+        raise RuntimeError(
+            f"{target.dim()}D target tensor expects {target.dim() + 1}D input tensors, "
+            f"but found inputs with size {input.size()}"
+        )
+    if target.dtype is not torch.int64:
+        raise RuntimeError(f"expected target dtype to be Long, but got {target.dtype}")
+    return (input, target) if target.dim() else (input.unsqueeze(0), target.unsqueeze(0))
+
+
+class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
+    """:func:`adaptive_cross_entropy` as a module, interchangeable with :class:`torch.nn.AdaptiveLogSoftmaxWithLoss`."""
+
+    def forward(self, input_: Tensor, target_: Tensor) -> _ASMoutput:
+        tails = [(tail[0].weight, tail[1].weight) for tail in self.tail]  # type: ignore[index]
+        nll = adaptive_cross_entropy(
+            input_, target_, self.head.weight, tails, self.cutoffs, head_bias=self.head.bias, reduction="none"
+        )
+        return _ASMoutput(-nll, nll.mean())
+
+    def _get_full_log_prob(self, input: Tensor, head_output: Tensor) -> Tensor:
+        """What log_prob returns and predict looks at."""
+        head, first = _log_softmax(head_output), self.shortlist_size
+        tails = [_log_softmax(tail(input)) + head[:, first + i, None] for i, tail in enumerate(self.tail)]
+        return torch.cat([head[:, :first], *tails], dim=1).to(input.dtype)
+
+
+def _log_softmax(z: Tensor) -> Tensor:
+    """Minus (7) of cross entropy: the leading class keeps its digits, too."""
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
+    m, leader = z.max(1, keepdim=True)
+    rest = (z - m).exp().scatter(1, leader, 0).sum(1, keepdim=True)
+    return (z - m) - rest.log1p()

@@ -1,0 +1,446 @@
+r"""Cross entropy of a linear layer's scores, which are never stored whole.
+
+**Where it comes from.** The last layer of a language model makes a score for every word of a vocabulary from each of
+:math:`N` feature vectors, and the scores, :math:`N \times C` numbers, dwarf everything else that the loss needs.
+
+**Definition.** For one feature vector :math:`x`,
+
+.. math::
+    z = W x + b, \qquad \ell = \sum_c q_c\, (\mathrm{lse}(z) - z_c), \qquad
+    \mathrm{lse}(z) = \log \sum_c e^{z_c} \tag{1}
+
+with the effective target :math:`q` of class indices or probabilities, class weights and label smoothing; (2) and (3)
+of :mod:`~manual_grad.losses.rowwise.cross_entropy`.
+
+**Gradient.** That file derives :math:`r`, the derivative by the scores. The chain rule through the projection is three
+products,
+
+.. math::
+    \frac{\partial \ell}{\partial x} = W^\top r, \qquad \frac{\partial \ell}{\partial W} = r x^\top, \qquad
+    \frac{\partial \ell}{\partial b} = r, \qquad r_c = \frac{\partial \ell}{\partial z_c} \tag{2}
+
+and with the vectors as the rows of matrices, which is how they are stored, :math:`dx = r W`, :math:`dW = r^\top x`,
+:math:`db = \sum_n r_n`.
+
+**Blocks of rows.** A row of scores is used up once its :math:`r` has entered (2). So a block of rows goes through the
+whole of it, value and gradient in three products, in memory that the next block takes over. The loss is linear in its
+upstream gradient: that of a mean, :math:`1 / \sum_n w_{y_n}`, is known from the targets before the first block.
+
+**Blocks of classes.** With very many classes a block has too few rows for a fast product. What a row's :math:`r` needs
+to know of the other classes is little. Of a set :math:`S` of classes, with leader :math:`k`, keep :math:`q_k` and
+
+.. math::
+    k(S) = \operatorname{argmax}_{c \in S} z_c, \qquad m(S) = z_{k(S)}, \qquad
+    \rho(S) = \sum_{c \in S,\, c \ne k(S)} e^{z_c - m(S)}, \qquad
+    \bar q(S) = \sum_{c \in S,\, c \ne k(S)} q_c, \qquad \delta(S) = \sum_{c \in S} q_c\, (m(S) - z_c) \tag{3}
+
+**Stable form.** Sums of two disjoint sets, the second with the smaller maximum, make those of their union,
+
+.. math::
+    \rho(S \cup T) = \rho(S) + e^{-\gamma}\, (1 + \rho(T)), \qquad \bar q(S \cup T) = \bar q(S) + Q(T), \qquad
+    \delta(S \cup T) = \delta(S) + \delta(T) + \gamma\, Q(T), \qquad
+    \gamma = m(S) - m(T) \ge 0, \qquad Q(S) = q_{k(S)} + \bar q(S) \tag{4}
+
+where nothing is subtracted (for weights and targets that are not negative), so that no digit is lost however far the
+leader is ahead: sums that follow the maximum, as Milakov and Gimelshein [1] do for the softmax. Of the set :math:`A`
+of all classes,
+
+.. math::
+    \ell = \delta(A) + Q(A) \log(1 + \rho(A)), \qquad
+    r_c = \frac{Q(A)\, e^{z_c - m(A)}}{1 + \rho(A)} - q_c, \qquad
+    r_{k(A)} = \bar q(A) - \frac{Q(A)\, \rho(A)}{1 + \rho(A)} \tag{5}
+
+which are (7), (4) and (8) of cross entropy; for the gradient the scores of a block are computed a second time (Wijmans
+et al. [2]).
+
+**Second derivative.** Along a direction, a dot for the derivative, the scores move and with them the :math:`r` of
+cross entropy, and (2) is differentiated by the product rule:
+
+.. math::
+    \dot z = W \dot x + \dot W x + \dot b, \qquad
+    \dot r_c = (r_c + q_c)\, \Big( \dot z_c - \frac{1}{Q(A)} \sum_j\, (r_j + q_j)\, \dot z_j \Big) \tag{6}
+
+.. math::
+    (H v)_x = W^\top \dot r + \dot W^\top r, \qquad (H v)_W = \dot r x^\top + r \dot x^\top, \qquad (H v)_b = \dot r
+    \tag{7}
+
+There are no kinks. :mod:`~manual_grad.engine.linear` has the same for matrices, block by block.
+
+**Shapes and domain.** Features :math:`(\dots, D)`, weight :math:`(C, D)`, bias :math:`(C)`; targets as in cross
+entropy.
+
+Sources:
+
+1. Maxim Milakov and Natalia Gimelshein, "Online normalizer calculation for softmax" (2018),
+   `arXiv:1805.02867 <https://arxiv.org/abs/1805.02867>`_.
+2. Erik Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (2024),
+   `arXiv:2411.09009 <https://arxiv.org/abs/2411.09009>`_.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from manual_grad import kernels
+from manual_grad.engine import arguments, linear, rowwise
+from manual_grad.engine.dtypes import HALF, autocast_is_on, compute_dtype, widen
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLossFunction, _smooth, smoothing_of
+
+
+class LinearCrossEntropyLossFunction(linear.LinearLoss):
+    """``apply(x, W, b, t, w, dtype, ignore_index, label_smoothing, reduction)``; see :class:`~linear.LinearLoss`."""
+
+    rowwise = CrossEntropyLossFunction
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        x, W = X[:2]
+        if x.shape[0] * W.shape[:2].numel() == 0:
+            return None
+        op = kernels.op("cross_entropy", x)
+        if op is not None and x.shape[0] * W.shape[:2].numel() <= linear.most_scores(x):
+            return _at_once(op, X, options, reduction, needs, g, value)
+        sweep = _Sweep(op, X, options, needs)
+        if not X[3].is_floating_point():  # an index out of range is to raise before it is used
+            rowwise.kept_rows("linear_cross_entropy", X[3], W.shape[0], options[1])
+        if g is None:
+            g = torch.ones((), dtype=compute_dtype(x), device=x.device)
+        if reduction == "mean":
+            g = g / cls.denominator(X, g.expand(cls.shape(X)), *options)
+        loss = sweep.by_blocks(g, value)
+        if value:
+            loss = cls.reduce(loss.to(compute_dtype(loss)), X, options, reduction).to(options[0])
+        return loss, sweep.gradients()
+
+
+def _rowwise(
+    op: Any, z: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, options: Options, reduction: str,
+    loss: Tensor | None, needs: tuple[bool, ...],
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """The kernel over rows of scores, which writes r over them where it is wanted; gradients of target and weight."""
+    _, ignore_index, label_smoothing = options
+    if t.is_floating_point():
+        t = t.to(z.dtype)
+        w = linear.per_score(w, t)
+    r = z if any(needs[:3]) else None  # a row is read before its result is written
+    dt, dw = (torch.empty_like(z) if needed else None for needed in needs[3:])
+    g = None if g is None else g.to(z.dtype)
+    op(z, t, w, g, ignore_index, label_smoothing, kernels.REDUCTION[reduction], loss, r, dt, dw)
+    return dt, linear.per_class(dw)
+
+
+def _at_once(
+    op: Any, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """All the scores in one block: the kernel takes the mean as well, and checks the indices."""
+    x, W, b, t, w = X
+    wide, flat = linear.row_dtype(options[0]), W.flatten(0, 1)
+    scores = torch.mm(x, flat.mT) if b is None else torch.addmm(b.flatten(), x, flat.mT)
+    z = scores.to(wide)
+    loss = None
+    if value:
+        loss = z.new_empty((x.shape[0], W.shape[1]) if reduction == "none" else ())
+    dt, dw = _rowwise(
+        op, z.view(-1, *W.shape[:2]), t, w if w is None else w.to(wide), g, options, reduction, loss, needs
+    )
+    r = z.to(x.dtype)
+    dx = torch.mm(r, flat) if needs[0] else None
+    dW = torch.mm(r.mT, x).view_as(W) if needs[1] else None
+    db = z.sum(0).to(b.dtype).view_as(b) if needs[2] else None
+    gradients = [dx, dW, db, dt if dt is None else dt.to(t.dtype), dw if dw is None else dw.to(w.dtype)]
+    return loss if loss is None else loss.to(options[0]), gradients
+
+
+class _Sweep:
+    """The loss, and the gradients, in one go over blocks of the scores."""
+
+    def __init__(self, op: Any, X: Tensors, options: Options, needs: tuple[bool, ...]) -> None:
+        x, W, _, self.t, w = self.X = X
+        dtype, self.ignore_index, self.label_smoothing = self.options = options
+        self.needs = needs
+        self.dtype = linear.row_dtype(dtype)
+        self.w = w if w is None else w.to(self.dtype)
+        scores = linear.most_scores(x)
+        # the kernel takes all classes together
+        self.op = None if linear.too_few_rows(x.shape[0], W.shape[:2].numel(), scores) else op
+        if self.op is None:
+            scores = linear.SCORES_OF_FORMULAS
+        self.products = linear.Products(X, dtype, needs, scores)
+        self.dt = torch.empty_like(self.t) if needs[3] else None
+        self.dw = torch.zeros_like(self.w) if needs[4] else None
+
+    def gradients(self) -> list[Tensor | None]:
+        return [*self.products.gradients(), self.dt, None if self.dw is None else self.dw.to(self.X[4].dtype)]
+
+    def by_blocks(self, g: Tensor, value: bool) -> Tensor | None:
+        """The loss of every row, and the gradients for the upstream ``g`` of each row or of all."""
+        loss = g.new_empty((self.X[0].shape[0], self.X[1].shape[1]), dtype=self.dtype) if value else None
+        step = self.by_formula if self.op is None else self.by_kernel
+        for i in self.products.rows:
+            step(i, g[i] if g.dim() else g, None if loss is None else loss[i])
+        return loss
+
+    def by_kernel(self, i: slice, g: Tensor, loss: Tensor | None) -> None:
+        (c,) = self.products.classes
+        z = self.products.scores(i, c)
+        dt, dw = _rowwise(self.op, z, self.t[i], self.w, g, self.options, "none", loss, self.needs)
+        if self.products.wanted:
+            self.products.add(i, c, z)
+        if dt is not None:
+            self.dt[i] = dt
+        if dw is not None:
+            self.dw += dw
+
+    def by_formula(self, i: slice, g: Tensor, loss: Tensor | None) -> None:
+        t, classes = self.t[i], self.products.classes
+        g = g.unsqueeze(1) if g.dim() else g
+        g, w = widen((g.to(self.dtype), self.w), compute_dtype(g))
+        kept = (t != self.ignore_index).unsqueeze(1) if not t.is_floating_point() else g.new_ones((), dtype=torch.bool)
+
+        def block(c: slice) -> tuple[Tensor, Tensor, Tensor]:
+            z = self.products.scores(i, c).to(g.dtype)
+            if t.is_floating_point():
+                own = t[:, c]
+            else:
+                own = torch.arange(c.start, c.stop, device=t.device).unsqueeze(1) == t.unsqueeze(1)
+            smooth = _smooth(own.to(g.dtype), self.label_smoothing, classes[-1].stop)
+            q = smooth if w is None else w[c].unsqueeze(1) * smooth
+            return z, smooth, torch.where(kept, q, 0)
+
+        seen = None
+        for c in classes:
+            z, smooth, q = block(c)
+            part = Classes.of(z, q, c.start)
+            seen = part if seen is None else seen.union(part)
+        if loss is not None:
+            loss.copy_(torch.where(kept, seen.loss(), 0).squeeze(1))
+        if not self.products.wanted and self.dt is None and self.dw is None:
+            return
+        for c in classes:
+            if len(classes) > 1:
+                z, smooth, q = block(c)
+            if self.products.wanted:
+                r = torch.where(kept, g * seen.slope(z, q, c.start), 0)
+                self.products.add(i, c, r.to(self.dtype))
+            d = g * seen.distances(z)
+            if self.dt is not None:
+                dt = (1 - self.label_smoothing) * d
+                self.dt[i][:, c] = dt if w is None else w[c].unsqueeze(1) * dt
+            if self.dw is not None:
+                self.dw[c] += linear.per_class(smooth * d)
+
+
+class Classes(NamedTuple):
+    """(3) of some of the classes of each row, (n, 1, P) each."""
+
+    m: Tensor
+    leader: Tensor
+    rest: Tensor
+    q: Tensor
+    rest_q: Tensor
+    distance: Tensor
+
+    @classmethod
+    def of(cls, z: Tensor, q: Tensor, first: int) -> Classes:
+        """Of the classes ``first``, … with scores z and effective target q, (n, c, P)."""
+        m, leader = z.max(1, keepdim=True)
+        e = (z - m).exp()
+        rest, rest_q = (u.scatter(1, leader, 0).sum(1, keepdim=True) for u in (e, q))
+        rest = rest + (e.gather(1, leader) - 1)  # 0, or the NaN of a row without a leader
+        near = (z == m) & (m > -math.inf)
+        distance = torch.where((q == 0) | near, 0, q * (m - z)).sum(1, keepdim=True)  # 0 log 0 = 0, inf 0 = 0
+        return cls(m, leader + first, rest, q.gather(1, leader), rest_q, distance)
+
+    def union(self, other: Classes) -> Classes:
+        ahead = self.m >= other.m
+        a, b = (
+            Classes(*(torch.where(which, u, v) for u, v in zip(self, other, strict=True))) for which in (ahead, ~ahead)
+        )
+        gap, total = a.m - b.m, b.q + b.rest_q
+        impossible = b.m == -math.inf  # all of b: the sums relative to its leader are NaN
+        rest = a.rest + torch.where(impossible, 0, (-gap).exp() * (1 + b.rest))
+        distance = torch.where(impossible, 0, b.distance) + torch.where(gap == 0, 0, gap * total)
+        distance = a.distance + torch.where(impossible & (b.distance == 0), 0, distance)
+        return a._replace(rest=rest, rest_q=a.rest_q + total, distance=distance)  # (4)
+
+    def loss(self) -> Tensor:
+        return self.distance + (self.q + self.rest_q) * self.rest.log1p()  # (5)
+
+    def distances(self, z: Tensor) -> Tensor:
+        """-log p of the classes with scores z."""
+        return (self.m - z) + self.rest.log1p()
+
+    def slope(self, z: Tensor, q: Tensor, first: int) -> Tensor:
+        """r of the classes ``first``, …"""
+        total, scale = self.q + self.rest_q, 1 + self.rest
+        r = total * ((z - self.m).exp() / scale) - q
+        classes = torch.arange(first, first + z.shape[1], device=z.device).unsqueeze(1)
+        sure = (classes == self.leader) & (self.rest < 1) & total.isfinite()  # 1 - p has the digits
+        return torch.where(sure, self.rest_q - total * (self.rest / scale), r)  # (5)
+
+
+@arguments.functional
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Tensor:
+    """Cross entropy of ``input @ linear_weight.T + linear_bias``, which is never stored whole.
+
+    See :func:`torch.nn.functional.linear_cross_entropy`.
+
+    Args:
+        input: Feature vectors, floating point, of shape (N, D) or (D).
+        linear_weight: Of shape (C, D), in the input's dtype; or (C, d1, …, dk, D), for a batch only: then the scores
+            are (N, C, d1, …, dk).
+        target: Class indices in [0, C), int64 or uint8, of shape (N), () or (N, d1, …, dk); or class probabilities,
+            floating point, of the scores' shape.
+        linear_bias: Optional, of shape (C) or (C, d1, …, dk).
+        weight: Optional weight of each class, of shape (C).
+        reduction: 'none', 'mean' or 'sum', as in :func:`cross_entropy`.
+        ignore_index: A class index whose rows count neither in the loss nor in its mean; None means -100. Not for
+            probabilities.
+        label_smoothing: As in :func:`cross_entropy`.
+        options: A :class:`torch.nn.LinearCrossEntropyOptions`. What it has torch give up to save memory is never given
+            up here. For bfloat16 and float16 it also stands for products in float32, which it brings about here, too.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the shape of class indices, in the dtype that :func:`cross_entropy` of the
+        scores has: the input's, promoted with that of probabilities; under autocast, which takes the product in its own
+        dtype, float32. Everything but class indices, and a ``weight`` beside them, may require a gradient.
+
+    Raises:
+        IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU).
+        ValueError: ``reduction`` is unknown; the batch sizes differ.
+        RuntimeError: shapes or dtypes that do not fit; ``ignore_index`` with probabilities; ``label_smoothing`` above
+            1; a ``weight`` that requires a gradient with class indices.
+        TypeError: ``ignore_index`` or ``label_smoothing`` is not a number, or ``options`` none of torch's.
+    """
+    name = "linear_cross_entropy"
+    reduction = arguments.reduction_of(reduction)
+    by_index = _check_shapes(input, linear_weight, target, linear_bias)
+    if not by_index and ignore_index is not None:
+        raise RuntimeError("ignore_index cannot be specified when target contains probabilities")
+    ignore_index = -100 if ignore_index is None else arguments.integer(name, "ignore_index", ignore_index)
+    label_smoothing = arguments.real(name, "label_smoothing", label_smoothing)
+    label_smoothing = smoothing_of(label_smoothing)
+    if options is not None and not isinstance(options, getattr(torch.nn, "LinearCrossEntropyOptions", ())):
+        raise TypeError(f"{name}(): argument 'options' must be LinearCrossEntropyOptions, not {type(options).__name__}")
+
+    # What torch chunks is one op to it, which autocast leaves alone, and which computes halves in float32.
+    chunked = options is not None and target.dtype is torch.int64 and linear_weight.dim() == 2 and not label_smoothing
+    x, W, b = input, linear_weight, linear_bias
+    if not chunked:
+        x, W, b = _cast_by_autocast(x, W, b)
+    elif x.dtype in HALF:
+        x, W, b = widen((x, W, b), torch.float32)
+    for argument, u in (("linear_weight", W), ("linear_bias", b)):
+        if u is not None and u.dtype is not x.dtype:
+            expected, found = arguments.scalar_type(x.dtype), arguments.scalar_type(u.dtype)
+            raise RuntimeError(f"{argument}: expected scalar type {expected} but found {found}")
+    arguments.require_floating(name, x)
+    arguments.refuse_complex(name, weight)
+    (C, *positions, D), batch = W.shape, x.shape[:-1]
+    N, P = math.prod(batch), math.prod(positions)
+    score = x.new_empty((), dtype=input.dtype if chunked else x.dtype)  # speaks for all of them
+    scores = score.expand(*batch, C, *positions)
+    if weight is not None:
+        weight = rowwise.class_weight(scores, weight, by_index)
+    if by_index:
+        t = rowwise.class_indices(name, scores, target, ignore_index).reshape(N, P)
+        w = weight
+        if not chunked:
+            score, w = arguments.autocast(score, weight)
+            if w is not None:
+                rowwise.check_constant_weight(name, score, w)
+    else:
+        score, t, w = arguments.promote(*arguments.autocast(score, target, weight))
+        t = t.reshape(N, C, P)
+    if x.dtype in HALF and (options is not None or (x.is_cpu and x.dtype is torch.float16)):
+        x, W, b = widen((x, W, b), torch.float32)  # as the options ask for; a CPU multiplies float16 slowly
+    x = x if x.dim() == 2 else x.reshape(N, D)  # a view would be a step more for backward
+    W, b = W.reshape(C, P, D), None if b is None else b.reshape(C, P)
+    with torch.autocast(x.device.type, enabled=False) if autocast_is_on() else nullcontext():
+        loss = evaluate(
+            LinearCrossEntropyLossFunction, x, W, b, t, w, score.dtype, ignore_index, label_smoothing, reduction
+        )
+    return loss.reshape((*batch, *positions)) if reduction == "none" else loss
+
+
+class _NotInThisTorch(torch.nn.Module):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError(
+            "LinearCrossEntropyLoss takes its parameters from torch's Module of that name, which "
+            f"torch {torch.__version__} does not have; manual_grad.functional.linear_cross_entropy works with it"
+        )
+
+
+_Module: Any = getattr(torch.nn, "LinearCrossEntropyLoss", _NotInThisTorch)
+
+
+class LinearCrossEntropyLoss(_Module):
+    """:func:`linear_cross_entropy` as a module, interchangeable with :class:`torch.nn.LinearCrossEntropyLoss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        layer, scores = self.linear, (self.num_classes, *self.out_features)
+        return linear_cross_entropy(
+            input,
+            layer.weight.reshape(*scores, layer.in_features),
+            target,
+            linear_bias=None if layer.bias is None else layer.bias.reshape(scores),
+            weight=self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            options=self.options,
+        )
+
+
+def _check_shapes(x: Tensor, W: Tensor, t: Tensor, b: Tensor | None) -> bool:
+    """Whether the target holds class indices."""
+    if x.dim() not in (1, 2):
+        raise RuntimeError(f"expected input with dimensionality 1 or 2, got {x.dim()}")
+    if W.dim() < 2:
+        raise RuntimeError(f"expected linear_weight with dimensionality at least 2, got {W.dim()}")
+    if x.shape[-1] != W.shape[-1]:
+        raise RuntimeError(
+            "expected equal input and linear_weight last dimensions (in_features), "
+            f"got {x.shape[-1]} and {W.shape[-1]}, respectively"
+        )
+    if b is not None and b.shape != W.shape[:-1]:
+        raise RuntimeError(f"expected linear_bias shape {tuple(W.shape[:-1])}, got {tuple(b.shape)}")
+    if W.dim() > 2 and x.dim() == 1:
+        raise RuntimeError(
+            f"K-dimensional loss defined by linear_weight shape {tuple(W.shape)} requires batched input, "
+            f"(N, {x.shape[-1]}), got unbatched input with shape {tuple(x.shape)}"
+        )
+    if t.shape != x.shape[:-1] + W.shape[:-1]:
+        return True
+    rowwise.check_probabilities(t)
+    return False
+
+
+def _cast_by_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The operands of a product as torch's autocast hands them to a linear layer."""
+    device = tensors[0].device.type
+    if not autocast_is_on() or not torch.is_autocast_enabled(device):
+        return tensors
+    low = torch.get_autocast_dtype(device)
+    return tuple(
+        t.to(low) if t is not None and t.is_floating_point() and t.dtype is not torch.float64 else t for t in tensors
+    )

@@ -1,0 +1,1 @@
+"""Losses of one element of each input."""

@@ -1,0 +1,365 @@
+r"""Cross entropy of logits.
+
+**Where it comes from.** A classifier gives each of :math:`C` classes a score :math:`z_c`, any real number.
+Exponentials make the scores positive, division by their sum makes them probabilities; Bridle [1] called this the
+softmax:
+
+.. math::
+    p_c = \frac{e^{z_c}}{\sum_j e^{z_j}} = e^{z_c - \mathrm{lse}(z)}, \qquad
+    \mathrm{lse}(z) = \log \sum_j e^{z_j} \tag{1}
+
+If class :math:`y` was observed, its likelihood is :math:`p_y`, and maximum likelihood minimises :math:`-\log p_y`. A
+target that is a distribution itself (a vote, a teacher's opinion, a label smoothed [3]) is charged the average,
+:math:`-\sum_c t_c \log p_c`, the cross entropy of :math:`t` and :math:`p`.
+
+**Definition.** One formula serves every kind of target:
+
+.. math::
+    \ell = \sum_c q_c\, d_c, \qquad d_c = \mathrm{lse}(z) - z_c = -\log p_c \ge 0 \tag{2}
+
+where, with class weights :math:`w` and label smoothing :math:`\varepsilon`,
+
+.. math::
+    q_c = w_c\, \tilde t_c, \qquad \tilde t_c = (1 - \varepsilon)\, t_c + \frac{\varepsilon}{C} \tag{3}
+
+and a class index :math:`y` is the distribution :math:`t_c = [c = y]`. 'mean' divides the sum over the rows by
+:math:`\sum_n w_{y_n}` for class indices (rows of ``ignore_index`` left out) and by the number of rows for
+probabilities.
+
+**Gradient.** The derivative of a logarithm is that of its argument over the argument, and only one of the exponentials
+in (1) moves with :math:`z_j`: the log-sum-exp is a smooth maximum, and its gradient the softmax. So
+:math:`\partial d_c / \partial z_j = p_j - [c = j]`, and (2) gives
+
+.. math::
+    \frac{\partial\, \mathrm{lse}(z)}{\partial z_j} = p_j, \qquad
+    \frac{\partial \ell}{\partial z_j} = \sum_c q_c\, (p_j - [c = j]) = Q\, p_j - q_j, \qquad Q = \sum_c q_c \tag{4}
+
+— the famous :math:`p - y` — while the targets enter linearly:
+
+.. math::
+    \frac{\partial \ell}{\partial q_c} = d_c, \qquad
+    \frac{\partial \ell}{\partial t_c} = (1 - \varepsilon)\, w_c\, d_c, \qquad
+    \frac{\partial \ell}{\partial w_c} = \tilde t_c\, d_c \tag{5}
+
+**Stable form.** Taken literally, (1) overflows in float32 for a logit of 89, and the logarithm of a softmax meets a 0
+once a class is 104 behind:
+
+>>> import torch
+>>> from manual_grad.functional import cross_entropy
+>>> z = torch.tensor([89.0, 0.0])
+>>> z.exp() / z.exp().sum()
+tensor([nan, 0.])
+>>> z = torch.tensor([0.0, -104.0])
+>>> -(z.exp() / z.exp().sum()).log(), cross_entropy(z, torch.tensor(1))
+(tensor([-0., inf]), tensor(104.))
+
+A factor :math:`e^m` can be taken out of every term of the sum, and leaves the logarithm as :math:`m`. With the largest
+logit :math:`m = z_k` no exponent is positive, so that nothing overflows, and the sum is 1 plus a rest to which only
+the other classes contribute, so that it cannot vanish (Blanchard, Higham and Higham [2] bound the rounding):
+
+.. math::
+    \mathrm{lse}(z) = m + \log(1 + \rho), \qquad \rho = \sum_{c \ne k} e^{z_c - m}, \qquad m = z_k \tag{6}
+
+As the model becomes confident, :math:`\rho \to 0`; ``log1p`` keeps every digit of it, where :math:`\log(1 + \rho)`
+rounds to 0 in float32 from a gap of 17 on. The two parts of
+
+.. math::
+    d_c = (m - z_c) + \log(1 + \rho) \tag{7}
+
+are not negative: nothing cancels. In (4) something does, for the leading class: :math:`p_k - 1` is rounded before it
+is small. But :math:`1 - p_k = \rho / (1 + \rho)` is known to the last digit, so
+
+.. math::
+    \frac{\partial \ell}{\partial z_k} = Q p_k - q_k = \sum_{c \ne k} q_c - Q\, \frac{\rho}{1 + \rho} \tag{8}
+
+which for a class index is :math:`-w_y \sum_{c \ne y} p_c`: the leading class is pushed up exactly as hard as all the
+others are pushed down. Where :math:`p_k < \frac12`, that is :math:`\rho > 1`, it is (4) that keeps the digits. A
+softmax followed by a logarithm has thrown all this away before the loss is reached, and goes over the row twice more:
+
+>>> z, y = torch.tensor([20.0, 0.0, 0.0], requires_grad=True), torch.tensor(0)
+>>> apart, fused = -z.softmax(0).log()[y], cross_entropy(z, y)
+>>> f"{apart:.4e}", f"{fused:.4e}"
+('-0.0000e+00', '4.1223e-09')
+>>> torch.autograd.grad(apart, z)[0], torch.autograd.grad(fused, z)[0]
+(tensor([0.0000e+00, 2.0612e-09, 2.0612e-09]), tensor([-4.1223e-09,  2.0612e-09,  2.0612e-09]))
+
+**Second derivative.** By the quotient rule a probability moves with its own logit and against the others. The Hessian
+is :math:`Q\,(\operatorname{diag}(p) - p p^\top)`, the covariance of a one-hot draw from :math:`p`; it has no negative
+eigenvalue, so the loss is convex in the logits:
+
+.. math::
+    \frac{\partial p_j}{\partial z_i} = p_j\, ([i = j] - p_i), \qquad
+    \frac{\partial^2 \ell}{\partial z_i\, \partial z_j} = Q\, p_j\, ([i = j] - p_i) \tag{9}
+
+Its product with a direction needs no matrix. With a dot for the derivative along the direction :math:`v` in which
+logits, targets and weights move,
+
+.. math::
+    (H v)_{z_j} = Q\, p_j\, (\dot z_j - \mu) + p_j \sum_c \dot q_c - \dot q_j, \qquad
+    (H v)_{q_c} = \mu - \dot z_c, \qquad \mu = \sum_c p_c\, \dot z_c \tag{10}
+
+.. math::
+    \dot q_c = (1 - \varepsilon)\, w_c\, \dot t_c + \tilde t_c\, \dot w_c, \qquad
+    (H v)_{t_c} = (1 - \varepsilon) \big(w_c\, (H v)_{q_c} + d_c\, \dot w_c\big), \qquad
+    (H v)_{w_c} = \tilde t_c\, (H v)_{q_c} + (1 - \varepsilon)\, d_c\, \dot t_c \tag{11}
+
+There are no kinks.
+
+**The same loss by other names.** It is the negative log-likelihood of a log-softmax, :math:`x`,
+(:mod:`~manual_grad.losses.rowwise.nll_loss`), and, but for the entropy of the target, the Kullback-Leibler divergence
+(:mod:`~manual_grad.losses.pointwise.kl_div`):
+
+.. math::
+    \ell = -\sum_c q_c\, x_c, \quad x_c = z_c - \mathrm{lse}(z), \qquad
+    \sum_{c:\, t_c > 0} t_c \log \frac{t_c}{p_c} = \sum_c t_c\, d_c - \eta, \quad
+    \eta = -\sum_{c:\, t_c > 0} t_c \log t_c \tag{12}
+
+>>> from manual_grad.functional import nll_loss
+>>> z = torch.tensor([[1.0, 2.0, 4.0], [0.0, -1.0, 3.0]]).double()
+>>> y = torch.tensor([2, 0])
+>>> one_hot = torch.nn.functional.one_hot(y, 3).double()
+>>> loss = cross_entropy(z, y)
+>>> (torch.stack([nll_loss(z.log_softmax(1), y), cross_entropy(z, one_hot)]) - loss).abs().max() < 1e-15
+tensor(True)
+
+**Shapes and domain.** Logits :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, \dots)`; indices without the :math:`C`,
+in :math:`[0, C)`, or probabilities with it. A logit of :math:`-\infty` rules a class out; :math:`0 \log 0` is 0.
+
+Sources:
+
+1. John S. Bridle, "Probabilistic Interpretation of Feedforward Classification Network Outputs", Neurocomputing, NATO
+   ASI Series 68 (1990) 227-236, `doi:10.1007/978-3-642-76153-9_28 <https://doi.org/10.1007/978-3-642-76153-9_28>`_.
+2. Pierre Blanchard, Desmond J. Higham and Nicholas J. Higham, "Accurately computing the log-sum-exp and softmax
+   functions", IMA J. Numerical Analysis 41 (2021) 2311-2330,
+   `doi:10.1093/imanum/draa038 <https://doi.org/10.1093/imanum/draa038>`_.
+3. Christian Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2015),
+   `arXiv:1512.00567 <https://arxiv.org/abs/1512.00567>`_, for label smoothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from manual_grad import kernels
+from manual_grad.engine import arguments, rowwise
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.rowwise import RowwiseLoss, class_dim
+
+
+class _Row(NamedTuple):
+    """What (4)-(8) are made of; every field but ``kept`` and the sums has the logits' shape."""
+
+    q: Tensor  # (3), zero in an ignored row
+    total: Tensor  # Q
+    nll: Tensor  # d, (7)
+    e: Tensor  # exp(z - m)
+    rest: Tensor  # rho, (6)
+    leader: Tensor  # the class k, (8)
+    kept: Tensor | None  # rows that are not ignored; None where all are kept
+
+
+class CrossEntropyLossFunction(RowwiseLoss):
+    """``apply(input, target, weight, ignore_index, label_smoothing, reduction)``.
+
+    ``input`` is (C) or (N, C, d1, …). A floating point ``target`` holds probabilities, and it and ``weight`` (or None)
+    have the input's shape; an integer one holds class indices, () or (N, d1, …), and ``weight`` is (C).
+    """
+
+    tensors = 3
+    kernel = "cross_entropy"
+
+    @classmethod
+    def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int, label_smoothing: float) -> Tensor | float:
+        z, t, w = X
+        if t.is_floating_point():
+            return loss.numel() if z.numel() else float("nan")
+        return rowwise.kept_weight(t, w, ignore_index, loss)
+
+    @classmethod
+    def value(cls, X: Tensors, ignore_index: int, label_smoothing: float) -> Tensor:
+        if X[0].numel() == 0:
+            return X[0].sum(class_dim(X[0]))
+        row = _row(X, ignore_index, label_smoothing)
+        lost = row.nll.isnan() if row.kept is None else row.nll.isnan() & row.kept
+        terms = torch.where((row.q == 0) & ~lost, 0, row.q * row.nll)  # 0 log 0 = 0, but a NaN stays one
+        return terms.sum(class_dim(X[0]))  # (2)
+
+    @classmethod
+    def gradient(cls, g: Tensor, X: Tensors, ignore_index: int, label_smoothing: float) -> Tensors:
+        z, t, w = X
+        if z.numel() == 0:
+            return tuple(None if u is None else torch.zeros_like(u) for u in X)
+        dim, row, g = class_dim(z), _row(X, ignore_index, label_smoothing), g.unsqueeze(class_dim(z))
+        dz = row.total * (row.e / (1 + row.rest)) - row.q  # (4)
+        others = row.q.scatter(dim, row.leader, 0).sum(dim, keepdim=True)
+        leading = others - row.total * (row.rest / (1 + row.rest))  # (8)
+        sure = (row.rest < 1) & row.total.isfinite()
+        dz = dz.scatter(dim, row.leader, torch.where(sure, leading, dz.gather(dim, row.leader)))
+        dz = g * dz if row.kept is None else torch.where(row.kept, g * dz, 0)
+        if not t.is_floating_point():
+            return dz, None, None
+        dt, dw = g * (1 - label_smoothing) * row.nll, None  # (5)
+        if w is not None:
+            dt, dw = w * dt, g * _smooth(t, label_smoothing, z.shape[dim]) * row.nll
+        return dz, dt, dw
+
+    @classmethod
+    def curvature(cls, g: Tensor, X: Tensors, v: Tensors, ignore_index: int, label_smoothing: float) -> Tensors:
+        (z, t, w), (vz, vt, vw) = X, v
+        dim, g = class_dim(z), g.unsqueeze(class_dim(z))
+        q, kept = _effective_target(X, ignore_index, label_smoothing)
+        if kept is not None:
+            z = torch.where(kept, z, 0)  # whatever an ignored row holds, it has no part in the result
+        p, total = z.softmax(dim), q.sum(dim, keepdim=True)
+        zero = torch.zeros_like(z)
+        vz = zero if vz is None else vz
+        spread = vz - (p * vz).sum(dim, keepdim=True)  # v - <v>
+        hz = total * p * spread
+        if not t.is_floating_point():
+            return torch.where(kept, g * hz, 0), None, None  # (10); the mean of no rows has an infinite g
+        keep, nll = 1 - label_smoothing, -z.log_softmax(dim)
+        smooth = _smooth(t, label_smoothing, z.shape[dim])
+        vt = zero if vt is None else vt
+        delta = keep * vt if w is None else keep * w * vt
+        ht = -spread
+        hw = None
+        if w is not None:
+            vw = zero if vw is None else vw
+            delta = delta + smooth * vw
+            hw = g * (keep * vt * nll - smooth * spread)
+            ht = vw * nll - w * spread
+        hz = hz + p * delta.sum(dim, keepdim=True) - delta
+        return g * hz, g * keep * ht, hw  # (10) (11)
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        (z, t, w), (ignore_index, label_smoothing) = X, options
+        op = kernels.op(cls.kernel, z, w, t if t.is_floating_point() else None)
+        if op is None or z.numel() == 0:
+            return None
+        loss = None
+        if value:
+            loss = z.new_empty(cls.shape(X) if reduction == "none" else ())
+        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs)]  # noqa: B905 - 1 µs a call
+        op(z, t, w, g, ignore_index, label_smoothing, kernels.REDUCTION[reduction], loss, *gradients)
+        return loss, gradients
+
+
+def smoothing_of(label_smoothing: float) -> float:
+    """The share that is spread evenly: none where it is negative or NaN, as in torch."""
+    if label_smoothing > 1:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    return label_smoothing if label_smoothing > 0 else 0.0
+
+
+def _smooth(t: Tensor | float, label_smoothing: float, classes: int) -> Any:
+    return (1 - label_smoothing) * t + label_smoothing / classes if label_smoothing else t
+
+
+def _effective_target(X: Tensors, ignore_index: int, label_smoothing: float) -> tuple[Tensor, Tensor | None]:
+    """q of (3), and which rows are kept."""
+    z, t, w = X
+    dim = class_dim(z)
+    if t.is_floating_point():
+        q = _smooth(t, label_smoothing, z.shape[dim])
+        return (q if w is None else w * q), None
+    kept, y = (u.unsqueeze(dim) for u in rowwise.kept_rows("cross_entropy", t, z.shape[dim], ignore_index))
+    q = _smooth(torch.zeros_like(z).scatter(dim, y, 1), label_smoothing, z.shape[dim])
+    if w is not None:
+        q = w.view(-1, *(1,) * (z.dim() - dim - 1)) * q
+    return torch.where(kept, q, 0), kept
+
+
+def _row(X: Tensors, ignore_index: int, label_smoothing: float) -> _Row:
+    z, dim = X[0], class_dim(X[0])
+    q, kept = _effective_target(X, ignore_index, label_smoothing)
+    m, leader = z.max(dim, keepdim=True)
+    e = torch.exp(z - m)
+    # the leader's own 1 is left out, but not the NaN of a row without a leader
+    rest = e.scatter(dim, leader, 0).sum(dim, keepdim=True) + (e.gather(dim, leader) - 1)  # (6)
+    return _Row(q, q.sum(dim, keepdim=True), (m - z) + rest.log1p(), e, rest, leader, kept)  # (7)
+
+
+@arguments.functional
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross entropy of logits; see :func:`torch.nn.functional.cross_entropy`.
+
+    Args:
+        input: Logits, floating point, of shape (C), (N, C) or (N, C, d1, …, dk): any real numbers, not probabilities,
+            which a softmax has been through already.
+        target: Class indices in [0, C), int64 or uint8, of shape (), (N) or (N, d1, …, dk); or class probabilities,
+            floating point, of the input's shape.
+        weight: Optional weight of each class, of shape (C); under autocast in any dtype.
+        size_average, reduce: Deprecated; they override ``reduction``.
+        ignore_index: A class index whose rows count neither in the loss nor in its mean; for class indices only.
+        reduction: 'none', 'mean' or 'sum'. The mean of class indices divides by the kept rows' weights, that of
+            probabilities by the number of rows; with every row ignored it is nan.
+        label_smoothing: The share, at most 1, of the target that is spread evenly over the classes; a negative one
+            counts as 0, as in torch.
+
+    Returns:
+        A scalar, or for 'none' a tensor of shape (), (N) or (N, d1, …, dk), in the input's dtype, promoted with that of
+        probabilities (float32 under autocast). ``input`` may require a gradient; with probabilities ``target`` and
+        ``weight`` may too.
+
+    Raises:
+        IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU); ``input`` is 0-d.
+        ValueError: ``reduction`` is unknown; the batch sizes differ.
+        RuntimeError: shapes or dtypes that do not fit; ``label_smoothing`` above 1; a ``weight`` that requires a
+            gradient with class indices.
+        TypeError: ``ignore_index`` or ``label_smoothing`` is not a number.
+    """
+    reduction = arguments.reduction_of(reduction, size_average, reduce)
+    if type(ignore_index) is not int or type(label_smoothing) is not float:
+        ignore_index = arguments.integer("cross_entropy", "ignore_index", ignore_index)
+        label_smoothing = arguments.real("cross_entropy", "label_smoothing", label_smoothing)
+    label_smoothing = smoothing_of(label_smoothing)
+    shape = input.shape
+    if target.shape == shape:
+        rowwise.check_probabilities(target)
+    if not shape:
+        raise IndexError("Dimension out of range: cross_entropy's input must have at least 1 dimension, got a scalar")
+    arguments.require_floating("cross_entropy", input)
+    if target.shape == shape:
+        if ignore_index >= 0:
+            raise RuntimeError("ignore_index is not supported for floating point target")
+        if weight is not None:
+            weight = rowwise.class_weight(input, weight, by_index=False)
+            weight = weight.view(-1, *(1,) * (len(shape) - class_dim(input) - 1)).expand_as(input)
+        z, t, w = arguments.promote(*arguments.autocast(input, target, weight))
+    else:
+        t = rowwise.class_indices("cross_entropy", input, target, ignore_index)
+        if weight is not None:
+            weight = rowwise.class_weight(input, weight)
+        z, w = arguments.autocast(input, weight)
+        if w is not None:
+            rowwise.check_constant_weight("cross_entropy", z, w)
+    return evaluate(CrossEntropyLossFunction, z, t, w, ignore_index, label_smoothing, reduction)
+
+
+class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
+    """:func:`cross_entropy` as a module, interchangeable with :class:`torch.nn.CrossEntropyLoss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(
+            input,
+            target,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )

@@ -1,0 +1,158 @@
+r"""Multilabel soft margin loss.
+
+**Where it comes from.** Each of :math:`C` labels may apply or not, whatever the others do: a row of logits :math:`x`
+stands for as many separate yes-or-no questions, which the literature calls binary relevance (Tsoumakas and Katakis
+[1]). Each is answered by binary cross entropy of its logit;
+:mod:`~manual_grad.losses.pointwise.binary_cross_entropy_with_logits` has its derivation, stable form and derivatives.
+
+**Definition.** With a weight :math:`w_c` of the label, the row's loss is the mean over the labels:
+
+.. math::
+    \ell(x, t) = \frac1C \sum_c w_c\, e(x_c, t_c), \qquad
+    e(x, t) = -t \log \sigma(x) - (1 - t) \log \sigma(-x), \qquad \sigma(x) = \frac{1}{1 + e^{-x}} \tag{1}
+
+**Gradient.** A sum has the sum of the derivatives, and each term has a label of its own:
+
+.. math::
+    \frac{\partial \ell}{\partial x_c} = \frac{w_c}{C}\, \frac{\partial e(x_c, t_c)}{\partial x_c}, \qquad
+    \frac{\partial \ell}{\partial t_c} = \frac{w_c}{C}\, \frac{\partial e(x_c, t_c)}{\partial t_c}, \qquad
+    \frac{\partial \ell}{\partial w_c} = \frac1C\, e(x_c, t_c) \tag{2}
+
+**Second derivatives** couple no two labels; that in the logits is
+
+.. math::
+    \frac{\partial^2 \ell}{\partial x_c\, \partial x_j}
+    = [c = j]\, \frac{w_c}{C}\, \frac{\partial^2 e(x_c, t_c)}{\partial x_c^2} \tag{3}
+
+and likewise for targets and weights. There are no kinks, and the stable form is that of each
+term.
+
+**Shapes and domain.** Logits and targets of one shape, :math:`(N, C)` or :math:`(C)`; targets in :math:`[0, 1]`; a
+weight :math:`(C)`. With 'mean' the rows are averaged in turn.
+
+Sources:
+
+1. Grigorios Tsoumakas and Ioannis Katakis, "Multi-Label Classification: An Overview", International Journal of Data
+   Warehousing and Mining 3 (2007) 1-13.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import _reduction
+
+from manual_grad import kernels
+from manual_grad.engine import arguments
+from manual_grad.engine.dtypes import HALF, widen
+from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
+from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import BCEWithLogitsLossFunction
+
+
+class MultiLabelSoftMarginLossFunction(LossFunction):
+    """``apply(input, target, weight, classes, reduction)``: rows in the last dimension, all tensors of one shape."""
+
+    tensors = 3
+
+    @classmethod
+    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
+        return X[0].shape[:-1]
+
+    @staticmethod
+    def contract(terms: Tensor, *options: Any) -> Tensor:
+        return terms.sum(-1)
+
+    @staticmethod
+    def value(X: Tensors, classes: int) -> Tensor:
+        return BCEWithLogitsLossFunction.value(_of_labels(X)).sum(-1) / classes  # (1)
+
+    @staticmethod
+    def gradient(g: Tensor, X: Tensors, classes: int) -> Tensors:
+        dx, dt, _, dw = BCEWithLogitsLossFunction.gradient((g / classes).unsqueeze(-1), _of_labels(X))  # (2)
+        return dx, dt, dw
+
+    @staticmethod
+    def curvature(g: Tensor, X: Tensors, v: Tensors, classes: int) -> Tensors:
+        share = (g / classes).unsqueeze(-1)
+        hx, ht, _, hw = BCEWithLogitsLossFunction.curvature(share, _of_labels(X), _of_labels(v))  # (3)
+        return hx, ht, hw
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        (x, t, w), (classes,) = X, options
+        op = kernels.op(BCEWithLogitsLossFunction.kernel, *X)
+        if op is None or not x.numel():
+            return None
+        reduced = reduction != "none" or x.dim() == 1
+        divisor = classes * cls.shape(X).numel() if reduction == "mean" else classes
+        dtype = x.dtype
+        if value and not reduced and dtype in HALF:  # not the mean of what has been rounded already
+            x, t, w = widen(X, torch.float32)
+        if g is not None and not reduced:
+            g = g.unsqueeze(-1).expand(x.shape)
+        wanted = value, needs[0], needs[1], False, needs[2]
+        loss, dx, dt, _, dw = op(x, t, None, w, g, 0.0, 0.0, 0.0, 1 / divisor, reduced, *wanted)
+        if value and not reduced:
+            loss = (loss.mean(-1) * (x.shape[-1] / classes)).to(dtype)
+        return loss, [dx, dt, dw]
+
+
+def _of_labels(X: Tensors) -> Tensors:
+    """As binary cross entropy takes them, with no pos_weight."""
+    x, t, w = X
+    return x, t, None, w
+
+
+@arguments.functional
+def multilabel_soft_margin_loss(
+    input: Tensor,
+    target: Tensor | float,
+    weight: Tensor | float | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Mean binary cross entropy of a row of logits; see :func:`torch.nn.functional.multilabel_soft_margin_loss`.
+
+    Args:
+        input: Logits, a floating point tensor of shape (C), (N, C) or, with the labels last, of any more dimensions.
+        target: 0 or 1 for each label, or probabilities, of the same shape; another one is broadcast, a number too.
+        weight: Optional factor of each label's loss, of shape (C) or broadcast; a number too.
+        size_average, reduce: Deprecated; they override ``reduction``.
+        reduction: 'none', 'mean' or 'sum', of the rows' losses.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the input's shape without the last dimension, in the promoted dtype, under
+        autocast too. All three tensors may require a gradient.
+
+    Raises:
+        ValueError: ``reduction`` is unknown.
+        IndexError: ``input`` is 0-d.
+        RuntimeError: the shapes do not broadcast.
+        NotImplementedError: the promoted dtype is not a real floating point one.
+    """
+    if size_average is not None or reduce is not None:
+        reduction = _reduction.legacy_get_string(size_average, reduce)
+    elif reduction not in ("none", "mean", "sum"):
+        raise ValueError(reduction + " is not valid")
+    classes = input.size(-1)
+    arguments.require_floating("multilabel_soft_margin_loss", input)
+    target = arguments.as_tensor(target, input)
+    if weight is not None:
+        weight = arguments.as_tensor(weight, input)
+    x, t, w = arguments.together(input, target, weight, autocasts=False, arithmetic=True)
+    arguments.require_floating("multilabel_soft_margin_loss", x)
+    if x.dim() != input.dim():  # torch sums over the dimension of that number
+        x, t, w = (None if u is None else u.movedim(input.dim() - 1, -1) for u in (x, t, w))
+    return evaluate(MultiLabelSoftMarginLossFunction, x, t, w, classes, reduction)
+
+
+class MultiLabelSoftMarginLoss(torch.nn.MultiLabelSoftMarginLoss):
+    """:func:`multilabel_soft_margin_loss` as a module, interchangeable with torch's."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return multilabel_soft_margin_loss(input, target, self.weight, reduction=self.reduction)

@@ -1,0 +1,65 @@
+# Written by python -m manual_grad.generate from catalogue.py.
+"""The losses as Modules, by family, that is, by what the loss is a function of.
+
+=========  =========================================  ==========================================================
+pointwise  one element of each input                  L1, MSE, SmoothL1, Huber, GaussianNLL, PoissonNLL, BCE,
+                                                      BCEWithLogits, KLDiv, SoftMargin, MarginRanking,
+                                                      HingeEmbedding
+rowwise    one row of class scores                    CrossEntropy, NLL, MultiMargin, MultiLabelMargin,
+                                                      MultiLabelSoftMargin
+pairwise   two or three feature vectors               CosineEmbedding, TripletMargin, TripletMarginWithDistance
+path       a lattice of alignments                    CTC
+linear     features, and the weights that score them  LinearCrossEntropy, AdaptiveLogSoftmaxWithLoss
+=========  =========================================  ==========================================================
+"""
+
+from manual_grad.losses.linear.adaptive_log_softmax_with_loss import AdaptiveLogSoftmaxWithLoss
+from manual_grad.losses.linear.linear_cross_entropy import LinearCrossEntropyLoss
+from manual_grad.losses.pairwise.cosine_embedding_loss import CosineEmbeddingLoss
+from manual_grad.losses.pairwise.triplet_margin_loss import TripletMarginLoss
+from manual_grad.losses.pairwise.triplet_margin_with_distance_loss import TripletMarginWithDistanceLoss
+from manual_grad.losses.path.ctc_loss import CTCLoss
+from manual_grad.losses.pointwise.binary_cross_entropy import BCELoss
+from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import BCEWithLogitsLoss
+from manual_grad.losses.pointwise.gaussian_nll_loss import GaussianNLLLoss
+from manual_grad.losses.pointwise.hinge_embedding_loss import HingeEmbeddingLoss
+from manual_grad.losses.pointwise.huber_loss import HuberLoss
+from manual_grad.losses.pointwise.kl_div import KLDivLoss
+from manual_grad.losses.pointwise.l1_loss import L1Loss
+from manual_grad.losses.pointwise.margin_ranking_loss import MarginRankingLoss
+from manual_grad.losses.pointwise.mse_loss import MSELoss
+from manual_grad.losses.pointwise.poisson_nll_loss import PoissonNLLLoss
+from manual_grad.losses.pointwise.smooth_l1_loss import SmoothL1Loss
+from manual_grad.losses.pointwise.soft_margin_loss import SoftMarginLoss
+from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLoss
+from manual_grad.losses.rowwise.multi_margin_loss import MultiMarginLoss
+from manual_grad.losses.rowwise.multilabel_margin_loss import MultiLabelMarginLoss
+from manual_grad.losses.rowwise.multilabel_soft_margin_loss import MultiLabelSoftMarginLoss
+from manual_grad.losses.rowwise.nll_loss import NLLLoss, NLLLoss2d
+
+__all__ = [
+    "AdaptiveLogSoftmaxWithLoss",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CTCLoss",
+    "CosineEmbeddingLoss",
+    "CrossEntropyLoss",
+    "GaussianNLLLoss",
+    "HingeEmbeddingLoss",
+    "HuberLoss",
+    "KLDivLoss",
+    "L1Loss",
+    "LinearCrossEntropyLoss",
+    "MSELoss",
+    "MarginRankingLoss",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
+    "NLLLoss",
+    "NLLLoss2d",
+    "PoissonNLLLoss",
+    "SmoothL1Loss",
+    "SoftMarginLoss",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
+]

@@ -1,0 +1,1 @@
+"""The specs of the losses of two or three feature vectors."""

@@ -1,0 +1,1 @@
+"""The specs of the losses of one row of class scores."""
