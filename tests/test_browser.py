@@ -148,7 +148,7 @@ def test_sliders_move_curve_and_tangent(pages: Pages, loss: str) -> None:
     position.send_keys(*[Keys.ARROW_RIGHT] * 4)
     assert (pages.tangent(), position.get_attribute("aria-valuetext")) != before
     assert position.get_attribute("value") == "4"
-    for name, slider in curves.CURVES[loss].sliders.items():
+    for name, slider in curves.curve_of(loss).sliders.items():
         pages.open(f"losses/{loss}")
         control = pages.one(f"[data-slider={name}]")
         before = [pages.path(chart) for chart in ("loss", "gradient", "curvature")]
@@ -160,7 +160,7 @@ def test_sliders_move_curve_and_tangent(pages: Pages, loss: str) -> None:
 def test_panel_says_what_the_loss_computes(pages: Pages, loss: str) -> None:
     """At a point between those that were computed, and not at the default of the last slider."""
     pages.open(f"losses/{loss}")
-    curve = curves.CURVES[loss]
+    curve = curves.curve_of(loss)
     (*_, (name, slider)) = curve.sliders.items()
     pages.one(f"[data-slider={name}]").send_keys(Keys.HOME)
     pages.one("[data-position]").send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 87)

@@ -10,7 +10,7 @@ from benchmarks import readme
 from extension import accuracy, speed
 from manual_grad import specs
 from manual_grad.catalogue import BY_NAME
-from manual_grad.study.curves import trace
+from manual_grad.study.curves import curve_of, trace
 from manual_grad.study.plot import draw
 
 PAGE = """:hide-toc:
@@ -96,7 +96,7 @@ def function_of(loss: str) -> str:
     """The full name of the function."""
     if BY_NAME[loss].functional:
         return f"manual_grad.functional.{loss}"
-    return f"{BY_NAME[loss].path}.{specs.load(loss).fn.__name__}"
+    return f"{BY_NAME[loss].path}.{curve_of(loss).loss.__name__}"
 
 
 def interface(loss: str) -> list[str]:

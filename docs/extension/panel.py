@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from manual_grad.study.curves import CURVES, Trace, trace
+from manual_grad.study.curves import Trace, curve_of, trace
 
 POINTS = 49  # of a curve; between them a cubic through values and slopes is drawn
 STEPS = 200  # of the position along it
 
 
 def html(loss: str) -> str:
-    curve = CURVES[loss]
+    curve = curve_of(loss)
     controls = [
         _control(
             f"{loss}-{name}",
@@ -48,7 +48,7 @@ def _control(id: str, label: str, kind: str, last: int, position: int) -> str:
 
 
 def data(loss: str) -> dict[str, Any]:
-    curve = CURVES[loss]
+    curve = curve_of(loss)
     names = tuple(curve.sliders)
     settings = itertools.product(*(slider.values for slider in curve.sliders.values()))
     traces = [trace(loss, dict(zip(names, values, strict=True)), POINTS) for values in settings]

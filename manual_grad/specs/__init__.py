@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+from types import ModuleType
 
 from gradcheck.spec import Kernels, Spec
 from manual_grad import catalogue, kernels
@@ -15,11 +16,15 @@ NAMES = tuple(sorted(catalogue.BY_NAME))
 KERNELS = Kernels(kernels.loaded, kernels.switched, lambda: kernels.interpreting)
 
 
+def module(name: str) -> ModuleType:
+    """The file of a loss' spec, which also says how the loss is drawn (``CURVE``)."""
+    return importlib.import_module(f"{__name__}.{catalogue.BY_NAME[name].family}.{name}")
+
+
 @functools.cache
 def load(name: str) -> Spec:
     """The ``SPEC`` of its file, and what the catalogue says: its family, and its peer unless the file has another."""
-    loss = catalogue.BY_NAME[name]
-    spec = importlib.import_module(f"{__name__}.{loss.family}.{name}").SPEC
+    spec, loss = module(name).SPEC, catalogue.BY_NAME[name]
     return dataclasses.replace(spec, family=loss.family, peer=spec.peer or loss.peer, kernels=KERNELS)
 
 

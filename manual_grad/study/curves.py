@@ -1,23 +1,21 @@
 """A line through the domain of each loss, along which its value, slope and curvature are worth a look.
 
-:data:`CURVES` says which line that is; :func:`trace` follows it. What is drawn is computed by the losses themselves, in
-float64, and the kinks are those that the specs of :mod:`gradcheck` declare.
+Which line that is, the spec of the loss says as its ``CURVE``; :func:`trace` follows it. What is drawn is computed by
+the losses themselves, in float64, and the kinks are those that the specs declare.
 """
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import manual_grad.functional as F
-from manual_grad.losses.linear.adaptive_log_softmax_with_loss import adaptive_cross_entropy
+from manual_grad import specs
+from manual_grad.catalogue import BY_NAME
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Curve:
         span: The positions that are drawn.
         arguments: The keyword arguments of the call at a batch of positions and at values of the parameters.
         sliders: The parameters, by name.
-        loss: The function, if it is not the one of :mod:`manual_grad.functional`.
+        loss: The function, if it is not the one that the spec describes.
     """
 
     axis: str
@@ -94,9 +92,9 @@ class Trace:
 
 
 def curve_of(loss: str) -> Curve:
-    if loss not in CURVES:
-        raise ValueError(f"there is no loss {loss!r}: it is one of {', '.join(CURVES)}")
-    return CURVES[loss]
+    if loss not in BY_NAME:
+        raise ValueError(f"there is no loss {loss!r}: it is one of {', '.join(BY_NAME)}")
+    return specs.module(loss).CURVE
 
 
 def trace(loss: str, params: Mapping[str, float] | None = None, points: int = 241) -> Trace:
@@ -122,7 +120,7 @@ def along(loss: str, s: Tensor, params: Mapping[str, float]) -> tuple[Tensor, Te
     """Value, slope and curvature at the positions ``s``, by the loss' own derivatives."""
     curve = curve_of(loss)
     s = s.detach().requires_grad_()
-    function = curve.loss or getattr(F, loss)
+    function = curve.loss or specs.load(loss).fn
     value = function(**curve.arguments(s, **params), reduction="none").reshape(len(s), -1).sum(1)
     slope = _derivative(value, s)
     return value.detach(), slope.detach(), _derivative(slope, s).detach()
@@ -137,7 +135,6 @@ def _derivative(value: Tensor, s: Tensor) -> Tensor:
 
 def _kinks(loss: str, curve: Curve, params: Mapping[str, float]) -> Iterator[Kink]:
     """Where a signed distance of the loss' spec passes 0, by bisection."""
-    from manual_grad import specs  # optional: the auditor has requirements of its own
 
     def point(s: float) -> Tensor:
         return torch.tensor([s], dtype=torch.float64)
@@ -166,72 +163,38 @@ def _bisect(distances: Callable[[float], Tensor], entry: int, a: float, b: float
     return round(b, 9)
 
 
-def _all(s: Tensor, value: float) -> Tensor:
+def everywhere(s: Tensor, value: float) -> Tensor:
     """The same number at every position."""
     return torch.full_like(s.detach(), value)
 
 
-def _rows(s: Tensor, *entries: Tensor | float) -> Tensor:
+def rows(s: Tensor, *entries: Tensor | float) -> Tensor:
     """A row of entries for each position."""
-    return torch.stack([e if isinstance(e, Tensor) else _all(s, e) for e in entries], dim=-1)
+    return torch.stack([e if isinstance(e, Tensor) else everywhere(s, e) for e in entries], dim=-1)
 
 
-def _classes(s: Tensor, target: int | list[int]) -> Tensor:
+def classes(s: Tensor, target: int | list[int]) -> Tensor:
     """The same class, or list of classes, at every position."""
     t = torch.tensor(target)
     return t.expand(len(s), *t.shape)
 
 
-def _residual(s: Tensor, **options: float) -> dict[str, Any]:
-    return dict(input=s, target=_all(s, 0), **options)
+def residual(s: Tensor, **options: float) -> dict[str, Any]:
+    return dict(input=s, target=everywhere(s, 0), **options)
 
 
-def _weighted_residual(s: Tensor, weight: float) -> dict[str, Any]:
-    return _residual(s) | dict(weight=_all(s, weight))
+def weighted_residual(s: Tensor, weight: float) -> dict[str, Any]:
+    return residual(s) | dict(weight=everywhere(s, weight))
 
 
-def _coin(s: Tensor, model: float) -> dict[str, Any]:
-    return dict(input=_rows(s, math.log(model), math.log(1 - model)), target=_rows(s, s, 1 - s))
-
-
-def _turned(s: Tensor, target: float, margin: float) -> dict[str, Any]:
-    return dict(input1=_rows(s, 1, 0), input2=_rows(s, s.cos(), s.sin()), target=_all(s, target), margin=margin)
-
-
-def _negative_passes(s: Tensor, **options: Any) -> dict[str, Any]:
+def negative_passes(s: Tensor, **options: Any) -> dict[str, Any]:
     """The anchor is the origin, the positive (0, 1); the negative passes the anchor at a distance of 0.3."""
-    return dict(anchor=_rows(s, 0, 0), positive=_rows(s, 0, 1), negative=_rows(s, s, -0.3), **options)
+    return dict(anchor=rows(s, 0, 0), positive=rows(s, 0, 1), negative=rows(s, s, -0.3), **options)
 
 
-def _second_frame(s: Tensor, frames: float, blank: float) -> dict[str, Any]:
-    """Every frame gives the labels 1 and 2 a third each, but the second frame gives label 1 what is turned."""
-    third = math.log(1 / 3)
-    x = [_rows(s, blank, s if t == 1 else third, third) for t in range(int(frames))]
-    lengths = dict(input_lengths=_classes(s, len(x)), target_lengths=_classes(s, 2))
-    return dict(log_probs=torch.stack(x), targets=_classes(s, [1, 2]), **lengths)
-
-
-def _squared_distance(x: Tensor, y: Tensor) -> Tensor:
-    return (x - y).square().sum(-1)
-
-
-def _features(s: Tensor) -> Tensor:
+def features(s: Tensor) -> Tensor:
     """Growing features of a fixed direction."""
-    return _rows(s, s, -0.5 * s)
-
-
-def _projected(s: Tensor, bias: float, label_smoothing: float) -> dict[str, Any]:
-    weight = torch.tensor([[1.0, -1.0], [0.5, 1.0], [-1.0, 0.0]], dtype=s.dtype)
-    offset = torch.tensor([bias, 0.0, 0.0], dtype=s.dtype)
-    shares = dict(linear_bias=offset, label_smoothing=label_smoothing)
-    return dict(input=_features(s), linear_weight=weight, target=_classes(s, 0), **shares)
-
-
-def _adaptive(s: Tensor, target: float) -> dict[str, Any]:
-    """Classes 0 and 1 are in the head, 2 and 3 in one cluster."""
-    head = torch.tensor([[1.0, 0.0], [-1.0, 1.0], [0.0, -1.0]], dtype=s.dtype)
-    tail = (torch.tensor([[1.0, -1.0]], dtype=s.dtype), torch.tensor([[0.5], [-0.5]], dtype=s.dtype))
-    return dict(input=_features(s), target=_classes(s, int(target)), head_weight=head, tails=[tail], cutoffs=[2, 4])
+    return rows(s, s, -0.5 * s)
 
 
 MARGIN = Slider("margin", 1.0, 0.0, 2.0, 0.125)
@@ -239,134 +202,3 @@ SIGN = Slider("target, −1 or 1", 1.0, -1.0, 1.0, 2.0)
 SHARE = Slider("target", 1.0, 0.0, 1.0, 0.125)
 SMOOTHING = Slider("label smoothing", 0.0, 0.0, 0.5, 0.0625)
 WEIGHT = Slider("weight", 1.0, 0.25, 3.0, 0.25)
-
-CURVES: Mapping[str, Curve] = {
-    "l1_loss": Curve("residual x − t", (-3, 3), _weighted_residual, {"weight": WEIGHT}),
-    "mse_loss": Curve("residual x − t", (-3, 3), _weighted_residual, {"weight": WEIGHT}),
-    "smooth_l1_loss": Curve(
-        "residual x − t", (-3, 3), _residual, {"beta": Slider("beta, where the square ends", 1.0, 0.0, 2.5, 0.125)}
-    ),
-    "huber_loss": Curve(
-        "residual x − t", (-3, 3), _residual, {"delta": Slider("delta, where the square ends", 1.0, 0.125, 2.5, 0.125)}
-    ),
-    "binary_cross_entropy": Curve(
-        "probability x",
-        (0.02, 0.98),
-        lambda s, target: dict(input=s, target=_all(s, target)),
-        {"target": SHARE},
-    ),
-    "binary_cross_entropy_with_logits": Curve(
-        "logit x",
-        (-6, 6),
-        lambda s, target, pos_weight: dict(input=s, target=_all(s, target), pos_weight=_all(s, pos_weight)),
-        {"target": SHARE, "pos_weight": Slider("pos_weight, of the positive class", 1.0, 0.5, 3.0, 0.5)},
-    ),
-    "gaussian_nll_loss": Curve(
-        "variance v",
-        (0.1, 4),
-        lambda s, residual: dict(input=_all(s, residual), target=_all(s, 0), var=s),
-        {"residual": Slider("residual x − t", 1.0, 0.0, 2.0, 0.125)},
-    ),
-    "poisson_nll_loss": Curve(
-        "log of the rate x",
-        (-2, 3),
-        lambda s, target: dict(input=s, target=_all(s, target)),
-        {"target": Slider("target, the count", 3.0, 0.0, 12.0, 1.0)},
-    ),
-    "kl_div": Curve(
-        "probability of heads t, of a coin",
-        (0.01, 0.99),
-        _coin,
-        {"model": Slider("probability of heads in the model", 0.5, 0.05, 0.95, 0.05)},
-    ),
-    "soft_margin_loss": Curve(
-        "score x", (-5, 5), lambda s, target: dict(input=s, target=_all(s, target)), {"target": SIGN}
-    ),
-    "hinge_embedding_loss": Curve(
-        "distance x",
-        (-0.5, 3),
-        lambda s, target, margin: dict(input=s, target=_all(s, target), margin=margin),
-        {"target": replace(SIGN, default=-1.0), "margin": MARGIN},
-    ),
-    "margin_ranking_loss": Curve(
-        "lead of the first score, x1 − x2",
-        (-3, 3),
-        lambda s, target, margin: dict(input1=s, input2=_all(s, 0), target=_all(s, target), margin=margin),
-        {"target": SIGN, "margin": MARGIN},
-    ),
-    "cross_entropy": Curve(
-        "logit of the target; the others are 0 and the rival's",
-        (-6, 8),
-        lambda s, rival, label_smoothing: dict(
-            input=_rows(s, s, 0, rival), target=_classes(s, 0), label_smoothing=label_smoothing
-        ),
-        {"rival": Slider("rival, the logit of another class", 0.0, -2.0, 4.0, 1.0), "label_smoothing": SMOOTHING},
-    ),
-    "nll_loss": Curve(
-        "log-probability of the target",
-        (-5, 0),
-        lambda s, weight: dict(
-            input=_rows(s, s, -1.0), target=_classes(s, 0), weight=torch.tensor([weight, 1.0], dtype=s.dtype)
-        ),
-        {"weight": replace(WEIGHT, label="weight of the target's class")},
-    ),
-    "multi_margin_loss": Curve(
-        "score of the target; the others are 0 and 0.5",
-        (-2, 3),
-        lambda s, p, margin: dict(input=_rows(s, s, 0, 0.5), target=_classes(s, 0), p=int(p), margin=margin),
-        {"p": Slider("p, the power of the hinge: 1 or 2", 1.0, 1.0, 2.0, 1.0), "margin": MARGIN},
-    ),
-    "multilabel_margin_loss": Curve(
-        "score of a label; the other label has 1",
-        (-2, 4),
-        lambda s, rival: dict(input=_rows(s, s, 1, rival, -0.5), target=_classes(s, [0, 1, -1, -1])),
-        {"rival": Slider("rival, the score of a class that is no label", 0.5, -1.0, 2.0, 0.125)},
-    ),
-    "multilabel_soft_margin_loss": Curve(
-        "score of the first label; the second has 0",
-        (-6, 6),
-        lambda s, target: dict(input=_rows(s, s, 0), target=_rows(s, target, 1)),
-        {"target": SHARE},
-    ),
-    "cosine_embedding_loss": Curve(
-        "angle between the vectors, in radians",
-        (0, 3.1),
-        _turned,
-        {"target": replace(SIGN, default=-1.0), "margin": Slider("margin, a cosine", 0.0, -0.5, 0.875, 0.125)},
-    ),
-    "triplet_margin_loss": Curve(
-        "position of the negative, which passes the anchor",
-        (-2.5, 2.5),
-        _negative_passes,
-        {"p": Slider("p, of the norm", 2.0, 1.5, 4.0, 0.5), "margin": replace(MARGIN, low=0.25, step=0.25)},
-    ),
-    "triplet_margin_with_distance_loss": Curve(
-        "position of the negative, which passes the anchor; squared distances",
-        (-2.5, 2.5),
-        functools.partial(_negative_passes, distance_function=_squared_distance),
-        {"margin": replace(MARGIN, low=0.125)},
-    ),
-    "ctc_loss": Curve(
-        "log-score of the first label in the second frame",
-        (-6, 4),
-        _second_frame,
-        {
-            "frames": Slider("frames", 4.0, 2.0, 6.0, 1.0),
-            "blank": Slider("blank, its log-score in every frame", -1.0, -4.0, 0.0, 0.5),
-        },
-    ),
-    "linear_cross_entropy": Curve(
-        "length of the features, along a fixed direction",
-        (-3, 4),
-        _projected,
-        {"bias": Slider("bias of the target's class", 0.0, -2.0, 2.0, 0.5), "label_smoothing": SMOOTHING},
-    ),
-    "adaptive_log_softmax_with_loss": Curve(
-        "length of the features, along a fixed direction",
-        (-3, 4),
-        _adaptive,
-        {"target": Slider("target: 0 and 1 are frequent, 2 and 3 rare", 2.0, 0.0, 3.0, 1.0)},
-        adaptive_cross_entropy,
-    ),
-}
-"""The line of each loss, by its name."""

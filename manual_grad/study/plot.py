@@ -17,8 +17,7 @@ def plot(loss: str, path: str | os.PathLike, **params: float) -> None:
     Args:
         loss: Its name, such as ``"huber_loss"``.
         path: The file to write.
-        params: Parameters of the loss that are not to have their defaults; :data:`manual_grad.study.curves.CURVES`
-            lists them.
+        params: Parameters of the loss that are not to have their defaults; the ``CURVE`` of its spec lists them.
 
     Raises:
         ValueError: there is no such loss, or it has no such parameter.

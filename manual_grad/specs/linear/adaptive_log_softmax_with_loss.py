@@ -16,6 +16,7 @@ from manual_grad.losses.linear import adaptive_log_softmax_with_loss
 from manual_grad.losses.linear.adaptive_log_softmax_with_loss import adaptive_cross_entropy
 from manual_grad.specs.rowwise.cross_entropy import GAPS, NAN
 from manual_grad.specs.rowwise.cross_entropy import oracle as row
+from manual_grad.study import curves
 
 CUTOFFS = (2, 4, 7)
 # feature -> the class it speaks for: four of the head; of one dimension and two classes; of two dimensions and three
@@ -154,3 +155,21 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+
+def growing(s, target):
+    """Classes 0 and 1 are in the head, 2 and 3 in one cluster."""
+    head = torch.tensor([[1.0, 0.0], [-1.0, 1.0], [0.0, -1.0]], dtype=s.dtype)
+    tail = (torch.tensor([[1.0, -1.0]], dtype=s.dtype), torch.tensor([[0.5], [-0.5]], dtype=s.dtype))
+    return dict(
+        input=curves.features(s), target=curves.classes(s, int(target)), head_weight=head, tails=[tail], cutoffs=[2, 4]
+    )
+
+
+CURVE = curves.Curve(
+    "length of the features, along a fixed direction",
+    (-3, 4),
+    growing,
+    {"target": curves.Slider("target: 0 and 1 are frequent, 2 and 3 rare", 2.0, 0.0, 3.0, 1.0)},
+    adaptive_cross_entropy,
+)

@@ -15,6 +15,7 @@ from gradcheck.spec import UNIT, Error, Input, Pin, Spec
 from manual_grad.losses.linear.linear_cross_entropy import linear_cross_entropy
 from manual_grad.specs.rowwise import cross_entropy as rows
 from manual_grad.specs.rowwise.cross_entropy import GAPS, INF, NAN, probabilities
+from manual_grad.study import curves
 
 
 def definition(input, linear_weight, target, linear_bias=None, weight=None, ignore_index=None, **params):
@@ -175,3 +176,18 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+
+def projected(s, bias, label_smoothing):
+    weight = torch.tensor([[1.0, -1.0], [0.5, 1.0], [-1.0, 0.0]], dtype=s.dtype)
+    offset = torch.tensor([bias, 0.0, 0.0], dtype=s.dtype)
+    shares = dict(linear_bias=offset, label_smoothing=label_smoothing)
+    return dict(input=curves.features(s), linear_weight=weight, target=curves.classes(s, 0), **shares)
+
+
+CURVE = curves.Curve(
+    "length of the features, along a fixed direction",
+    (-3, 4),
+    projected,
+    {"bias": curves.Slider("bias of the target's class", 0.0, -2.0, 2.0, 0.5), "label_smoothing": curves.SMOOTHING},
+)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from mpmath import mpf, sqrt
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pairwise.cosine_embedding_loss import cosine_embedding_loss
+from manual_grad.study import curves
 
 EPSILON = 1e-12
 
@@ -108,3 +111,23 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+
+def turned(s, target, margin):
+    return dict(
+        input1=curves.rows(s, 1, 0),
+        input2=curves.rows(s, s.cos(), s.sin()),
+        target=curves.everywhere(s, target),
+        margin=margin,
+    )
+
+
+CURVE = curves.Curve(
+    "angle between the vectors, in radians",
+    (0, 3.1),
+    turned,
+    {
+        "target": replace(curves.SIGN, default=-1.0),
+        "margin": curves.Slider("margin, a cosine", 0.0, -0.5, 0.875, 0.125),
+    },
+)

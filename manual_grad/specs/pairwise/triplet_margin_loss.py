@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from mpmath import mpf
 
 from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pairwise.triplet_margin_loss import triplet_margin_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 
@@ -198,3 +201,10 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "position of the negative, which passes the anchor",
+    (-2.5, 2.5),
+    curves.negative_passes,
+    {"p": curves.Slider("p, of the norm", 2.0, 1.5, 4.0, 0.5), "margin": replace(curves.MARGIN, low=0.25, step=0.25)},
+)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
+
 import torch
 from mpmath import inf, mpf, sqrt
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pairwise.triplet_margin_with_distance_loss import triplet_margin_with_distance_loss
+from manual_grad.study import curves
 
 EPSILON = 1e-6
 
@@ -121,3 +125,15 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+
+def squared_distance(x, y):
+    return (x - y).square().sum(-1)
+
+
+CURVE = curves.Curve(
+    "position of the negative, which passes the anchor; squared distances",
+    (-2.5, 2.5),
+    functools.partial(curves.negative_passes, distance_function=squared_distance),
+    {"margin": replace(curves.MARGIN, low=0.125)},
+)

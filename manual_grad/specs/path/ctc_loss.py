@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 
 import torch
 from mpmath import exp, inf, log, mpf
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec
 from manual_grad.losses.path.ctc_loss import ctc_loss
+from manual_grad.study import curves
 
 INF = float("inf")
 GAPS = (5, 10, 15, 20, 40, 80)
@@ -161,3 +163,22 @@ SPEC = Spec(
         Error(dict(reduction="average"), ValueError, "average is not a valid value for reduction"),
     ),
 )  # fmt: skip
+
+
+def second_frame(s, frames, blank):
+    """Every frame gives the labels 1 and 2 a third each, but the second frame gives label 1 what is turned."""
+    third = math.log(1 / 3)
+    x = [curves.rows(s, blank, s if t == 1 else third, third) for t in range(int(frames))]
+    lengths = dict(input_lengths=curves.classes(s, len(x)), target_lengths=curves.classes(s, 2))
+    return dict(log_probs=torch.stack(x), targets=curves.classes(s, [1, 2]), **lengths)
+
+
+CURVE = curves.Curve(
+    "log-score of the first label in the second frame",
+    (-6, 4),
+    second_frame,
+    {
+        "frames": curves.Slider("frames", 4.0, 2.0, 6.0, 1.0),
+        "blank": curves.Slider("blank, its log-score in every frame", -1.0, -4.0, 0.0, 0.5),
+    },
+)

@@ -7,6 +7,7 @@ from mpmath import log, mpf
 
 from gradcheck.spec import UNIT, Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.binary_cross_entropy import binary_cross_entropy
+from manual_grad.study import curves
 
 NAN = float("nan")
 GAPS = (5, 10, 15)
@@ -83,3 +84,10 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "probability x",
+    (0.02, 0.98),
+    lambda s, target: dict(input=s, target=curves.everywhere(s, target)),
+    {"target": curves.SHARE},
+)

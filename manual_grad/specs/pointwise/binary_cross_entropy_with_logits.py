@@ -7,6 +7,7 @@ from mpmath import exp, log
 
 from gradcheck.spec import UNIT, Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import binary_cross_entropy_with_logits
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 GAPS = (5, 10, 15, 20, 40, 80)
@@ -79,3 +80,12 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "logit x",
+    (-6, 6),
+    lambda s, target, pos_weight: dict(
+        input=s, target=curves.everywhere(s, target), pos_weight=curves.everywhere(s, pos_weight)
+    ),
+    {"target": curves.SHARE, "pos_weight": curves.Slider("pos_weight, of the positive class", 1.0, 0.5, 3.0, 0.5)},
+)

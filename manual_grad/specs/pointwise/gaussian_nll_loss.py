@@ -9,6 +9,7 @@ from mpmath import log, pi
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.gaussian_nll_loss import gaussian_nll_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -112,3 +113,10 @@ SPEC = Spec(
               NotImplementedError, "input"),
     ),
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "variance v",
+    (0.1, 4),
+    lambda s, residual: dict(input=curves.everywhere(s, residual), target=curves.everywhere(s, 0), var=s),
+    {"residual": curves.Slider("residual x − t", 1.0, 0.0, 2.0, 0.125)},
+)

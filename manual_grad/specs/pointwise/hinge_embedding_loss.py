@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from mpmath import mpf
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.hinge_embedding_loss import hinge_embedding_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 
@@ -87,3 +90,10 @@ SPEC = Spec(
         Error(dict(size_average=False), UserWarning, "size_average and reduce args will be deprecated"),
     ),
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "distance x",
+    (-0.5, 3),
+    lambda s, target, margin: dict(input=s, target=curves.everywhere(s, target), margin=margin),
+    {"target": replace(curves.SIGN, default=-1.0), "margin": curves.MARGIN},
+)

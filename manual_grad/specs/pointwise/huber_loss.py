@@ -6,6 +6,7 @@ import torch
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.huber_loss import huber_loss
+from manual_grad.study import curves
 
 
 def definition(input, target, reduction="mean", delta=1.0, weight=1.0):
@@ -67,3 +68,10 @@ SPEC = Spec(
         Error(dict(input=lambda input, **_: input.long()), NotImplementedError, "input"),
     ),
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "residual x − t",
+    (-3, 3),
+    curves.residual,
+    {"delta": curves.Slider("delta, where the square ends", 1.0, 0.125, 2.5, 0.125)},
+)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from mpmath import exp, log
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.kl_div import kl_div
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 BATCH = 3  # the first size of every sample, for the oracle, which sees one element
@@ -110,3 +113,15 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+
+def coin(s, model):
+    return dict(input=curves.rows(s, math.log(model), math.log(1 - model)), target=curves.rows(s, s, 1 - s))
+
+
+CURVE = curves.Curve(
+    "probability of heads t, of a coin",
+    (0.01, 0.99),
+    coin,
+    {"model": curves.Slider("probability of heads in the model", 0.5, 0.05, 0.95, 0.05)},
+)

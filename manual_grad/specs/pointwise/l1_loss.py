@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.l1_loss import l1_loss
+from manual_grad.study import curves
 
 NAN = float("nan")
 
@@ -58,3 +59,5 @@ SPEC = Spec(
         Error(dict(weight=lambda input, **_: input[0]), ValueError, "[Ww]eight"),
     ),
 )  # fmt: skip
+
+CURVE = curves.Curve("residual x − t", (-3, 3), curves.weighted_residual, {"weight": curves.WEIGHT})

@@ -7,6 +7,7 @@ from mpmath import mpf
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.margin_ranking_loss import margin_ranking_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 
@@ -97,3 +98,12 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "lead of the first score, x1 − x2",
+    (-3, 3),
+    lambda s, target, margin: dict(
+        input1=s, input2=curves.everywhere(s, 0), target=curves.everywhere(s, target), margin=margin
+    ),
+    {"target": curves.SIGN, "margin": curves.MARGIN},
+)

@@ -6,6 +6,7 @@ import torch
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.mse_loss import mse_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 
@@ -63,3 +64,5 @@ SPEC = Spec(
               NotImplementedError, "input"),
     ),
 )  # fmt: skip
+
+CURVE = curves.Curve("residual x − t", (-3, 3), curves.weighted_residual, {"weight": curves.WEIGHT})

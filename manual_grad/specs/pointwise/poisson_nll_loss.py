@@ -9,6 +9,7 @@ from mpmath import exp, log, pi
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.poisson_nll_loss import poisson_nll_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 
@@ -115,3 +116,10 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "log of the rate x",
+    (-2, 3),
+    lambda s, target: dict(input=s, target=curves.everywhere(s, target)),
+    {"target": curves.Slider("target, the count", 3.0, 0.0, 12.0, 1.0)},
+)

@@ -6,6 +6,7 @@ import torch
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.smooth_l1_loss import smooth_l1_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 
@@ -79,3 +80,10 @@ SPEC = Spec(
               NotImplementedError, "input"),
     ),
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "residual x − t",
+    (-3, 3),
+    curves.residual,
+    {"beta": curves.Slider("beta, where the square ends", 1.0, 0.0, 2.5, 0.125)},
+)

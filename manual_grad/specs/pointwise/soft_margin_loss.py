@@ -6,6 +6,7 @@ from mpmath import exp, log
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.pointwise.soft_margin_loss import soft_margin_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 GAPS = (5, 10, 15, 20, 40, 80)
@@ -68,3 +69,7 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "score x", (-5, 5), lambda s, target: dict(input=s, target=curves.everywhere(s, target)), {"target": curves.SIGN}
+)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from gradcheck.formulas import Each
 from gradcheck.spec import UNIT, Error, Input, Pin, Spec, reduce
 from manual_grad.losses.rowwise.cross_entropy import cross_entropy
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 GAPS = (5, 10, 15, 20, 40, 80)
@@ -176,3 +177,15 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "logit of the target; the others are 0 and the rival's",
+    (-6, 8),
+    lambda s, rival, label_smoothing: dict(
+        input=curves.rows(s, s, 0, rival), target=curves.classes(s, 0), label_smoothing=label_smoothing
+    ),
+    {
+        "rival": curves.Slider("rival, the logit of another class", 0.0, -2.0, 4.0, 1.0),
+        "label_smoothing": curves.SMOOTHING,
+    },
+)

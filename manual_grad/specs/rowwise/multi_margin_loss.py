@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.rowwise.multi_margin_loss import multi_margin_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 
@@ -132,3 +133,10 @@ SPEC = Spec(
         Error(dict(size_average=False), UserWarning, "size_average and reduce args will be deprecated"),
     ),
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "score of the target; the others are 0 and 0.5",
+    (-2, 3),
+    lambda s, p, margin: dict(input=curves.rows(s, s, 0, 0.5), target=curves.classes(s, 0), p=int(p), margin=margin),
+    {"p": curves.Slider("p, the power of the hinge: 1 or 2", 1.0, 1.0, 2.0, 1.0), "margin": curves.MARGIN},
+)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.rowwise.multilabel_margin_loss import multilabel_margin_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 
@@ -119,3 +120,10 @@ SPEC = Spec(
         Error(dict(size_average=False), UserWarning, "size_average and reduce args will be deprecated"),
     ),
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "score of a label; the other label has 1",
+    (-2, 4),
+    lambda s, rival: dict(input=curves.rows(s, s, 1, rival, -0.5), target=curves.classes(s, [0, 1, -1, -1])),
+    {"rival": curves.Slider("rival, the score of a class that is no label", 0.5, -1.0, 2.0, 0.125)},
+)

@@ -7,6 +7,7 @@ from mpmath import exp, log
 from gradcheck.formulas import Each
 from gradcheck.spec import UNIT, Error, Input, Pin, Spec, reduce
 from manual_grad.losses.rowwise.multilabel_soft_margin_loss import multilabel_soft_margin_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 GAPS = (5, 10, 15, 20, 40, 80)
@@ -90,3 +91,10 @@ SPEC = Spec(
     ),
     order=3,
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "score of the first label; the second has 0",
+    (-6, 6),
+    lambda s, target: dict(input=curves.rows(s, s, 0), target=curves.rows(s, target, 1)),
+    {"target": curves.SHARE},
+)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch.nn import functional as F
 
 from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.rowwise.nll_loss import nll_loss
+from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 
@@ -114,3 +117,12 @@ SPEC = Spec(
         Error(dict(size_average=False), UserWarning, "size_average and reduce args will be deprecated"),
     ),
 )  # fmt: skip
+
+CURVE = curves.Curve(
+    "log-probability of the target",
+    (-5, 0),
+    lambda s, weight: dict(
+        input=curves.rows(s, s, -1.0), target=curves.classes(s, 0), weight=torch.tensor([weight, 1.0], dtype=s.dtype)
+    ),
+    {"weight": replace(curves.WEIGHT, label="weight of the target's class")},
+)
