@@ -51,7 +51,7 @@ class BuildKernels(Command):
             self.warn(f"manual_grad is built WITHOUT its CPU kernels, losses will be slower: {reason}")
 
     def get_source_files(self) -> list[str]:
-        return [str(path) for path in sorted(SOURCES.iterdir()) if path.suffix in (".cpp", ".h")]
+        return [str(path) for path in sorted(SOURCES.rglob("*")) if path.suffix in (".cpp", ".h")]
 
     def get_outputs(self) -> list[str]:
         return [str(Path(self.build_lib, SOURCES, library.name)) for library in self.distribution.kernels]

@@ -21,7 +21,7 @@ from manual_grad.kernels import switched
 from manual_grad.kernels import triton as kernels_in_triton
 from manual_grad.kernels.triton import launch
 
-POINTWISE = sorted(kernels_in_triton.pointwise.LOSSES)
+POINTWISE = sorted(kernels_in_triton.POINTWISE)
 STRUCTURED = [
     "huber_loss", "cross_entropy", "nll_loss", "multi_margin_loss", "multilabel_margin_loss", "cosine_embedding_loss",
     "triplet_margin_loss", "ctc_loss",
@@ -52,7 +52,7 @@ def test_a_negative_variance_is_nan() -> None:
     x, t = torch.tensor([[1.0, 1.0], [0.0, 2.0]])
     var = torch.tensor([-1.0, 4.0])
     loss, dx, _, da, _ = kernels.op("gaussian_nll_loss", x)(
-        x, t, var, None, None, 0.0, 1e-6, 0.0, 1.0, False, True, True, False, True, False
+        x, t, var, None, None, 0.0, 1e-6, 1.0, False, True, True, False, True, False
     )
     for found in (loss, dx, da):
         assert found.isnan().tolist() == [True, False]
@@ -284,10 +284,11 @@ def test_offsets_beyond_32_bits() -> None:
 @pytest.mark.parametrize("name", POINTWISE)
 def test_an_op_for_torch_compile(name: str) -> None:
     """Its fake gives what it gives, and its schema tells the truth."""
-    x, t, a = (torch.rand(3, 4) for _ in range(3))
-    args = x, t, a, None, torch.ones(()), 0.5, 0.5, 0.5, 1.0, True, True, True, True, True, False
+    n, options = kernels_in_triton.POINTWISE[name].inputs, kernels_in_triton.POINTWISE[name].options
+    inputs = torch.rand(n, 3, 4).unbind()
+    args = (*inputs, None, torch.ones(()), *[0.5] * options, 1.0, True, True, *[True] * n, False)
     op = getattr(torch.ops.manual_grad, name).default
-    kernels.op(name, x)
+    kernels.op(name, inputs[0])
     torch.library.opcheck(op, args, test_utils=("test_schema", "test_faketensor"))
 
 

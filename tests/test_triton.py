@@ -50,7 +50,8 @@ BROKEN = {
     "wrong scale": (
         "pointwise.py", "total(parts, e, scale)", "total(parts, e)", "l1_loss", "reduction='mean'", "value, by kernel"),
     "lost upstream": (
-        "pointwise.py", "slope * by_t", "up * by_t", "mse_loss", "reduction='none'", "gradient of target, by kernel"),
+        "pointwise.py", "slope * slopes[k]", "up * slopes[k]",
+        "mse_loss", "reduction='none'", "gradient of target, by kernel"),
     "unwritten ignored row": (
         "cross_entropy.py", "d.to(dz.dtype.element_ty), mask=every", "d.to(dz.dtype.element_ty), mask=inside",
         "cross_entropy", "", "gradient of input, memory poisoned"),
@@ -133,8 +134,9 @@ def calls() -> list[Any]:
         specs.load("ctc_loss").case(Settings(), dtype=torch.float32).differentiate,
         lambda: kernels_in_triton.OPS["scale_"][1](torch.empty(300), torch.ones(())),
     ]
-    for name in kernels_in_triton.pointwise.LOSSES:
-        operands = (x, y, z, None, torch.ones(()), 0.5, 0.5, 0.5, 1.0, True, True, True, True, True, False)
+    for name, loss in kernels_in_triton.POINTWISE.items():
+        n = loss.inputs
+        operands = (*(x, y, z)[:n], None, torch.ones(()), *[0.5] * loss.options, 1.0, True, True, *[True] * n, False)
         found.append(lambda name=name, operands=operands: kernels_in_triton.OPS[name][1](*operands))
     return found
 

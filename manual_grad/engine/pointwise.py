@@ -1,6 +1,7 @@
 r"""Losses of one element of each input: :math:`\ell_n = w_n\, e(x_n, t_n, \dots)`.
 
-A loss states ``elementwise``, ``first`` and ``second``; the optional weight ``w`` and its derivatives are added here:
+A loss states its rule once, as ``elementwise``, ``first`` and ``second``. They run on tensors, and from the first two
+:mod:`manual_grad.generate` prints the kernels. The optional weight ``w`` and its derivatives are added here:
 
 .. math::
     \partial_i \ell = w\, e_i, \qquad \partial_w \ell = e, \qquad
@@ -9,22 +10,50 @@ A loss states ``elementwise``, ``first`` and ``second``; the optional weight ``w
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from manual_grad import kernels
+from manual_grad.engine.arguments import readable
 from manual_grad.engine.dtypes import compute_dtype, widen
 from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
 
+INPUTS = ("Tensor", "Tensor | None")
+OPTIONS = ("float", "bool")  # those that a kernel knows
+
 
 class PointwiseLoss(LossFunction):
-    """``apply(x, t, *auxiliary, weight, *options, reduction)``, all tensors of one shape, ``weight`` possibly None.
+    """``apply(*inputs, weight, *options, reduction)``, all tensors of one shape, ``weight`` possibly None.
 
     Subclasses state, on equally shaped tensors: ``elementwise(x, t, …)``; ``first(x, t, …)``, the derivative by each
-    input; ``second(x, t, …)``, the matrix of second derivatives, with a plain 0 for one that vanishes everywhere.
+    input; ``second(x, t, …)``, the matrix of second derivatives, with a plain 0 for one that vanishes everywhere. The
+    annotations of ``elementwise`` say what its arguments are: a ``Tensor`` is an input, ``Tensor | None`` one that may
+    be absent, anything else an option; kernels are told of those that are a ``float`` or a ``bool``.
+
+    Where the inputs have a domain, ``outside(x, t, …)`` gives a mask for each way to leave it, and ``messages`` what is
+    wrong with it; the error is ``refusal``.
     """
+
+    inputs: ClassVar[tuple[str, ...]]
+    optional: ClassVar[tuple[str, ...]]
+    options: ClassVar[dict[str, str]]  # name -> annotation
+    factor: ClassVar[int] = 1  # of all slopes: last, since a slope that overflows may be brought back by 1 / N before
+    plain: ClassVar[bool] = False  # whether nothing cancels that float32 has not cancelled already
+    by_hand: ClassVar[bool] = False  # whether its kernels are written by hand, since they are tuned beyond the rule
+    messages: ClassVar[tuple[str, ...]] = ()
+    refusal: ClassVar[type[Exception]] = RuntimeError
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        parameters = inspect.signature(cls.elementwise).parameters.values()
+        kinds = {p.name: inspect.formatannotation(p.annotation).strip("'").replace("torch.", "") for p in parameters}
+        cls.inputs = tuple(name for name, kind in kinds.items() if kind in INPUTS)
+        cls.optional = tuple(name for name, kind in kinds.items() if kind == "Tensor | None")
+        cls.options = {name: kind for name, kind in kinds.items() if kind not in INPUTS}
+        cls.tensors = len(cls.inputs) + 1
 
     @staticmethod
     def elementwise(*inputs: Any) -> Tensor:
@@ -38,6 +67,10 @@ class PointwiseLoss(LossFunction):
     def second(*inputs: Any) -> tuple[tuple[Any, ...], ...]:
         raise NotImplementedError
 
+    @staticmethod
+    def outside(*inputs: Any) -> tuple[Tensor, ...]:
+        return ()
+
     @classmethod
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
         return X[0].shape
@@ -45,6 +78,7 @@ class PointwiseLoss(LossFunction):
     @classmethod
     def value(cls, X: Tensors, *options: Any) -> Tensor:
         *inputs, weight = X
+        cls._check(inputs)
         e = cls.elementwise(*inputs, *options)
         return e if weight is None else weight * e
 
@@ -53,14 +87,14 @@ class PointwiseLoss(LossFunction):
         *inputs, weight = X
         slope = g if weight is None else g * weight
         dw = None if weight is None else g * cls.elementwise(*inputs, *options)
-        return *(slope * d for d in cls.first(*inputs, *options)), dw
+        return *(slope * d for d in cls._slopes(*inputs, *options)), dw
 
     @classmethod
     def curvature(cls, g: Tensor, X: Tensors, v: Tensors, *options: Any) -> Tensors:
         *inputs, weight = X
         *v, v_weight = v
         slope = g if weight is None else g * weight
-        first = cls.first(*inputs, *options)
+        first = cls._slopes(*inputs, *options)
         bent = []
         for d, row in zip(first, cls.second(*inputs, *options), strict=True):
             terms = [slope * (h * u) for h, u in zip(row, v, strict=True) if u is not None and isinstance(h, Tensor)]
@@ -73,26 +107,31 @@ class PointwiseLoss(LossFunction):
         return *bent, (sum(terms[1:], terms[0]) if terms else None)
 
     @classmethod
+    def _slopes(cls, *arguments: Any) -> tuple[Tensor, ...]:
+        slopes = cls.first(*arguments)
+        return slopes if cls.factor == 1 else tuple(cls.factor * d for d in slopes)
+
+    @classmethod
+    def _check(cls, inputs: list[Tensor]) -> None:
+        """What a kernel checks in its loop. What cannot be read, on a GPU not without waiting, is not checked."""
+        if cls.messages and all(readable(t) for t in inputs if t is not None):
+            for mask, message in zip(cls.outside(*inputs), cls.messages, strict=True):
+                if mask.any():
+                    raise cls.refusal(message)
+
+    @classmethod
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         op = kernels.op(cls.kernel, *X)
         if op is None:
             return None
-        x, t, *auxiliary, w = X
-        a, da, p, q, r, scale = None, False, 0.0, 0.0, 0.0, 1.0
-        if auxiliary:
-            (a,), da = auxiliary, needs[2]
-        if options:
-            p, q, r = (*options, 0.0, 0.0)[:3]
+        scale = 1.0
         if reduction == "mean":
-            divisor = cls.denominator(X, x, *options)
+            divisor = cls.denominator(X, X[0], *options)
             scale = 1 / divisor if divisor else float("nan")
-        loss, *gradients = op(
-            x, t, a, w, g, p, q, r, scale, reduction != "none", value, needs[0], needs[1], da, needs[-1]
-        )
-        if not auxiliary:
-            del gradients[2]
+        numbers = (option for option, kind in zip(options, cls.options.values(), strict=True) if kind in OPTIONS)
+        loss, *gradients = op(*X, g, *numbers, scale, reduction != "none", value, *needs)
         return loss, gradients
 
 

@@ -7,7 +7,7 @@ import ctypes
 import functools
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -108,21 +108,24 @@ def _op(name: str, device: str) -> Any:
     overload = getattr(torch.ops.manual_grad, name).default
     if not torch._C._dispatch_has_kernel_for_dispatch_key(f"manual_grad::{name}", device.upper()):
         return None
-    _fake(name, bool(overload._schema.returns))
+    _fake(name, len(overload._schema.returns))
     return overload._op  # what calling the overload calls
 
 
 @functools.cache
-def _fake(name: str, pointwise: bool) -> None:
-    torch.library.register_fake(f"manual_grad::{name}")(_pointwise_results if pointwise else lambda *args: None)
+def _fake(name: str, results: int) -> None:
+    torch.library.register_fake(f"manual_grad::{name}")(_pointwise_results(results) if results else lambda *args: None)
 
 
-def _pointwise_results(x: Tensor, t: Tensor, a: Any, w: Any, *rest: Any) -> tuple[Tensor | None, ...]:
-    """What a pointwise kernel returns, without its values."""
-    *_, reduce, value, dx, dt, da, dw = rest
-    loss = (x.new_empty(()) if reduce else torch.empty_like(x)) if value else None
-    wanted = zip((x, t, a, w), (dx, dt, da, dw), strict=True)
-    return loss, *(torch.empty_like(u) if want else None for u, want in wanted)
+def _pointwise_results(count: int) -> Callable[..., tuple[Tensor | None, ...]]:
+    """What a pointwise kernel returns, without its values: the loss, and gradients of its inputs and its weight."""
+
+    def results(*args: Any) -> tuple[Tensor | None, ...]:
+        x, (reduce, value, *wanted) = args[0], args[-count - 1 :]
+        loss = (x.new_empty(()) if reduce else torch.empty_like(x)) if value else None
+        return loss, *(torch.empty_like(u) if want else None for u, want in zip(args, wanted, strict=False))
+
+    return results
 
 
 def loaded(device: str = "cpu") -> bool:

@@ -155,10 +155,20 @@ void parallel_for(int64_t n, int64_t grain, const Body& body) {
   check(torch_parallel_for(0, n, grain, call, const_cast<Body*>(&body)), "parallel_for");
 }
 
+// An op, which library.cpp registers. Those of all files are in one list, which the construction of each adds to.
 struct Op {
+  using Boxed = void (*)(StableIValue* stack, uint64_t arguments, uint64_t results);
+  Op(const char* name, std::string schema, Boxed boxed)
+      : name(name), schema(static_cast<std::string&&>(schema)), boxed(boxed), next(first) {
+    first = this;
+  }
+  Op(const Op&) = delete;
+
   const char* name;
-  const char* schema;  // the part after the name
-  void (*boxed)(StableIValue* stack, uint64_t arguments, uint64_t results);
+  std::string schema;  // the part after the name
+  Boxed boxed;
+  const Op* next;
+  inline static const Op* first = nullptr;
 };
 
 }  // namespace mg

@@ -184,13 +184,10 @@ void class_margin(StableIValue* stack, uint64_t, uint64_t) {
   with_compute_type(call.x.dtype, [&](auto t) { ClassMargin<decltype(t)>(call).run(); });
 }
 
+const Op op{"class_margin",
+            "(Tensor x, Tensor t, Tensor? w, Tensor? g, int power, float margin, int reduction, Tensor(a!)? value, "
+            "Tensor(b!)? dx) -> ()",
+            class_margin};
+
 }  // namespace
-
-const std::initializer_list<Op> class_margin_ops = {
-    {"class_margin",
-     "(Tensor x, Tensor t, Tensor? w, Tensor? g, int power, float margin, int reduction, Tensor(a!)? value, "
-     "Tensor(b!)? dx) -> ()",
-     class_margin},
-};
-
 }  // namespace mg

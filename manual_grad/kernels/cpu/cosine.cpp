@@ -126,13 +126,10 @@ void cosine_embedding_loss(StableIValue* stack, uint64_t, uint64_t) {
   sweep.run([&] { return Worker(call, sweep); });
 }
 
+const Op op{"cosine_embedding_loss",
+            "(Tensor a, Tensor b, Tensor y, Tensor? g, float margin, float scale, bool reduce, "
+            "Tensor(a!)? value, Tensor(b!)? da, Tensor(c!)? db) -> ()",
+            cosine_embedding_loss};
+
 }  // namespace
-
-const std::initializer_list<Op> cosine_ops = {
-    {"cosine_embedding_loss",
-     "(Tensor a, Tensor b, Tensor y, Tensor? g, float margin, float scale, bool reduce, "
-     "Tensor(a!)? value, Tensor(b!)? da, Tensor(c!)? db) -> ()",
-     cosine_embedding_loss},
-};
-
 }  // namespace mg

@@ -300,13 +300,10 @@ void cross_entropy(StableIValue* stack, uint64_t, uint64_t) {
   else CrossEntropy<float, double>(call).run();
 }
 
+const Op op{"cross_entropy",
+            "(Tensor z, Tensor t, Tensor? w, Tensor? g, int ignore_index, float smoothing, int reduction, "
+            "Tensor(a!)? value, Tensor(b!)? dz, Tensor(c!)? dt, Tensor(d!)? dw) -> ()",
+            cross_entropy};
+
 }  // namespace
-
-const std::initializer_list<Op> cross_entropy_ops = {
-    {"cross_entropy",
-     "(Tensor z, Tensor t, Tensor? w, Tensor? g, int ignore_index, float smoothing, int reduction, "
-     "Tensor(a!)? value, Tensor(b!)? dz, Tensor(c!)? dt, Tensor(d!)? dw) -> ()",
-     cross_entropy},
-};
-
 }  // namespace mg

@@ -9,12 +9,10 @@ struct Registration {
     TorchLibraryHandle definitions, cpu;
     check(aoti_torch_library_init_def("manual_grad", __FILE__, __LINE__, &definitions), "library_init_def");
     check(aoti_torch_library_init_impl("manual_grad", "CPU", __FILE__, __LINE__, &cpu), "library_init_impl");
-    for (const auto& family : {regression_ops, likelihood_ops, margin_ops, cross_entropy_ops, nll_loss_ops,
-                               class_margin_ops, cosine_ops, triplet_ops, path_ops})
-      for (const Op& op : family) {
-        check(aoti_torch_library_def(definitions, (std::string(op.name) + op.schema).c_str()), op.name);
-        check(torch_library_impl(cpu, op.name, op.boxed, kTargetTorch), op.name);
-      }
+    for (const Op* op = Op::first; op != nullptr; op = op->next) {
+      check(aoti_torch_library_def(definitions, (op->name + op->schema).c_str()), op->name);
+      check(torch_library_impl(cpu, op->name, op->boxed, kTargetTorch), op->name);
+    }
   }
 };
 

@@ -106,13 +106,10 @@ void nll_loss(StableIValue* stack, uint64_t, uint64_t) {
   with_compute_type(call.x.dtype, [&](auto t) { NegativeLogLikelihood<decltype(t)>(call).run(); });
 }
 
+const Op op{"nll_loss",
+            "(Tensor x, Tensor t, Tensor? w, Tensor? g, int ignore_index, int reduction, Tensor(a!)? value, "
+            "Tensor(b!)? dx) -> ()",
+            nll_loss};
+
 }  // namespace
-
-const std::initializer_list<Op> nll_loss_ops = {
-    {"nll_loss",
-     "(Tensor x, Tensor t, Tensor? w, Tensor? g, int ignore_index, int reduction, Tensor(a!)? value, "
-     "Tensor(b!)? dx) -> ()",
-     nll_loss},
-};
-
 }  // namespace mg

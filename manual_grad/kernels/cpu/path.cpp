@@ -338,13 +338,10 @@ void ctc_loss(StableIValue* stack, uint64_t, uint64_t) {
   run(call);
 }
 
+const Op op{"ctc_loss",
+            "(Tensor x, Tensor targets, Tensor input_lengths, Tensor target_lengths, Tensor? g, int blank, "
+            "bool zero_infinity, int reduction, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
+            ctc_loss};
+
 }  // namespace
-
-const std::initializer_list<Op> path_ops = {
-    {"ctc_loss",
-     "(Tensor x, Tensor targets, Tensor input_lengths, Tensor target_lengths, Tensor? g, int blank, "
-     "bool zero_infinity, int reduction, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
-     ctc_loss},
-};
-
 }  // namespace mg

@@ -3,29 +3,33 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 
 namespace mg {
 namespace {
 
 constexpr int64_t kChunk = 32 * kBlock;  // elements per partial sum and per unit of parallel work
-constexpr int kMaxOperands = 10;
+constexpr int kMaxOperands = 2 * kMostInputs + 4;
 
 // A tensor as it is walked, and its place in a block.
 struct Operand {
   char* data;
   int64_t stride[kMaxDims];
-  void* PointwiseBlock::*place;
+  size_t place;  // of its pointer in a PointwiseBlock
   bool is_result;
 };
 
+void*& pointer(PointwiseBlock& block, size_t place) {
+  return *reinterpret_cast<void**>(reinterpret_cast<char*>(&block) + place);
+}
+
 // The index space and the tensors in it.
 struct Space {
-  explicit Space(const PointwiseCall& call)
-      : dim(static_cast<int>(call.x.dim)), numel(call.x.numel), bytes(element_bytes(call.x.dtype)) {
-    std::copy(call.x.sizes, call.x.sizes + dim, size);
+  explicit Space(const Tensor& x) : dim(static_cast<int>(x.dim)), numel(x.numel), bytes(element_bytes(x.dtype)) {
+    std::copy(x.sizes, x.sizes + dim, size);
   }
 
-  void add(const Tensor& tensor, void* PointwiseBlock::*place, bool is_result) {
+  void add(const Tensor& tensor, size_t place, bool is_result) {
     if (!tensor.exists()) return;
     Operand& o = operand[count++];
     o.data = tensor.as<char>();
@@ -67,7 +71,7 @@ struct Space {
   // All elements as they lie in memory, where every operand is one straight run.
   PointwiseBlock in_place() const {
     PointwiseBlock block;
-    for (int o = 0; o < count; ++o) block.*operand[o].place = operand[o].data;
+    for (int o = 0; o < count; ++o) pointer(block, operand[o].place) = operand[o].data;
     return block;
   }
 
@@ -119,7 +123,7 @@ class Stage {
     for (int o = 0; o < space_.count; ++o) {
       const Operand& from = space_.operand[o];
       char* to = memory_[o];
-      block.*from.place = to;
+      pointer(block, from.place) = to;
       if (from.is_result) continue;
       const int64_t bytes = space_.bytes, step = space_.step(from);
       space_.for_runs(from, start, n, [&](int64_t at, int64_t offset, int64_t length) {
@@ -147,23 +151,21 @@ class Stage {
   alignas(64) char memory_[kMaxOperands][kBlock * sizeof(double)];
 };
 
+size_t nth(size_t array, int i) { return array + static_cast<size_t>(i) * sizeof(void*); }
+
 void run(PointwiseCall& call, const PointwiseKernel& kernel) {
-  Space space(call);
-  space.add(call.x, &PointwiseBlock::x, false);
-  space.add(call.t, &PointwiseBlock::t, false);
-  space.add(call.a, &PointwiseBlock::a, false);
-  space.add(call.w, &PointwiseBlock::w, false);
+  Space space(call.in[0]);
+  for (int i = 0; i < call.inputs; ++i) space.add(call.in[i], nth(offsetof(PointwiseBlock, in), i), false);
+  space.add(call.w, offsetof(PointwiseBlock, w), false);
   call.upstream = call.scale;
   if (call.g.exists() && call.g.numel == 1) {
     call.upstream *= number_at(call.g, 0);
   } else {
-    space.add(call.g, &PointwiseBlock::g, false);
+    space.add(call.g, offsetof(PointwiseBlock, g), false);
   }
-  if (!call.reduce) space.add(call.value, &PointwiseBlock::value, true);
-  space.add(call.dx, &PointwiseBlock::dx, true);
-  space.add(call.dt, &PointwiseBlock::dt, true);
-  space.add(call.da, &PointwiseBlock::da, true);
-  space.add(call.dw, &PointwiseBlock::dw, true);
+  if (!call.reduce) space.add(call.value, offsetof(PointwiseBlock, value), true);
+  for (int i = 0; i < call.inputs; ++i) space.add(call.d[i], nth(offsetof(PointwiseBlock, d), i), true);
+  space.add(call.dw, offsetof(PointwiseBlock, dw), true);
   space.simplify();
 
   const bool want_sum = call.reduce && call.value.exists(), dense = space.is_dense();
@@ -202,34 +204,52 @@ void run(PointwiseCall& call, const PointwiseKernel& kernel) {
 
 }  // namespace
 
-void run_pointwise(StableIValue* stack, PointwiseKernel (*choose)(const PointwiseCall&)) {
-  Arguments in(stack);
-  PointwiseCall call;
-  call.x = in.tensor();
-  call.t = in.tensor();
-  call.a = in.optional_tensor();
-  call.w = in.optional_tensor();
-  call.g = in.optional_tensor();
-  call.p = in.real();
-  call.q = in.real();
-  call.r = in.real();
-  call.scale = in.real();
-  call.reduce = in.boolean();
-  for (const Tensor* tensor : {&call.t, &call.a, &call.w, &call.g}) {
-    if (!tensor->exists()) continue;
-    const bool fits = same_shape(*tensor, call.x) || (tensor == &call.g && tensor->numel == 1);
-    if (tensor->dtype != call.x.dtype || !fits)
-      throw std::runtime_error("manual_grad: a pointwise kernel takes tensors of one dtype and one shape");
+// x and p stand for the inputs and the options by their numbers, d for the gradients. reduce: the value is the sum times
+// scale, else there is one for each element. The booleans after it say which results are wanted; the gradients are for
+// the upstream g times scale.
+std::string pointwise_schema(const PointwiseSignature& signature) {
+  std::string arguments = "(", wanted, results = ") -> (Tensor?";
+  for (int i = 0; i < signature.inputs; ++i) {
+    const std::string number = std::to_string(i);
+    arguments += ((signature.optional >> i & 1) != 0 ? "Tensor? x" : "Tensor x") + number + ", ";
+    wanted += ", bool d" + number;
+    results += ", Tensor?";
   }
-  if (call.x.dim > kMaxDims) throw std::runtime_error("manual_grad: a pointwise kernel takes at most 64 dimensions");
-  if (in.boolean()) call.value = call.reduce ? empty_scalar(call.x.dtype) : empty_like(call.x);
-  if (in.boolean()) call.dx = empty_like(call.x);
-  if (in.boolean()) call.dt = empty_like(call.t);
-  if (in.boolean()) call.da = empty_like(call.a);
-  if (in.boolean()) call.dw = empty_like(call.w);
+  arguments += "Tensor? w, Tensor? g, ";
+  for (int i = 0; i < signature.options; ++i) arguments += "float p" + std::to_string(i) + ", ";
+  return arguments + "float scale, bool reduce, bool value" + wanted + ", bool dw" + results + ", Tensor?)";
+}
+
+void run_pointwise(StableIValue* stack, const PointwiseSignature& signature,
+                   PointwiseKernel (*choose)(const PointwiseCall&)) {
+  Arguments arguments(stack);
+  PointwiseCall call;
+  call.inputs = signature.inputs;
+  for (int i = 0; i < call.inputs; ++i)
+    call.in[i] = (signature.optional >> i & 1) != 0 ? arguments.optional_tensor() : arguments.tensor();
+  call.w = arguments.optional_tensor();
+  call.g = arguments.optional_tensor();
+  for (int i = 0; i < signature.options; ++i) call.option[i] = arguments.real();
+  call.scale = arguments.real();
+  call.reduce = arguments.boolean();
+  const Tensor& x = call.in[0];
+  auto require_fit = [&](const Tensor& tensor, bool fits) {
+    if (tensor.exists() && (tensor.dtype != x.dtype || !(fits || same_shape(tensor, x))))
+      throw std::runtime_error("manual_grad: a pointwise kernel takes tensors of one dtype and one shape");
+  };
+  for (int i = 1; i < call.inputs; ++i) require_fit(call.in[i], false);
+  require_fit(call.w, false);
+  require_fit(call.g, call.g.numel == 1);
+  if (x.dim > kMaxDims) throw std::runtime_error("manual_grad: a pointwise kernel takes at most 64 dimensions");
+  if (arguments.boolean()) call.value = call.reduce ? empty_scalar(x.dtype) : empty_like(x);
+  for (int i = 0; i < call.inputs; ++i)
+    if (arguments.boolean()) call.d[i] = empty_like(call.in[i]);
+  if (arguments.boolean()) call.dw = empty_like(call.w);
   run(call, choose(call));
-  Results out(stack);
-  for (Tensor* result : {&call.value, &call.dx, &call.dt, &call.da, &call.dw}) out.put(static_cast<Tensor&&>(*result));
+  Results results(stack);
+  results.put(static_cast<Tensor&&>(call.value));
+  for (int i = 0; i < call.inputs; ++i) results.put(static_cast<Tensor&&>(call.d[i]));
+  results.put(static_cast<Tensor&&>(call.dw));
 }
 
 }  // namespace mg

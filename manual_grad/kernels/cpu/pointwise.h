@@ -1,26 +1,31 @@
 // Losses of one element of each input: one loop, into which a loss plugs its scalar formulas.
 //
-// A functor computes, for a vector of elements, the loss e and its derivatives; letters as in the loss files:
-// x input, t target, a auxiliary input (pos_weight, variance), e loss, dx dt da derivatives, p q r the options.
+// A functor says how many inputs and options it has, and computes, for a vector of elements, the loss e and its
+// derivative d by each input. Most functors are written by manual_grad.generate from the rule in the loss' file, into
+// generated/; those that are tuned beyond the rule are written by hand, in files of their own.
 #pragma once
 
 #include <array>
+#include <string>
 #include <type_traits>
 
 #include "layout.h"
 #include "ops.h"
 
 namespace mg {
-template <class T>
+constexpr int kMostInputs = 8, kMostOptions = 8;  // for the arrays of a call; a functor that needs more may raise them
+
+template <class T, int inputs>
 struct Element {
-  Vec<T> e, dx, dt, da;
+  Vec<T> e, d[inputs];
   Mask<T> cancels{};  // where digits are missing: of a Paired loss, these vectors are computed once more, in double
 };
 
-// A functor with a domain names the errors of leaving it here, and has a function
-// outside(x, t, a, Mask<T>* lanes) that marks in lanes[i] where the i-th is made.
+// What a functor need not say. One with a domain names the errors of leaving it, and has a function
+// outside(in, Mask<T>* lanes) that marks in lanes[i] where the i-th is made.
 struct Unlimited {
-  static constexpr int kSlopes = 1;  // the slopes are this many times dx, dt and da, which could overflow else
+  static constexpr unsigned kOptional = 0;  // a bit for each input that may be absent
+  static constexpr int kFactor = 1;         // left out of the slopes, which could overflow otherwise
   static constexpr std::array<const char*, 0> errors{};
   using Error = std::runtime_error;  // a RuntimeError in Python; std::domain_error is a ValueError
 };
@@ -43,38 +48,58 @@ struct Paired : Unlimited {
   static constexpr bool in_pairs = kPairs && std::is_same_v<S, float> && std::is_same_v<T, float>;
 };
 
-// A loss that has a functor for each value of an option: choose(call, body) calls body with one of them.
-struct Variants {};
+// A loss that has a functor for each choice of its options: choose(call, body) calls body with one of them.
+struct Variants {
+  static constexpr unsigned kOptional = 0;
+};
 
-// A vector of float, computed in double: of a Paired loss, which has no auxiliary input.
+// As torch's clamp_min and clamp_max: a NaN stays one, in x as in the bound.
+template <class T>
+inline Vec<T> at_least(Vec<T> x, T least) {
+  const Vec<T> bound = splat(least);
+  return least == least ? (x < bound ? bound : x) : bound;
+}
+template <class T>
+inline Vec<T> at_most(Vec<T> x, T most) {
+  const Vec<T> bound = splat(most);
+  return most == most ? (x > bound ? bound : x) : bound;
+}
+
+// A vector of float, computed in double: of a Paired loss.
 template <class F, class S>
-[[gnu::noinline]] Element<float> eval_wide(Vec<float> x, Vec<float> t, float p, float q, float r) {
-  constexpr int n = kLanes<double>;
-  alignas(kVectorBytes) float e[2 * n], dx[2 * n], dt[2 * n];
-  const Vec<double> halves[2][2] = {{lower(x), lower(t)}, {upper(x), upper(t)}};
+[[gnu::noinline]] Element<float, F::kInputs> eval_wide(const Vec<float>* in, const float* option) {
+  constexpr int n = kLanes<double>, inputs = F::kInputs;
+  alignas(kVectorBytes) float results[1 + inputs][2 * n];
+  double wide_option[kMostOptions];
+  for (int i = 0; i < F::kOptions; ++i) wide_option[i] = option[i];
   for (int half = 0; half < 2; ++half) {
-    const Element<double> at = F::template eval<S, double>(halves[half][0], halves[half][1], splat(1.0), p, q, r);
-    store_vector(e + half * n, at.e);
-    store_vector(dx + half * n, at.dx);
-    store_vector(dt + half * n, at.dt);
+    Vec<double> wide[inputs];
+    for (int i = 0; i < inputs; ++i) wide[i] = half == 0 ? lower(in[i]) : upper(in[i]);
+    const Element<double, inputs> at = F::template eval<S, double>(wide, wide_option);
+    store_vector(results[0] + half * n, at.e);
+    for (int i = 0; i < inputs; ++i) store_vector(results[1 + i] + half * n, at.d[i]);
   }
-  return {load(e), load(dx), load(dt), Vec<float>{}};
+  Element<float, inputs> at;
+  at.e = load(results[0]);
+  for (int i = 0; i < inputs; ++i) at.d[i] = load(results[1 + i]);
+  return at;
 }
 
 constexpr int64_t kBlock = 512;  // elements computed at a time: where they are staged, every array stays in L1
 
 struct PointwiseCall {
-  Tensor x, t, a, w, g;
-  double p, q, r, scale;
+  int inputs;
+  Tensor in[kMostInputs], w, g;
+  double option[kMostOptions], scale;
   bool reduce;
-  Tensor value, dx, dt, da, dw;
+  Tensor value, d[kMostInputs], dw;
   double upstream;  // the factor of all gradients
 };
 
 // What a loss reads and writes, contiguous or null: g if there is one for each element, value if it is not reduced.
 struct PointwiseBlock {
-  void *x = nullptr, *t = nullptr, *a = nullptr, *w = nullptr, *g = nullptr;
-  void *value = nullptr, *dx = nullptr, *dt = nullptr, *da = nullptr, *dw = nullptr;
+  void *in[kMostInputs] = {}, *w = nullptr, *g = nullptr;
+  void *value = nullptr, *d[kMostInputs] = {}, *dw = nullptr;
 };
 
 struct Outcome {
@@ -93,27 +118,38 @@ template <class T>
 // The elements [start, start + n) of a block. Memory is read and written in whole vectors; what lies past the end must
 // be in the loss' domain.
 template <class F, class S>
-Outcome compute_block(const PointwiseCall& call, PointwiseBlock block, int64_t start, int64_t n) {
+Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& block, int64_t start, int64_t n) {
   using T = typename F::template Compute<S>;
-  const T p = static_cast<T>(call.p), q = static_cast<T>(call.q), r = static_cast<T>(call.r);
+  constexpr int inputs = F::kInputs;
+  constexpr size_t kErrors = F::errors.size();
+  using At = Element<T, inputs>;
+  T option[F::kOptions + 1];
+  for (int i = 0; i < F::kOptions; ++i) option[i] = static_cast<T>(call.option[i]);
   const T upstream = static_cast<T>(call.upstream);
   auto get = [start](const void* from, int64_t i) { return load_vector<T>(static_cast<const S*>(from) + start + i); };
   auto put = [start](void* to, int64_t i, Vec<T> v) {
     if (to != nullptr) store_vector(static_cast<S*>(to) + start + i, v);
   };
-  constexpr size_t kErrors = F::errors.size();
+  auto get_inputs = [&](int64_t i, Vec<T>* in) {
+    for (int k = 0; k < inputs; ++k)
+      in[k] = (F::kOptional >> k & 1) == 0 || block.in[k] != nullptr ? get(block.in[k], i) : Vec<T>{};
+  };
   [[maybe_unused]] Mask<T> outside[kErrors + 1] = {};
   LaneSum sum;
   auto eval = [&](int64_t i) {
-    const Vec<T> x = get(block.x, i), t = get(block.t, i);
-    const Vec<T> a = block.a != nullptr ? get(block.a, i) : splat(T{1});  // an absent auxiliary input is a factor of 1
-    if constexpr (kErrors > 0) F::template outside<T>(x, t, a, outside);
-    return F::template eval<S, T>(x, t, a, p, q, r);
+    Vec<T> in[inputs];
+    get_inputs(i, in);
+    if constexpr (kErrors > 0) F::template outside<T>(in, outside);
+    return F::template eval<S, T>(in, option);
   };
-  auto finish = [&](int64_t i, Element<T> at, int64_t valid) {  // lanes that belong to the block
+  auto finish = [&](int64_t i, At at, int64_t valid) {  // lanes that belong to the block
     if constexpr (std::is_base_of_v<Paired, F>) {
       if constexpr (F::template in_pairs<S, T>)
-        if (any<T>(at.cancels)) at = eval_wide<F, S>(get(block.x, i), get(block.t, i), p, q, r);
+        if (any<T>(at.cancels)) {
+          Vec<T> in[inputs];
+          get_inputs(i, in);
+          at = eval_wide<F, S>(in, option);
+        }
     }
     Vec<T> up = block.g != nullptr ? get(block.g, i) * upstream : splat(upstream), e = at.e;
     put(block.dw, i, up * e);
@@ -122,11 +158,9 @@ Outcome compute_block(const PointwiseCall& call, PointwiseBlock block, int64_t s
       up *= w;
       e *= w;
     }
-    if constexpr (F::kSlopes != 1) up *= static_cast<T>(F::kSlopes);
+    if constexpr (F::kFactor != 1) up *= static_cast<T>(F::kFactor);
     put(block.value, i, e);
-    put(block.dx, i, up * at.dx);
-    put(block.dt, i, up * at.dt);
-    put(block.da, i, up * at.da);
+    for (int k = 0; k < inputs; ++k) put(block.d[k], i, up * at.d[k]);
     if (valid < kLanes<T>) e = first_lanes<T>(e, valid);
     sum.add(e);
   };
@@ -134,7 +168,7 @@ Outcome compute_block(const PointwiseCall& call, PointwiseBlock block, int64_t s
   // number the last is computed twice, and added once.
   for (int64_t i = 0; i < n; i += 2 * kLanes<T>) {
     const int64_t next = i + kLanes<T>, j = next < n ? next : i;
-    const Element<T> first = eval(i), second = eval(j);
+    const At first = eval(i), second = eval(j);
     finish(i, first, n - i);
     finish(j, second, n - next);
   }
@@ -146,7 +180,7 @@ Outcome compute_block(const PointwiseCall& call, PointwiseBlock block, int64_t s
 
 // A loss for tensors of one dtype, as the loop over their blocks sees it.
 struct PointwiseKernel {
-  Outcome (*compute)(const PointwiseCall&, PointwiseBlock, int64_t start, int64_t n) = nullptr;
+  Outcome (*compute)(const PointwiseCall&, const PointwiseBlock&, int64_t start, int64_t n) = nullptr;
   const char* const* errors = nullptr;
   void (*raise)(const char* error) = nullptr;
 };
@@ -159,23 +193,27 @@ PointwiseKernel pointwise_kernel(const PointwiseCall& call) {
   } else {
     kernel.errors = F::errors.data();
     kernel.raise = [](const char* error) { throw typename F::Error(error); };
-    with_dtype(call.x.dtype, [&](auto s) { kernel.compute = compute_block<F, decltype(s)>; });
+    with_dtype(call.in[0].dtype, [&](auto s) { kernel.compute = compute_block<F, decltype(s)>; });
   }
   return kernel;
 }
 
 // pointwise.cpp
-void run_pointwise(StableIValue* stack, PointwiseKernel (*choose)(const PointwiseCall&));
+struct PointwiseSignature {
+  int inputs;
+  unsigned optional;
+  int options;
+};
+std::string pointwise_schema(const PointwiseSignature& signature);
+void run_pointwise(StableIValue* stack, const PointwiseSignature& signature,
+                   PointwiseKernel (*choose)(const PointwiseCall&));
 
 template <class F>
-void pointwise(StableIValue* stack, uint64_t, uint64_t) {
-  run_pointwise(stack, pointwise_kernel<F>);
+Op pointwise_op(const char* name) {
+  static_assert(F::kInputs <= kMostInputs && F::kOptions <= kMostOptions);
+  static constexpr PointwiseSignature signature{F::kInputs, F::kOptional, F::kOptions};
+  auto boxed = [](StableIValue* stack, uint64_t, uint64_t) { run_pointwise(stack, signature, pointwise_kernel<F>); };
+  return Op(name, pointwise_schema(signature), boxed);
 }
-
-// reduce: the value is the sum times scale, else there is one for each element. The booleans after it say which results
-// are wanted; the gradients are for the upstream g times scale.
-constexpr const char* kPointwise =
-    "(Tensor x, Tensor t, Tensor? a, Tensor? w, Tensor? g, float p, float q, float r, float scale, bool reduce, "
-    "bool value, bool dx, bool dt, bool da, bool dw) -> (Tensor?, Tensor?, Tensor?, Tensor?, Tensor?)";
 
 }  // namespace mg

@@ -197,13 +197,10 @@ void triplet_margin_loss(StableIValue* stack, uint64_t, uint64_t) {
   sweep.run([&] { return Worker(call, sweep); });
 }
 
+const Op op{"triplet_margin_loss",
+            "(Tensor a, Tensor p, Tensor n, Tensor? g, float margin, float q, float eps, bool swap, float scale, bool reduce, "
+            "Tensor(a!)? value, Tensor(b!)? da, Tensor(c!)? dp, Tensor(d!)? dn) -> ()",
+            triplet_margin_loss};
+
 }  // namespace
-
-const std::initializer_list<Op> triplet_ops = {
-    {"triplet_margin_loss",
-     "(Tensor a, Tensor p, Tensor n, Tensor? g, float margin, float q, float eps, bool swap, float scale, bool reduce, "
-     "Tensor(a!)? value, Tensor(b!)? da, Tensor(c!)? dp, Tensor(d!)? dn) -> ()",
-     triplet_margin_loss},
-};
-
 }  // namespace mg

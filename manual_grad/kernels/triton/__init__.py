@@ -1,8 +1,8 @@
 """The kernels in Triton, for CUDA tensors: one module for each access pattern or structured loss.
 
 Importing this needs Triton. A module lists its ops as ``OPS``, name -> (schema, function); the schemas are those of the
-C++ library, so that ``torch.ops.manual_grad.<name>`` is one op with an implementation for each device. To add a
-pointwise loss, write its value and its slopes in ``pointwise.py`` and name them in the table at the end.
+C++ library, so that ``torch.ops.manual_grad.<name>`` is one op with an implementation for each device. A pointwise loss
+has a ``LOSS`` instead, the functions that ``pointwise.py`` plugs into its loop.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from manual_grad.kernels.triton import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
     class_margin,
     cosine_embedding_loss,
     cross_entropy,
@@ -20,12 +22,20 @@ from manual_grad.kernels.triton import (
     path,
     pointwise,
     scale,
+    soft_margin_loss,
     triplet_margin_loss,
 )
+from manual_grad.kernels.triton.generated import LOSSES
 from manual_grad.kernels.triton.launch import INTERPRETED as INTERPRETED
 
+POINTWISE = {
+    **LOSSES,
+    "binary_cross_entropy": binary_cross_entropy.LOSS,
+    "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits.LOSS,
+    "soft_margin_loss": soft_margin_loss.LOSS,
+}
 OPS: dict[str, tuple[str, Callable[..., Any]]] = {
-    **pointwise.OPS,
+    **{name: pointwise.op(loss) for name, loss in POINTWISE.items()},
     **cross_entropy.OPS,
     **nll_loss.OPS,
     **class_margin.OPS,

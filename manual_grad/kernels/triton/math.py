@@ -12,6 +12,17 @@ _LN2_LOW = tl.constexpr(1.428606765330187e-06)
 
 
 @triton.jit
+def at_least(x, least):
+    """As torch's clamp_min: a NaN stays one, in x as in the bound."""
+    return tl.where(x < least, least, tl.where(least == least, x, least))
+
+
+@triton.jit
+def at_most(x, most):
+    return tl.where(x > most, most, tl.where(most == most, x, most))
+
+
+@triton.jit
 def exp(x):
     """The hardware's float32 exponential is 2**(x log2(e)), in which the rounded product costs |x| eps.
 

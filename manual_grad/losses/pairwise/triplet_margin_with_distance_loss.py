@@ -43,13 +43,12 @@ Sources:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from manual_grad.engine import arguments
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
 from manual_grad.engine.reduction import reduced
 from manual_grad.losses.pairwise.triplet_margin_loss import check_dimensions, has_rule, nearer, of_vectors
@@ -58,7 +57,6 @@ from manual_grad.losses.pairwise.triplet_margin_loss import check_dimensions, ha
 class TripletMarginWithDistanceLossFunction(PointwiseLoss):
     """``apply(x, y, z, None, margin, reduction)``: the distances, of which z may be None, and no weight."""
 
-    tensors = 4
     kernel = "triplet_margin_with_distance_loss"
 
     @staticmethod
@@ -74,11 +72,6 @@ class TripletMarginWithDistanceLossFunction(PointwiseLoss):
     @staticmethod
     def second(x: Tensor, y: Tensor, z: Tensor | None, margin: float) -> tuple[tuple[int, int, int], ...]:
         return ((0, 0, 0),) * 3  # (3)
-
-    @classmethod
-    def fused(cls, X: Tensors, options: Options, *rest: Any) -> Any:
-        swap = X[2] is not None  # an absent input looks to a kernel like ones
-        return super().fused(X, (*options, float(swap)), *rest)
 
 
 @arguments.overridable

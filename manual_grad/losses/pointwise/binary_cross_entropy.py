@@ -77,12 +77,17 @@ _EPSILON = 1e-12
 class BCELossFunction(PointwiseLoss):
     """``apply(input, target, weight, reduction)``."""
 
-    tensors = 3
     kernel = "binary_cross_entropy"
+    plain = True
+    by_hand = True
+    messages = (
+        "all elements of input should be between 0 and 1; "
+        "are they logits? binary_cross_entropy_with_logits takes those",
+        "all elements of target should be between 0 and 1",
+    )
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor) -> Tensor:
-        _in_unit_interval(input=x, target=t)
         log_x, log_1_x = _logs(x)
         return (t - 1) * log_1_x - t * log_x  # (2)
 
@@ -100,17 +105,13 @@ class BCELossFunction(PointwiseLoss):
         xt = -1 / d.clamp_min(_EPSILON)  # (7)
         return (xx, xt), (xt, 0)
 
+    @staticmethod
+    def outside(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return ~((x >= 0) & (x <= 1)), ~((t >= 0) & (t <= 1))
+
 
 def _logs(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.log().clamp_min(_LEAST_LOG), (-x).log1p().clamp_min(_LEAST_LOG)  # (2)
-
-
-def _in_unit_interval(**tensors: Tensor) -> None:
-    """What the kernel checks on its way, for the formulas."""
-    for name, t in tensors.items():
-        if arguments.readable(t) and not ((t >= 0) & (t <= 1)).all():
-            hint = "; are they logits? binary_cross_entropy_with_logits takes those" if name == "input" else ""
-            raise RuntimeError(f"all elements of {name} should be between 0 and 1{hint}")
 
 
 @arguments.functional

@@ -101,8 +101,8 @@ from manual_grad.engine.pointwise import PointwiseLoss
 class BCEWithLogitsLossFunction(PointwiseLoss):
     """``apply(input, target, pos_weight, weight, reduction)``."""
 
-    tensors = 4
     kernel = "binary_cross_entropy_with_logits"
+    by_hand = True
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, a: Tensor | None) -> Tensor:

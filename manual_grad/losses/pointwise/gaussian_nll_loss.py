@@ -51,27 +51,31 @@ import torch
 from torch import Tensor
 
 from manual_grad.engine import arguments
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
 
 
 class GaussianNLLLossFunction(PointwiseLoss):
     """``apply(input, target, var, None, full, eps, reduction)``."""
 
-    tensors = 4
     kernel = "gaussian_nll_loss"
+    refusal = ValueError
+    messages = ("var has negative entry/entries; a variance is 0 or positive",)
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, a: Tensor, full: bool, eps: float) -> Tensor:
         r, v = x - t, _clamped(a, eps)
-        e = 0.5 * (v.log() + r * (r / v))  # (1)
+        e = 0.5 * (v.log() + r * (r * (1 / v)))  # (1)
         return e + 0.5 * math.log(2 * math.pi) if full else e
 
     @staticmethod
     def first(x: Tensor, t: Tensor, a: Tensor, full: bool, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         r, v = x - t, _clamped(a, eps)
-        dx = r / v
-        return dx, -dx, 0.5 * _over_v((v - r * r) / v, r, v)  # (2)
+        per_v = 1 / v
+        dx = r * per_v
+        # of 0 at an infinite variance: inf / inf unless the residual is infinite too
+        bent = torch.where(v == torch.inf, 0 * r, (v - r * r) * per_v)
+        return dx, -dx, 0.5 * bent * per_v  # (2)
 
     @staticmethod
     def second(x: Tensor, t: Tensor, a: Tensor, full: bool, eps: float) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
@@ -79,20 +83,13 @@ class GaussianNLLLossFunction(PointwiseLoss):
         xx, xa, aa = 1 / v, -r / v / v, _over_v((r * r - 0.5 * v) / v / v, r, v)
         return (xx, -xx, xa), (-xx, xx, -xa), (xa, -xa, aa)  # (3)
 
-    @classmethod
-    def compute(cls, X: Tensors, options: Options, reduction: str) -> Tensor:
-        """The formulas, after the check that a kernel makes in its loop."""
-        _, _, var, _ = X
-        # what cannot be read (on a GPU not without waiting) is not checked: there a negative variance makes a NaN
-        if arguments.readable(var) and (var < 0).any():
-            raise ValueError(_NEGATIVE)
-        return super().compute(X, options, reduction)
-
-
-_NEGATIVE = "var has negative entry/entries; a variance is 0 or positive"
+    @staticmethod
+    def outside(x: Tensor, t: Tensor, a: Tensor) -> tuple[Tensor]:
+        return (a < 0,)
 
 
 def _clamped(a: Tensor, eps: float) -> Tensor:
+    """v of (1); NaN for a negative variance, which nobody can refuse on a device without waiting for it."""
     return torch.where(a < 0, torch.nan, a.clamp_min(eps))
 
 
@@ -149,7 +146,7 @@ def gaussian_nll_loss(
     """
     if isinstance(var, float):
         if var < 0:
-            raise ValueError(_NEGATIVE)
+            raise ValueError(GaussianNLLLossFunction.messages[0])
         var = arguments.as_tensor(var, input).expand(input.shape)
     elif not isinstance(var, Tensor):
         raise TypeError(f"gaussian_nll_loss(): argument 'var' must be Tensor or float, not {type(var).__name__}")
@@ -161,7 +158,7 @@ def gaussian_nll_loss(
     x, t, a = arguments.together(input, target, var, autocasts=input.is_cuda, arithmetic=True)
     arguments.require_floating("gaussian_nll_loss", x)
     if not a.numel() and var.numel() and arguments.readable(var) and (var < 0).any():  # no loop comes past them
-        raise ValueError(_NEGATIVE)
+        raise ValueError(GaussianNLLLossFunction.messages[0])
     return evaluate(GaussianNLLLossFunction, x, t, a, None, bool(full), eps, reduction)
 
 

@@ -54,7 +54,6 @@ from manual_grad.engine.reduction import reduced
 class HingeEmbeddingLossFunction(PointwiseLoss):
     """``apply(input, target, None, margin, reduction)``; None is the place of a weight."""
 
-    tensors = 3
     kernel = "hinge_embedding_loss"
     curved = False
 

@@ -52,8 +52,8 @@ from manual_grad.engine.pointwise import PointwiseLoss
 class HuberLossFunction(PointwiseLoss):
     """``apply(input, target, weight, delta, reduction)``."""
 
-    tensors = 3
     kernel = "huber_loss"
+    plain = True
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, delta: float) -> Tensor:

@@ -76,7 +76,6 @@ from manual_grad.engine.pointwise import PointwiseLoss
 class KLDivLossFunction(PointwiseLoss):
     """``apply(input, target, None, log_target, divisor, reduction)``; the mean is the sum over ``divisor``."""
 
-    tensors = 3
     kernel = "kl_div"
 
     @classmethod

@@ -49,8 +49,8 @@ from manual_grad.engine.reduction import reduced
 class L1LossFunction(PointwiseLoss):
     """``apply(input, target, weight, reduction)``."""
 
-    tensors = 3
     kernel = "l1_loss"
+    plain = True
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor) -> Tensor:

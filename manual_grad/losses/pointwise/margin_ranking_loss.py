@@ -58,7 +58,6 @@ from manual_grad.engine.reduction import reduced
 class MarginRankingLossFunction(PointwiseLoss):
     """``apply(input1, input2, target, None, margin, reduction)``; None is the place of a weight."""
 
-    tensors = 4
     kernel = "margin_ranking_loss"
 
     @staticmethod

@@ -48,8 +48,9 @@ from manual_grad.engine.reduction import reduced
 class MSELossFunction(PointwiseLoss):
     """``apply(input, target, weight, reduction)``."""
 
-    tensors = 3
     kernel = "mse_loss"
+    plain = True
+    factor = 2  # of (2)
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class MSELossFunction(PointwiseLoss):
 
     @staticmethod
     def first(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        dx = 2 * (x - t)  # (2)
+        dx = x - t  # (2), without its factor
         return dx, -dx
 
     @staticmethod

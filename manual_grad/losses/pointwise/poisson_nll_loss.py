@@ -70,7 +70,6 @@ from manual_grad.engine.pointwise import PointwiseLoss
 class PoissonNLLLossFunction(PointwiseLoss):
     """``apply(input, target, None, log_input, full, eps, reduction)``."""
 
-    tensors = 3
     kernel = "poisson_nll_loss"
 
     @staticmethod
@@ -79,11 +78,12 @@ class PoissonNLLLossFunction(PointwiseLoss):
             certain = (t == 0) & (x == -torch.inf)
             e = x.exp() - torch.where(certain, 0, t * x)  # (1)
         else:
-            e = x - t * (x + eps).log()  # (1)
+            rate = x + eps
+            e = x - t * rate.log()  # (1)
         if not full:
             return e
         n = t.clamp_min(1)
-        return e + torch.where(t <= 1, 0, n * n.log() - n + 0.5 * (2 * math.pi * n).log())  # (2)
+        return e + torch.where(t <= 1, 0, (n + 0.5) * n.log() - n + 0.5 * math.log(2 * math.pi))  # (2)
 
     @staticmethod
     def first(x: Tensor, t: Tensor, log_input: bool, full: bool, eps: float) -> tuple[Tensor, Tensor]:

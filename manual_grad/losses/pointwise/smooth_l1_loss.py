@@ -52,8 +52,8 @@ from manual_grad.losses.pointwise.l1_loss import l1_loss
 class SmoothL1LossFunction(PointwiseLoss):
     """``apply(input, target, None, beta, reduction)``."""
 
-    tensors = 3
     kernel = "smooth_l1_loss"
+    plain = True
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, beta: float) -> Tensor:

@@ -60,8 +60,8 @@ from manual_grad.engine.pointwise import PointwiseLoss
 class SoftMarginLossFunction(PointwiseLoss):
     """``apply(input, target, None, reduction)``."""
 
-    tensors = 3
     kernel = "soft_margin_loss"
+    by_hand = True
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class MultiLabelSoftMarginLossFunction(LossFunction):
         if g is not None and not reduced:
             g = g.unsqueeze(-1).expand(x.shape)
         wanted = value, needs[0], needs[1], False, needs[2]
-        loss, dx, dt, _, dw = op(x, t, None, w, g, 0.0, 0.0, 0.0, 1 / divisor, reduced, *wanted)
+        loss, dx, dt, _, dw = op(x, t, None, w, g, 1 / divisor, reduced, *wanted)
         if value and not reduced:
             loss = (loss.mean(-1) * (x.shape[-1] / classes)).to(dtype)
         return loss, [dx, dt, dw]

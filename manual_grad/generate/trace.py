@@ -1,0 +1,187 @@
+"""The rule of a pointwise loss as a graph of elementary operations, in which each occurs once.
+
+:mod:`torch.fx` records what ``elementwise`` and ``first`` do; operations that are the same become one, so that the
+value and the slopes share what they have in common. A rule has a variant for each choice of its options that are a
+``bool``, and for each optional input that is there or not: Python's ``if`` has been decided in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from manual_grad.engine.pointwise import PointwiseLoss
+
+VECTOR, MASK, SCALAR = "vector", "mask", "scalar"  # numbers for each element, truth for each element, one number
+COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """``op`` of ``arguments``; an 'input' or an 'option' has its name, a 'constant' its number as the only one."""
+
+    op: str
+    arguments: tuple[Any, ...]
+    kind: str
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.op in ("input", "option", "constant")
+
+    @property
+    def is_constant(self) -> bool:
+        return self.op == "constant"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A rule with its choices made: the options that are a bool, and which of the optional inputs are there."""
+
+    chosen: dict[str, bool]
+    value: Node
+    slopes: dict[str, Node]  # by each input that is there
+    outside: tuple[Node, ...]
+
+
+def variants(loss: type[PointwiseLoss]) -> Iterator[Variant]:
+    choices = [name for name, kind in loss.options.items() if kind == "bool"] + list(loss.optional)
+    for values in itertools.product((True, False), repeat=len(choices)):
+        yield _trace(loss, dict(zip(choices, values, strict=True)))
+
+
+def order(results: list[Node]) -> list[Node]:
+    """What has to be computed for ``results``, each after its arguments."""
+    found: dict[Node, None] = {}
+
+    def visit(node: Node) -> None:
+        if node not in found:
+            if not node.is_leaf:
+                for argument in node.arguments:
+                    visit(argument)
+            found[node] = None
+
+    for result in results:
+        visit(result)
+    return [node for node in found if not node.is_leaf]
+
+
+class _Builder:
+    """Makes every node once."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[tuple[Any, ...], Node] = {}
+
+    def __call__(self, op: str, *arguments: Any, kind: str | None = None) -> Node:
+        key = op, *((type(a), repr(a)) if not isinstance(a, Node) else a for a in arguments)
+        if key not in self.nodes:
+            self.nodes[key] = Node(op, arguments, kind or _kind(op, arguments))
+        return self.nodes[key]
+
+    def constant(self, number: float) -> Node:
+        return self("constant", number, kind=SCALAR)
+
+
+def _kind(op: str, arguments: tuple[Node, ...]) -> str:
+    kinds = {a.kind for a in arguments}
+    if op in COMPARISONS or op in ("and", "or", "not"):
+        if kinds == {SCALAR}:
+            raise ValueError(f"a rule decides by an option alone ({op}); that belongs into an option that is a bool")
+        return MASK
+    return VECTOR if VECTOR in kinds or op == "where" else SCALAR
+
+
+def _trace(loss: type[PointwiseLoss], chosen: dict[str, bool]) -> Variant:
+    graph = fx.Graph()
+    tracer = fx.proxy.GraphAppendingTracer(graph)
+    build = _Builder()
+    nodes: dict[fx.Node, Node] = {}
+
+    def argument(name: str, op: str, kind: str) -> Any:
+        proxy = fx.Proxy(graph.placeholder(name), tracer)
+        nodes[proxy.node] = build(op, name, kind=kind)
+        return proxy
+
+    inputs = {k: argument(k, "input", VECTOR) if chosen.get(k, True) else None for k in loss.inputs}
+    options: dict[str, Any] = {}
+    for name, annotation in loss.options.items():
+        if annotation == "bool":
+            options[name] = chosen[name]
+        else:  # of another kind than a kernel knows, it must not be used
+            options[name] = argument(name, "option", SCALAR) if annotation == "float" else None
+    value = loss.elementwise(*inputs.values(), *options.values())
+    slopes = loss.first(*inputs.values(), *options.values())
+    outside = loss.outside(*inputs.values())
+    for node in graph.nodes:
+        if node not in nodes:
+            nodes[node] = _translated(node, nodes, build)
+
+    def found(result: Any, vector: bool = True) -> Node:
+        node = nodes[result.node] if isinstance(result, fx.Proxy) else build.constant(result)
+        return build("splat", node, kind=VECTOR) if vector and node.kind == SCALAR else node
+
+    by_input = dict(zip(inputs, slopes, strict=True))
+    return Variant(
+        chosen,
+        found(value),
+        {name: found(by_input[name]) for name, given in inputs.items() if given is not None},
+        tuple(found(mask, vector=False) for mask in outside),
+    )
+
+
+_FUNCTIONS: dict[Callable[..., Any], str] = {
+    operator.add: "add",
+    operator.sub: "sub",
+    operator.mul: "mul",
+    operator.truediv: "div",
+    operator.neg: "neg",
+    operator.pow: "pow",
+    operator.and_: "and",
+    operator.or_: "or",
+    operator.invert: "not",
+    **{getattr(operator, name): name for name in COMPARISONS},
+    **{getattr(torch, name): name for name in ("where", "minimum", "maximum", "abs", "exp", "log", "sqrt")},
+    torch.log1p: "log1p",
+    torch.expm1: "expm1",
+}
+_METHODS = {
+    **{name: name for name in ("abs", "exp", "expm1", "log", "log1p", "sqrt", "sign", "neg", "pow")},
+    **{name: name for name in ("clamp_min", "clamp_max")},
+}
+
+
+def _translated(node: fx.Node, nodes: dict[fx.Node, Node], build: _Builder) -> Node:
+    def of(a: Any) -> Any:
+        if isinstance(a, fx.Node):
+            return nodes[a]
+        return build.constant(a) if isinstance(a, (bool, int, float)) else a
+
+    arguments = [of(a) for a in node.args]
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", str(node.target))
+    if node.op == "call_function" and node.target is getattr:  # the dtype of a tensor, for .to()
+        return build("dtype", node.args[1], kind=SCALAR)
+    if name == "to":
+        x = arguments[0]
+        return build("where", x, build.constant(1), build.constant(0)) if x.kind == MASK else x
+    if name in ("zeros_like", "ones_like", "full_like"):
+        return build.constant({"zeros_like": 0, "ones_like": 1}.get(name, node.args[-1]))
+    if name == "square":
+        return build("mul", arguments[0], arguments[0])
+    if name == "isnan":
+        return build("ne", arguments[0], arguments[0])
+    if name == "clamp":
+        x, low, high = arguments
+        return build("clamp_max", build("clamp_min", x, low), high)
+    op = _METHODS.get(name) if node.op == "call_method" else _FUNCTIONS.get(node.target)  # type: ignore[arg-type]
+    if op is None or node.kwargs:
+        arguments = ", ".join(map(str, node.args))
+        raise ValueError(f"no kernel can be printed from {name}({arguments}); see generate/trace.py")
+    if all(a.is_constant for a in arguments):
+        return build.constant(getattr(math, op, getattr(operator, op, None))(*(a.arguments[0] for a in arguments)))
+    return build(op, *arguments)

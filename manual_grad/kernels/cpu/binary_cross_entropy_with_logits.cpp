@@ -1,0 +1,65 @@
+// By hand: two floats where float cancels, and one exponential for everything.
+#include "pointwise.h"
+
+namespace mg {
+namespace {
+
+// c x, and 0 where c is, for an infinite x too
+template <class T>
+inline Vec<T> times(Vec<T> c, Vec<T> x) {
+  const Vec<T> zero{};
+  return c == zero ? zero : c * x;
+}
+
+struct WithoutPosWeight : Paired {
+  static constexpr int kInputs = 3, kOptions = 0;
+  template <class S, class T>
+  static Element<T, 3> eval(const Vec<T>* in, const T*) {
+    const Vec<T> x = in[0], t = in[1];
+    // With s the lesser of sigma and 1 - sigma, (5) is s - t or (1 - t) - s: digits go only where the two are close.
+    const Vec<T> zero{}, one = splat(T{1}), not_t = one - t, near = x < zero ? t : not_t;
+    const Vec<T> linear = times<T>(x < zero ? -t : not_t, x);
+    if constexpr (in_pairs<S, T>) {
+      const TwoFloats u = exp_two_floats(-abs<T>(x)), d = two_sum(one, u.high, u.low);
+      const Vec<T> per_d = one / d.high, s = u.high * per_d;
+      const Vec<T> s_low = (fma(-s, d.high, u.high) + (u.low - s * d.low)) * per_d;  // what the quotient leaves over
+      const Vec<T> low = x < zero ? s_low : s_low - ((one - not_t) - t), distance = s - near, dx = distance + low;
+      const Mask<T> cancels = (abs<T>(distance) < s * kClose) | (t < zero) | (t > one);
+      return {linear + log1p_unit<T>(u.high), {x < zero ? dx : -dx, -x, zero}, cancels};
+    } else {
+      const Vec<T> u = exp_for<S, T>(-abs<T>(x)), dx = u / (one + u) - near;
+      return {linear + log1p_unit<T>(u), {x < zero ? dx : -dx, -x, zero}};
+    }
+  }
+};
+
+struct WithPosWeight : Widened {
+  static constexpr int kInputs = 3, kOptions = 0;
+  template <class S, class T>
+  static Element<T, 3> eval(const Vec<T>* in, const T*) {
+    const Vec<T> x = in[0], t = in[1], a = in[2];
+    const Vec<T> zero{}, one = splat(T{1});
+    const Vec<T> u = exp_for<S, T>(-abs<T>(x)), log1p_u = log1p_unit<T>(u), large = one / (one + u), small = u * large;
+    const Vec<T> softplus_minus = (x < zero ? -x : zero) + log1p_u, by_t = x < zero ? a : one;
+    const Vec<T> sigmoid = x < zero ? small : large, sigmoid_minus = x < zero ? large : small;
+    const Vec<T> not_t = one - t, at = a * t;
+    const Vec<T> linear = times<T>(x < zero ? -at : not_t, x);
+    const Vec<T> dx = fma(not_t, sigmoid, -(at * sigmoid_minus)), dt = (a - one) * log1p_u - times<T>(by_t, x);
+    return {linear + (not_t + at) * log1p_u, {dx, dt, times<T>(t, softplus_minus)}};
+  }
+};
+
+// losses/pointwise/binary_cross_entropy_with_logits.py (4) to (7); a = pos_weight
+struct BCEWithLogitsLoss : Variants {
+  static constexpr int kInputs = 3, kOptions = 0;
+  static constexpr unsigned kOptional = 1u << 2;
+  template <class Body>
+  static void choose(const PointwiseCall& call, const Body& body) {
+    call.in[2].exists() ? body(WithPosWeight{}) : body(WithoutPosWeight{});
+  }
+};
+
+const Op op = pointwise_op<BCEWithLogitsLoss>("binary_cross_entropy_with_logits");
+
+}  // namespace
+}  // namespace mg
