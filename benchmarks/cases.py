@@ -6,7 +6,8 @@ medium    in the cache            arithmetic shows
 small     a few hundred numbers   the cost of a call: Python, autograd, dispatch
 ========  ======================  ==========================================================
 
-To add a loss, add an entry to :data:`CASES`; if none of the functions above it makes its inputs, write one.
+Of a pointwise loss it is the first sample of its spec, enlarged. To add another loss, add an entry to :data:`CASES`; if
+none of the functions above it makes its inputs, write one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+import manual_grad.functional
+from gradcheck import Draw
+from manual_grad import catalogue, specs
 
 ELEMENTS = {"large": (8 << 20,), "medium": (128 << 10,), "small": (640,)}
 SCORES = {"large": (1024, 32000), "medium": (512, 1000), "small": (64, 10)}  # rows, classes
@@ -38,49 +43,8 @@ if MADV_HUGEPAGE is not None:
 Inputs = tuple[Tensor, ...]
 
 
-def real(*shape: int) -> Inputs:
-    x, target = torch.randn(2, *shape)
-    return x.requires_grad_(), target
-
-
-def fractions(*shape: int) -> Inputs:
-    x, target = torch.randn(shape), torch.rand(shape)
-    return x.requires_grad_(), target
-
-
-def probabilities(*shape: int) -> Inputs:
-    p, target = torch.rand(2, *shape).clamp(0.01, 0.99)
-    return p.requires_grad_(), target
-
-
-def log_probabilities(*shape: int) -> Inputs:
-    p, target = torch.rand(2, *shape).clamp(0.01, 0.99)
-    return p.log().requires_grad_(), target
-
-
-def counts(*shape: int) -> Inputs:
-    x = torch.randn(shape) / 2  # with a variance of 1 the mean loss is 0
-    return x.requires_grad_(), torch.poisson(x.detach().exp())
-
-
-def spread(*shape: int) -> Inputs:
-    x, target = torch.randn(2, *shape)
-    variance = torch.rand(shape) + 0.1
-    return x.requires_grad_(), target, variance.requires_grad_()
-
-
 def signs(*shape: int) -> Tensor:
     return torch.where(torch.rand(shape) < 0.5, -1.0, 1.0)
-
-
-def signed(*shape: int) -> Inputs:
-    x = torch.randn(shape)
-    return x.requires_grad_(), signs(*shape)
-
-
-def ranked(*shape: int) -> Inputs:
-    x1, x2 = torch.randn(2, *shape)
-    return x1.requires_grad_(), x2.requires_grad_(), signs(*shape)
 
 
 def class_indices(rows: int, classes: int) -> Inputs:
@@ -146,7 +110,7 @@ def behind_log_softmax(gradient: Tensor, log_probs: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Case:
-    loss: str  # in torch.nn.functional and in manual_grad.functional
+    loss: str  # in manual_grad.functional
     make: Callable[..., Inputs]  # the inputs of a shape, requires_grad set where the gradient is timed
     shapes: Mapping[str, tuple[int, ...]]  # of each size
     variant: str = ""
@@ -157,6 +121,14 @@ class Case:
     def name(self) -> str:
         return f"{self.loss}, {self.variant}" if self.variant else self.loss
 
+    @property
+    def ours(self) -> Callable[..., Tensor]:
+        return getattr(manual_grad.functional, self.loss)
+
+    @property
+    def theirs(self) -> Callable[..., Tensor]:
+        return theirs(self.loss)
+
     def inputs(self, size: str | tuple[int, ...]) -> Inputs:
         """Of a size by its name, or of any other shape."""
         with torch.random.fork_rng(devices=()):
@@ -164,19 +136,54 @@ class Case:
             return self.make(*(self.shapes[size] if isinstance(size, str) else size))
 
 
+def theirs(loss: str) -> Callable[..., Tensor]:
+    """torch's own function, or where torch has none what people write: the definition in its ops."""
+    return catalogue.BY_NAME[loss].peer or specs.load(loss).definition
+
+
+class Enlarged(Draw):
+    """Draws tensors of one shape, whichever is asked for."""
+
+    def __init__(self, *shape: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
+        super().__init__(0, dtype, device)
+        self.shape = shape
+
+    def normal(self, *shape: int, **options: Any) -> Tensor:
+        return super().normal(*self.shape, **options)
+
+    def uniform(self, *shape: int, **options: Any) -> Tensor:
+        return super().uniform(*self.shape, **options)
+
+    def sign(self, *shape: int) -> Tensor:
+        return super().sign(*self.shape)
+
+    def integers(self, *shape: int, **options: Any) -> Tensor:
+        return super().integers(*self.shape, **options)
+
+
+def sample(loss: str, draw: Draw) -> Inputs:
+    """The first sample of its spec, with gradients for what a model would predict."""
+    spec = specs.load(loss)
+    made = next(iter(spec.samples.values()))(draw)
+    inputs = [i for i in spec.inputs if i.name in made]
+    return tuple(made[i.name].requires_grad_(i.differentiable is True and "target" not in i.name) for i in inputs)
+
+
+def options_of(loss: str) -> dict[str, Any]:
+    """The reduction that its spec mentions first."""
+    reductions = [params["reduction"] for params in specs.load(loss).params if "reduction" in params]
+    return {"reduction": next(r for r in reductions if r != "none")}
+
+
+def pointwise(loss: catalogue.Loss) -> Case:
+    def make(*shape: int) -> Inputs:
+        return sample(loss.name, Enlarged(*shape))
+
+    return Case(loss.name, make, ELEMENTS, options=options_of(loss.name))
+
+
 CASES = (
-    Case("l1_loss", real, ELEMENTS),
-    Case("mse_loss", real, ELEMENTS),
-    Case("smooth_l1_loss", real, ELEMENTS),
-    Case("huber_loss", real, ELEMENTS),
-    Case("binary_cross_entropy", probabilities, ELEMENTS),
-    Case("binary_cross_entropy_with_logits", fractions, ELEMENTS),
-    Case("poisson_nll_loss", counts, ELEMENTS),
-    Case("gaussian_nll_loss", spread, ELEMENTS),
-    Case("kl_div", log_probabilities, ELEMENTS, options={"reduction": "batchmean"}),
-    Case("soft_margin_loss", signed, ELEMENTS),
-    Case("hinge_embedding_loss", signed, ELEMENTS),
-    Case("margin_ranking_loss", ranked, ELEMENTS, options={"margin": 0.5}),
+    *map(pointwise, catalogue.of_family("pointwise")),
     Case("cross_entropy", class_indices, SCORES, "class indices"),
     Case("cross_entropy", class_indices, SCORES, "label_smoothing=0.1", {"label_smoothing": 0.1}),
     Case("cross_entropy", class_probabilities, SCORES, "class probabilities"),

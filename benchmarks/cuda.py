@@ -25,6 +25,8 @@ from torch import Tensor
 
 import manual_grad
 import manual_grad.functional
+from benchmarks import cases
+from manual_grad import catalogue
 
 RESULTS = Path(__file__).parent / "results"
 ELEMENTS = 64 << 20
@@ -78,21 +80,6 @@ class Result:
         return [name, mode, *others, f"{speed / 1e9:.0f} GB/s", f"{speed / copy:.0%} of copy"]
 
 
-def real(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
-    x, t = torch.randn((2, *shape), dtype=dtype, device=device)
-    return x.requires_grad_(), t
-
-
-def unit(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
-    x, t = torch.rand((2, *shape), dtype=dtype, device=device).clamp(0.01, 0.99)
-    return x.requires_grad_(), t
-
-
-def signed(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
-    x, t = torch.randn((2, *shape), dtype=dtype, device=device)
-    return x.requires_grad_(), t.sign()
-
-
 def classes(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
     z = torch.randn(shape, dtype=dtype, device=device)
     return z.requires_grad_(), torch.randint(shape[1], shape[:1], device=device)
@@ -119,15 +106,21 @@ def triplets(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
     return tuple(t.clone().requires_grad_() for t in torch.randn((3, *shape), dtype=dtype, device=device))
 
 
+def pointwise(loss: str) -> Case:
+    def make(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
+        return cases.sample(loss, cases.Enlarged(*shape, dtype=dtype, device=device))
+
+    # a probability is next to 1 in bfloat16
+    dtypes = (torch.float32,) if loss == "binary_cross_entropy" else (torch.bfloat16, torch.float32)
+    return Case(loss, (ELEMENTS,), make, cases.options_of(loss), dtypes)
+
+
 CASES = (
     *(Case("cross_entropy", shape, classes)
       for shape in ((8192, 32000), (8192, 65536), (4096, 131072), (2048, 262144), (32768, 4096))),
     Case("cross_entropy", (8192, 32000), classes, {"label_smoothing": 0.1}, (torch.bfloat16,)),
     Case("cross_entropy", (8192, 32000), distributions, dtypes=(torch.bfloat16,)),
-    *(Case(loss, (ELEMENTS,), real) for loss in ("l1_loss", "mse_loss", "huber_loss", "smooth_l1_loss")),
-    *(Case(loss, (ELEMENTS,), unit) for loss in ("binary_cross_entropy_with_logits", "poisson_nll_loss", "kl_div")),
-    *(Case(loss, (ELEMENTS,), signed) for loss in ("soft_margin_loss", "hinge_embedding_loss")),
-    Case("binary_cross_entropy", (ELEMENTS,), unit, dtypes=(torch.float32,)),
+    *(pointwise(loss.name) for loss in catalogue.of_family("pointwise")),
     Case("nll_loss", (8192, 32000), classes),
     Case("multi_margin_loss", (65536, 1000), classes),
     Case("multilabel_margin_loss", (65536, 1000), labels),
@@ -138,7 +131,7 @@ CASES = (
 
 def implementations(case: Case) -> dict[str, Loss]:
     """What is timed, manual_grad first; other libraries where they are installed and have the loss."""
-    theirs = getattr(torch.nn.functional, case.loss)
+    theirs = cases.theirs(case.loss)
     found: dict[str, Loss] = {
         "manual_grad": getattr(manual_grad.functional, case.loss),
         "eager": theirs,
@@ -167,7 +160,7 @@ def error(case: Case, inputs: Inputs) -> float:
         return [value.detach(), *torch.autograd.grad(value, [t for t in leaves if t.requires_grad])]
 
     ours = run(getattr(manual_grad.functional, case.loss), None)
-    theirs = run(getattr(torch.nn.functional, case.loss), torch.float32)
+    theirs = run(cases.theirs(case.loss), torch.float32)
     pairs = zip(ours, theirs, strict=True)
     return max(((a.float() - b).abs().max() / b.abs().max()).item() for a, b in pairs)
 

@@ -21,7 +21,7 @@ def test_what_is_timed_is_right(case: cuda.Case) -> None:
 
 
 def test_copies_are_larger_than_the_cache() -> None:
-    inputs = cuda.real((1000,), torch.float32, "cpu")
+    inputs = cuda.pointwise("mse_loss").make((1000,), torch.float32, "cpu")
     rotation = cuda.copies(inputs, l2=40_000)
     assert sum(t.nbytes for some in rotation for t in some) > 2 * 40_000
     assert len({t.data_ptr() for some in rotation for t in some}) == 2 * len(rotation)
