@@ -15,6 +15,9 @@ from gradcheck import Settings
 from manual_grad import specs
 
 MODULES = [name for name in manual_grad.__all__ if inspect.isclass(getattr(manual_grad, name))]
+# those that this torch has, to compare with: all but the linear cross entropy, if it is torch 2.10
+SHARED = [name for name in M.__all__ if hasattr(torch.nn.functional, name)]
+SHARED_MODULES = [name for name in MODULES if hasattr(torch.nn, name)]
 
 
 def example(name: str, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
@@ -35,7 +38,7 @@ def inputs(module: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...
     if functional is None:  # AdaptiveLogSoftmaxWithLoss: features and classes
         return torch.linspace(-1, 1, 80, dtype=dtype).reshape(4, 20), torch.tensor([0, 2, 5, 8])
     arguments = example(functional, dtype)
-    names = list(inspect.signature(getattr(torch.nn, module).forward).parameters)[1:]
+    names = list(inspect.signature(getattr(manual_grad, module).forward).parameters)[1:]
     return tuple(arguments["input" if name == "log_input" else name] for name in names)
 
 
@@ -94,7 +97,7 @@ def constructor_arguments(module: str, required_only: bool = False) -> dict[str,
         "pos_weight": torch.linspace(2, 3, features),
         "weight": torch.linspace(0.5, 1.5, classes),
     }
-    _, *parameters = inspect.signature(getattr(torch.nn, module).__init__).parameters.values()
+    _, *parameters = inspect.signature(getattr(manual_grad, module).__init__).parameters.values()
     asked = (p.name for p in parameters if p.default is p.empty or not required_only)
     return {name: values[name] for name in asked if name not in (*LEGACY, *LEFT)}
 

@@ -16,7 +16,7 @@ import torch
 
 import manual_grad
 import manual_grad.functional as M
-from calls import LEGACY, MODULES, constructor_arguments, example, functional_of, inputs, pair
+from calls import LEGACY, MODULES, SHARED, SHARED_MODULES, constructor_arguments, example, functional_of, inputs, pair
 from gradcheck.checks.parity import KERNELS
 from gradcheck.spec import Settings
 from manual_grad import kernels, specs
@@ -39,7 +39,7 @@ def differentiable(name: str, dtype: torch.dtype = torch.float32) -> tuple[dict[
 # -- functionals
 
 
-@pytest.mark.parametrize("name", M.__all__)
+@pytest.mark.parametrize("name", SHARED)
 def test_signature_is_torchs(name: str) -> None:
     ours, torchs = inspect.signature(getattr(M, name)), inspect.signature(getattr(F, name))
     assert [(p.name, p.kind, p.default) for p in ours.parameters.values()] == [
@@ -63,7 +63,7 @@ def test_functional_is_backed_by_a_function(name: str) -> None:
     assert any(f._forward_cls.__module__.startswith("manual_grad.") for f in ours)
 
 
-WITH_LEGACY = [name for name in M.__all__ if "size_average" in inspect.signature(getattr(F, name)).parameters]
+WITH_LEGACY = [name for name in SHARED if "size_average" in inspect.signature(getattr(F, name)).parameters]
 
 
 @pytest.mark.parametrize("name", WITH_LEGACY)
@@ -89,7 +89,7 @@ def outcome(call: Callable[[], torch.Tensor]) -> tuple[type | None, list[str], t
     return error, [str(w.message) for w in caught], result
 
 
-@pytest.mark.parametrize("name", M.__all__)
+@pytest.mark.parametrize("name", SHARED)
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum", "batchmean", "elementwise_mean", "average", None, 1])
 def test_names_of_reductions_are_torchs(name: str, reduction: object) -> None:
     arguments = {**example(name), "reduction": reduction}
@@ -131,7 +131,7 @@ def test_tensor_subclasses(name: str) -> None:
 
 
 SAMPLES = [
-    (name, sample) for name in M.__all__ for sample in ("typical", "weighted") if sample in specs.load(name).samples
+    (name, sample) for name in SHARED for sample in ("typical", "weighted") if sample in specs.load(name).samples
 ]
 
 
@@ -209,7 +209,7 @@ def test_a_reduction_in_the_place_of_a_weight() -> None:
         M.cross_entropy(torch.randn(2, 3), torch.tensor([0, 1]), "sum")
 
 
-@pytest.mark.parametrize("name", M.__all__)
+@pytest.mark.parametrize("name", SHARED)
 def test_complex_numbers_are_torchs(name: str) -> None:
     """One tensor at a time: torch's result or torch's error, also while torch's loss is ours."""
     arguments = example(name)
@@ -227,7 +227,7 @@ def test_complex_numbers_are_torchs(name: str) -> None:
             assert issubclass(found, RuntimeError) == issubclass(expected, RuntimeError)
 
 
-@pytest.mark.parametrize("name", M.__all__)
+@pytest.mark.parametrize("name", SHARED)
 def test_functionalize_takes_torchs_loss_apart(name: str) -> None:
     arguments, _ = differentiable(name)
     names = [k for k, v in arguments.items() if isinstance(v, torch.Tensor)]
@@ -272,7 +272,7 @@ def test_every_functional_has_a_module() -> None:
     assert {functional_of(module) for module in MODULES} >= set(M.__all__)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", SHARED_MODULES)
 def test_signatures_of_a_module_are_torchs(name: str) -> None:
     ours, torchs = getattr(manual_grad, name), getattr(torch.nn, name)
     assert issubclass(ours, torch.nn.NLLLoss if name == "NLLLoss2d" else torchs)  # which warns when it is subclassed
@@ -292,7 +292,7 @@ def saved(module: torch.nn.Module) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("required_only", [True, False], ids=["default", "other"])
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", SHARED_MODULES)
 class TestInterchangeable:
     """Our Module and torch's, made with the same arguments: the defaults, or none of them."""
 
@@ -351,7 +351,7 @@ def takes_legacy(name: str) -> bool:
     return set(LEGACY) <= set(inspect.signature(getattr(torch.nn, name).__init__).parameters)
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if takes_legacy(name)])
+@pytest.mark.parametrize("name", [name for name in SHARED_MODULES if takes_legacy(name)])
 @pytest.mark.parametrize(("size_average", "reduce"), [(False, None), (None, True), (None, False)])
 def test_legacy_arguments_of_a_module(name: str, size_average: bool, reduce: bool) -> None:
     legacy = {"size_average": size_average, "reduce": reduce}

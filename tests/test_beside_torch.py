@@ -47,7 +47,7 @@ from beside import (
     tensors,
     while_patched,
 )
-from calls import MODULES, Scaled, constructor_arguments, functional_of, inputs
+from calls import SHARED_MODULES, Scaled, constructor_arguments, functional_of, inputs
 
 SWEEP = os.environ.get("MANUAL_GRAD_SWEEP") == "1"
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -678,7 +678,7 @@ def handled(module: str, given: Iterable[str], handling: str, mode: Mode, argume
 
 
 @pytest.mark.parametrize("handling", HANDLINGS)
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "CTCLoss"])  # it has its own gradient
+@pytest.mark.parametrize("module", [name for name in SHARED_MODULES if name != "CTCLoss"])  # it has its own gradient
 @pytest.mark.filterwarnings("ignore:.NLLLoss2d. has been deprecated")
 def test_modules(module: str, handling: str) -> None:
     def found() -> Iterator[Difference]:
@@ -713,7 +713,10 @@ def test_exported(name: str) -> None:
 # -- what is meant
 
 
-@pytest.mark.parametrize("intended", [i for i in INTENDED if i.example is not None], ids=lambda intended: intended.why)
+SHOWN = [intended for intended in INTENDED if intended.example is not None and intended.loss in NAMES]
+
+
+@pytest.mark.parametrize("intended", SHOWN, ids=lambda intended: intended.why)
 def test_what_is_meant_is_there(intended: Any) -> None:
     """Otherwise torch or ours has changed, and the difference is to be struck off."""
     probe = intended.probe or requiring(*differentiated(intended.loss, intended.example))

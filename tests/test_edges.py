@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import manual_grad.functional as M
+from manual_grad.engine import older_torch
 
 F = torch.nn.functional
 INF, NAN = math.inf, math.nan
@@ -25,7 +26,7 @@ def value_and_gradients(function: Any, **arguments: Any) -> list[torch.Tensor | 
 
 
 def assert_as_torch(name: str, **arguments: Any) -> None:
-    ours, torchs = (value_and_gradients(getattr(module, name), **arguments) for module in (M, F))
+    ours, torchs = (value_and_gradients(loss, **arguments) for loss in (getattr(M, name), older_torch.loss(name)))
     torch.testing.assert_close(ours, torchs, equal_nan=True)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 import manual_grad.functional as M
 import strategies
 from manual_grad import kernels
+from manual_grad.engine import older_torch
 from strategies import HALVES, REDUCTIONS, Draw, described
 
 EXAMPLES = int(os.environ.get("MANUAL_GRAD_FUZZ", "0"))
@@ -387,7 +388,7 @@ def cancelling(name: str, call: Arguments, argument: str) -> float:
 
 def of_torch(name: str, call: Arguments, upstream: Callable[[Tensor], Tensor]) -> tuple[Outcome, Outcome]:
     """torch's own outcome, and that in float64."""
-    function = getattr(torch.nn.functional, name)
+    function = older_torch.loss(name)
     if name == "ctc_loss":  # of concatenated targets, torch counts where a sample's begin without their stride
         call = {**call, "targets": call["targets"].contiguous()}
     theirs = outcome(function, call, upstream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import warnings
@@ -19,9 +20,11 @@ import manual_grad
 from benchmarks.scaling import memory
 from closeness import assert_no_further_than_torch
 from manual_grad import kernels
-from manual_grad.engine import linear
+from manual_grad.engine import linear, older_torch
 from manual_grad.losses.linear.linear_cross_entropy import Classes, linear_cross_entropy
 
+# torch's, or the same composed of what torch 2.10 has
+scores_first = older_torch.loss("linear_cross_entropy")
 needs_kernels = pytest.mark.skipif(kernels.op("cross_entropy") is None, reason="the kernels are not built here")
 
 
@@ -106,7 +109,7 @@ def test_blocks_make_no_difference(
     route: str, limits: str, name: str, reduction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = problem(**PROBLEMS[name])
-    expected = list(derivatives(F.linear_cross_entropy, arguments, reduction))
+    expected = list(derivatives(scores_first, arguments, reduction))
     whole = list(derivatives(linear_cross_entropy, arguments, reduction))
     for constant, value in LIMITS[limits].items():
         monkeypatch.setattr(linear, constant, value)
@@ -238,7 +241,7 @@ def test_options_stand_for_float32_products(dtype: torch.dtype) -> None:
 def test_autocast(route: str, low: torch.dtype, name: str) -> None:
     arguments = problem(**PROBLEMS[name], dtype=torch.float32)
     results = []
-    for fn in (linear_cross_entropy, F.linear_cross_entropy):
+    for fn in (linear_cross_entropy, scores_first):
         with torch.autocast("cpu", dtype=low):
             loss = fn(**arguments)
         leaves = [t for t in arguments.values() if isinstance(t, Tensor) and t.requires_grad]
@@ -253,9 +256,7 @@ def test_autocast(route: str, low: torch.dtype, name: str) -> None:
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_nothing_to_add_up(route: str, shape: tuple[int, int, int], soft: bool, reduction: str) -> None:
     arguments = problem(*shape, bias=True, soft=soft)
-    ours, torchs = (
-        list(derivatives(fn, arguments, reduction)) for fn in (linear_cross_entropy, F.linear_cross_entropy)
-    )
+    ours, torchs = (list(derivatives(fn, arguments, reduction)) for fn in (linear_cross_entropy, scores_first))
     for a, b in zip(
         ours[:-1], torchs[:-1], strict=True
     ):  # forward, a mean that is NaN moves by NaN here, by 0 in torch
@@ -282,18 +283,54 @@ def test_an_index_out_of_range_is_found_in_any_block(route: str, monkeypatch: py
             linear_cross_entropy(**arguments)
 
 
-@pytest.mark.skipif(not hasattr(torch.nn, "LinearCrossEntropyLoss"), reason="this torch has no such Module")
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("positions", [(), (2, 3)])
-def test_module(bias: bool, positions: tuple[int, ...]) -> None:
-    arguments = dict(out_features=positions, bias=bias, reduction="sum", weight=torch.rand(5), ignore_index=1)
-    ours, torchs = (package.LinearCrossEntropyLoss(3, 5, **arguments) for package in (manual_grad, torch.nn))
-    ours.load_state_dict(torchs.state_dict())
-    torchs.load_state_dict(ours.state_dict())
-    assert repr(ours) == repr(torchs)
-    x, target = torch.randn(4, 3), torch.randint(5, (4, *positions))
-    for module in (ours, torchs):
-        module(x, target).backward()
-    assert_close(ours(x, target), torchs(x, target))
-    for a, b in zip(ours.parameters(), torchs.parameters(), strict=True):
-        assert_close(a.grad, b.grad)
+OURS = manual_grad.LinearCrossEntropyLoss
+TORCHS = getattr(torch.nn, "LinearCrossEntropyLoss", None)
+
+
+class OnOlderTorch(older_torch._LinearCrossEntropyLoss):
+    """Ours as it is where torch has no such Module."""
+
+    forward = OURS.forward
+
+
+@pytest.mark.skipif(TORCHS is None, reason="this torch has no LinearCrossEntropyLoss")
+@pytest.mark.parametrize("kind", [OURS, OnOlderTorch])
+class TestModule:
+    @pytest.mark.parametrize("bias", [False, True])
+    @pytest.mark.parametrize("positions", [(), (2, 3)])
+    def test_is_torchs(self, kind: type, bias: bool, positions: tuple[int, ...]) -> None:
+        arguments = dict(out_features=positions, bias=bias, reduction="sum", weight=torch.rand(5), ignore_index=1)
+        ours, torchs = (module(3, 5, **arguments) for module in (kind, TORCHS))
+        ours.load_state_dict(torchs.state_dict())
+        torchs.load_state_dict(ours.state_dict())
+        assert repr(ours).partition("(")[2] == repr(torchs).partition("(")[2]
+        assert ours.label_smoothing == torchs.label_smoothing
+        x, target = torch.randn(4, 3), torch.randint(5, (4, *positions))
+        for module in (ours, torchs):
+            module(x, target).backward()
+        assert_close(ours(x, target), torchs(x, target))
+        for a, b in zip(ours.parameters(), torchs.parameters(), strict=True):
+            assert_close(a.grad, b.grad)
+
+    def test_is_constructed_as_torchs(self, kind: type) -> None:
+        ours, torchs = (inspect.signature(module).parameters.values() for module in (kind, TORCHS))
+        assert [(p.name, p.kind, p.default) for p in ours] == [(p.name, p.kind, p.default) for p in torchs]
+        torch.manual_seed(0)
+        ours = kind(3, 5, dtype=torch.float64)
+        torch.manual_seed(0)
+        torchs = TORCHS(3, 5, dtype=torch.float64)
+        assert torch.equal(ours.linear.weight, torchs.linear.weight)
+        for wrong in (dict(weight=torch.ones(4)), dict(label_smoothing=1.5), dict(label_smoothing=-0.5)):
+            for module in (kind, TORCHS):
+                with pytest.raises(RuntimeError, match=next(iter(wrong))):
+                    module(3, 5, **wrong)
+
+
+@pytest.mark.skipif(TORCHS is None, reason="this torch has no linear_cross_entropy")
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_what_stands_in_on_older_torch_is_torchs(name: str, reduction: str) -> None:
+    arguments = problem(**PROBLEMS[name])
+    stand_in = derivatives(older_torch._linear_cross_entropy, arguments, reduction)
+    for found, expected in zip(stand_in, derivatives(F.linear_cross_entropy, arguments, reduction), strict=True):
+        assert_close(found, expected)

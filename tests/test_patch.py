@@ -15,15 +15,15 @@ from torch.nn import functional as F
 import gradcheck
 import manual_grad
 import manual_grad.functional as M
-from calls import MODULES, constructor_arguments, example, functional_of, inputs, pair
+from calls import SHARED, SHARED_MODULES, constructor_arguments, example, functional_of, inputs, pair
 from manual_grad import specs
 
-TORCHS = {name: getattr(F, name) for name in M.__all__}
+TORCHS = {name: getattr(F, name) for name in SHARED}
 
 
 def methods() -> dict[str, dict[str, object]]:
     """Of torch's Modules; Python adds __annotations__ to a class without them when somebody asks for it."""
-    found = {name: dict(vars(getattr(torch.nn, name))) for name in MODULES}
+    found = {name: dict(vars(getattr(torch.nn, name))) for name in SHARED_MODULES}
     return {name: {k: v for k, v in of.items() if k != "__annotations__"} for name, of in found.items()}
 
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def in_place() -> set[str]:
-    return {name for name in M.__all__ if getattr(F, name) is not TORCHS[name]}
+    return {name for name in SHARED if getattr(F, name) is not TORCHS[name]}
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def nothing_is_left() -> Iterator[None]:
 
 def test_every_functional_is_put_in_place_and_taken_back() -> None:
     patch = manual_grad.patch()
-    for name in M.__all__:
+    for name in SHARED:
         assert getattr(F, name) is getattr(torch.nn.modules.loss.F, name) is getattr(M, name)
     patch.undo()
     assert not in_place()
@@ -55,7 +55,7 @@ def test_every_functional_is_put_in_place_and_taken_back() -> None:
     assert not in_place()
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", SHARED_MODULES)
 def test_torchs_modules_compute_with_ours(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = constructor_arguments(name)
     ours, made_before = pair(name, **arguments)
@@ -86,7 +86,7 @@ def test_names() -> None:
 def test_nested() -> None:
     with manual_grad.patch("mse_loss"):
         with manual_grad.patch():
-            assert in_place() == set(M.__all__)
+            assert in_place() == set(SHARED)
         assert in_place() == {"mse_loss"}
         with manual_grad.patch("mse_loss"):
             pass
@@ -96,7 +96,7 @@ def test_nested() -> None:
 def test_undone_in_any_order() -> None:
     first, second, third = manual_grad.patch("mse_loss"), manual_grad.patch(), manual_grad.patch("l1_loss")
     first.undo()
-    assert in_place() == set(M.__all__)
+    assert in_place() == set(SHARED)
     second.undo()
     assert in_place() == {"l1_loss"}
     third.undo()
@@ -193,7 +193,7 @@ def test_ours_do_not_lean_on_what_they_replace(name: str) -> None:
     assert report, report
 
 
-@pytest.mark.parametrize("name", M.__all__)
+@pytest.mark.parametrize("name", SHARED)
 def test_a_call_by_torchs_name_is_a_call_of_ours(name: str) -> None:
     arguments = example(name, torch.float64)
     expected = getattr(M, name)(**arguments)

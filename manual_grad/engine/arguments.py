@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function
 
+from manual_grad.engine import older_torch
 from manual_grad.engine.dtypes import autocast, autocast_is_on, promote
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,7 +39,7 @@ def overridable(function: F) -> F:
     """A functional but for torch.compile, which traces the call itself: for one that takes a callable."""
     kinds = {p.name: _KINDS.get(p.annotation, object) for p in inspect.signature(function).parameters.values()}
     in_order = tuple(kinds.items())
-    torchs = getattr(torch.nn.functional, function.__name__, None)
+    torchs = older_torch.loss(function.__name__)
 
     @functools.wraps(function)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
@@ -46,7 +47,7 @@ def overridable(function: F) -> F:
         if has_torch_function(tensors):
             return handle_torch_function(dispatch, tensors, *args, **kwargs)
         if torch.compiler.is_compiling():
-            if torchs is not None and torch.compiler.is_exporting():
+            if torchs is not None and older_torch.is_exporting():
                 return torchs(*args, **kwargs)
             from manual_grad.engine import in_graph  # noqa: F401
         elif torchs is not None and (_is_traced() or _is_functionalized()):

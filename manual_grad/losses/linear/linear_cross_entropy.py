@@ -87,7 +87,7 @@ import torch
 from torch import Tensor
 
 from manual_grad import kernels
-from manual_grad.engine import arguments, linear, rowwise
+from manual_grad.engine import arguments, linear, older_torch, rowwise
 from manual_grad.engine.dtypes import HALF, autocast_is_on, compute_dtype, widen
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLossFunction, _smooth, smoothing_of
@@ -382,18 +382,7 @@ def linear_cross_entropy(
     return loss.reshape((*batch, *positions)) if reduction == "none" else loss
 
 
-class _NotInThisTorch(torch.nn.Module):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError(
-            "LinearCrossEntropyLoss takes its parameters from torch's Module of that name, which "
-            f"torch {torch.__version__} does not have; manual_grad.functional.linear_cross_entropy works with it"
-        )
-
-
-_Module: Any = getattr(torch.nn, "LinearCrossEntropyLoss", _NotInThisTorch)
-
-
-class LinearCrossEntropyLoss(_Module):
+class LinearCrossEntropyLoss(older_torch.LinearCrossEntropyLoss):
     """:func:`linear_cross_entropy` as a module, interchangeable with :class:`torch.nn.LinearCrossEntropyLoss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

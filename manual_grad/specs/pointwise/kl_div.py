@@ -65,7 +65,7 @@ SPEC = Spec(
     definition=definition,
     oracle=oracle,
     symbols=lambda input, target, log_target=False, **_: {"x": input, "t": target, "or": int(log_target)},
-    params=tuple(dict(reduction=reduction) for reduction in ("batchmean", "sum", "none", "mean")),
+    params=tuple(dict(reduction=reduction) for reduction in ("sum", "batchmean", "none", "mean")),
     samples={
         **both(
             typical=lambda draw, log_target: typical(draw, log_target, BATCH, 4),

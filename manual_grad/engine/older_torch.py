@@ -1,0 +1,81 @@
+"""What torch 2.10, the oldest that this package runs with, does not have; all in one place, to be deleted one day."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def is_exporting() -> bool:
+    """Whether torch.export traces; the Dynamo of torch 2.10 takes ``torch.compiler.is_exporting()`` for True always."""
+    return torch.compiler._is_exporting_flag
+
+
+def loss(name: str) -> Callable[..., Tensor] | None:
+    """torch's loss of that name, or what computes the same; None where no torch has one."""
+    return getattr(F, name, _STAND_INS.get(name))
+
+
+def _linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    ignore_index: int | None = None,
+    options: None = None,
+    **others: Any,
+) -> Tensor:
+    """Stores the scores whole, as torch itself does where it has no options."""
+    bias = None if linear_bias is None else linear_bias.flatten()
+    scores = F.linear(input, linear_weight.flatten(0, -2), bias).reshape(input.shape[:-1] + linear_weight.shape[:-1])
+    return F.cross_entropy(scores, target, ignore_index=-100 if ignore_index is None else ignore_index, **others)
+
+
+_STAND_INS = {"linear_cross_entropy": _linear_cross_entropy}
+
+
+class _LinearCrossEntropyLoss(torch.nn.modules.loss._WeightedLoss):
+    """torch's Module of that name without its forward: parameters, attributes, state dict and representation."""
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        reduction: str = "mean",
+        weight: Tensor | None = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        options: None = None,
+    ) -> None:
+        if weight is not None and weight.shape != (num_classes,):
+            raise RuntimeError(f"expected weight of shape {(num_classes,)}, got {tuple(weight.shape)}")
+        if not 0 <= label_smoothing <= 1:
+            raise RuntimeError(f"expected label_smoothing between 0 and 1, got {label_smoothing}")
+        super().__init__(weight=weight, reduction=reduction)
+        self.num_classes = num_classes
+        self.out_features = out_features
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        scores = math.prod(out_features, start=num_classes)
+        self.linear = torch.nn.Linear(in_features, scores, bias=bias, device=device, dtype=dtype)
+        self.options = options
+
+    def extra_repr(self) -> str:
+        shown = {"in_features": self.linear.in_features, "num_classes": self.num_classes}
+        shown |= {"out_features": self.out_features, "bias": self.linear.bias is not None}
+        shown |= {k: getattr(self, k) for k in ("reduction", "ignore_index", "label_smoothing", "options")}
+        return ", ".join(f"{k}={v}" for k, v in shown.items())
+
+
+LinearCrossEntropyLoss: Any = getattr(torch.nn, "LinearCrossEntropyLoss", _LinearCrossEntropyLoss)
