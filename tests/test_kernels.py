@@ -35,6 +35,13 @@ TEST(log1p_f64, double, mg::log1p) TEST(log1p_f32, float, mg::log1p)
 TEST(log1p_unit_f64, double, log1p_unit) TEST(log1p_unit_f32, float, log1p_unit)
 TEST(exp_signed_f64, double, exp_signed) TEST(exp_signed_f32, float, exp_signed)
 TEST(log_f64, double, mg::log) TEST(log_f32, float, mg::log)
+TEST(expm1_f64, double, mg::expm1) TEST(expm1_f32, float, mg::expm1)
+TEST(sqrt_f64, double, mg::sqrt) TEST(sqrt_f32, float, mg::sqrt)
+template <class S, class T> void powers(const T* x, T y, T* to, long n) {
+    for (long i = 0; i < n; i += kLanes<T>) store<T>(to + i, mg::pow<S, T>(load(x + i), y));
+}
+extern "C" void pow_f64(const double* x, double y, double* to, long n) { powers<double>(x, y, to, n); }
+extern "C" void pow_to_f32(const double* x, double y, double* to, long n) { powers<float>(x, y, to, n); }
 extern "C" void exp_of_difference_f32(const float* a, const float* b, float* y, long n) {
     for (long i = 0; i < n; i += kLanes<float>)
         store<float>(y + i, exp_of_difference<float>(load(a + i), load(b + i)));
@@ -75,11 +82,11 @@ def points(function: str, dtype: type) -> np.ndarray:
     random = np.random.default_rng(0)
     low = -746.0 if dtype is np.float64 else -104.0
     tiny = np.logspace(-300 if dtype is np.float64 else -37, 0, 500)
-    if function == "exp":
+    if function in ("exp", "expm1"):
         x = np.concatenate([-tiny, random.uniform(low, 0, 900), random.uniform(-1, 0, 600), [0.0, -0.0, low]])
     elif function == "exp_signed":
         x = np.concatenate([-tiny, tiny, random.uniform(low, -low * 0.85, 2000), random.uniform(-1, 1, 600)])
-    elif function == "log":
+    elif function in ("log", "sqrt"):
         info = np.finfo(dtype)
         wide = np.logspace(np.log10(float(info.tiny)), np.log10(float(info.max) * 0.99), 900)
         subnormal = info.tiny * random.uniform(0.01, 1, 99)
@@ -95,7 +102,7 @@ def points(function: str, dtype: type) -> np.ndarray:
     return np.pad(x.astype(dtype), (0, -len(x) % 16))
 
 
-@pytest.mark.parametrize("function", ["exp", "exp_signed", "log", "log1p", "log1p_unit"])
+@pytest.mark.parametrize("function", ["exp", "exp_signed", "expm1", "log", "log1p", "log1p_unit", "sqrt"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_elementary_functions_to_two_ulp(simd: ctypes.CDLL, function: str, dtype: type) -> None:
     x = points(function, dtype)
@@ -110,6 +117,18 @@ def test_elementary_functions_to_two_ulp(simd: ctypes.CDLL, function: str, dtype
             for a, b in zip(x, y, strict=True)
         ]
     assert max(errors) <= 2
+
+
+@pytest.mark.parametrize(("function", "bound"), [("pow_f64", 2.0**-52), ("pow_to_f32", 2.0**-40)])
+@pytest.mark.parametrize("exponent", [0.5, 1.7, -0.3, 0.0, 4.0])
+def test_powers(simd: ctypes.CDLL, function: str, bound: float, exponent: float) -> None:
+    x = np.concatenate([[0.0, 1.0, np.inf], np.logspace(-60, 60, 200), np.random.default_rng(0).uniform(0, 2, 200)])
+    x = np.pad(x, (0, -len(x) % 16), constant_values=1)
+    y = np.empty_like(x)
+    x_at, y_at = (v.ctypes.data_as(ctypes.c_void_p) for v in (x, y))
+    getattr(simd, function)(x_at, ctypes.c_double(exponent), y_at, ctypes.c_long(len(x)))
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(y, x**exponent, rtol=bound, atol=0)
 
 
 def test_exponential_for_float32_results(simd: ctypes.CDLL) -> None:

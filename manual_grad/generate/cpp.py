@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 from manual_grad.engine.pointwise import OPTIONS, PointwiseLoss
-from manual_grad.generate.trace import MASK, SCALAR, Node, Variant, order, variants
+from manual_grad.generate.trace import MASK, SCALAR, Node, Variant, order, suffix, variants
 
 _TYPES = {SCALAR: "T", MASK: "Mask<T>"}
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|"}
@@ -20,7 +20,7 @@ def source(name: str, loss: type[PointwiseLoss]) -> str:
     found = list(variants(loss))
     camel = loss.__name__.removesuffix("Function")
     lines = ['#include "../pointwise.h"', "", "namespace mg {", "namespace {", ""]
-    names = [camel + "".join(f"_{'' if on else 'no_'}{k}" for k, on in variant.chosen.items()) for variant in found]
+    names = [camel + suffix(variant) for variant in found]
     for struct, variant in zip(names, found, strict=True):
         lines += [*_functor(struct, variant, loss), ""]
     if len(found) > 1:
@@ -74,14 +74,25 @@ def _choice(camel: str, names: list[str], found: list[Variant], loss: type[Point
     yield "  template <class Body>"
     yield "  static void choose(const PointwiseCall& call, const Body& body) {"
     for name in found[0].chosen:
-        given = name in loss.optional
-        test = f"in[{loss.inputs.index(name)}].exists()" if given else f"option[{_options(loss).index(name)}] != 0"
-        yield f"    const bool {name} = call.{test};"
+        if name in loss.special:
+            yield f"    const double {name} = call.option[{_options(loss).index(name)}];"
+        elif name in loss.optional:
+            yield f"    const bool {name} = call.in[{loss.inputs.index(name)}].exists();"
+        else:
+            yield f"    const bool {name} = call.option[{_options(loss).index(name)}] != 0;"
     for struct, variant in zip(names, found, strict=True):
-        tests = " && ".join(k if on else f"!{k}" for k, on in variant.chosen.items())
+        tests = " && ".join(_test(name, value, loss) for name, value in variant.chosen.items())
         yield f"    if ({tests}) body({struct}{{}});"
     yield "  }"
     yield "};"
+
+
+def _test(name: str, value: bool | float | None, loss: type[PointwiseLoss]) -> str:
+    if name not in loss.special:
+        return name if value else f"!{name}"
+    if value is None:
+        return " && ".join(f"{name} != {special!r}" for special in loss.special[name])
+    return f"{name} == {value!r}"
 
 
 class _Printer:
@@ -131,21 +142,39 @@ class _Printer:
             return f"{'exp_for' if not_positive(node.arguments[0]) else 'exp_signed'}<S, T>({a[0]})"
         if node.op == "log1p" and node.arguments[0].op == "exp" and not_positive(node.arguments[0].arguments[0]):
             return f"log1p_unit<T>({a[0]})"
-        if node.op in ("abs", "log", "log1p", "expm1", "sqrt", "pow"):
+        if node.op == "pow":
+            return f"pow<S, T>({', '.join(a)})"
+        if node.op == "sqrt" and node.kind == SCALAR:
+            return f"std::sqrt({a[0]})"
+        if node.op == "product_error":
+            product = self.of(node.arguments[0], True), self.of(node.arguments[1], True)
+            return f"fma({', '.join(product)}, -({a[0]} * {a[1]}))"
+        if node.op == "expm1" and not not_positive(node.arguments[0]):
+            raise ValueError("expm1 is for an argument that is seen not to be positive, such as -x.abs()")
+        if node.op in ("abs", "log", "log1p", "expm1", "sqrt"):
             return f"{node.op}<T>({', '.join(a)})"
         raise ValueError(f"no C++ for {node.op}; see generate/cpp.py")
 
 
 def not_positive(node: Node) -> bool:
-    """Whether that can be seen from the operation."""
-    return node.op == "neg" and not_negative(node.arguments[0])
+    """Whether that can be seen from the operation; a NaN may be either."""
+    if node.op == "neg":
+        return not_negative(node.arguments[0])
+    if node.op == "mul":
+        return any(_below_0(a) and not_negative(b) for a, b in (node.arguments, node.arguments[::-1]))
+    return False
 
 
 def not_negative(node: Node) -> bool:
-    a = node.arguments
+    if node.is_constant:
+        return node.arguments[0] >= 0
     if node.op == "clamp_min":
-        return a[1].is_constant and a[1].arguments[0] >= 0
-    return node.op in ("abs", "exp", "sqrt") or (node.op == "mul" and a[0] is a[1])
+        return not_negative(node.arguments[1])
+    return node.op in ("abs", "exp", "sqrt") or (node.op == "mul" and node.arguments[0] is node.arguments[1])
+
+
+def _below_0(node: Node) -> bool:
+    return node.is_constant and node.arguments[0] < 0
 
 
 def _number(number: float) -> str:

@@ -1,8 +1,10 @@
 """The rule of a pointwise loss as a graph of elementary operations, in which each occurs once.
 
 :mod:`torch.fx` records what ``elementwise`` and ``first`` do; operations that are the same become one, so that the
-value and the slopes share what they have in common. A rule has a variant for each choice of its options that are a
-``bool``, and for each optional input that is there or not: Python's ``if`` has been decided in it.
+value and the slopes share what they have in common.
+
+A rule has a variant for each choice of its options that are a ``bool``, of each ``special`` value of a number or any
+other, and of each optional input that is there or not: Python's ``if`` has been decided in it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from manual_grad.engine import elementary
 from manual_grad.engine.pointwise import PointwiseLoss
 
 VECTOR, MASK, SCALAR = "vector", "mask", "scalar"  # numbers for each element, truth for each element, one number
@@ -42,18 +45,26 @@ class Node:
 
 @dataclass(frozen=True)
 class Variant:
-    """A rule with its choices made: the options that are a bool, and which of the optional inputs are there."""
+    """A rule with its choices made: True or False, a special value, or None for any other number."""
 
-    chosen: dict[str, bool]
+    chosen: dict[str, bool | float | None]
     value: Node
     slopes: dict[str, Node]  # by each input that is there
     outside: tuple[Node, ...]
 
 
 def variants(loss: type[PointwiseLoss]) -> Iterator[Variant]:
-    choices = [name for name, kind in loss.options.items() if kind == "bool"] + list(loss.optional)
-    for values in itertools.product((True, False), repeat=len(choices)):
+    either = [name for name, kind in loss.options.items() if kind == "bool"] + list(loss.optional)
+    choices = {**{name: (*values, None) for name, values in loss.special.items()}, **dict.fromkeys(either, (True, False))}
+    for values in itertools.product(*choices.values()):
         yield _trace(loss, dict(zip(choices, values, strict=True)))
+
+
+def suffix(variant: Variant) -> str:
+    """Of the names of what is printed from it."""
+    words = {True: "", False: "no_", None: "other_"}
+    return "".join(f"_{words[v]}{k}" if v in (True, False, None) and not isinstance(v, float) else f"_{k}_{v:g}".replace(".", "_")
+                   for k, v in variant.chosen.items())  # fmt: skip
 
 
 def order(results: list[Node]) -> list[Node]:
@@ -70,6 +81,20 @@ def order(results: list[Node]) -> list[Node]:
     for result in results:
         visit(result)
     return [node for node in found if not node.is_leaf]
+
+
+class _Number(fx.Proxy):
+    """An option of which is known that it has none of its special values."""
+
+    special: tuple[float, ...] = ()
+
+    def __eq__(self, other: Any) -> Any:
+        return False if other in self.special else super().__eq__(other)
+
+    def __ne__(self, other: Any) -> Any:
+        return True if other in self.special else super().__ne__(other)
+
+    __hash__ = fx.Proxy.__hash__
 
 
 class _Builder:
@@ -97,7 +122,7 @@ def _kind(op: str, arguments: tuple[Node, ...]) -> str:
     return VECTOR if VECTOR in kinds or op == "where" else SCALAR
 
 
-def _trace(loss: type[PointwiseLoss], chosen: dict[str, bool]) -> Variant:
+def _trace(loss: type[PointwiseLoss], chosen: dict[str, Any]) -> Variant:
     graph = fx.Graph()
     tracer = fx.proxy.GraphAppendingTracer(graph)
     build = _Builder()
@@ -111,10 +136,14 @@ def _trace(loss: type[PointwiseLoss], chosen: dict[str, bool]) -> Variant:
     inputs = {k: argument(k, "input", VECTOR) if chosen.get(k, True) else None for k in loss.inputs}
     options: dict[str, Any] = {}
     for name, annotation in loss.options.items():
-        if annotation == "bool":
+        if chosen.get(name) is not None:
             options[name] = chosen[name]
-        else:  # of another kind than a kernel knows, it must not be used
-            options[name] = argument(name, "option", SCALAR) if annotation == "float" else None
+        elif annotation == "float":
+            number = argument(name, "option", SCALAR)
+            options[name] = _Number(number.node, tracer)
+            options[name].special = loss.special.get(name, ())
+        else:
+            options[name] = None  # no kernel knows of such a kind: it must not be used
     value = loss.elementwise(*inputs.values(), *options.values())
     slopes = loss.first(*inputs.values(), *options.values())
     outside = loss.outside(*inputs.values())
@@ -149,11 +178,20 @@ _FUNCTIONS: dict[Callable[..., Any], str] = {
     **{getattr(torch, name): name for name in ("where", "minimum", "maximum", "abs", "exp", "log", "sqrt")},
     torch.log1p: "log1p",
     torch.expm1: "expm1",
+    elementary.product_error: "product_error",
 }
 _METHODS = {
     **{name: name for name in ("abs", "exp", "expm1", "log", "log1p", "sqrt", "sign", "neg", "pow")},
     **{name: name for name in ("clamp_min", "clamp_max")},
 }
+
+
+def _is_size(condition: Node, negated: Node, x: Node) -> bool:
+    """Whether it says -x where x < 0 and x elsewhere."""
+    if (condition.op, negated.op) != ("lt", "neg"):
+        return False
+    y, bound = condition.arguments
+    return y is x is negated.arguments[0] and bound.is_constant and bound.arguments[0] == 0
 
 
 def _translated(node: fx.Node, nodes: dict[fx.Node, Node], build: _Builder) -> Node:
@@ -179,9 +217,15 @@ def _translated(node: fx.Node, nodes: dict[fx.Node, Node], build: _Builder) -> N
         x, low, high = arguments
         return build("clamp_max", build("clamp_min", x, low), high)
     op = _METHODS.get(name) if node.op == "call_method" else _FUNCTIONS.get(node.target)  # type: ignore[arg-type]
+    if op == "where" and arguments[1] is arguments[2]:
+        return arguments[1]
+    if op == "where" and _is_size(*arguments):
+        return build("abs", arguments[2])
     if op is None or node.kwargs:
         arguments = ", ".join(map(str, node.args))
         raise ValueError(f"no kernel can be printed from {name}({arguments}); see generate/trace.py")
+    if op == "pow" and arguments[1].is_constant and arguments[1].arguments[0] == 0.5:
+        return build("sqrt", arguments[0])
     if all(a.is_constant for a in arguments):
         return build.constant(getattr(math, op, getattr(operator, op, None))(*(a.arguments[0] for a in arguments)))
     return build(op, *arguments)

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 
 from manual_grad.engine.pointwise import OPTIONS, PointwiseLoss
-from manual_grad.generate.trace import VECTOR, Node, Variant, order, variants
+from manual_grad.generate.trace import VECTOR, Node, Variant, order, suffix, variants
 
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|"}
 _OPERATORS |= {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _UNUSED = "  # noqa: F401 - the interpreter looks for it in every file"
-_OURS = ("exp", "log1p", "expm1", "at_least", "at_most")  # of kernels/triton/math.py
+_OURS = ("exp", "log1p", "expm1", "pow", "at_least", "at_most")  # of kernels/triton/math.py
 
 
 def source(name: str, loss: type[PointwiseLoss]) -> str:
@@ -19,16 +19,19 @@ def source(name: str, loss: type[PointwiseLoss]) -> str:
     body: list[str] = []
     entries = []
     for variant in variants(loss):
-        suffix = "".join(f"_{'' if on else 'no_'}{k}" for k, on in variant.chosen.items())
         slopes = list(variant.slopes.values())
         for what, results in (("value", [variant.value]), ("slopes", slopes)):
-            body += ["", "", "@triton.jit", f"def {what}{suffix}(inputs, options):"]
+            body += ["", "", "@triton.jit", f"def {what}{suffix(variant)}(inputs, options):"]
             body += _Printer(loss, results).lines(variant if what == "slopes" else None)
-        entries.append(f"        {tuple(variant.chosen.values())}: (value{suffix}, slopes{suffix}),")
+        entries.append(f"        {tuple(variant.chosen.values())}: (value{suffix(variant)}, slopes{suffix(variant)}),")
     used = [f for f in _OURS if any(f" {f}(" in line for line in body)]
     options = [k for k, kind in loss.options.items() if kind in OPTIONS]
-    choices = [("input", loss.inputs.index(k)) if k in loss.optional else ("option", options.index(k))
-               for k in variant.chosen]  # fmt: skip
+    choices = []
+    for k in variant.chosen:
+        if k in loss.optional:
+            choices.append(("input", loss.inputs.index(k), ()))
+        else:
+            choices.append(("option", options.index(k), loss.special.get(k, ())))
     optional = tuple(loss.inputs.index(k) for k in loss.optional)
     return "\n".join([
         "import triton",
@@ -123,8 +126,10 @@ class _Printer:
         if node.op == "sign":
             above, below = (f"tl.where({a[0]} {sign} 0, 1.0, 0.0).to({a[0]}.dtype)" for sign in "><")
             return f"{above} - {below}"
-        if node.op in ("exp", "log1p", "expm1"):
-            return f"{node.op}({a[0]})"
+        if node.op == "product_error":
+            return f"tl.fma({a[0]} + 0.0 * {a[1]}, {a[1]} + 0.0 * {a[0]}, -({a[0]} * {a[1]}))"
+        if node.op in ("exp", "log1p", "expm1", "pow"):
+            return f"{node.op}({', '.join(a)})"
         if node.op in ("abs", "log", "sqrt"):
             return f"tl.{node.op}({a[0]})"
         raise ValueError(f"no Triton for {node.op}; see generate/triton.py")

@@ -5,6 +5,7 @@
 // Accuracy, against mpmath over the whole domain (tests/test_kernels.py): at most 2 ulp in double, 2 ulp in float.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -183,8 +184,8 @@ inline Vec<double> scale(Vec<double> y, Vec<double> k) { return scale_in_halves<
 inline Vec<float> scale(Vec<float> y, Vec<float> k) { return scale_in_halves<float>(y, k); }
 #endif
 
-// e^r on |r| <= ln(2)/2: the Taylor polynomial whose first dropped term is below half an ulp
-inline Vec<double> exp_reduced(Vec<double> r) {
+// e^r - 1 on |r| <= ln(2)/2: the Taylor polynomial whose first dropped term is below half an ulp
+inline Vec<double> expm1_reduced(Vec<double> r) {
   Vec<double> p = splat(1.0 / 6227020800.0);
   p = p * r + 1.0 / 479001600.0;
   p = p * r + 1.0 / 39916800.0;
@@ -197,17 +198,19 @@ inline Vec<double> exp_reduced(Vec<double> r) {
   p = p * r + 1.0 / 24.0;
   p = p * r + 1.0 / 6.0;
   p = p * r + 0.5;
-  return (p * r) * r + r + 1.0;
+  return (p * r) * r + r;
 }
-inline Vec<float> exp_reduced(Vec<float> r) {
+inline Vec<float> expm1_reduced(Vec<float> r) {
   Vec<float> p = splat(1.0f / 5040.0f);
   p = p * r + 1.0f / 720.0f;
   p = p * r + 1.0f / 120.0f;
   p = p * r + 1.0f / 24.0f;
   p = p * r + 1.0f / 6.0f;
   p = p * r + 0.5f;
-  return (p * r) * r + r + 1.0f;
+  return (p * r) * r + r;
 }
+template <class T>
+inline Vec<T> exp_reduced(Vec<T> r) { return expm1_reduced(r) + static_cast<T>(1); }
 
 // e^x for x <= 0, the only exponential a stable loss takes: 2^k e^r with k = round(x / ln 2), r = x - k ln 2 (ln 2 in
 // two pieces, so that r keeps its low bits)
@@ -215,7 +218,16 @@ template <class T>
 inline Vec<T> exp(Vec<T> x, Vec<T> beyond = Vec<T>{}) {  // of x + beyond, where beyond is less than an ulp of x
   const Vec<T> c = x < Simd<T>::exp_low ? splat(Simd<T>::exp_low) : x;
   const Vec<T> k = (c * static_cast<T>(1.44269504088896340736) + Simd<T>::round_magic) - Simd<T>::round_magic;
-  return scale(exp_reduced(((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low) + beyond), k);
+  return scale(exp_reduced<T>(((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low) + beyond), k);
+}
+
+// e^x - 1 for x <= 0: with x = k ln 2 + r, 2^k (e^r - 1) + (2^k - 1), which keeps every digit of a small x
+template <class T>
+inline Vec<T> expm1(Vec<T> x) {
+  const Vec<T> c = x < Simd<T>::exp_low ? splat(Simd<T>::exp_low) : x;
+  const Vec<T> k = (c * static_cast<T>(1.44269504088896340736) + Simd<T>::round_magic) - Simd<T>::round_magic;
+  const Vec<T> one = splat(T{1}), e = expm1_reduced((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low);
+  return scale(e, k) + (scale(one, k) - one);
 }
 
 // e^(a - b) for a <= b. A rounded difference of size s would cost the result s/2 ulp; what the rounding took off comes
@@ -264,6 +276,22 @@ inline Vec<T> exp_for(Vec<T> x) {
     return exp<T>(x);
   }
 }
+
+#if defined(__AVX512F__)
+inline Vec<double> sqrt_of(Vec<double> x) { return (Vec<double>)_mm512_sqrt_pd((__m512d)x); }
+inline Vec<float> sqrt_of(Vec<float> x) { return (Vec<float>)_mm512_sqrt_ps((__m512)x); }
+#elif defined(__AVX2__)
+inline Vec<double> sqrt_of(Vec<double> x) { return (Vec<double>)_mm256_sqrt_pd((__m256d)x); }
+inline Vec<float> sqrt_of(Vec<float> x) { return (Vec<float>)_mm256_sqrt_ps((__m256)x); }
+#else
+template <class V>
+inline V sqrt_of(V x) {
+  for (size_t lane = 0; lane < sizeof x / sizeof x[0]; ++lane) x[lane] = std::sqrt(x[lane]);
+  return x;
+}
+#endif
+template <class T>
+inline Vec<T> sqrt(Vec<T> x) { return sqrt_of(x); }
 
 // e^x for every x. Where it overflows, inf is chosen: a product that overflows could be fused with what comes after it.
 template <class S, class T = S>
@@ -412,6 +440,19 @@ inline Vec<T> log(Vec<T> x) {
   const Vec<T> result = kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low);
   const Vec<T> inf = splat(static_cast<T>(__builtin_inf()));
   return x > zero ? (x < inf ? result : x) : (x == zero ? -inf : x - x + splat(static_cast<T>(__builtin_nan(""))));
+}
+
+// x^y for x >= 0, as exactly as a result stored as S can show: where T is no wider than that, digit by digit
+template <class S, class T>
+inline Vec<T> pow(Vec<T> x, T y) {
+  if (y == 0) return splat(T{1});
+  if constexpr (sizeof(S) < sizeof(T)) {
+    const T at_zero = y > 0 ? T{0} : static_cast<T>(__builtin_inf());
+    return x == Vec<T>{} ? splat(at_zero) : exp_signed<S, T>(y * log<T>(x));
+  } else {
+    for (int lane = 0; lane < kLanes<T>; ++lane) x[lane] = std::pow(x[lane], y);
+    return x;
+  }
 }
 
 }  // namespace mg

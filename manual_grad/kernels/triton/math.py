@@ -37,7 +37,21 @@ def exp(x):
 
 
 @triton.jit
+def expm1(x):
+    """exp(x) - 1: what the exponential has lost of a small x is given back as a factor (Kahan)."""
+    u = exp(x)
+    log_u = tl.log(u)
+    return tl.where(u == 1.0, x, tl.where((u == 0.0) | (u == float("inf")), u - 1.0, (u - 1.0) * (x / log_u)))
+
+
+@triton.jit
+def pow(x, exponent):
+    """x to the power of a number, for x >= 0."""
+    return tl.where(x == 0.0, tl.where(exponent == 0.0, 1.0, 0.0), exp(exponent * tl.log(x)))
+
+
+@triton.jit
 def log1p(x):
-    """log(1 + x) for x >= 0: what 1 + x has lost of x is given back as a factor (Kahan)."""
+    """log(1 + x) for x > -1: what 1 + x has lost of x is given back as a factor (Kahan)."""
     y = 1.0 + x
     return tl.where(y == 1.0, x, tl.where(y == float("inf"), y, tl.log(y) * (x / (y - 1.0))))

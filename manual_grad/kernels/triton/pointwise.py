@@ -32,16 +32,16 @@ class Loss:
         inputs: How many tensors it is a function of, beside the weight.
         options: How many numbers.
         variants: ``(value, slopes)`` for each way that ``choices`` can turn out.
-        choices: What is decided before the kernel runs: whether an 'input' of that number is given, or whether an
-            'option' is not zero.
+        choices: What is decided before the kernel runs: whether the 'input' of that number is given, or whether the
+            'option' is not zero, or which of its special values it has, if any.
         optional: The numbers of the inputs that may be absent.
         factor: Left out of the slopes, which could overflow otherwise.
     """
 
     inputs: int
     options: int
-    variants: dict[tuple[bool, ...], tuple[Any, Any]]
-    choices: tuple[tuple[str, int], ...] = ()
+    variants: dict[tuple[bool | float | None, ...], tuple[Any, Any]]
+    choices: tuple[tuple[str, int, tuple[float, ...]], ...] = ()
     optional: tuple[int, ...] = ()
     factor: int = 1
 
@@ -55,9 +55,14 @@ class Loss:
         return f"({arguments}) -> ({', '.join(['Tensor?'] * (self.inputs + 2))})"
 
     def chosen(self, inputs: tuple[Tensor | None, ...], options: tuple[float, ...]) -> tuple[Any, Any]:
-        return self.variants[
-            tuple(inputs[i] is not None if kind == "input" else options[i] != 0 for kind, i in self.choices)
-        ]
+        def choice(kind: str, i: int, special: tuple[float, ...]) -> bool | float | None:
+            if kind == "input":
+                return inputs[i] is not None
+            if special:
+                return options[i] if options[i] in special else None
+            return options[i] != 0
+
+        return self.variants[tuple(choice(*what) for what in self.choices)]
 
 
 @triton.jit

@@ -18,7 +18,7 @@ struct HingeEmbeddingLoss : Widened {
     const Vec<T> v5 = at_least<T>(x, margin);
     const Vec<T> v6 = v2 ? v4 : v5;
     const Vec<T> v7 = v1 ? x : v6;
-    const Mask<T> v8 = x <= margin;
+    const Mask<T> v8 = margin >= x;
     const Vec<T> v9 = v8 ? splat(T{1}) : splat(T{0});
     const Vec<T> v10 = -v9;
     const Vec<T> v11 = T{1} - v9;

@@ -13,7 +13,7 @@ struct HuberLoss : Plain {
     const T delta = option[0];
     const Vec<T> v1 = x - t;
     const Vec<T> v2 = abs<T>(v1);
-    const Mask<T> v3 = v2 > delta;
+    const Mask<T> v3 = delta < v2;
     const T v4 = T{0.5} * delta;
     const Vec<T> v5 = v2 - v4;
     const Vec<T> v6 = delta * v5;

@@ -13,7 +13,7 @@ struct SmoothL1Loss : Plain {
     const T beta = option[0];
     const Vec<T> v1 = x - t;
     const Vec<T> v2 = abs<T>(v1);
-    const Mask<T> v3 = v2 < beta;
+    const Mask<T> v3 = beta > v2;
     const Vec<T> v4 = v1 / beta;
     const Vec<T> v5 = T{0.5} * v4;
     const Vec<T> v6 = v5 * v1;

@@ -94,7 +94,7 @@ LOSS = Loss(
     optional=(),
     options=2,
     factor=1,
-    choices=(("option", 0),),
+    choices=(("option", 0, ()),),
     variants={
         (True,): (value_full, slopes_full),
         (False,): (value_no_full, slopes_no_full),

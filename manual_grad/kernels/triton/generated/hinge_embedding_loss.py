@@ -28,7 +28,7 @@ def slopes(inputs, options):
     margin = options[0]
     v1 = t == 1.0
     v2 = t == -1.0
-    v3 = x <= margin
+    v3 = margin >= x
     v4 = tl.where(v3, 1.0, 0.0).to(x.dtype)
     v5 = -v4
     v6 = 1.0 - v4

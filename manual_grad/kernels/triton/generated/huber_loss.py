@@ -13,7 +13,7 @@ def value(inputs, options):
     delta = options[0]
     v1 = x - t
     v2 = tl.abs(v1)
-    v3 = v2 > delta
+    v3 = delta < v2
     v4 = 0.5 * delta
     v5 = v2 - v4
     v6 = delta * v5

@@ -74,7 +74,7 @@ LOSS = Loss(
     optional=(),
     options=1,
     factor=1,
-    choices=(("option", 0),),
+    choices=(("option", 0, ()),),
     variants={
         (True,): (value_log_target, slopes_log_target),
         (False,): (value_no_log_target, slopes_no_log_target),

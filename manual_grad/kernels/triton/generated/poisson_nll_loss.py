@@ -147,7 +147,7 @@ LOSS = Loss(
     optional=(),
     options=3,
     factor=1,
-    choices=(("option", 0), ("option", 1)),
+    choices=(("option", 0, ()), ("option", 1, ())),
     variants={
         (True, True): (value_log_input_full, slopes_log_input_full),
         (True, False): (value_log_input_no_full, slopes_log_input_no_full),

@@ -13,7 +13,7 @@ def value(inputs, options):
     beta = options[0]
     v1 = x - t
     v2 = tl.abs(v1)
-    v3 = v2 < beta
+    v3 = beta > v2
     v4 = v1 / beta
     v5 = 0.5 * v4
     v6 = v5 * v1

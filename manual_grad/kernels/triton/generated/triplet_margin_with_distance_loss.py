@@ -71,7 +71,7 @@ LOSS = Loss(
     optional=(2,),
     options=1,
     factor=1,
-    choices=(("input", 2),),
+    choices=(("input", 2, ()),),
     variants={
         (True,): (value_z, slopes_z),
         (False,): (value_no_z, slopes_no_z),
