@@ -115,9 +115,7 @@ class AsymmetricLossFunction(PointwiseLoss):
         return times(t, A) + times(1 - t, B)  # (2)
 
     @staticmethod
-    def first(
-        x: Tensor, t: Tensor, gamma_neg: float, gamma_pos: float, clip: float
-    ) -> tuple[Tensor, Tensor]:
+    def first(x: Tensor, t: Tensor, gamma_neg: float, gamma_pos: float, clip: float) -> tuple[Tensor, Tensor]:
         p, n, minus_log_p, minus_log_n = _probabilities(x)
         s, _, loss = _shifted(x, p, n, minus_log_n, clip)
         A, B = power(n, gamma_pos) * minus_log_p, power(s, gamma_neg) * loss

@@ -271,7 +271,8 @@ def _effective_target(X: Tensors, ignore_index: int, label_smoothing: float) -> 
     kept, y = (u.unsqueeze(dim) for u in rowwise.kept_rows("cross_entropy", t, z.shape[dim], ignore_index))
     q = _smooth(torch.zeros_like(z).scatter(dim, y, 1), label_smoothing, z.shape[dim])
     if w is not None:
-        q = w.view(-1, *(1,) * (z.dim() - dim - 1)) * q
+        # a class without a share in the target has none of its weight, though that be NaN or infinite
+        q = torch.where(q == 0, 0, w.view(-1, *(1,) * (z.dim() - dim - 1)) * q)
     return torch.where(kept, q, 0), kept
 
 
