@@ -9,7 +9,7 @@ import re
 import pytest
 
 from gradcheck.chapter import Chapter, Equation, read
-from gradcheck.latex import Op, Partial, Sub, statements
+from gradcheck.grammar import Op, Partial, Sub, statements
 from manual_grad import specs
 from manual_grad.catalogue import BY_NAME
 from manual_grad.study.chapters import chapter

@@ -13,7 +13,8 @@ from gradcheck.chapter import Equation
 from gradcheck.checks import equations
 from gradcheck.checks.equations import Audit, points
 from gradcheck.formulas import DIGITS, Each, Page, Point, definitions, numbers
-from gradcheck.latex import Unreadable, statements
+from gradcheck.grammar import statements
+from gradcheck.latex import Unreadable
 from gradcheck.spec import Input, Settings, Spec
 from manual_grad import specs
 from manual_grad.study.chapters import chapter

@@ -20,7 +20,8 @@ from gradcheck.checks.cases import raised
 from gradcheck.compare import Result, failed, noted, passed
 from gradcheck.exact import calls
 from gradcheck.formulas import DIGITS, LOSSES, Page, Point, Unknown, definitions, numbers, way
-from gradcheck.latex import Cases, Node, Relation, Statement, Symbol, Unreadable, statements
+from gradcheck.grammar import Cases, Node, Relation, Statement, Symbol, statements
+from gradcheck.latex import Unreadable
 from gradcheck.spec import QUICK, Draw, Settings, Spec
 
 ROWS = {"pointwise": 8, "pairwise": 3}  # of a case; 1 for other families, whose rows have many terms
