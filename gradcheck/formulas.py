@@ -400,7 +400,7 @@ def definitions(given: Mapping[str, Any], relations: Iterable[Relation]) -> dict
 
 def way(statement: Statement, given: Mapping[str, Any]) -> Relation:
     r"""The relation that holds in this case, where the page has an ``\text{or}``."""
-    return statement.ways[given["or"]] if len(statement.ways) > 1 else statement.ways[0]
+    return statement.ways[given.get("or", 0) if len(statement.ways) > 1 else 0]
 
 
 def numbers(value: Any) -> Any:

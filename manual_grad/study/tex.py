@@ -69,7 +69,7 @@ def _command(part: Part, flat: bool) -> Atom:
         atoms = _atoms(rows[0], flat)
         return atoms[0] if len(atoms) == 1 else Atom("ord", join(atoms))
     if token in (r"\frac", r"\tfrac"):
-        return _fraction(*rows, flat=flat, small=token == r"\tfrac")
+        return _fraction(rows[0], rows[1], flat, small=token == r"\tfrac")
     if token in symbols.FUNCTIONS:
         return Atom("name", box.text(token[1:]))
     if token in symbols.ACCENTS:
