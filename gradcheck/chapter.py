@@ -51,7 +51,7 @@ def read(text: str) -> Chapter:
 
 
 def equation(content: str) -> Equation:
-    r"""The equation that a directive holds: LaTeX, ``\tag{number}`` and, if so, ``\unexecuted{reason in plain words}``."""
+    r"""What a directive holds: LaTeX, ``\tag{number}`` and perhaps ``\unexecuted{reason in plain words}``."""
     latex = " ".join(content.split())
     end = _END.search(latex)
     return Equation(end[1] or "", latex[: end.start()], end[2] or "")
