@@ -1,4 +1,4 @@
-r"""What a formula is worth at a point: the trees of :mod:`gradcheck.latex` on mpmath's numbers.
+r"""What a formula is worth at a point: the trees of :mod:`gradcheck.grammar` on mpmath's numbers.
 
 A page defines symbols by the first equation that has them alone on its left; whatever else stands between signs of
 equality is a claim. A derivative is taken numerically, of the definition of what it is a derivative of; so is a symbol
@@ -16,7 +16,7 @@ import numpy as np
 from mpmath import mp, mpf
 
 from gradcheck.arithmetic import COMPARISONS, OPERATIONS, REDUCTIONS
-from gradcheck.latex import Apply, Big, Cases, Node, Number, Op, Partial, Relation, Statement, Sub, Symbol
+from gradcheck.grammar import Apply, Big, Cases, Node, Number, Op, Partial, Relation, Statement, Sub, Symbol
 
 DIGITS, STEP = 50, "1e-14"  # central differences: right to 1e-28, the second to 1e-22
 LOSSES = (r"\ell", "L", "e")  # what a page may call its loss
@@ -400,7 +400,7 @@ def definitions(given: Mapping[str, Any], relations: Iterable[Relation]) -> dict
 
 def way(statement: Statement, given: Mapping[str, Any]) -> Relation:
     r"""The relation that holds in this case, where the page has an ``\text{or}``."""
-    return statement.ways[given["or"]] if len(statement.ways) > 1 else statement.ways[0]
+    return statement.ways[given.get("or", 0) if len(statement.ways) > 1 else 0]
 
 
 def numbers(value: Any) -> Any:

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from gradcheck.chapter import Chapter, Equation, read
-from gradcheck.latex import Op, Partial, Sub, statements
+from gradcheck.grammar import Op, Partial, Sub, statements
 from manual_grad import specs
 from manual_grad.catalogue import BY_NAME
 from manual_grad.study.chapters import chapter
@@ -77,3 +77,17 @@ def test_reading_a_chapter():
         "Title.\n\nProse\nover lines.\n\n.. math::\n    a = b \\\\\n      + c \\tag{1}\n\nMore:\n\n.. math::\n    x\n"
     )
     assert page == Chapter("Title.", ("Prose\nover lines.", Equation("1", r"a = b \\ + c"), "More:", Equation("", "x")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".. math::\n    x \\tag{1} \\unexecuted{a\n    reason}\n",
+        ".. math:: x \\tag{1}\n    \\unexecuted{ a reason }\n",
+        "* An item,\n\n  .. math::\n      x\n      \\tag{1} \\unexecuted{a reason}\n\n  goes on.\n",
+    ],
+)
+def test_an_equation_is_read_wherever_it_stands(text):
+    (equation,) = read(f"Title.\n\n{text}").equations
+    assert equation == Equation("1", "x", "a reason")
+    assert equation.remark == "Not executed: a reason."

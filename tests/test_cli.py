@@ -100,6 +100,16 @@ def test_blocks_that_are_not_prose() -> None:
     ]
 
 
+def test_an_equation_that_is_not_executed() -> None:
+    source = "Title\n\n.. math::\n    e \\to 0 \\tag{3} \\unexecuted{a limit has no h}\n\nMore."
+    shown = ["    e → 0       (3)", "", "Not executed: a", "limit has no h.", "", "More."]
+    assert explain.plain(read(source), 19).splitlines()[3:] == shown
+    console = pytest.importorskip("rich.console")
+    file = io.StringIO()
+    explain.show(read(source), console.Console(file=file, width=80, force_terminal=True, _environ={}))
+    assert "Not executed: a limit has no h." in re.sub(r"\x1b\[\d+m", "", file.getvalue())
+
+
 def test_links() -> None:
     source = "Title\n\n`doi:10.1 <https://doi.org/10.1>`_ and `this <https://that>`_"
     assert explain.plain(read(source), 80).endswith("\n\nhttps://doi.org/10.1 and this <https://that>")

@@ -9,6 +9,7 @@ import re
 import statistics
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urldefrag
 
@@ -122,6 +123,7 @@ def test_every_loss_has_its_page(site: Path, loss: str) -> None:
     tags = set(re.findall(r"\\tag\{([^}]*)\}", module.__doc__ or ""))
     assert tags
     assert {f"equation-{tag}" for tag in tags} == {i for i in page.ids if i.startswith("equation-")}
+    assert html.count('<p class="unexecuted">') == (module.__doc__ or "").count(r"\unexecuted{")
     assert {"derivation", "try-it", "code", "accuracy", "speed", "interface"} <= page.ids
     assert any(i.startswith("manual_grad.") and i.endswith((f".{loss}", ".adaptive_cross_entropy")) for i in page.ids)
     assert any(url.endswith(f"/{loss}.svg") for url in page.loaded)
@@ -129,6 +131,19 @@ def test_every_loss_has_its_page(site: Path, loss: str) -> None:
     assert all(f'<th scope="row">{regime}</th>' in html.replace("&#x27;", "'") for regime in regimes)
     timed = [r for r in committed("cpu.json")["results"] if r["loss"] == loss]
     assert html.count('<table class="bars">') == len(timed)
+
+
+def test_a_page_says_which_equation_is_not_executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sphinx", "matplotlib", "math_core"):
+        pytest.importorskip(module, reason=f"the documentation needs {module}: pip install -e .[docs]")
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    nodes, equations = importlib.import_module("docutils.nodes"), importlib.import_module("extension.equations")
+    page: Any = SimpleNamespace(body=[])
+    for end in ("", r" \unexecuted{it holds for h < 1}"):
+        with pytest.raises(nodes.SkipNode):
+            equations.visit_block(page, nodes.math_block("", rf"e \approx h \tag{{2}}{end}"))
+    executed, unexecuted = page.body
+    assert unexecuted == executed + '<p class="unexecuted">Not executed: it holds for h &lt; 1.</p>'
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -13,7 +13,8 @@ from gradcheck.chapter import Equation
 from gradcheck.checks import equations
 from gradcheck.checks.equations import Audit, points
 from gradcheck.formulas import DIGITS, Each, Page, Point, definitions, numbers
-from gradcheck.latex import Unreadable, statements
+from gradcheck.grammar import statements
+from gradcheck.latex import Unreadable
 from gradcheck.spec import Input, Settings, Spec
 from manual_grad import specs
 from manual_grad.study.chapters import chapter
@@ -52,7 +53,7 @@ def changed(name, old, new, count=1):
     page, found = chapter(name), 0
     blocks = list(page.blocks)
     for i, block in enumerate(blocks):
-        if isinstance(block, Equation):
+        if isinstance(block, Equation) and not block.unexecuted:
             for match in re.finditer(re.escape(old), block.latex):
                 found += 1
                 if found == count:
@@ -68,14 +69,25 @@ def is_caught(name, page):
     return bool(audit.wrong) or any(not result.ok for result in audit.results())
 
 
+# the equations that cannot be executed, (loss, number) -> why, as their pages say
+UNEXECUTED: dict[tuple[str, str], str] = {}
+
+
 @pytest.mark.parametrize("name", specs.NAMES)
 def test_every_equation_is_executed_and_true(name):
     audit = audited(name, chapter(name), Audit)
     results = {result.what: result for result in audit.results()}
     assert all(result.ok for result in results.values()), [r for r in results.values() if not r.ok]
-    labels = [f"({equation.label})" for equation in chapter(name).equations]
-    assert list(results) == [*(f"equation {label}" for label in labels), "loss"]
+    labels = [equation.label for equation in chapter(name).equations]
+    assert list(results) == [*(f"equation ({label})" for label in labels), "loss"]
+    noted = {label for label in labels if results[f"equation ({label})"].note}
+    assert noted == {label for loss, label in UNEXECUTED if loss == name}
     assert len(drawn(name)) >= 3
+
+
+def test_what_is_not_executed_is_counted():
+    assert {(n, e.label): e.unexecuted for n in specs.NAMES for e in chapter(n).equations if e.unexecuted} == UNEXECUTED
+    assert len(UNEXECUTED) == 0
 
 
 # mistakes that are none
@@ -145,11 +157,17 @@ SQUARE = Spec(
 )
 
 
-def failures(*displayed):
+def results(*displayed, **changes):
     text = "Square.\n\n" + "\n\n".join(f".. math::\n    {latex}" for latex in displayed)
-    return {
-        r.what: r.message for r in equations.check(dataclasses.replace(SQUARE, chapter=text), Settings()) if not r.ok
-    }
+    return list(equations.check(dataclasses.replace(SQUARE, chapter=text, **changes), Settings()))
+
+
+def failures(*displayed, **changes):
+    return {r.what: r.message for r in results(*displayed, **changes) if not r.ok}
+
+
+def notes(*displayed, **changes):
+    return {r.what: r.message for r in results(*displayed, **changes) if r.note}
 
 
 RIGHT = r"e = x^2 \tag{1}", r"\frac{\partial e}{\partial x} = 2x \tag{2}"
@@ -179,10 +197,59 @@ def test_a_right_chapter_passes():
         ((RIGHT[0], r"e = x^2 + 10^{-30} \tag{2}"), "equation (2)", "is not"),
         ((RIGHT[0], "e = x^2"), "an equation without a number", "is equation 2"),
         ((r"f = x^2 \tag{1}",), "loss", "is defined"),
+        ((RIGHT[0], r"x^2 \tag{2}"), "equation (2)", "states nothing"),
+        ((RIGHT[0], r"\tag{2}"), "equation (2)", "states nothing"),
+        ((RIGHT[0], r"e \approx x^2 \tag{2}"), "equation (2)", "states nothing"),
+        ((RIGHT[0], r"e = x^2 \approx x \tag{2}"), "equation (2)", r"\approx has no meaning here"),
+        ((RIGHT[0], r"e = \mathbb{E} \tag{2}"), "equation (2)", "not understood"),
+        ((RIGHT[0], r"\log^2 e = 0 \tag{2}"), "equation (2)", "not understood"),
     ],
 )  # fmt: skip
 def test_a_wrong_chapter_fails(page, where, why):
     assert why in failures(*page)[where]
+
+
+@pytest.mark.parametrize(
+    "latex",
+    [r"e \approx x^2", r"e = \mathbb{E} y^2", r"e = y^2", r"e = \lim_{h \to 0} h", r"e = x^2 \quad\text{for } e < 0",
+     r"e \le y \quad\text{or}\quad e \le x"],
+)  # fmt: skip
+def test_an_equation_says_that_it_is_not_executed(latex):
+    page = RIGHT[0], rf"{latex} \tag{{2}} \unexecuted{{it is about limits}}"
+    assert failures(*page) == {}
+    assert notes(*page) == {"equation (2)": "Not executed: it is about limits."}
+    assert "equation (2)" in failures(RIGHT[0], rf"{latex} \tag{{2}}")
+
+
+@pytest.mark.parametrize(
+    ("latex", "why"),
+    [
+        (r"e \ge 0 \tag{2} \unexecuted{it is hard}", "but can be"),
+        (r"e < 0 \tag{2} \unexecuted{it is hard}", "does not hold"),
+        (r"e = x \tag{2} \unexecuted{it is hard}", "is not"),
+        (r"e \approx y \unexecuted{it is hard} \tag{2}", "not understood"),
+    ],
+)
+def test_nothing_hides_behind_the_mark(latex, why):
+    assert why in failures(RIGHT[0], latex)["equation (2)"]
+
+
+@pytest.mark.parametrize("mark", [r"\unexecuted{}", r"\unexecuted{ }", r"\notexecuted{it is hard}", r"\unexecuted"])
+def test_a_mark_has_its_name_and_a_reason(mark):
+    (message,) = failures(RIGHT[0], rf"e \approx y \tag{{2}} {mark}").values()
+    assert message.startswith("is equation 2") and mark in message
+
+
+def test_a_marked_equation_needs_its_number_and_defines_nothing():
+    assert "is equation 2" in failures(RIGHT[0], r"e \approx y \tag{3} \unexecuted{it is hard}")["equation (3)"]
+    marked = r"u = \mathbb{E} x \tag{2} \unexecuted{it is hard}", r"e = u^2 \tag{3}"
+    assert "u has no meaning here" in failures(RIGHT[0], *marked)["equation (3)"]
+
+
+def test_without_symbols_nothing_is_executed_and_the_page_says_so():
+    assert set(failures(*RIGHT, symbols=None)) == {"equation (1)", "equation (2)"}
+    assert failures(*(rf"{latex} \unexecuted{{no spec}}" for latex in RIGHT), symbols=None) == {}
+    assert failures(symbols=None) == {} and notes(symbols=None) == {"equations": "there are none"}
 
 
 @pytest.mark.parametrize(

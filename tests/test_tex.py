@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from gradcheck.latex import read, source
 from manual_grad.catalogue import BY_NAME
 from manual_grad.study import box, symbols, tex
 from manual_grad.study.chapters import chapter
@@ -131,6 +132,7 @@ def seen(shown: str) -> Counter[str]:
 @pytest.mark.parametrize("name", BY_NAME)
 def test_nothing_is_lost(name: str) -> None:
     for equation in chapter(name).equations:
+        assert source(read(equation.latex)) == equation.latex
         assert seen(tex.display(equation.latex)) == meant(equation.latex), equation
 
 

@@ -1,7 +1,8 @@
 """Equations as MathML, which browsers set themselves, in a font that lies beside the pages.
 
-An equation with a ``\\tag`` shows its number, which is a link to it, and the lines of code that cite it. In the text
-and in the code of a loss its number, in parentheses, is a link too.
+An equation with a ``\\tag`` shows its number, which is a link to it, and the lines of code that cite it; with
+``\\unexecuted`` it says that no check computes it, and why. In the text and in the code of a loss its number, in
+parentheses, is a link too.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxTranslator
 
 from extension import code
+from gradcheck.chapter import Equation, equation
+from gradcheck.latex import read, source
 
-TAG = re.compile(r"\s*\\tag\{([^}]*)\}")
 CITATION = re.compile(r"\((\d+\w?)\)")
 # Chromium does not enlarge a \big parenthesis that has an exponent: where it can be, the size is left to the browser
 SIZED = re.compile(r"\\[bB]igg?[lr]?\s*(\\[{}]|[()\[\]])")
@@ -38,7 +40,7 @@ _converter = LatexToMathML(annotation=False)
 
 
 def mathml(latex: str, display: bool = True) -> str:
-    latex = SIZED.sub(lambda m: (r"\left" if m[1].strip("\\") in "([{" else r"\right") + m[1], TAG.sub("", latex))
+    latex = SIZED.sub(lambda m: (r"\left" if m[1].strip("\\") in "([{" else r"\right") + m[1], latex)
     if r"\\" in latex and r"\begin" not in latex:
         latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
     if display:
@@ -53,15 +55,13 @@ def _convert(latex: str, display: bool = False) -> str:
 
 def _split(latex: str, separator: str) -> list[str]:
     """The formulas between separators that are in no group: a narrow page may set them below each other."""
-    parts, depth, start = [], 0, 0
-    for token in re.finditer(r"\\[a-zA-Z]+|\\.|[{}()\[\]=]", latex):
-        if token[0] == separator and depth == 0:
-            parts.append(latex[start : token.start()])
-            start = token.end()
+    parts = [[]]
+    for part in read(latex):
+        if part.token == separator:
+            parts.append([])
         else:
-            depth += token[0] in (r"\begin", "{", "(", "[")
-            depth -= token[0] in (r"\end", "}", ")", "]")
-    return [*parts, latex[start:]]
+            parts[-1].append(part)
+    return [source(part) for part in parts]
 
 
 def anchor(tag: str) -> str:
@@ -78,18 +78,23 @@ def visit_inline(self: SphinxTranslator, node: nodes.math) -> None:
 
 
 def visit_block(self: SphinxTranslator, node: nodes.math_block) -> None:
-    for latex in re.split(r"\n\s*\n", node.astext().strip()):
-        tag = TAG.search(latex)
-        math = f'<div class="scroll" tabindex="0">{mathml(latex)}</div>'
-        if tag is None:
-            self.body.append(f'<div class="equation">{math}</div>')
+    for shown in _equations(node):
+        math = f'<div class="scroll" tabindex="0">{mathml(shown.latex)}</div>'
+        remark = f'<p class="unexecuted">{escape(shown.remark)}</p>' if shown.unexecuted else ""
+        if not shown.label:
+            self.body.append(f'<div class="equation">{math}</div>{remark}')
             continue
-        lines = node.get("cited", {}).get(tag[1], ())
+        lines = node.get("cited", {}).get(shown.label, ())
         places = ", ".join(f'<a href="#line-{line}">{line}</a>' for line in lines)
         cited = f'<span class="cited">line{"s" if len(lines) > 1 else ""} {places}</span>' if lines else ""
-        label = f'<a class="eqno" href="#{anchor(tag[1])}" title="Link to this equation">({escape(tag[1])})</a>'
-        self.body.append(f'<div class="equation" id="{anchor(tag[1])}">{math}<div>{label}{cited}</div></div>')
+        place = anchor(shown.label)
+        label = f'<a class="eqno" href="#{place}" title="Link to this equation">({escape(shown.label)})</a>'
+        self.body.append(f'<div class="equation" id="{place}">{math}<div>{label}{cited}</div></div>{remark}')
     raise nodes.SkipNode
+
+
+def _equations(node: nodes.math_block) -> list[Equation]:
+    return [equation(latex) for latex in re.split(r"\n\s*\n", node.astext().strip())]
 
 
 class CitedEquations(SphinxPostTransform):
@@ -104,7 +109,7 @@ class CitedEquations(SphinxPostTransform):
         tags = set()
         for block in self.document.findall(nodes.math_block):
             block["cited"] = cited
-            tags |= set(TAG.findall(block.astext()))
+            tags |= {shown.label for shown in _equations(block)} - {""}
         for text in list(self.document.findall(nodes.Text)):
             if isinstance(text.parent, (nodes.paragraph, nodes.strong, nodes.emphasis)):
                 pieces = CITATION.split(text.astext())

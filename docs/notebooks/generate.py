@@ -136,6 +136,8 @@ def cells() -> Iterator[tuple[str, str]]:
             prose.append(markdown(block))
             continue
         prose.append(f"$$\n{block.latex} \\tag{{{block.label}}}\n$$")
+        if block.unexecuted:
+            prose.append(f"*{block.remark}*")
         for fragment, code in CODE.items():
             if fragment in block.latex:
                 yield "markdown", "\n\n".join(prose)

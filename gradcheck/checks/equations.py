@@ -2,6 +2,9 @@
 
 The LaTeX is read and computed in exact arithmetic, at rows of the spec's samples. Derivatives on the page are compared
 with differences of its definitions, and what it defines as the loss with the oracle. What nothing executes fails.
+
+Behind an equation's number ``\\unexecuted{reason}`` says on the page that it cannot be executed, and why. Such an
+equation is noted; it fails if it can be executed after all.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from gradcheck.checks.cases import raised
 from gradcheck.compare import Result, failed, noted, passed
 from gradcheck.exact import calls
 from gradcheck.formulas import DIGITS, LOSSES, Page, Point, Unknown, definitions, numbers, way
-from gradcheck.latex import Cases, Node, Relation, Statement, Symbol, Unreadable, statements
+from gradcheck.grammar import Cases, Node, Relation, Statement, Symbol, statements
+from gradcheck.latex import Unreadable
 from gradcheck.spec import QUICK, Draw, Settings, Spec
 
 ROWS = {"pointwise": 8, "pairwise": 3}  # of a case; 1 for other families, whose rows have many terms
@@ -32,8 +36,8 @@ DIFFERENCES, EXACT = 1.0, 1e-20
 
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     chapter = read(spec.chapter or getattr(sys.modules.get(spec.fn.__module__), "__doc__", None) or "")
-    if spec.symbols is None or not chapter.equations:
-        yield noted("equations", "there are none" if spec.symbols else "no symbols are given")
+    if not chapter.equations:
+        yield noted("equations", "there are none")
         return
     audit = Audit(spec, chapter)
     for count, (symbols, row) in enumerate(points(spec, settings), 1):
@@ -45,6 +49,8 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
 
 def points(spec: Spec, settings: Settings) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
     """What the letters stand for, and the arguments of the oracle, at rows of every sample."""
+    if spec.symbols is None:
+        return
     for number, case in enumerate(spec.covering(replace(settings, quick=False, device="cpu"))):
         draw = Draw(number)
         rows = list(calls(case))
@@ -67,29 +73,48 @@ class Audit:
         self.reached: set[Node] = set()
         self.defining: set[Node] = set()
         self.statements: dict[str, tuple[Statement, ...]] = {}
+        self.unexecuted: dict[str, str] = {}
+        self.unable: dict[str, str] = {}
         for number, equation in enumerate(chapter.equations, 1):
+            label = equation.label or "an equation without a number"
             if equation.label != str(number):
-                self.wrong[equation.label or "an equation without a number"] = f"is equation {number} of the chapter"
+                self.wrong[label] = f"is equation {number} of the chapter: {equation.latex}"
+            if equation.unexecuted:
+                self.unexecuted[label] = equation.remark
             try:
-                self.statements[equation.label] = statements(equation.latex)
+                found = self.statements[label] = statements(equation.latex)
+                if not found or not all(relation.signs for statement in found for relation in statement.ways):
+                    self._not_executed(label, "states nothing")
             except Unreadable as error:
-                self.wrong[equation.label] = str(error)
+                self.statements[label] = ()
+                self._not_executed(label, str(error))
+            if spec.symbols is None:
+                self._not_executed(label, "the spec does not say what its symbols stand for")
+
+    def _not_executed(self, label: str, why: str) -> None:
+        """A fault, unless the page says so."""
+        (self.unable if label in self.unexecuted else self.wrong).setdefault(label, why)
 
     def results(self) -> Iterator[Result]:
         for label, what in self.idle():
-            self.wrong.setdefault(label, what)
+            self._not_executed(label, what)
         for label in dict.fromkeys((*self.statements, *self.worst, *self.wrong)):
             what = f"equation ({label})" if label.isdigit() else label
             if label in self.wrong:
                 yield failed(what, self.wrong[label])
+            elif label in self.unable:
+                yield noted(what, self.unexecuted[label])
+            elif label in self.unexecuted:
+                yield failed(what, "is marked as not executed, but can be, and is true")
             else:
                 yield passed(what)._replace(error=self.worst.get(label, 0.0) / EPS, bound=DIFFERENCES)
 
     def execute(self, symbols: Mapping[str, Any], row: Mapping[str, Any]) -> None:
         ways = {s: way(s, symbols) for found in self.statements.values() for s in found}
+        trusted = (ways[s] for label, found in self.statements.items() if label not in self.unexecuted for s in found)
         with workdps(DIGITS):
             try:
-                clauses = definitions(symbols, ways.values())
+                clauses = definitions(symbols, trusted)
             except Unknown as error:
                 self.wrong["definitions"] = str(error)
                 return
@@ -98,14 +123,14 @@ class Audit:
             self._guarded("loss", "", self._tie, point, row)
             for label, found in self.statements.items():
                 for statement in found:
-                    if label not in self.wrong:
+                    if label not in self.wrong and label not in self.unable:
                         self._guarded(label, statement.latex, self._statement, point, label, statement, ways[statement])
 
     def _guarded(self, label: str, latex: str, body: Callable[..., None], *arguments: Any) -> None:
         try:
             body(*arguments)
         except Exception as error:  # a symbol without a meaning, a shape that does not fit
-            self.wrong.setdefault(label, f"{latex}: {raised(error)}")
+            self._not_executed(label, f"{latex}: {raised(error)}")
 
     def _tie(self, point: Point, row: Mapping[str, Any]) -> None:
         """The loss of the page is that of the oracle. No page speaks of the weight of an element, which is a factor."""
@@ -144,8 +169,9 @@ class Audit:
 
     def idle(self) -> Iterator[tuple[str, str]]:
         """What no point has reached, by the number of its equation."""
-        for label, found in self.statements.items():
-            for relation in (r for statement in found for r in statement.ways):
+        able = ((label, found) for label, found in self.statements.items() if label not in self.unable)
+        for label, statement in ((label, statement) for label, found in able for statement in found):
+            for relation in statement.ways:
                 if relation not in self.executed:
                     yield label, "a statement is never executed"
                 if not self.defining.isdisjoint(relation.members) and self.reached.isdisjoint(relation.members):

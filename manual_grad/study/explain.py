@@ -102,6 +102,8 @@ def _blocks(chapter: Chapter) -> Iterator[tuple[str | None, str | Equation]]:
     for block in chapter.blocks:
         if isinstance(block, Equation):
             yield "", block
+            if block.unexecuted:
+                yield "", f"*{block.remark}*"
         elif block.startswith((">>>", "==", " ")):  # code or a table
             yield None, textwrap.indent(textwrap.dedent(block), "    ")
         elif _ITEM.match(block):

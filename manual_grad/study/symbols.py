@@ -17,30 +17,25 @@ SYMBOLS = {
         r"\odot": "⊙", r"\circ": "∘", r"\cup": "∪", r"\cap": "∩", r"\setminus": "∖", r"\wedge": "∧", r"\vee": "∨",
     },
     "rel": {
-        "=": "=", "<": "<", ">": ">", ":": ":", r"\le": "≤", r"\leq": "≤", r"\ge": "≥", r"\geq": "≥", r"\ne": "≠",
-        r"\neq": "≠", r"\approx": "≈", r"\sim": "∼", r"\simeq": "≃", r"\propto": "∝", r"\equiv": "≡", r"\ll": "≪",
-        r"\gg": "≫", r"\in": "∈", r"\notin": "∉", r"\subset": "⊂", r"\subseteq": "⊆", r"\to": "→",
-        r"\rightarrow": "→", r"\leftarrow": "←", r"\mapsto": "↦", r"\Rightarrow": "⇒", r"\implies": "⟹",
-        r"\iff": "⟺", r"\mid": "|", r"\perp": "⊥",
+        "=": "=", "<": "<", ">": ">", ":": ":", r"\le": "≤", r"\ge": "≥", r"\ne": "≠", r"\approx": "≈",
+        r"\sim": "∼", r"\simeq": "≃", r"\propto": "∝", r"\equiv": "≡", r"\ll": "≪", r"\gg": "≫", r"\in": "∈",
+        r"\notin": "∉", r"\subset": "⊂", r"\subseteq": "⊆", r"\to": "→", r"\leftarrow": "←", r"\mapsto": "↦",
+        r"\Rightarrow": "⇒", r"\implies": "⟹", r"\iff": "⟺", r"\mid": "|", r"\perp": "⊥",
     },
     "sum": {r"\sum": "∑", r"\prod": "∏", r"\int": "∫", r"\bigoplus": "⨁", r"\bigcup": "⋃", r"\bigcap": "⋂"},
     "punct": {",": ",", ";": ";"},
     "open": {"(": "(", "[": "[", r"\{": "{", r"\langle": "⟨", r"\lfloor": "⌊", r"\lceil": "⌈"},
     "close": {")": ")", "]": "]", r"\}": "}", r"\rangle": "⟩", r"\rfloor": "⌋", r"\rceil": "⌉"},
-    "bar": {"|": "|", r"\lvert": "|", r"\rvert": "|", r"\|": "‖", r"\lVert": "‖", r"\rVert": "‖"},
-    "space": {r"\,": " ", r"\;": " ", r"\:": " ", r"\ ": " ", "~": " ", r"\quad": "  ",
-              r"\qquad": "    "},
-    "none": {r"\!": "", r"\big": "", r"\Big": "", r"\bigg": "", r"\bigl": "", r"\bigr": "", r"\Bigl": "",
-             r"\Bigr": "", r"\left": "", r"\right": "", r"\displaystyle": "", r"\textstyle": "", r"\limits": ""},
+    "bar": {"|": "|", r"\|": "‖", r"\lVert": "‖", r"\rVert": "‖"},
+    "space": {r"\,": " ", r"\;": " ", r"\:": " ", r"\ ": " ", "~": " ", r"\quad": "  ", r"\qquad": "    "},
 }  # fmt: skip
 KINDS = {command: (kind, sign) for kind, signs in SYMBOLS.items() for command, sign in signs.items()}
 FUNCTIONS = frozenset(r"\log \exp \max \min \sup \inf \arg \sin \cos \tan \tanh \lim \det \ln \Pr".split())
-NAMES = {r"\mathrm", r"\operatorname", r"\text", r"\textrm", r"\mathbf", r"\boldsymbol", r"\mathcal", r"\mathit"}
 ACCENTS = {r"\hat": "\u0302", r"\tilde": "\u0303", r"\bar": "\u0304", r"\dot": "\u0307", r"\ddot": "\u0308",
             r"\vec": "\u20d7"}  # fmt: skip
 BLACKBOARD = {"R": "ℝ", "N": "ℕ", "Z": "ℤ", "Q": "ℚ", "C": "ℂ", "E": "𝔼", "P": "ℙ"}
 PARTS = {("1", "2"): "½", ("1", "3"): "⅓", ("2", "3"): "⅔", ("1", "4"): "¼", ("3", "4"): "¾"}
-BRACKETS = {"cases": ("{", ""), "pmatrix": ("(", ")"), "bmatrix": ("[", "]")}
+BRACKETS = {r"\begin{cases}": ("{", ""), r"\begin{pmatrix}": ("(", ")"), r"\begin{bmatrix}": ("[", "]")}
 SUPERSCRIPTS = str.maketrans(
     "0123456789+−=()abcdefghijklmnoprstuvwxyzABDEGHIJKLMNOPRTUVWβγδ⊤′",
     "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻᴬᴮᴰᴱᴳᴴᴵᴶᴷᴸᴹᴺᴼᴾᴿᵀᵁⱽᵂᵝᵞᵟᵀ′",

@@ -1,32 +1,29 @@
 r"""LaTeX's mathematics in a terminal: ``∂e/∂x = max(−δ, min(r, δ))``, in one line or, displayed, in several.
 
 Of the converters to plain text none keeps the meaning: :math:`e^{a - b}` becomes e^a - b, the lines of cases run
-together, :math:`\tfrac12` is read as 12. This one reads what the chapters use, and leaves a command that it does not
-know as it is.
+together, :math:`\tfrac12` is read as 12. This one sets the tree that the equations are executed from, and leaves a
+command that it does not know as it is.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
+from gradcheck.latex import Part, Row, read
 from manual_grad.study import box, symbols
-from manual_grad.study.box import Box
 from manual_grad.study.spacing import INDENT, Atom, join, pack
 from manual_grad.study.symbols import KINDS
-
-_TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|\s+|.", re.DOTALL)
 
 
 def inline(tex: str) -> str:
     """The formula in one line."""
-    return join(_Reader(tex, flat=True).whole()).lines[0]
+    return _line(read(tex))
 
 
 def display(tex: str, number: str = "", width: int = 80) -> str:
     """The formula in as many lines as it needs, its number at the right end."""
     end = f"({number})" if number else ""
-    rows = pack(_Reader(tex, flat=False).whole(), width - INDENT - len(end) - 1)
+    rows = pack(_atoms(read(tex), flat=False), width - INDENT - len(end) - 1)
     lines: list[str] = []
     for i, row in enumerate(rows):
         if i and max(len(row.lines), len(rows[i - 1].lines)) > 1:
@@ -41,172 +38,108 @@ def display(tex: str, number: str = "", width: int = 80) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-class _Reader:
-    """Recursive descent through the tokens of a formula."""
-
-    def __init__(self, tex: str, flat: bool) -> None:
-        self.tex = tex.strip()
-        self.tokens = _TOKEN.findall(self.tex)
-        self.at = 0
-        self.flat = flat
-
-    def whole(self) -> list[Atom]:
-        atoms = self.row()
-        if self.peek():
-            raise ValueError(f"{self.peek()} without a beginning: {self.tex}")
-        return atoms
-
-    def peek(self) -> str:
-        """The next token that is no white space, or nothing at the end."""
-        while self.at < len(self.tokens) and self.tokens[self.at].isspace():
-            self.at += 1
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
-
-    def take(self) -> str:
-        token = self.peek()
-        if not token:
-            raise ValueError(f"something is missing at the end: {self.tex}")
-        self.at += 1
-        return token
-
-    def raw(self) -> str:
-        """The text of an argument as it stands, spaces included."""
-        if self.take() != "{":
-            return self.tokens[self.at - 1]
-        start = self.at
-        self.at = self.tokens.index("}", start) + 1
-        return "".join(self.tokens[start : self.at - 1])
-
-    def row(self, *ends: str) -> list[Atom]:
-        """Atoms up to one of ``ends``, which is left, or to the end of a group or cell."""
-        atoms: list[Atom] = []
-        bars = 0
-        while (token := self.peek()) and token not in (*ends, "}", "&", r"\\", r"\end"):
-            bars += token in symbols.SYMBOLS["bar"]
-            atoms += self.atom(bar="open" if bars % 2 else "close")
-        return atoms
-
-    def atom(self, bar: str = "open") -> list[Atom]:
-        token = self.take()
-        kind, sign = KINDS.get(token, ("", ""))
-        if kind == "none":
-            return []
+def _atoms(row: Row, flat: bool) -> list[Atom]:
+    atoms: list[Atom] = []
+    bars = 0
+    for part in row:
+        kind, sign = KINDS.get(part.token, ("", ""))
         if kind == "space":
-            return [Atom(token[1:] if token.startswith(r"\q") else kind, box.text(sign))]
-        if kind == "open":
-            return [self.scripts(self.bracket(sign))]
-        return [self.scripts(Atom(bar if kind == "bar" else kind, box.text(sign)) if kind else self.command(token))]
-
-    def argument(self) -> list[Atom]:
-        """A group, or what the next token alone stands for."""
-        if self.peek() == "{":
-            self.take()
-            atoms = self.row()
-            self.take()
-            return atoms
-        kind, sign = KINDS.get(token := self.take(), ("", ""))
-        return [Atom(kind, box.text(sign)) if kind else self.command(token)]
-
-    def line(self, tight: bool = False) -> tuple[list[Atom], str]:
-        """An argument, and its text in one line."""
-        outer, self.flat = self.flat, True
-        atoms = self.argument()
-        self.flat = outer
-        return atoms, join(atoms, tight).lines[0]
-
-    def command(self, token: str) -> Atom:
-        if token == "{":
-            self.at -= 1
-            atoms = self.argument()
-            return atoms[0] if len(atoms) == 1 else Atom("ord", join(atoms))
-        if token in (r"\frac", r"\dfrac", r"\tfrac"):
-            return self.fraction(small=token == r"\tfrac")
-        if token in symbols.FUNCTIONS:
-            return Atom("name", box.text(token[1:]))
-        if token in symbols.NAMES:
-            name = self.raw()
-            return Atom("name" if len(name) > 1 and not token.startswith(r"\text") else "ord", box.text(name))
-        if token in symbols.ACCENTS:
-            _, letter = self.line()
-            return Atom("letter", box.text(unicodedata.normalize("NFC", letter + symbols.ACCENTS[token])))
-        if token == r"\mathbb":
-            letter = self.raw()
-            return Atom("letter", box.text(symbols.BLACKBOARD.get(letter, letter)))
-        if token == r"\sqrt":
-            return Atom("letter", box.text("√" + _factor(*self.line())))
-        if token == r"\begin":
-            return self.environment()
-        sign = symbols.greek(token)
-        return Atom("letter" if sign.isalpha() else "ord", box.text(sign))
-
-    def bracket(self, opening: str) -> Atom:
-        """All up to the closing bracket, of whatever form; without one the sign alone."""
-        start = self.at
-        content = join(self.row(*symbols.SYMBOLS["close"]))
-        if self.peek() not in symbols.SYMBOLS["close"]:
-            self.at = start
-            return Atom("open", box.text(opening))
-        return Atom("group", box.delimited(opening, content, KINDS[self.take()][1]))
-
-    def fraction(self, small: bool) -> Atom:
-        start = self.at
-        (top, above), (bottom, below) = self.line(), self.line()
-        if (above, below) in symbols.PARTS:
-            return Atom("ord", box.text(symbols.PARTS[above, below]))
-        if above.startswith("∂") and below.startswith("∂"):
-            return Atom("fraction", box.text(f"{above}/{below.replace(' ', '')}"))
-        if self.flat or small:
-            above = f"({above})" if any(atom.kind == "bin" for atom in top) else above
-            return Atom("fraction", box.text(f"{above}/{_factor(bottom, below)}"))
-        self.at = start
-        return Atom("fraction", box.fraction(join(self.argument()), join(self.argument())))
-
-    def scripts(self, atom: Atom) -> Atom:
-        below, above = "", ""
-        while (token := self.peek()) in ("_", "^", "'"):
-            self.take()
-            if token == "_":
-                _, below = self.line(tight=True)
-            else:
-                above += "′" if token == "'" else self.line(tight=True)[1]
-        if not below and not above:
-            return atom
-        kind = "letter" if atom.kind == "prefix" and below else atom.kind
-        if kind == "sum" and not self.flat:
-            lines = [box.text(above)] * bool(above) + [atom.box] + [box.text(below)] * bool(below)
-            return Atom(kind, box.stack(lines, base=bool(above), centred=True))
-        index, exponent = self.in_line(below, "_"), self.in_line(above, "^")
-        content = box.at_corner(box.at_corner(atom.box, index, top=False), exponent, top=True)
-        return Atom(kind, box.with_scripts(content, "" if exponent else above, "" if index else below))
-
-    def in_line(self, script: str, sign: str) -> str:
-        """The script in small letters, or behind its sign where that reads well; else nothing."""
-        small = symbols.small(script, symbols.SUBSCRIPTS if sign == "_" else symbols.SUPERSCRIPTS)
-        if small or not script:
-            return small
-        if symbols.is_word(script):
-            return sign + script if self.flat or sign == "_" else ""
-        return f"{sign}({script})" if self.flat else ""
-
-    def environment(self) -> Atom:
-        opening, closing = symbols.BRACKETS.get(self.raw(), ("", ""))
-        rows: list[list[Box]] = [[]]
-        while True:
-            rows[-1].append(join(self.row()))
-            end = self.take()
-            if end == r"\\":
-                rows.append([])
-                if self.tokens[self.at : self.at + 1] == ["["]:  # a length; behind a blank it is content
-                    self.at = self.tokens.index("]", self.at) + 1
-            elif end != "&":
-                break
-        self.raw()
-        if self.flat:
-            content = box.text("; ".join(" if ".join(cell.lines[0] for cell in row) for row in rows))
-            return Atom("group", box.delimited(opening, content, closing or (opening and "}")))
-        return Atom("group", box.delimited(opening, box.beside(box.text(" "), box.grid(rows, gap=3)), closing))
+            atoms.append(Atom(part.token[1:] if part.token.startswith(r"\q") else kind, box.text(sign)))
+            continue
+        if kind == "bar":
+            bars += 1
+            kind = "open" if bars % 2 else "close"
+        atom = _enclosed(part, flat) if part.closing else Atom(kind, box.text(sign)) if kind else _command(part, flat)
+        atoms.append(_with_scripts(atom, part.scripts, flat))
+    return atoms
 
 
-def _factor(atoms: list[Atom], line: str) -> str:
-    """The line, in brackets unless it is one thing."""
-    return line if len(atoms) == 1 or line.isdigit() else f"({line})"
+def _line(row: Row, tight: bool = False) -> str:
+    return join(_atoms(row, flat=True), tight).lines[0]
+
+
+def _enclosed(part: Part, flat: bool) -> Atom:
+    opening, closing = (KINDS[bracket][1] for bracket in (part.token, part.closing))
+    return Atom("group", box.delimited(opening, join(_atoms(part.arguments[0], flat)), closing))
+
+
+def _command(part: Part, flat: bool) -> Atom:
+    token, rows = part.token, part.arguments
+    if token == "{":
+        atoms = _atoms(rows[0], flat)
+        return atoms[0] if len(atoms) == 1 else Atom("ord", join(atoms))
+    if token in (r"\frac", r"\tfrac"):
+        return _fraction(rows[0], rows[1], flat, small=token == r"\tfrac")
+    if token in symbols.FUNCTIONS:
+        return Atom("name", box.text(token[1:]))
+    if token in symbols.ACCENTS:
+        accented = _line(rows[0]) + symbols.ACCENTS[token]
+        return Atom("letter", box.text(unicodedata.normalize("NFC", accented)))
+    if token == r"\mathbb":
+        return Atom("letter", box.text(symbols.BLACKBOARD.get(_line(rows[0]), _line(rows[0]))))
+    if token == r"\sqrt":
+        return Atom("letter", box.text("√" + _factor(rows[0])))
+    if token.startswith(r"\begin{"):
+        return _environment(part, flat)
+    if rows:  # a script of nothing
+        return _with_scripts(Atom("ord", box.text("")), (part,), flat)
+    command, _, word = token.removesuffix("}").partition("{")
+    if word:
+        return Atom("name" if len(word) > 1 and not command.startswith(r"\text") else "ord", box.text(word))
+    sign = symbols.greek(token)
+    return Atom("letter" if sign.isalpha() else "ord", box.text(sign))
+
+
+def _fraction(top: Row, bottom: Row, flat: bool, small: bool) -> Atom:
+    above, below = _line(top), _line(bottom)
+    if (above, below) in symbols.PARTS:
+        return Atom("ord", box.text(symbols.PARTS[above, below]))
+    if above.startswith("∂") and below.startswith("∂"):
+        return Atom("fraction", box.text(f"{above}/{below.replace(' ', '')}"))
+    if flat or small:
+        above = f"({above})" if any(atom.kind == "bin" for atom in _atoms(top, flat=True)) else above
+        return Atom("fraction", box.text(f"{above}/{_factor(bottom)}"))
+    return Atom("fraction", box.fraction(join(_atoms(top, flat)), join(_atoms(bottom, flat))))
+
+
+def _with_scripts(atom: Atom, scripts: Row, flat: bool) -> Atom:
+    if not scripts:
+        return atom
+    below, above = "", ""
+    for script in scripts:
+        if script.token == "_":
+            below = _line(script.arguments[0], tight=True)
+        else:
+            above += "′" if script.token == "'" else _line(script.arguments[0], tight=True)
+    kind = "letter" if atom.kind == "prefix" and below else atom.kind
+    if kind == "sum" and not flat:
+        lines = [box.text(above)] * bool(above) + [atom.box] + [box.text(below)] * bool(below)
+        return Atom(kind, box.stack(lines, base=bool(above), centred=True))
+    index, exponent = _in_line(below, "_", flat), _in_line(above, "^", flat)
+    content = box.at_corner(box.at_corner(atom.box, index, top=False), exponent, top=True)
+    return Atom(kind, box.with_scripts(content, "" if exponent else above, "" if index else below))
+
+
+def _in_line(script: str, sign: str, flat: bool) -> str:
+    """The script in small letters, or behind its sign where that reads well; else nothing."""
+    small = symbols.small(script, symbols.SUBSCRIPTS if sign == "_" else symbols.SUPERSCRIPTS)
+    if small or not script:
+        return small
+    if symbols.is_word(script):
+        return sign + script if flat or sign == "_" else ""
+    return f"{sign}({script})" if flat else ""
+
+
+def _environment(part: Part, flat: bool) -> Atom:
+    opening, closing = symbols.BRACKETS.get(part.token, ("", ""))
+    rows = [[join(_atoms(cell.arguments[0], flat)) for cell in line] for line in part.arguments]
+    if flat:
+        content = box.text("; ".join(" if ".join(cell.lines[0] for cell in row) for row in rows))
+        return Atom("group", box.delimited(opening, content, closing or (opening and "}")))
+    return Atom("group", box.delimited(opening, box.beside(box.text(" "), box.grid(rows, gap=3)), closing))
+
+
+def _factor(row: Row) -> str:
+    """In one line, in brackets unless it is one thing."""
+    line = _line(row)
+    return line if len(_atoms(row, flat=True)) == 1 or line.isdigit() else f"({line})"
