@@ -146,7 +146,7 @@ def behind_log_softmax(gradient: Tensor, log_probs: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Case:
-    loss: str  # in torch.nn.functional and in manual_grad.functional
+    loss: str  # its name in manual_grad.functional, and in torch (engine.older_torch.loss)
     make: Callable[..., Inputs]  # the inputs of a shape, requires_grad set where the gradient is timed
     shapes: Mapping[str, tuple[int, ...]]  # of each size
     variant: str = ""

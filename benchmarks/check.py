@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import Case, Inputs
+from manual_grad.engine import older_torch
 
 # ‖a − b‖ / ‖b‖ in eps of the inputs' dtype, b from torch in float64. manual_grad promises as much of every single
 # number; one that is wrong, among the eight million of a large gradient, already makes 1/√(8·10⁶), thousands of eps.
@@ -17,7 +18,7 @@ TOLERANCE = 8.0
 def error(case: Case, inputs: Inputs, ours: Callable[..., Tensor], upstream: float = 1.0) -> float:
     """The worst of the errors of the value and of the gradients, in eps; inf where something is not finite."""
     exact = tuple(t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t for t in inputs)
-    theirs = getattr(torch.nn.functional, case.loss)
+    theirs = older_torch.loss(case.loss)
     results = _value_and_gradients(case, ours, inputs, upstream)
     expected = _value_and_gradients(case, theirs, exact, upstream)
     errors = [((a.double() - b).norm() / b.norm()).item() for a, b in zip(results, expected, strict=True)]

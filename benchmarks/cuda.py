@@ -25,6 +25,7 @@ from torch import Tensor
 
 import manual_grad
 import manual_grad.functional
+from manual_grad.engine import older_torch
 
 RESULTS = Path(__file__).parent / "results"
 ELEMENTS = 64 << 20
@@ -138,7 +139,7 @@ CASES = (
 
 def implementations(case: Case) -> dict[str, Loss]:
     """What is timed, manual_grad first; other libraries where they are installed and have the loss."""
-    theirs = getattr(torch.nn.functional, case.loss)
+    theirs = older_torch.loss(case.loss)
     found: dict[str, Loss] = {
         "manual_grad": getattr(manual_grad.functional, case.loss),
         "eager": theirs,
@@ -167,7 +168,7 @@ def error(case: Case, inputs: Inputs) -> float:
         return [value.detach(), *torch.autograd.grad(value, [t for t in leaves if t.requires_grad])]
 
     ours = run(getattr(manual_grad.functional, case.loss), None)
-    theirs = run(getattr(torch.nn.functional, case.loss), torch.float32)
+    theirs = run(older_torch.loss(case.loss), torch.float32)
     pairs = zip(ours, theirs, strict=True)
     return max(((a.float() - b).abs().max() / b.abs().max()).item() for a, b in pairs)
 
