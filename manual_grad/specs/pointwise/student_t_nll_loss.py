@@ -59,7 +59,8 @@ SPEC = Spec(
     samples={
         "typical": lambda draw: typical(draw, 3, 4),
         "weighted": lambda draw: dict(**typical(draw, 3, 4), weight=draw.uniform(3, 4)),
-        "one scale a row": lambda draw: dict(input=draw.normal(3, 4), target=draw.normal(3, 4), scale=scales(draw, 3, 1)),
+        "one scale a row": lambda draw: dict(input=draw.normal(3, 4), target=draw.normal(3, 4),
+                                             scale=scales(draw, 3, 1)),
         "scalar": lambda draw: typical(draw),
         "target broadcast": lambda draw: dict(input=draw.normal(2, 3), target=draw.normal(3), scale=scales(draw, 2, 3)),
         "input broadcast": lambda draw: dict(input=draw.normal(1, 3), target=draw.normal(2, 3),
