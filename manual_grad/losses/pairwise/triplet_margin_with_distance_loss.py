@@ -49,12 +49,12 @@ from torch import Tensor
 
 from manual_grad.engine import arguments
 from manual_grad.engine.function import evaluate
-from manual_grad.engine.pointwise import PointwiseLoss
+from manual_grad.engine.pairwise import DistanceLoss
 from manual_grad.engine.reduction import reduced
 from manual_grad.losses.pairwise.triplet_margin_loss import check_dimensions, has_rule, nearer, of_vectors
 
 
-class TripletMarginWithDistanceLossFunction(PointwiseLoss):
+class TripletMarginWithDistanceLossFunction(DistanceLoss):
     """``apply(x, y, z, None, margin, reduction)``: the distances, of which z may be None, and no weight."""
 
     kernel = "triplet_margin_with_distance_loss"

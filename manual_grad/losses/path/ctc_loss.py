@@ -108,13 +108,14 @@ from torch.nn.functional import pad
 
 from manual_grad import kernels
 from manual_grad.engine import arguments
-from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate, transforming
+from manual_grad.engine.function import Options, Tensors, evaluate, transforming
+from manual_grad.engine.path import PathLoss
 
 _INFINITY = float("inf")
 _MOST_ON_CUDA = 4096  # labels: a program there has them all in its registers
 
 
-class CTCLossFunction(LossFunction):
+class CTCLossFunction(PathLoss):
     """``apply(log_probs, targets, input_lengths, target_lengths, blank, zero_infinity, reduction)``.
 
     ``log_probs`` is (T, N, C); the rest is int64: ``targets`` (N, S) or concatenated, the lengths (N).
@@ -122,14 +123,6 @@ class CTCLossFunction(LossFunction):
 
     tensors = 4
     kernel = "ctc_loss"
-
-    @classmethod
-    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
-        return X[0].shape[1:2]
-
-    @staticmethod
-    def contract(terms: Tensor, *options: Any) -> Tensor:
-        return terms.sum((0, 2))
 
     @classmethod
     def value(cls, X: Tensors, blank: int, zero_infinity: bool) -> Tensor:
