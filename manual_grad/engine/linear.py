@@ -45,8 +45,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from manual_grad.engine import torch_private
 from manual_grad.engine.dtypes import compute_dtype, widen
 from manual_grad.engine.function import (
     Call,
@@ -157,7 +157,7 @@ class LinearLoss(LossFunction):
 
     @classmethod
     def jvp(cls, ctx: Any, *tangents: Any) -> Tensor:
-        with forward_ad._set_fwd_grad_enabled(True):
+        with torch_private.forward_differentiation(True):
             X, v = _primals(ctx), tangents[: cls.tensors]
             rows = Tangent.apply(LinearCall(cls, ctx.options), *X, *v)
             return cls.reduce(rows, X, ctx.options, ctx.reduction).to(ctx.options[0])
