@@ -15,7 +15,7 @@ def value_log_input_full(inputs, options):
     v1 = t < 1.0
     v2 = a < 0.0
     v3 = at_least(a, eps)
-    v4 = at_most(v3, 1e+30)
+    v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = exp(x)
     v7 = v6 - t
@@ -380,7 +380,7 @@ def slopes_log_input_full(inputs, options):
     v1 = exp(x)
     v2 = a < 0.0
     v3 = at_least(a, eps)
-    v4 = at_most(v3, 1e+30)
+    v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = v1 < v5
     v7 = v1 - t
@@ -620,7 +620,7 @@ def value_log_input_no_full(inputs, options):
     eps = options[2]
     v1 = a < 0.0
     v2 = at_least(a, eps)
-    v3 = at_most(v2, 1e+30)
+    v3 = at_most(v2, 1e30)
     v4 = tl.where(v1, float("nan"), v3)
     v5 = exp(x)
     v6 = v5 - t
@@ -747,7 +747,7 @@ def slopes_log_input_no_full(inputs, options):
     v1 = exp(x)
     v2 = a < 0.0
     v3 = at_least(a, eps)
-    v4 = at_most(v3, 1e+30)
+    v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = v1 < v5
     v7 = v1 - t
@@ -926,7 +926,7 @@ def value_no_log_input_full(inputs, options):
     v1 = t < 1.0
     v2 = a < 0.0
     v3 = at_least(a, eps)
-    v4 = at_most(v3, 1e+30)
+    v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = x - t
     v7 = v6 + eps
@@ -1293,7 +1293,7 @@ def slopes_no_log_input_full(inputs, options):
     v1 = x + eps
     v2 = a < 0.0
     v3 = at_least(a, eps)
-    v4 = at_most(v3, 1e+30)
+    v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = v1 < v5
     v7 = x - t
@@ -1536,7 +1536,7 @@ def value_no_log_input_no_full(inputs, options):
     eps = options[2]
     v1 = a < 0.0
     v2 = at_least(a, eps)
-    v3 = at_most(v2, 1e+30)
+    v3 = at_most(v2, 1e30)
     v4 = tl.where(v1, float("nan"), v3)
     v5 = x - t
     v6 = v5 + eps
@@ -1665,7 +1665,7 @@ def slopes_no_log_input_no_full(inputs, options):
     v1 = x + eps
     v2 = a < 0.0
     v3 = at_least(a, eps)
-    v4 = at_most(v3, 1e+30)
+    v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = v1 < v5
     v7 = x - t
