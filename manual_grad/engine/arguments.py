@@ -74,7 +74,7 @@ def overridable(function: F) -> F:
 # What torch.jit traces or scripts, torch.export exports, and torch.func.functionalize takes apart, is torch's own loss:
 # in what they make of it there is no Function, and without one our kernels have no gradient.
 def _is_taken_apart() -> bool:
-    return torch_private.tracing_state() or torch_private.is_functionalized()
+    return bool(torch_private.tracing_state()) or torch_private.is_functionalized()
 
 
 # What an argument so annotated may be.
