@@ -52,9 +52,12 @@ def at_once(*calls: Callable[[], bool]) -> None:
     """Every call in a thread of its own, begun together."""
     barrier = threading.Barrier(len(calls))
 
+    on = kernels.on()  # a thread begins with a context of its own
+
     def run(call: Callable[[], bool]) -> bool:
         barrier.wait()
-        return all([call() for _ in range(ROUNDS)])
+        with kernels.switched(on):
+            return all([call() for _ in range(ROUNDS)])
 
     with ThreadPoolExecutor(len(calls)) as pool:
         assert all(pool.map(run, calls))

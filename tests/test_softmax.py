@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from manual_grad.study.chapter import read
+from gradcheck.chapter import read
 from mpmath import exp, log, mpf, workdps
 from torch import Tensor
 from torch.testing import assert_close

@@ -29,11 +29,12 @@ from torch import Tensor
 from torch.autograd import Function
 
 import manual_grad.functional
-from benchmarks.cases import CASES, ELEMENTS, Case, Inputs, real
+from benchmarks.cases import CASES, ELEMENTS, Case, Inputs, pointwise
 from benchmarks.check import TOLERANCE, error
 from benchmarks.scaling import memory
 from benchmarks.timing import Timing, step, take_turns
 from manual_grad import kernels
+from manual_grad.catalogue import BY_NAME
 from manual_grad.engine import older_torch
 
 IMPLEMENTATIONS = ("manual_grad", "eager")
@@ -266,7 +267,7 @@ def overhead(scope: Scope) -> Iterator[Row]:
         inputs = case.inputs("small")
         for by in IMPLEMENTATIONS:
             runs[by, name] = step(case, loss_of(case, by), inputs)
-    empty = Case(EMPTY, real, ELEMENTS)
+    empty = Case(EMPTY, pointwise(BY_NAME["mse_loss"]).make, ELEMENTS)
     runs["manual_grad", EMPTY] = step(empty, Empty.apply, empty.inputs("small"))
     yield from _rows("small", runs, scope)
 

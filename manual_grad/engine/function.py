@@ -179,7 +179,13 @@ class LossFunction(Function):
 
 
 def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
-    """``loss.apply(*args)`` by the shortest way: what the functionals call."""
+    """``loss.apply(*args)`` by the shortest way: what the functionals call.
+
+    What torch.jit traces or torch.export exports are the formulas: in what they make of a call there is no Function,
+    and without one a kernel has no gradient. (A loss that torch has is not asked; its functional has handed over.)
+    """
+    if torch_private.tracing_state() or torch_private.is_exporting():
+        return loss.compute(args[: loss.tensors], args[loss.tensors : -1], args[-1])
     if transforming():
         return loss.apply(*args)
     # without a graph no gradient is to be swept along; inside forward it would be too late to know

@@ -49,8 +49,7 @@ class PointwiseLoss(LossFunction):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        parameters = inspect.signature(cls.elementwise).parameters.values()
-        kinds = {p.name: inspect.formatannotation(p.annotation).strip("'").replace("torch.", "") for p in parameters}
+        kinds = {p.name: _kind(p) for p in inspect.signature(cls.elementwise).parameters.values()}
         cls.inputs = tuple(name for name, kind in kinds.items() if kind in INPUTS)
         cls.optional = tuple(name for name, kind in kinds.items() if kind == "Tensor | None")
         cls.options = {name: kind for name, kind in kinds.items() if kind not in INPUTS}
@@ -134,6 +133,13 @@ class PointwiseLoss(LossFunction):
         numbers = (option for option, kind in zip(options, cls.options.values(), strict=True) if kind in OPTIONS)
         loss, *gradients = op(*X, g, *numbers, scale, reduction != "none", value, *needs)
         return loss, gradients
+
+
+def _kind(parameter: inspect.Parameter) -> str:
+    """What its annotation says; a Tensor without one."""
+    if parameter.annotation is parameter.empty:
+        return "Tensor"
+    return inspect.formatannotation(parameter.annotation).strip("'").replace("torch.", "")
 
 
 def weighted_mean(loss: type[PointwiseLoss], *args: Any) -> Tensor:
