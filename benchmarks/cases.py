@@ -162,7 +162,7 @@ class Enlarged(Draw):
 
 
 def sample(loss: str, draw: Draw) -> Inputs:
-    """The first sample of its spec, with gradients for what a model would predict."""
+    """The tensors of the first sample of its spec, with gradients for what a model would predict."""
     spec = specs.load(loss)
     made = next(iter(spec.samples.values()))(draw)
     inputs = [i for i in spec.inputs if i.name in made]
@@ -170,9 +170,11 @@ def sample(loss: str, draw: Draw) -> Inputs:
 
 
 def options_of(loss: str) -> dict[str, Any]:
-    """The reduction that its spec mentions first."""
-    reductions = [params["reduction"] for params in specs.load(loss).params if "reduction" in params]
-    return {"reduction": next(r for r in reductions if r != "none")}
+    """Of the first sample with the first of the params that reduce it."""
+    spec = specs.load(loss)
+    made = next(iter(spec.samples.values()))(Enlarged(1))
+    params = next(p for p in spec.params if p.get("reduction") != "none")
+    return {**params, **{k: v for k, v in made.items() if not isinstance(v, Tensor)}}
 
 
 def pointwise(loss: catalogue.Loss) -> Case:
@@ -205,9 +207,8 @@ def least_bytes(inputs: Inputs) -> int:
     ===============================  ==========  ==========  ===================================================
     float32                          reads       writes      bytes
     ===============================  ==========  ==========  ===================================================
-    pointwise                        x, t        dx          12 for an element
-    gaussian_nll_loss                x, t, v     dx, dv      20 for an element
-    margin_ranking_loss              x1, x2, t   dx1, dx2    20 for an element
+    pointwise, of two inputs         x, t        dx          12 for an element
+    of three: gaussian_nll_loss, …   x, t, v     dx, dv      20 for an element
     class indices                    x, t        dx          8 for a score, 8 for a row
     cross_entropy, probabilities     x, t        dx          12 for a score
     multilabel_margin_loss           x, t        dx          16 for a score, since t are integers

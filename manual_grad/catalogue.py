@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch.nn import functional
+from manual_grad.engine import older_torch
 
 FAMILIES = {  # by what a loss is a function of
     "pointwise": "one element of each input",
@@ -56,8 +56,8 @@ class Loss:
 
     @property
     def peer(self) -> Callable[..., Any] | None:
-        """torch's own function, or None where this torch has none."""
-        return getattr(functional, self.name, None) if self.torch and self.functional else None
+        """torch's own function, or what computes the same where this torch is too old for it; None if it has none."""
+        return older_torch.loss(self.name) if self.torch and self.functional else None
 
     def kernels(self) -> set[str]:
         """The kernels of its Functions, its own and those of the losses that its file builds on."""
@@ -84,6 +84,14 @@ LOSSES = (
     Loss("soft_margin_loss", "pointwise", ("SoftMarginLoss",)),
     Loss("margin_ranking_loss", "pointwise", ("MarginRankingLoss",)),
     Loss("hinge_embedding_loss", "pointwise", ("HingeEmbeddingLoss",)),
+    Loss("quantile_loss", "pointwise", ("QuantileLoss",), torch=False),
+    Loss("log_cosh_loss", "pointwise", ("LogCoshLoss",), torch=False),
+    Loss("charbonnier_loss", "pointwise", ("CharbonnierLoss",), torch=False),
+    Loss("student_t_nll_loss", "pointwise", ("StudentTNLLLoss",), torch=False),
+    Loss("negative_binomial_nll_loss", "pointwise", ("NegativeBinomialNLLLoss",), torch=False),
+    Loss("tweedie_loss", "pointwise", ("TweedieLoss",), torch=False),
+    Loss("sigmoid_focal_loss", "pointwise", ("SigmoidFocalLoss",), torch=False),
+    Loss("asymmetric_loss", "pointwise", ("AsymmetricLoss",), torch=False),
     Loss("cross_entropy", "rowwise", ("CrossEntropyLoss",)),
     Loss("nll_loss", "rowwise", ("NLLLoss", "NLLLoss2d")),
     Loss("multi_margin_loss", "rowwise", ("MultiMarginLoss",)),

@@ -4,7 +4,9 @@
 =========  =========================================  ==========================================================
 pointwise  one element of each input                  L1, MSE, SmoothL1, Huber, GaussianNLL, PoissonNLL, BCE,
                                                       BCEWithLogits, KLDiv, SoftMargin, MarginRanking,
-                                                      HingeEmbedding
+                                                      HingeEmbedding, Quantile, LogCosh, Charbonnier,
+                                                      StudentTNLL, NegativeBinomialNLL, Tweedie, SigmoidFocal,
+                                                      Asymmetric
 rowwise    one row of class scores                    CrossEntropy, NLL, MultiMargin, MultiLabelMargin,
                                                       MultiLabelSoftMargin
 pairwise   two or three feature vectors               CosineEmbedding, TripletMargin, TripletMarginWithDistance
@@ -19,18 +21,26 @@ from manual_grad.losses.pairwise.cosine_embedding_loss import CosineEmbeddingLos
 from manual_grad.losses.pairwise.triplet_margin_loss import TripletMarginLoss
 from manual_grad.losses.pairwise.triplet_margin_with_distance_loss import TripletMarginWithDistanceLoss
 from manual_grad.losses.path.ctc_loss import CTCLoss
+from manual_grad.losses.pointwise.asymmetric_loss import AsymmetricLoss
 from manual_grad.losses.pointwise.binary_cross_entropy import BCELoss
 from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import BCEWithLogitsLoss
+from manual_grad.losses.pointwise.charbonnier_loss import CharbonnierLoss
 from manual_grad.losses.pointwise.gaussian_nll_loss import GaussianNLLLoss
 from manual_grad.losses.pointwise.hinge_embedding_loss import HingeEmbeddingLoss
 from manual_grad.losses.pointwise.huber_loss import HuberLoss
 from manual_grad.losses.pointwise.kl_div import KLDivLoss
 from manual_grad.losses.pointwise.l1_loss import L1Loss
+from manual_grad.losses.pointwise.log_cosh_loss import LogCoshLoss
 from manual_grad.losses.pointwise.margin_ranking_loss import MarginRankingLoss
 from manual_grad.losses.pointwise.mse_loss import MSELoss
+from manual_grad.losses.pointwise.negative_binomial_nll_loss import NegativeBinomialNLLLoss
 from manual_grad.losses.pointwise.poisson_nll_loss import PoissonNLLLoss
+from manual_grad.losses.pointwise.quantile_loss import QuantileLoss
+from manual_grad.losses.pointwise.sigmoid_focal_loss import SigmoidFocalLoss
 from manual_grad.losses.pointwise.smooth_l1_loss import SmoothL1Loss
 from manual_grad.losses.pointwise.soft_margin_loss import SoftMarginLoss
+from manual_grad.losses.pointwise.student_t_nll_loss import StudentTNLLLoss
+from manual_grad.losses.pointwise.tweedie_loss import TweedieLoss
 from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLoss
 from manual_grad.losses.rowwise.multi_margin_loss import MultiMarginLoss
 from manual_grad.losses.rowwise.multilabel_margin_loss import MultiLabelMarginLoss
@@ -39,9 +49,11 @@ from manual_grad.losses.rowwise.nll_loss import NLLLoss, NLLLoss2d
 
 __all__ = [
     "AdaptiveLogSoftmaxWithLoss",
+    "AsymmetricLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
     "CTCLoss",
+    "CharbonnierLoss",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "GaussianNLLLoss",
@@ -50,6 +62,7 @@ __all__ = [
     "KLDivLoss",
     "L1Loss",
     "LinearCrossEntropyLoss",
+    "LogCoshLoss",
     "MSELoss",
     "MarginRankingLoss",
     "MultiLabelMarginLoss",
@@ -57,9 +70,14 @@ __all__ = [
     "MultiMarginLoss",
     "NLLLoss",
     "NLLLoss2d",
+    "NegativeBinomialNLLLoss",
     "PoissonNLLLoss",
+    "QuantileLoss",
+    "SigmoidFocalLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
+    "StudentTNLLLoss",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
+    "TweedieLoss",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -60,6 +61,25 @@ def test_a_variant_for_each_choice() -> None:
     assert [set(variant.slopes) for variant in found] == [{"x", "t", "a"}, {"x", "t"}] * 2
 
 
+def test_a_special_number_has_a_variant_of_its_own() -> None:
+    class Raised(PointwiseLoss):
+        special: ClassVar = {"p": (1.0,)}
+
+        @staticmethod
+        def elementwise(x: Tensor, t: Tensor, p: float) -> Tensor:
+            return x if p == 1 else x.pow(p)
+
+        @staticmethod
+        def first(x: Tensor, t: Tensor, p: float) -> tuple[Tensor, Tensor]:
+            return (torch.ones_like(x) if p == 1 else p * x.pow(p - 1)), torch.zeros_like(x)
+
+    one, other = trace.variants(Raised)
+    assert (one.chosen, other.chosen) == ({"p": 1.0}, {"p": None})
+    assert (one.value.op, other.value.op) == ("input", "pow")
+    text = cpp.source("raised", Raised)
+    assert "if (p == 1.0) body(Raised_p_1{});" in text and "if (p != 1.0) body(Raised_other_p{});" in text
+
+
 def test_value_and_slopes_share_their_operations() -> None:
     variant = list(trace.variants(Softened))[-1]
     together = trace.order([variant.value, *variant.slopes.values()])
@@ -78,7 +98,7 @@ def test_cpp_of_every_kind_of_argument() -> None:
 def test_triton_of_every_kind_of_argument() -> None:
     text = triton.source("softened", Softened)
     assert "    inputs=3,\n    optional=(2,),\n    options=2," in text
-    assert 'choices=(("option", 1), ("input", 2)),' in text
+    assert 'choices=(("option", 1, ()), ("input", 2, ())),' in text
     compile(text, "softened.py", "exec")
 
 
@@ -100,7 +120,7 @@ def test_a_decision_by_a_number_is_refused() -> None:
     class Decided(PointwiseLoss):
         @staticmethod
         def elementwise(x: Tensor, t: Tensor, margin: float) -> Tensor:
-            return torch.where(margin == 0, x, t)
+            return torch.where(margin > 0, x, t)
 
         @staticmethod
         def first(x: Tensor, t: Tensor, margin: float) -> tuple[Tensor, Tensor]:

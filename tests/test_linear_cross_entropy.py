@@ -21,7 +21,7 @@ from benchmarks.scaling import memory
 from closeness import assert_no_further_than_torch
 from manual_grad import kernels
 from manual_grad.engine import linear, older_torch
-from manual_grad.losses.linear.linear_cross_entropy import Classes, linear_cross_entropy
+from manual_grad.losses.linear.linear_cross_entropy import linear_cross_entropy
 
 # torch's, or the same composed of what torch 2.10 has
 scores_first = older_torch.loss("linear_cross_entropy")
@@ -171,31 +171,6 @@ def test_peak_of_memory(options: dict[str, Any]) -> None:
     linear_cross_entropy(**arguments).backward()
     scores = rows * classes * 4  # 1 GiB, which torch stores more than once
     assert memory.resident_peak() - before < scores / 8
-
-
-def test_classes_in_two_parts_are_the_classes_as_a_whole() -> None:
-    inf = math.inf
-    z = [[3.0, 1, 2, 0], [1, 3, 0, 2], [2, 2, 2, 2], [-inf, -inf, 0, 1], [0, 1, -inf, -inf], [90, 0, 0, -9]]
-    z, q = torch.tensor(z, dtype=torch.float64).unsqueeze(2), torch.rand(6, 4, 1, dtype=torch.float64)
-    q[3, :2] = q[4, 2:] = 0
-    whole = Classes.of(z, q, 0)
-    for k in (1, 2, 3):
-        parts = [Classes.of(z[:, c], q[:, c], c.start) for c in (slice(0, k), slice(k, 4))]
-        for joined in (parts[0].union(parts[1]), parts[1].union(parts[0])):
-            assert_close(joined.loss(), whole.loss())
-            for c in (slice(0, 3), slice(2, 4)):
-                assert_close(joined.slope(z[:, c], q[:, c], c.start), whole.slope(z[:, c], q[:, c], c.start))
-
-
-def test_an_impossible_target_and_an_impossible_row_in_parts() -> None:
-    inf = math.inf
-    z = torch.tensor([[0.0, 1, -inf, -inf], [-inf] * 4]).unsqueeze(2)
-    q = torch.tensor([[0.0, 0, 0, 1], [1.0, 0, 0, 0]]).unsqueeze(2)
-    parts = [Classes.of(z[:, c], q[:, c], c.start) for c in (slice(0, 2), slice(2, 4))]
-    for joined in (parts[0].union(parts[1]), parts[1].union(parts[0])):
-        impossible, nothing = joined.loss().flatten().tolist()
-        assert impossible == inf
-        assert math.isnan(nothing)
 
 
 Options = getattr(torch.nn, "LinearCrossEntropyOptions", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import sys
 import warnings
 from collections.abc import Callable
@@ -129,6 +130,14 @@ def real(name: str, argument: str, value: Any) -> float:
     raise TypeError(f"{name}(): argument '{argument}' must be float, not {type(value).__name__}")
 
 
+def positive(name: str, argument: str, value: Any) -> float:
+    """A float argument that is positive and finite."""
+    value = real(name, argument, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}(): argument '{argument}' must be positive and finite, but got {value}")
+    return value
+
+
 def integer(name: str, argument: str, value: Any) -> int:
     """An int argument, by the rule of torch's parser: neither floats nor bools pass."""
     is_number = isinstance(value, _INTEGRAL) or (_is_scalar(value) and not _has_point(value))
@@ -197,6 +206,20 @@ def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
             f"{name} of shape {list(factor.shape)} doesn't match the broadcast shape: "
             f"it must broadcast to the input's shape {list(input.shape)}"
         )
+
+
+def unreduced(argument: str, value: Tensor, input: Tensor) -> Tensor:
+    """``value``, one for each element of ``input`` or one for all of a dimension, so that it broadcasts."""
+    if value.shape == input.shape:
+        return value
+    if value.shape == input.shape[:-1]:
+        return value.unsqueeze(-1)
+    if value.dim() == input.dim() and [v for v, n in zip(value.shape, input.shape, strict=True) if v != n] == [1]:
+        return value
+    raise ValueError(
+        f"{argument} is of incorrect size: got {list(value.shape)} for an input of size {list(input.shape)}; expected "
+        "the same, or the last dimension missing, or one dimension of size 1"
+    )
 
 
 def scalar_type(dtype: torch.dtype) -> str:

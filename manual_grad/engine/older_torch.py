@@ -72,9 +72,10 @@ class _LinearCrossEntropyLoss(torch.nn.modules.loss._WeightedLoss):
         self.options = options
 
     def extra_repr(self) -> str:
-        shown = {"in_features": self.linear.in_features, "num_classes": self.num_classes}
-        shown |= {"out_features": self.out_features, "bias": self.linear.bias is not None}
-        shown |= {k: getattr(self, k) for k in ("reduction", "ignore_index", "label_smoothing", "options")}
+        layer, of_self = self.linear, ("reduction", "ignore_index", "label_smoothing", "options")
+        shown: dict[str, Any] = {"in_features": layer.in_features, "num_classes": self.num_classes}
+        shown |= {"out_features": self.out_features, "bias": layer.bias is not None}
+        shown |= {name: getattr(self, name) for name in of_self}
         return ", ".join(f"{k}={v}" for k, v in shown.items())
 
 

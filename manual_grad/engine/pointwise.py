@@ -40,7 +40,7 @@ class PointwiseLoss(LossFunction):
     inputs: ClassVar[tuple[str, ...]]
     optional: ClassVar[tuple[str, ...]]
     options: ClassVar[dict[str, str]]  # name -> annotation
-    special: ClassVar[dict[str, tuple[float, ...]]] = {}  # values of options with a shorter rule, behind an ==
+    special: ClassVar[dict[str, tuple[float, ...]]] = {}  # numbers for which kernels have a shorter rule, behind an ==
     factor: ClassVar[int] = 1  # of all slopes: last, since a slope that overflows may be brought back by 1 / N before
     plain: ClassVar[bool] = False  # whether nothing cancels that float32 has not cancelled already
     by_hand: ClassVar[bool] = False  # whether its kernels are written by hand, since they are tuned beyond the rule

@@ -55,16 +55,23 @@ class Variant:
 
 def variants(loss: type[PointwiseLoss]) -> Iterator[Variant]:
     either = [name for name, kind in loss.options.items() if kind == "bool"] + list(loss.optional)
-    choices = {**{name: (*values, None) for name, values in loss.special.items()}, **dict.fromkeys(either, (True, False))}
+    choices = {
+        **{name: (*values, None) for name, values in loss.special.items()},
+        **dict.fromkeys(either, (True, False)),
+    }
     for values in itertools.product(*choices.values()):
         yield _trace(loss, dict(zip(choices, values, strict=True)))
 
 
 def suffix(variant: Variant) -> str:
     """Of the names of what is printed from it."""
-    words = {True: "", False: "no_", None: "other_"}
-    return "".join(f"_{words[v]}{k}" if v in (True, False, None) and not isinstance(v, float) else f"_{k}_{v:g}".replace(".", "_")
-                   for k, v in variant.chosen.items())  # fmt: skip
+
+    def word(name: str, value: bool | float | None) -> str:
+        if isinstance(value, float):
+            return f"_{name}_{value:g}".replace(".", "_")
+        return f"_other_{name}" if value is None else f"_{name}" if value else f"_no_{name}"
+
+    return "".join(word(name, value) for name, value in variant.chosen.items())
 
 
 def order(results: list[Node]) -> list[Node]:
@@ -84,15 +91,13 @@ def order(results: list[Node]) -> list[Node]:
 
 
 class _Number(fx.Proxy):
-    """An option of which is known that it has none of its special values."""
-
-    special: tuple[float, ...] = ()
+    """An option without a special value: a rule that is shorter for some number is written for any other."""
 
     def __eq__(self, other: Any) -> Any:
-        return False if other in self.special else super().__eq__(other)
+        return super().__eq__(other) if isinstance(other, fx.Proxy) else False
 
     def __ne__(self, other: Any) -> Any:
-        return True if other in self.special else super().__ne__(other)
+        return super().__ne__(other) if isinstance(other, fx.Proxy) else True
 
     __hash__ = fx.Proxy.__hash__
 
@@ -141,7 +146,6 @@ def _trace(loss: type[PointwiseLoss], chosen: dict[str, Any]) -> Variant:
         elif annotation == "float":
             number = argument(name, "option", SCALAR)
             options[name] = _Number(number.node, tracer)
-            options[name].special = loss.special.get(name, ())
         else:
             options[name] = None  # no kernel knows of such a kind: it must not be used
     value = loss.elementwise(*inputs.values(), *options.values())
@@ -186,6 +190,24 @@ _METHODS = {
 }
 
 
+_POWERS: dict[float, Callable[[_Builder, Node], Node]] = {
+    -1: lambda build, x: build("div", build.constant(1), x),
+    0: lambda build, x: build.constant(1),
+    0.5: lambda build, x: build("sqrt", x),
+    1: lambda build, x: x,
+    2: lambda build, x: build("mul", x, x),
+}
+
+_FOLDED: dict[str, Callable[..., float]] = {
+    **{name: getattr(operator, name) for name in ("add", "sub", "mul", "neg", "abs", "pow")},
+    **{name: getattr(math, name) for name in ("exp", "expm1", "log", "log1p", "sqrt")},
+    **{name: getattr(operator, name) for name in COMPARISONS},
+    "div": operator.truediv,
+    "clamp_min": max,
+    "clamp_max": min,
+}
+
+
 def _is_size(condition: Node, negated: Node, x: Node) -> bool:
     """Whether it says -x where x < 0 and x elsewhere."""
     if (condition.op, negated.op) != ("lt", "neg"):
@@ -206,7 +228,7 @@ def _translated(node: fx.Node, nodes: dict[fx.Node, Node], build: _Builder) -> N
         return build("dtype", node.args[1], kind=SCALAR)
     if name == "to":
         x = arguments[0]
-        return build("where", x, build.constant(1), build.constant(0)) if x.kind == MASK else x
+        return build("where", x, build.constant(1), build.constant(0)) if x.kind == MASK else x  # True is 1
     if name in ("zeros_like", "ones_like", "full_like"):
         return build.constant({"zeros_like": 0, "ones_like": 1}.get(name, node.args[-1]))
     if name == "square":
@@ -219,13 +241,18 @@ def _translated(node: fx.Node, nodes: dict[fx.Node, Node], build: _Builder) -> N
     op = _METHODS.get(name) if node.op == "call_method" else _FUNCTIONS.get(node.target)  # type: ignore[arg-type]
     if op == "where" and arguments[1] is arguments[2]:
         return arguments[1]
+    if op == "where" and arguments[0].is_constant:
+        return arguments[1] if arguments[0].arguments[0] else arguments[2]
+    if op in ("and", "or") and any(a.is_constant for a in arguments):
+        known, other = sorted(arguments, key=lambda a: not a.is_constant)
+        return other if bool(known.arguments[0]) == (op == "and") else known
     if op == "where" and _is_size(*arguments):
         return build("abs", arguments[2])
     if op is None or node.kwargs:
         arguments = ", ".join(map(str, node.args))
         raise ValueError(f"no kernel can be printed from {name}({arguments}); see generate/trace.py")
-    if op == "pow" and arguments[1].is_constant and arguments[1].arguments[0] == 0.5:
-        return build("sqrt", arguments[0])
-    if all(a.is_constant for a in arguments):
-        return build.constant(getattr(math, op, getattr(operator, op, None))(*(a.arguments[0] for a in arguments)))
+    if op == "pow" and arguments[1].is_constant and arguments[1].arguments[0] in _POWERS:
+        return _POWERS[arguments[1].arguments[0]](build, arguments[0])
+    if op in _FOLDED and all(a.is_constant for a in arguments):
+        return build.constant(_FOLDED[op](*(a.arguments[0] for a in arguments)))
     return build(op, *arguments)

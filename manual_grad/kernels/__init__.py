@@ -7,6 +7,7 @@ import ctypes
 import functools
 import os
 import platform
+import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -101,15 +102,19 @@ def _load_triton() -> tuple[str | None, str | None]:
     return triton.__version__, None
 
 
+_LOCK = threading.Lock()  # functools.cache lets two threads compute the same, and torch 2.10 registers nothing twice
+
+
 @functools.cache
 def _op(name: str, device: str) -> Any:
-    if not loaded(device) or not hasattr(torch.ops.manual_grad, name):
-        return None
-    overload = getattr(torch.ops.manual_grad, name).default
-    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"manual_grad::{name}", device.upper()):
-        return None
-    _fake(name, len(overload._schema.returns))
-    return overload._op  # what calling the overload calls
+    with _LOCK:
+        if not loaded(device) or not hasattr(torch.ops.manual_grad, name):
+            return None
+        overload = getattr(torch.ops.manual_grad, name).default
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(f"manual_grad::{name}", device.upper()):
+            return None
+        _fake(name, len(overload._schema.returns))
+        return overload._op  # what calling the overload calls
 
 
 @functools.cache

@@ -65,11 +65,15 @@ class ClassMargin {
         const double w = call.w.exists() ? class_weight(call.w, labels_[j][0]) : 1.0;
         share[j] = static_cast<T>(w / static_cast<double>(of_.rows_.classes));
       }
-      const Vec<T> of_row = Pack::per_row(share);
-      Pack::per_row(of_row * Pack::sum(total), loss);
+      // what costs nothing has no use for its weight, though that be infinite
+      const Vec<T> of_row = Pack::per_row(share), cost = Pack::sum(total), zero{};
+      Pack::per_row(cost == zero ? zero : of_row * cost, loss);
       if (!call.dx.exists()) return;
       const Vec<T> up = of_row * of_.sweep_.template upstream<Pack>(r, n);
-      for (int64_t i = 0; i < size_; i += kLanes<T>) store<T>(d_.get() + i, up * load(d_.get() + i));
+      for (int64_t i = 0; i < size_; i += kLanes<T>) {
+        const Vec<T> d = load(d_.get() + i);
+        store<T>(d_.get() + i, d == zero ? zero : up * d);
+      }
       store_pack(of_.rows_, call.dx, r, n, pack_, d_.get());
     }
 

@@ -1,5 +1,6 @@
-// losses/rowwise/cross_entropy.py. Letters: z logits, q effective target, Q its sum, m largest logit, e = exp(z - m), rest the
-// sum of e without the leader's, g upstream.
+// losses/rowwise/cross_entropy.py, by the sums of engine/softmax.py, whose equations are meant by numbers. Letters: z
+// logits, q effective target, Q its sum, m largest logit, e = exp(z - m), rest the sum of e without the leader's, g
+// upstream.
 #include <cmath>
 
 #include "rowwise.h"
@@ -110,7 +111,7 @@ class CrossEntropy {
   }
 
   struct Sums {
-    Vec<T> m, rest, leaders, rest_q, distance;  // distance = sum of q (m - z)
+    Vec<T> m, rest, leaders, rest_q, distance;  // (1), how many lead, (2)
   };
 
   template <class Pack>
@@ -135,8 +136,8 @@ class CrossEntropy {
     }
   }
 
-  // e = exp(z - m). The leading class' own e = 1 is left out of rest, so that 1 - p keeps its digits.
-  // q(i) is the effective target of the i-th vector of the pack.
+  // (1), with e = exp(z - m) for the gradient, and (2). The leading class' own e = 1 is left out of rest, and those of
+  // others that lead with it are put back. q(i) is the effective target of the i-th vector of the pack.
   template <class Pack, class Target>
   static Sums exponentials(const Pack& pack, const T* z, T* e_out, const Target* q) {
     const Vec<T> m = largest(pack, z), zero{}, one = splat(T{1}), low = splat(static_cast<T>(-INFINITY));
@@ -161,13 +162,13 @@ class CrossEntropy {
     return {m, Pack::sum(rest.narrow()) + (leaders - one), leaders, rest_q, distance};
   }
 
-  // Rows with a leader whose p is above 1/2: there 1 - p has digits that p lacks. An infinite Q would take rest_q off.
+  // Rows with a leader whose p is above 1/2, for the second form of (8). An infinite Q would take rest_q off.
   static Mask<T> sole_leader(const Sums& sums, Vec<T> Q) {
     const Vec<T> one = splat(T{1});
     return (sums.leaders == one) & (sums.rest < one) & (abs<T>(Q) < static_cast<T>(INFINITY));
   }
 
-  // e becomes up (Q p - q); that of a leader with a target of its own is up (rest_q - Q (1 - p)).
+  // e becomes up times (8), in the second form for a leader with a target of its own.
   template <class Pack, class Target>
   static void gradient(const Pack& pack, T* e, const Target* q, Vec<T> Q, Vec<T> up, const Sums& sums,
                        Mask<T> aimed_at) {
@@ -210,7 +211,7 @@ class CrossEntropy {
     const Vec<T> Q = at_y + (q != nullptr ? base_total_ * is_kept : Vec<T>{});
     const Vec<T> gap = sums.m - Pack::per_row(z_y), zero{};
     const Vec<T> distance = (at_y == zero) | (gap == zero) ? zero : at_y * gap;  // 0 log 0 = 0
-    Pack::per_row(distance + sums.distance + Q * log1p<T>(sums.rest), loss);
+    Pack::per_row(distance + sums.distance + Q * log1p<T>(sums.rest), loss);  // (6)
     if (!call_.dz.exists()) return;
 
     for (int64_t j = 0; j < Pack::kRows; ++j) e_y[j] = j < n ? e[Pack::at(y[j], j)] : T{0};
@@ -253,7 +254,7 @@ class CrossEntropy {
     auto target = [q = q](int64_t i) { return load(q + i * kLanes<T>); };
     const Sums sums = exponentials(pack, z, e, &target);
     const Vec<T> log_s = log1p<T>(sums.rest);
-    Pack::per_row(sums.distance + Q * log_s, loss);
+    Pack::per_row(sums.distance + Q * log_s, loss);  // (6)
     if (call_.dz.exists()) gradient(pack, e, &target, Q, up, sums, sole_leader(sums, Q));
     if (!want_scores) return;
     for (int64_t i = 0; i < size; i += kLanes<T>) {

@@ -91,14 +91,14 @@ def _class_margin(
         others = inside & (times == 0)
         loss += tl.sum(tl.where(others, losses, 0.0), 1)
         if dx is not None:
-            d = up[:, None] * slopes + spoilt[:, None]
+            d = tl.where(slopes == 0, 0.0, up[:, None] * slopes) + spoilt[:, None]
             at = dx + place(n, size, dx_at, DIMS, WIDE)[:, None] + (c * dx_step)[None, :]
             tl.store(at, d.to(dx.dtype.element_ty), mask=inside)  # for labels below once more
             if MANY:
                 tl.store(counts + (n * classes)[:, None] + c[None, :], times, mask=inside)
             else:
                 received += tl.sum(tl.where(others, slopes, 0.0), 1)
-    loss *= share
+    loss = tl.where(loss == 0, 0.0, loss * share)  # what costs nothing has no use for its weight
     if value is not None:
         tl.store(value + place(n, size, value_at, DIMS, WIDE), loss.to(value.dtype.element_ty), mask=inside_n)
     if parts is not None:
@@ -119,7 +119,7 @@ def _class_margin(
                 received *= tl.load(counts + n * classes + y, mask=has, other=0).to(T)
             # a label that is repeated gets the same number again
             at = dx + place(n, size, dx_at, DIMS, WIDE) + y * dx_step
-            tl.store(at, (-up * received).to(dx.dtype.element_ty), mask=has)
+            tl.store(at, tl.where(received == 0, 0.0, -up * received).to(dx.dtype.element_ty), mask=has)
 
 
 def class_margin(

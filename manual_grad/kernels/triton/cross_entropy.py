@@ -1,5 +1,6 @@
-"""Cross entropy. Letters as in losses/rowwise/cross_entropy.py: z logits, q effective target, Q its sum, m largest
-logit, rest the sum of e = exp(z - m) without the leader's, g upstream.
+"""Cross entropy, by the sums of engine/softmax.py, whose equations are meant by numbers. Letters as there and in
+losses/rowwise/cross_entropy.py: z logits, q effective target, Q its sum, m largest logit, rest the sum of
+e = exp(z - m) without the leader's, g upstream.
 
 A program takes a tile of rows and walks over their classes in blocks, twice: first the sums, kept relative to the
 largest score so far, then the gradient. The second walk goes back from the last block to the first, since what was read
@@ -41,7 +42,7 @@ def _exp_of_difference(a, b, HALF: tl.constexpr):
 def _block(z, t, w, n, kept, first, classes, size, z_at, t_at, w_at, z_step, t_step, w_step, smoothing,
            BY_INDEX: tl.constexpr, SMOOTH: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr,
            BLOCK: tl.constexpr, EVICT: tl.constexpr):  # fmt: skip
-    """One block of classes of the rows: logits, the target by (3) but for a class index' own, and which are there.
+    """One block of classes of the rows: logits, the target but for a class index' own, and which are there.
 
     ``smooth`` is the target before the weight. Outside, and in ignored rows, the logits are -inf and the targets 0.
     """
@@ -107,13 +108,13 @@ def _cross_entropy(
         base = tl.where(higher == -float("inf"), 0.0, higher)  # -inf - -inf would be nan
         shrink = tl.where(m == higher, 1.0, _exp_of_difference(m, base, HALF))
         leads = (zs == higher[:, None]) & inside
-        # the leader's own e = 1 is left out of rest, so that 1 - p keeps its digits (6)
+        # (1) of the block without its leaders' own 1, and united with what came before by (3); then (2) by (4)
         e = tl.where(leads | (inside == 0), 0.0, _exp_of_difference(zs, base[:, None], HALF))
         rest = (rest + tl.where(m == higher, 0.0, leaders)) * shrink + tl.sum(e, 1)
         leaders = tl.where(m == higher, leaders, 0.0) + tl.sum(tl.where(leads, 1.0, 0.0).to(T), 1)
         if SMOOTH or not BY_INDEX:
             q = smooth * weight
-            # the sum of q (m - z), in which nothing cancels; 0 log 0 = 0
+            # 0 log 0 = 0, inf 0 = 0
             moved = tl.where((m == -float("inf")) | (m == base), 0.0, (base - m) * (rest_q + leader_q))
             near = leads & (higher > -float("inf"))[:, None]
             distance += moved + tl.sum(tl.where((q == 0) | near, 0.0, q * (base[:, None] - zs)), 1)
@@ -124,9 +125,9 @@ def _cross_entropy(
     rest += leaders - 1
     Q = own + (rest_q + leader_q)
     log_s = log1p(rest)
-    loss = distance + Q * log_s
+    loss = distance + Q * log_s  # (6)
     if BY_INDEX:
-        loss += tl.where((own == 0) | (z_y == m), 0.0, own * (m - z_y))  # (7)
+        loss += tl.where((own == 0) | (z_y == m), 0.0, own * (m - z_y))
         rest_q += tl.where(z_y == m, 0.0, own)
     loss = tl.where(kept, loss, 0.0)
     if value is not None:
@@ -142,7 +143,7 @@ def _cross_entropy(
         if g is not None:
             up *= tl.load(g + place(n, size, g_at, DIMS, WIDE), mask=inside_n, other=0).to(T)
         slope = Q / (1 + rest)
-        leader_d = rest_q - slope * rest  # (8), which cancels in its turn where the leader has less than a half
+        leader_d = rest_q - slope * rest  # (8)
         confident = (leaders == 1) & (rest < 1) & (tl.abs(Q) < float("inf"))
         last = (classes - 1) // BLOCK * BLOCK
         for back in range(0, classes, BLOCK):
@@ -163,7 +164,7 @@ def _cross_entropy(
                 every = inside_n[:, None] & (c < classes)[None, :]  # the ignored rows, too
                 tl.store(at, d.to(dz.dtype.element_ty), mask=every, eviction_policy="evict_first")
             if dt is not None or dw is not None:
-                nll = up[:, None] * ((m[:, None] - zs) + log_s[:, None])  # (5)
+                nll = up[:, None] * ((m[:, None] - zs) + log_s[:, None])
                 if dt is not None:
                     at = dt + place(n, size, dt_at, DIMS, WIDE)[:, None] + (c * dt_step)[None, :]
                     d = (1 - smoothing) * weight * nll

@@ -27,42 +27,24 @@ whole of it, value and gradient in three products, in memory that the next block
 upstream gradient: that of a mean, :math:`1 / \sum_n w_{y_n}`, is known from the targets before the first block.
 
 **Blocks of classes.** With very many classes a block has too few rows for a fast product. What a row's :math:`r` needs
-to know of the other classes is little. Of a set :math:`S` of classes, with leader :math:`k`, keep :math:`q_k` and
+to know of the other classes is little: the state of :mod:`~manual_grad.engine.softmax`, a maximum and three sums, which
+is made of each block and united with that of the others. For the gradient the scores of a block are computed a second
+time (Wijmans et al. [1]).
 
-.. math::
-    k(S) = \operatorname{argmax}_{c \in S} z_c, \qquad m(S) = z_{k(S)}, \qquad
-    \rho(S) = \sum_{c \in S,\, c \ne k(S)} e^{z_c - m(S)}, \qquad
-    \bar q(S) = \sum_{c \in S,\, c \ne k(S)} q_c, \qquad \delta(S) = \sum_{c \in S} q_c\, (m(S) - z_c) \tag{3}
-
-**Stable form.** Sums of two disjoint sets, the second with the smaller maximum, make those of their union,
-
-.. math::
-    \rho(S \cup T) = \rho(S) + e^{-\gamma}\, (1 + \rho(T)), \qquad \bar q(S \cup T) = \bar q(S) + Q(T), \qquad
-    \delta(S \cup T) = \delta(S) + \delta(T) + \gamma\, Q(T), \qquad
-    \gamma = m(S) - m(T) \ge 0, \qquad Q(S) = q_{k(S)} + \bar q(S) \tag{4}
-
-where nothing is subtracted (for weights and targets that are not negative), so that no digit is lost however far the
-leader is ahead: sums that follow the maximum, as Milakov and Gimelshein [1] do for the softmax. Of the set :math:`A`
-of all classes,
-
-.. math::
-    \ell = \delta(A) + Q(A) \log(1 + \rho(A)), \qquad
-    r_c = \frac{Q(A)\, e^{z_c - m(A)}}{1 + \rho(A)} - q_c, \qquad
-    r_{k(A)} = \bar q(A) - \frac{Q(A)\, \rho(A)}{1 + \rho(A)} \tag{5}
-
-which are (7), (4) and (8) of cross entropy; for the gradient the scores of a block are computed a second time (Wijmans
-et al. [2]).
+**Stable form.** The sums leave the leading class out. So no digit of the loss or of :math:`r` is lost however far it is
+ahead, by (6) and (8) of that file, which for all classes together are (7), (4) and (8) of cross entropy.
 
 **Second derivative.** Along a direction, a dot for the derivative, the scores move and with them the :math:`r` of
 cross entropy, and (2) is differentiated by the product rule:
 
 .. math::
     \dot z = W \dot x + \dot W x + \dot b, \qquad
-    \dot r_c = (r_c + q_c)\, \Big( \dot z_c - \frac{1}{Q(A)} \sum_j\, (r_j + q_j)\, \dot z_j \Big) \tag{6}
+    \dot r_c = (r_c + q_c)\, \Big( \dot z_c - \frac{1}{Q} \sum_j\, (r_j + q_j)\, \dot z_j \Big), \qquad
+    Q = \sum_c q_c \tag{3}
 
 .. math::
     (H v)_x = W^\top \dot r + \dot W^\top r, \qquad (H v)_W = \dot r x^\top + r \dot x^\top, \qquad (H v)_b = \dot r
-    \tag{7}
+    \tag{4}
 
 There are no kinks. :mod:`~manual_grad.engine.linear` has the same for matrices, block by block.
 
@@ -71,9 +53,7 @@ entropy.
 
 Sources:
 
-1. Maxim Milakov and Natalia Gimelshein, "Online normalizer calculation for softmax" (2018),
-   `arXiv:1805.02867 <https://arxiv.org/abs/1805.02867>`_.
-2. Erik Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (2024),
+1. Erik Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (2024),
    `arXiv:2411.09009 <https://arxiv.org/abs/2411.09009>`_.
 """
 
@@ -81,7 +61,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,6 +70,7 @@ from manual_grad import kernels
 from manual_grad.engine import arguments, linear, older_torch, rowwise
 from manual_grad.engine.dtypes import HALF, autocast_is_on, compute_dtype, widen
 from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLossFunction, _smooth, smoothing_of
 
 
@@ -218,73 +199,26 @@ class _Sweep:
         seen = None
         for c in classes:
             z, smooth, q = block(c)
-            part = Classes.of(z, q, c.start)
+            part = State.of(z, q, c.start, value=loss is not None)
             seen = part if seen is None else seen.union(part)
         if loss is not None:
-            loss.copy_(torch.where(kept, seen.loss(), 0).squeeze(1))
+            loss.copy_(torch.where(kept, seen.finish(), 0).squeeze(1))
         if not self.products.wanted and self.dt is None and self.dw is None:
             return
         for c in classes:
             if len(classes) > 1:
                 z, smooth, q = block(c)
             if self.products.wanted:
-                r = torch.where(kept, g * seen.slope(z, q, c.start), 0)
-                self.products.add(i, c, r.to(self.dtype))
+                r = torch.where(kept, g * seen.slope(z, q), 0)
+                self.products.add(i, c, r.to(self.dtype))  # (2)
+            if self.dt is None and self.dw is None:
+                continue
             d = g * seen.distances(z)
             if self.dt is not None:
                 dt = (1 - self.label_smoothing) * d
                 self.dt[i][:, c] = dt if w is None else w[c].unsqueeze(1) * dt
             if self.dw is not None:
                 self.dw[c] += linear.per_class(smooth * d)
-
-
-class Classes(NamedTuple):
-    """(3) of some of the classes of each row, (n, 1, P) each."""
-
-    m: Tensor
-    leader: Tensor
-    rest: Tensor
-    q: Tensor
-    rest_q: Tensor
-    distance: Tensor
-
-    @classmethod
-    def of(cls, z: Tensor, q: Tensor, first: int) -> Classes:
-        """Of the classes ``first``, … with scores z and effective target q, (n, c, P)."""
-        m, leader = z.max(1, keepdim=True)
-        e = (z - m).exp()
-        rest, rest_q = (u.scatter(1, leader, 0).sum(1, keepdim=True) for u in (e, q))
-        rest = rest + (e.gather(1, leader) - 1)  # 0, or the NaN of a row without a leader
-        near = (z == m) & (m > -math.inf)
-        distance = torch.where((q == 0) | near, 0, q * (m - z)).sum(1, keepdim=True)  # 0 log 0 = 0, inf 0 = 0
-        return cls(m, leader + first, rest, q.gather(1, leader), rest_q, distance)
-
-    def union(self, other: Classes) -> Classes:
-        ahead = self.m >= other.m
-        a, b = (
-            Classes(*(torch.where(which, u, v) for u, v in zip(self, other, strict=True))) for which in (ahead, ~ahead)
-        )
-        gap, total = a.m - b.m, b.q + b.rest_q
-        impossible = b.m == -math.inf  # all of b: the sums relative to its leader are NaN
-        rest = a.rest + torch.where(impossible, 0, (-gap).exp() * (1 + b.rest))
-        distance = torch.where(impossible, 0, b.distance) + torch.where(gap == 0, 0, gap * total)
-        distance = a.distance + torch.where(impossible & (b.distance == 0), 0, distance)
-        return a._replace(rest=rest, rest_q=a.rest_q + total, distance=distance)  # (4)
-
-    def loss(self) -> Tensor:
-        return self.distance + (self.q + self.rest_q) * self.rest.log1p()  # (5)
-
-    def distances(self, z: Tensor) -> Tensor:
-        """-log p of the classes with scores z."""
-        return (self.m - z) + self.rest.log1p()
-
-    def slope(self, z: Tensor, q: Tensor, first: int) -> Tensor:
-        """r of the classes ``first``, …"""
-        total, scale = self.q + self.rest_q, 1 + self.rest
-        r = total * ((z - self.m).exp() / scale) - q
-        classes = torch.arange(first, first + z.shape[1], device=z.device).unsqueeze(1)
-        sure = (classes == self.leader) & (self.rest < 1) & total.isfinite()  # 1 - p has the digits
-        return torch.where(sure, self.rest_q - total * (self.rest / scale), r)  # (5)
 
 
 @arguments.functional

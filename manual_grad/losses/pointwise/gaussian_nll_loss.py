@@ -98,20 +98,6 @@ def _over_v(n: Tensor, r: Tensor, v: Tensor) -> Tensor:
     return torch.where(v == torch.inf, 0 * r, n / v)
 
 
-def _unreduced(var: Tensor, input: Tensor) -> Tensor:
-    """``var``, one for each element of ``input`` or one for all of a dimension, so that it broadcasts."""
-    if var.shape == input.shape:
-        return var
-    if var.shape == input.shape[:-1]:
-        return var.unsqueeze(-1)
-    if var.dim() == input.dim() and [v for v, n in zip(var.shape, input.shape, strict=True) if v != n] == [1]:
-        return var
-    raise ValueError(
-        f"var is of incorrect size: got {list(var.shape)} for an input of size {list(input.shape)}; expected the "
-        "same, or the last dimension missing, or one dimension of size 1"
-    )
-
-
 @arguments.functional
 def gaussian_nll_loss(
     input: Tensor,
@@ -151,7 +137,7 @@ def gaussian_nll_loss(
     elif not isinstance(var, Tensor):
         raise TypeError(f"gaussian_nll_loss(): argument 'var' must be Tensor or float, not {type(var).__name__}")
     target = arguments.as_tensor(target, input)
-    var = _unreduced(var, input)
+    var = arguments.unreduced("var", var, input)
     reduction = arguments.reduction_of(reduction, refusal="is not valid as a reduction: use 'none', 'mean' or 'sum'")
     eps = arguments.real("gaussian_nll_loss", "eps", eps)
     # torch composes the loss of ops, of which autocast knows the logarithm and the power, on CUDA only

@@ -83,6 +83,9 @@ softmax followed by a logarithm has thrown all this away before the loss is reac
 >>> torch.autograd.grad(apart, z)[0], torch.autograd.grad(fused, z)[0]
 (tensor([0.0000e+00, 2.0612e-09, 2.0612e-09]), tensor([-4.1223e-09,  2.0612e-09,  2.0612e-09]))
 
+:math:`m` and :math:`\rho` can be had of some of the classes, too, and be put together:
+:mod:`~manual_grad.engine.softmax` says how.
+
 **Second derivative.** By the quotient rule a probability moves with its own logit and against the others. The Hessian
 is :math:`Q\,(\operatorname{diag}(p) - p p^\top)`, the covariance of a one-hot draw from :math:`p`; it has no negative
 eigenvalue, so the loss is convex in the logits:
@@ -138,7 +141,7 @@ Sources:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -147,18 +150,7 @@ from manual_grad import kernels
 from manual_grad.engine import arguments, rowwise
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
-
-
-class _Row(NamedTuple):
-    """What (4)-(8) are made of; every field but ``kept`` and the sums has the logits' shape."""
-
-    q: Tensor  # (3), zero in an ignored row
-    total: Tensor  # Q
-    nll: Tensor  # d, (7)
-    e: Tensor  # exp(z - m)
-    rest: Tensor  # rho, (6)
-    leader: Tensor  # the class k, (8)
-    kept: Tensor | None  # rows that are not ignored; None where all are kept
+from manual_grad.engine.softmax import State
 
 
 class CrossEntropyLossFunction(RowwiseLoss):
@@ -182,28 +174,24 @@ class CrossEntropyLossFunction(RowwiseLoss):
     def value(cls, X: Tensors, ignore_index: int, label_smoothing: float) -> Tensor:
         if X[0].numel() == 0:
             return X[0].sum(class_dim(X[0]))
-        row = _row(X, ignore_index, label_smoothing)
-        lost = row.nll.isnan() if row.kept is None else row.nll.isnan() & row.kept
-        terms = torch.where((row.q == 0) & ~lost, 0, row.q * row.nll)  # 0 log 0 = 0, but a NaN stays one
-        return terms.sum(class_dim(X[0]))  # (2)
+        q, kept = _effective_target(X, ignore_index, label_smoothing)
+        loss = State.of(X[0], q, value=True).finish()  # (2)
+        return (loss if kept is None else torch.where(kept, loss, 0)).squeeze(class_dim(X[0]))
 
     @classmethod
     def gradient(cls, g: Tensor, X: Tensors, ignore_index: int, label_smoothing: float) -> Tensors:
         z, t, w = X
         if z.numel() == 0:
             return tuple(None if u is None else torch.zeros_like(u) for u in X)
-        dim, row, g = class_dim(z), _row(X, ignore_index, label_smoothing), g.unsqueeze(class_dim(z))
-        dz = row.total * (row.e / (1 + row.rest)) - row.q  # (4)
-        others = row.q.scatter(dim, row.leader, 0).sum(dim, keepdim=True)
-        leading = others - row.total * (row.rest / (1 + row.rest))  # (8)
-        sure = (row.rest < 1) & row.total.isfinite()
-        dz = dz.scatter(dim, row.leader, torch.where(sure, leading, dz.gather(dim, row.leader)))
-        dz = g * dz if row.kept is None else torch.where(row.kept, g * dz, 0)
+        q, kept = _effective_target(X, ignore_index, label_smoothing)
+        state, g = State.of(z, q), g.unsqueeze(class_dim(z))
+        dz = g * state.slope(z, q)  # (4) (8)
         if not t.is_floating_point():
-            return dz, None, None
-        dt, dw = g * (1 - label_smoothing) * row.nll, None  # (5)
+            return torch.where(kept, dz, 0), None, None
+        nll = state.distances(z)  # (7)
+        dt, dw = g * (1 - label_smoothing) * nll, None  # (5)
         if w is not None:
-            dt, dw = w * dt, g * _smooth(t, label_smoothing, z.shape[dim]) * row.nll
+            dt, dw = w * dt, g * _smooth(t, label_smoothing, z.shape[class_dim(z)]) * nll
         return dz, dt, dw
 
     @classmethod
@@ -220,14 +208,13 @@ class CrossEntropyLossFunction(RowwiseLoss):
         hz = total * p * spread
         if not t.is_floating_point():
             return torch.where(kept, g * hz, 0), None, None  # (10); the mean of no rows has an infinite g
-        keep, nll = 1 - label_smoothing, -z.log_softmax(dim)
-        smooth = _smooth(t, label_smoothing, z.shape[dim])
+        keep, smooth = 1 - label_smoothing, _smooth(t, label_smoothing, z.shape[dim])
         vt = zero if vt is None else vt
         delta = keep * vt if w is None else keep * w * vt
-        ht = -spread
-        hw = None
+        ht, hw = -spread, None
         if w is not None:
             vw = zero if vw is None else vw
+            nll = State.of(z).distances(z) if z.numel() else z
             delta = delta + smooth * vw
             hw = g * (keep * vt * nll - smooth * spread)
             ht = vw * nll - w * spread
@@ -271,18 +258,9 @@ def _effective_target(X: Tensors, ignore_index: int, label_smoothing: float) -> 
     kept, y = (u.unsqueeze(dim) for u in rowwise.kept_rows("cross_entropy", t, z.shape[dim], ignore_index))
     q = _smooth(torch.zeros_like(z).scatter(dim, y, 1), label_smoothing, z.shape[dim])
     if w is not None:
-        q = w.view(-1, *(1,) * (z.dim() - dim - 1)) * q
+        # a class without a share in the target has none of its weight, though that be NaN or infinite
+        q = torch.where(q == 0, 0, w.view(-1, *(1,) * (z.dim() - dim - 1)) * q)
     return torch.where(kept, q, 0), kept
-
-
-def _row(X: Tensors, ignore_index: int, label_smoothing: float) -> _Row:
-    z, dim = X[0], class_dim(X[0])
-    q, kept = _effective_target(X, ignore_index, label_smoothing)
-    m, leader = z.max(dim, keepdim=True)
-    e = torch.exp(z - m)
-    # the leader's own 1 is left out, but not the NaN of a row without a leader
-    rest = e.scatter(dim, leader, 0).sum(dim, keepdim=True) + (e.gather(dim, leader) - 1)  # (6)
-    return _Row(q, q.sum(dim, keepdim=True), (m - z) + rest.log1p(), e, rest, leader, kept)  # (7)
 
 
 @arguments.functional

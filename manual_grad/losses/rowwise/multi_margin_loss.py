@@ -66,13 +66,13 @@ class MultiMarginLossFunction(RowwiseLoss):
     @staticmethod
     def value(X: Tensors, p: int, margin: float) -> Tensor:
         excess = _excess(X, margin)
-        return _share(X) * (excess if p == 1 else excess * excess).sum(-1)  # (2)
+        return _weighted(_share(X), (excess if p == 1 else excess * excess).sum(-1))  # (2)
 
     @staticmethod
     def gradient(g: Tensor, X: Tensors, p: int, margin: float) -> Tensors:
         excess = _excess(X, margin)
         slope = rowwise.step(excess) if p == 1 else 2 * excess
-        return _against_target((g * _share(X)).unsqueeze(-1) * slope, X[1]), None, None  # (3)
+        return _against_target(_weighted((g * _share(X)).unsqueeze(-1), slope), X[1]), None, None  # (3)
 
     @staticmethod
     def curvature(g: Tensor, X: Tensors, v: Tensors, p: int, margin: float) -> Tensors:
@@ -113,6 +113,11 @@ def _share(X: Tensors) -> Tensor | float:
     """The factor w_y / C of a row."""
     x, y, w = X
     return 1 / x.shape[-1] if w is None else rowwise.each_of(w, y) / x.shape[-1]
+
+
+def _weighted(share: Tensor | float, cost: Tensor) -> Tensor:
+    """What costs nothing has no use for its weight, though that be infinite."""
+    return torch.where(cost == 0, 0, share * cost)
 
 
 def _against_target(d: Tensor, y: Tensor) -> Tensor:

@@ -83,16 +83,14 @@ def with_weight(sample, low=0.5):
 def symbols(draw, input, linear_weight, target, linear_bias=None, weight=None, ignore_index=None, **params):
     scores = scores_of_row(input, linear_weight, linear_bias)
     made = rows.symbols(draw, scores, target, weight, -100 if ignore_index is None else ignore_index, **params)
-    if made is None or len(scores) < 3:  # enough for two sets of classes
+    if made is None:
         return None
-    smoothing, k, classes = made[r"\varepsilon"], made["k"], made["c"]
+    smoothing = made[r"\varepsilon"]
     q = [w * ((1 - smoothing) * t + smoothing / mpf(len(scores))) for w, t in zip(made["w"], made["t"], strict=True)]
-    leaders = frozenset({k, (k + 1) % len(scores)})
     direction = {r"\dot x": draw.normal(len(input)).tolist(), r"\dot b": draw.normal(len(scores)).tolist(),
                  r"\dot W": draw.normal(len(scores), len(input)).tolist()}  # fmt: skip
     return {"x": input, "W": linear_weight, "b": linear_bias or [0.0] * len(scores), "q": q,
-            **dict.fromkeys("cj", classes), **direction,
-            "A": frozenset(classes), "S": leaders, "T": frozenset(classes) - leaders}  # fmt: skip
+            **dict.fromkeys("cj", made["c"]), **direction}  # fmt: skip
 
 
 SPEC = Spec(

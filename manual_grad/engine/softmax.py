@@ -1,0 +1,178 @@
+r"""The state of a softmax: what some of the classes of a row have to tell about all their scores.
+
+**What is kept.** Of a set :math:`S` of classes with scores :math:`z`, keep the leader, which is the first of those with
+the largest score, that score, and what the exponentials of the others add up to beside the leader's own 1:
+
+.. math::
+    k(S) = \operatorname{argmax}_{c \in S} z_c, \qquad m(S) = z_{k(S)}, \qquad
+    \rho(S) = \sum_{c \in S,\, c \ne k(S)} e^{z_c - m(S)} \tag{1}
+
+The 1 is left out because it would round off the rest of a leader that is far ahead. A loss that charges the classes
+with weights :math:`q_c` (of a label, a distribution, a smoothing) keeps two sums more, beside the leader's own
+:math:`q_k`; one that asks for the entropy keeps one:
+
+.. math::
+    \bar q(S) = \sum_{c \in S,\, c \ne k(S)} q_c, \qquad \delta(S) = \sum_{c \in S} q_c\, (m(S) - z_c), \qquad
+    \tau(S) = \sum_{c \in S,\, c \ne k(S)} e^{z_c - m(S)}\, (m(S) - z_c) \tag{2}
+
+**Union.** What two disjoint sets know, the second with the smaller maximum, is all that their union has to know. With
+:math:`\gamma = m(S) - m(T) \ge 0`, the exponentials of :math:`T` shrink by :math:`e^{-\gamma}`, its distances grow by
+:math:`\gamma`, and its leader joins the others:
+
+.. math::
+    \rho(S \cup T) = \rho(S) + e^{-\gamma}\, (1 + \rho(T)), \qquad \gamma = m(S) - m(T) \ge 0 \tag{3}
+
+.. math::
+    \bar q(S \cup T) = \bar q(S) + Q(T), \qquad \delta(S \cup T) = \delta(S) + \delta(T) + \gamma\, Q(T), \qquad
+    Q(S) = q_{k(S)} + \bar q(S) \tag{4}
+
+.. math::
+    \tau(S \cup T) = \tau(S) + e^{-\gamma}\, \big(\tau(T) + \gamma\, (1 + \rho(T))\big) \tag{5}
+
+No term is negative (for weights that are not), so that no digit is lost however far the leader is ahead, in whatever
+order the sets are united. Sums that follow the maximum are due to Milakov and Gimelshein [1]: they save the softmax
+from overflow. Without the leader they also keep its digits.
+
+**Finish.** Of the set :math:`A` of all classes,
+
+.. math::
+    \mathrm{lse}(z) = \log \sum_c e^{z_c} = m(A) + \log(1 + \rho(A)), \qquad
+    \ell = \sum_c q_c\, (\mathrm{lse}(z) - z_c) = \delta(A) + Q(A) \log(1 + \rho(A)) \tag{6}
+
+.. math::
+    p_c = \frac{e^{z_c - m(A)}}{1 + \rho(A)}, \qquad
+    H = -\sum_c p_c \log p_c = \log(1 + \rho(A)) + \bar\tau, \qquad
+    \bar\tau = \frac{\tau(A)}{1 + \rho(A)} \tag{7}
+
+As the difference of :math:`\mathrm{lse}(z)` and the mean score, the entropy has no digit left in float32 where the
+leader is 20 ahead. In (7) nothing is subtracted.
+
+**Slope.** The derivative of the log-sum-exp is the softmax :math:`p`, and :math:`p_k` is rounded before 1 is taken from
+it; but :math:`1 - p_k = \rho / (1 + \rho)` is known to its last digit:
+
+.. math::
+    \frac{\partial \ell}{\partial z_c} = Q(A)\, p_c - q_c, \qquad
+    \frac{\partial \ell}{\partial z_{k(A)}} = \bar q(A) - \frac{Q(A)\, \rho(A)}{1 + \rho(A)} \tag{8}
+
+The second form is for a leader with more than half of all probability; with less, it is the first that keeps the
+digits. In the derivative of the entropy the logarithms of :math:`\log p_c` and of :math:`H` cancel each other:
+
+.. math::
+    \frac{\partial H}{\partial z_c} = -p_c\, (\log p_c + H) = p_c\, (m(A) - z_c - \bar\tau) \tag{9}
+
+A score of :math:`-\infty` rules its class out, and a set of such classes adds nothing to another. Where no class is
+left there is no softmax, and everything is NaN, as it is in a row with a score of :math:`+\infty` or NaN.
+
+The kernels of cross entropy have the same sums in loops of their own.
+
+Sources:
+
+1. Maxim Milakov and Natalia Gimelshein, "Online normalizer calculation for softmax" (2018),
+   `arXiv:1805.02867 <https://arxiv.org/abs/1805.02867>`_.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine.rowwise import class_dim
+
+
+class State(NamedTuple):
+    """(1) and (2) of some classes of each row; every tensor has the scores' shape, with 1 for the classes.
+
+    Autograd may differentiate :func:`slope`, :func:`entropy_slope` and :func:`distances`; :func:`finish` and
+    :func:`entropy` have their derivatives there.
+    """
+
+    m: Tensor
+    leader: Tensor
+    rest: Tensor  # rho
+    q: Tensor | None = None  # the leader's
+    rest_q: Tensor | None = None
+    distance: Tensor | None = None  # delta
+    tau: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls, z: Tensor, q: Tensor | None = None, first: int = 0, *, value: bool = False, entropy: bool = False
+    ) -> State:
+        """Of the classes ``first``, … with scores z, their dimension as in :mod:`~manual_grad.engine.rowwise`.
+
+        With ``q``, of the scores' shape, there is a :func:`slope`; with ``value`` there is what to :func:`finish`.
+        """
+        dim = class_dim(z)
+        m, leader = z.max(dim, keepdim=True)
+
+        def others(u: Tensor) -> Tensor:
+            return u.scatter(dim, leader, 0).sum(dim, keepdim=True)
+
+        gap = torch.where(m == -math.inf, 0, m) - z
+        e = (-gap).exp()
+        # the leader's e is 1, or the NaN of a row without a leader; 0 where it is impossible, as then is 1 + rest
+        # (0 * m would be a NaN likewise, but inductor takes it for 0)
+        rest = others(e) + (e.gather(dim, leader) - 1).detach()
+        own = rest_q = distance = tau = None
+        if q is not None:
+            own, rest_q = q.gather(dim, leader), others(q)
+        if value:
+            distance = torch.where((q == 0) | (gap == 0), 0, q * gap).sum(dim, keepdim=True)  # 0 log 0 = 0, inf 0 = 0
+        if entropy:
+            tau = others(e * torch.where(gap == math.inf, 0, gap))
+        return cls(m, leader + first, rest, own, rest_q, distance, tau)  # (1) (2)
+
+    def union(self, other: State) -> State:
+        """Of both sets of classes."""
+        ahead = torch.where(self.m == other.m, self.leader < other.leader, self.m > other.m)
+        a, b = (
+            State(*(u if u is None else torch.where(which, u, v) for u, v in zip(self, other, strict=True)))
+            for which in (ahead, ~ahead)
+        )
+        gap = torch.where(a.m == b.m, 0, a.m - b.m)
+        shrink, exponentials = (-gap).exp(), 1 + b.rest
+        rest_q = distance = tau = None
+        if a.q is not None:
+            rest_q = a.rest_q + b.total
+        if a.distance is not None:
+            distance = a.distance + (b.distance + torch.where((gap == 0) | (b.total == 0), 0, gap * b.total))
+        if a.tau is not None:
+            tau = a.tau + torch.where(shrink == 0, 0, shrink * (b.tau + gap * exponentials))
+        return State(a.m, a.leader, a.rest + shrink * exponentials, a.q, rest_q, distance, tau)  # (3) (4) (5)
+
+    @property
+    def total(self) -> Tensor:
+        """Q."""
+        return self.q + self.rest_q
+
+    def finish(self) -> Tensor:
+        """The loss (6) of a state of all classes."""
+        return self.distance + self.total * self.rest.log1p()
+
+    def entropy(self) -> Tensor:
+        """H of (7)."""
+        return self.rest.log1p() + self._mean_gap()
+
+    def distances(self, z: Tensor) -> Tensor:
+        """-log p of classes with scores z."""
+        return (self.m - z) + self.rest.log1p()
+
+    def slope(self, z: Tensor, q: Tensor) -> Tensor:
+        """The derivative of the loss by scores z, the q of which is given."""
+        p, total = self._probabilities(z), self.total
+        sure = (p > 0.5) & total.isfinite()  # an infinite Q would take rest_q off
+        return torch.where(sure, self.rest_q - total * (self.rest / (1 + self.rest)), total * p - q)  # (8)
+
+    def entropy_slope(self, z: Tensor) -> Tensor:
+        """The derivative of the entropy by scores z."""
+        gap = self.m - z
+        return self._probabilities(z) * (torch.where(gap == math.inf, 0, gap) - self._mean_gap())  # (9)
+
+    def _probabilities(self, z: Tensor) -> Tensor:
+        return (z - self.m).exp() / (1 + self.rest)
+
+    def _mean_gap(self) -> Tensor:
+        return self.tau / (1 + self.rest)

@@ -1,0 +1,41 @@
+// Written by python -m manual_grad.generate from losses/pointwise/log_cosh_loss.py.
+#include "../pointwise.h"
+
+namespace mg {
+namespace {
+
+struct LogCoshLoss : Widened {
+  static constexpr int kInputs = 2, kOptions = 0;
+  template <class S, class T>
+  static Element<T, 2> eval(const Vec<T>* in, const T*) {
+    const Vec<T> x = in[0];
+    const Vec<T> t = in[1];
+    const Vec<T> v1 = x - t;
+    const Vec<T> v2 = abs<T>(v1);
+    const Mask<T> v3 = v2 < T{0.75};
+    const Vec<T> v4 = T{-2} * v2;
+    const Vec<T> v5 = expm1<T>(v4);
+    const Vec<T> v6 = T{0.25} * v5;
+    const Vec<T> v7 = v6 * v5;
+    const Vec<T> v8 = T{1} + v5;
+    const Vec<T> v9 = v7 / v8;
+    const Vec<T> v10 = T{0.5} * v5;
+    const Vec<T> v11 = v3 ? v9 : v10;
+    const Vec<T> v12 = log1p<T>(v11);
+    const Vec<T> v13 = T{0.5} * v12;
+    const Vec<T> v14 = v2 + v12;
+    const Vec<T> v15 = v3 ? v13 : v14;
+    const Mask<T> v16 = v1 < T{0};
+    const Vec<T> v17 = T{2} + v5;
+    const Vec<T> v18 = v5 / v17;
+    const Vec<T> v19 = -v18;
+    const Vec<T> v20 = v16 ? v18 : v19;
+    const Vec<T> v21 = -v20;
+    return {v15, {v20, v21}};
+  }
+};
+
+const Op op = pointwise_op<LogCoshLoss>("log_cosh_loss");
+
+}  // namespace
+}  // namespace mg

@@ -1,0 +1,374 @@
+r"""Negative binomial negative log-likelihood.
+
+**Where it comes from.** Counts vary more than Poisson's distribution has it when their rates vary, too. With rates that
+are gamma distributed (Greenwood and Yule [1]) a count of mean :math:`\mu` has the variance :math:`\mu + \mu^2 / r`, and
+the probability of the negative binomial distribution, :math:`\frac{\Gamma(t + r)}{\Gamma(r)\, t!} \big( \frac{r}{\mu +
+r} \big)^r \big( \frac{\mu}{\mu + r} \big)^t`. Regression with it (Lawless [2]) predicts the mean and, where that is
+wanted, :math:`r` for each count.
+
+**Which r.** :math:`r` is ``total_count``: the smaller, the more the counts vary. It is that of
+:class:`torch.distributions.NegativeBinomial`, whose ``probs`` are :math:`\mu / (\mu + r)` and whose ``logits`` are
+:math:`\log \mu - \log r`; SciPy's ``n``, with :math:`p = r / (\mu + r)`; R's ``size``, and ``theta`` in ``glm.nb``. The
+dispersion :math:`\alpha` of econometrics (NB2) is :math:`1 / r`.
+
+**Definition.** The input is the logarithm of the mean (``log_input``), so that any real number will do, or it is the
+mean itself, kept from 0 by :math:`\epsilon`, as :math:`r` is. The last term does not depend on them, and is left out,
+:math:`f = 0`, unless ``full``, :math:`f = 1`:
+
+.. math::
+    e(x, t, a) = (t + r) \log(\mu + r) - t \log \mu - r \log r - \log \Gamma(t + r) + \log \Gamma(r)
+    + f \log \Gamma(t + 1) \tag{1}
+
+.. math::
+    \mu = e^x \text{or} \mu = x + \epsilon, \qquad r = \min(\max(a, \epsilon), 10^{30}) \tag{2}
+
+In the limit :math:`r \to \infty` it is :math:`\mu - t \log \mu`, the loss of
+:mod:`~manual_grad.losses.pointwise.poisson_nll_loss`, and its slope by :math:`r` is 0; an infinite :math:`r`, which
+counts as :math:`10^{30}`, is as good as there. (But ``full`` there adds Stirling's formula, and here :math:`\log t!`
+itself.)
+
+**Gradient.** The mean is drawn to the count, less so the more the counts vary. With
+:math:`\psi`, the logarithmic derivative of :math:`\Gamma`,
+
+.. math::
+    \frac{\partial e}{\partial x} = g \text{or} \frac{\partial e}{\partial x} = \frac g\mu, \qquad
+    g = \frac{r\,d}{\mu + r}, \qquad d = \mu - t \tag{3}
+
+.. math::
+    \frac{\partial e}{\partial t} = \log \frac{\mu + r}{\mu} - \psi(t + r) + f \psi(t + 1), \qquad
+    \frac{\partial e}{\partial a} = \log \frac{\mu + r}{r} - \frac{d}{\mu + r} - \psi(t + r) + \psi(r) \tag{4}
+
+**Second derivatives.**
+
+.. math::
+    \frac{\partial^2 e}{\partial x^2} = \frac{\mu\, r\,(t + r)}{(\mu + r)^2}
+    \text{or} \frac{\partial^2 e}{\partial x^2} = \frac{t}{\mu^2} - \frac{t + r}{(\mu + r)^2}, \qquad
+    \frac{\partial^2 e}{\partial x\, \partial t} = -\frac{r}{\mu + r}
+    \text{or} \frac{\partial^2 e}{\partial x\, \partial t} = -\frac{r}{\mu\,(\mu + r)}, \qquad
+    \frac{\partial^2 e}{\partial x\, \partial a} = \frac{\mu\, d}{(\mu + r)^2}
+    \text{or} \frac{\partial^2 e}{\partial x\, \partial a} = \frac{d}{(\mu + r)^2} \tag{5}
+
+.. math::
+    \frac{\partial^2 e}{\partial t^2} = f \psi'(t + 1) - \psi'(t + r), \qquad
+    \frac{\partial^2 e}{\partial t\, \partial a} = -\frac{d}{(\mu + r)(t + r)} - \chi'(t + r), \qquad
+    \frac{\partial^2 e}{\partial a^2} = -\frac{d^2}{(\mu + r)^2\,(t + r)} - \chi'(t + r) + \chi'(r), \qquad
+    \chi(z) = \psi(z) - \log z \tag{6}
+
+**Stable form.** As they stand, (1) and (4) are differences of large numbers: for a large :math:`r` of those that cancel
+in Poisson's limit, for a large count of logarithms of factorials. What is left of them is known. Of Stirling's formula
+the small part is
+
+.. math::
+    J(z) = \log \Gamma(z) - \big( z - \tfrac12 \big) \log z + z - \tfrac12 \log 2\pi, \qquad
+    J'(z) = \chi(z) + \frac{1}{2z} \tag{7}
+
+and of the others, where two numbers are in the ratio :math:`z`, the distance :math:`D` of Itakura and Saito, which is
+never negative:
+
+.. math::
+    D(z) = z - 1 - \log z, \qquad
+    \frac{\partial e}{\partial a} = D\Big( \frac{t + r}{\mu + r} \Big) - \big( \chi(t + r) - \chi(r) \big) \tag{8}
+
+.. math::
+    e(x, t, a) = r \log \frac{\mu + r}{t + r} + t\,(1 - \log u) + s + f \log \Gamma(t + 1), \qquad
+    u = \frac{\mu\,(t + r)}{\mu + r} = t + g, \qquad
+    s = \tfrac12 \log \Big( 1 + \frac tr \Big) + J(r) - J(t + r), \qquad
+    \frac{\partial e}{\partial t} = -\log u - \chi(t + r) + f \psi(t + 1) \tag{9}
+
+With the last term the sum of large numbers is a small one, near the fit. What Loader [3] found for the binomial
+distribution holds here, too: in the form of a saddle point all terms are of the size of the result,
+
+.. math::
+    e(x, t, a) + (1 - f) \log \Gamma(t + 1) = \frac{g - 1}{t + 1} + t\, D\Big( \frac{u}{t + 1} \Big)
+    + r\, D\Big( \frac{t + r}{\mu + r} \Big) + s + \tfrac12 \log(2\pi\,(t + 1)) + J(t + 1) \tag{10}
+
+The logarithm of a ratio is ``log1p`` of the difference over the smaller of the two. Near 1 nothing cancels in
+
+.. math::
+    D(z) = b\,(z - 1) - 2\,(\operatorname{artanh}(b) - b), \qquad b = \frac{z - 1}{z + 1} \tag{11}
+
+with the series :math:`\frac{b^3}{3} + \frac{b^5}{5} + \dots` for the last difference. For :math:`z \ge 2` the series
+:math:`J(z) = \frac{1}{12z} - \frac{1}{360z^3} + \dots` is replaced by a polynomial in :math:`1/z`, whose derivatives
+stand for those of :math:`J`. A smaller argument is brought there by two steps of the recurrence of :math:`\Gamma`,
+
+.. math::
+    J(z) = J(z + 2) + \big( z + \tfrac32 \big) \log\Big( 1 + \frac2z \Big) - \log\Big( 1 + \frac1z \Big) - 2, \qquad
+    \chi(z) = \chi(z + 2) + \log\Big( 1 + \frac2z \Big) - \frac1z - \frac{1}{z + 1} \tag{12}
+
+The differences between :math:`r` and :math:`t + r` are taken before anything is rounded, so that a count of 0 leaves
+exactly 0 of them, and a large :math:`r` every digit: those of the polynomial by Horner's scheme for the divided
+difference, those of (12) as in
+
+.. math::
+    \frac1r - \frac{1}{t + r} = \frac{t}{r\,(t + r)}, \qquad
+    \log\Big( 1 + \frac2r \Big) - \log\Big( 1 + \frac{2}{t + r} \Big)
+    = \log\Big( 1 + \frac{2t}{r\,(t + r + 2)} \Big) \tag{13}
+
+A count below 1 has a small :math:`\log t!`, which (10) would round away. Since :math:`\log \Gamma(1) = 0` it is such a
+difference, too:
+
+.. math::
+    \log \Gamma(t + 1) = (t + 1) \log(t + 1) - t - \big( \tfrac12 \log(1 + t) + J(1) - J(t + 1) \big) \tag{14}
+
+**Kinks.** Strictly :math:`\partial r / \partial a` is 0 for :math:`a < \epsilon`, and an :math:`a` that has once come
+there would stay. It is taken as 1 everywhere, as :mod:`~manual_grad.losses.pointwise.gaussian_nll_loss` does with its
+variance.
+
+**Shapes and domain.** Input and target broadcast; any logarithm of a mean, infinite ones included, or a mean :math:`x >
+-\epsilon`; targets are counts, of an integer or a floating dtype, and need not be integral. ``total_count`` has the
+input's shape, or lacks its last dimension, or has one dimension of size 1, or is one number; it is not negative, which
+is checked. A weight multiplies :math:`e`.
+
+Sources:
+
+1. Major Greenwood and G. Udny Yule, "An Inquiry into the Nature of Frequency Distributions Representative of Multiple
+   Happenings", J. Royal Statistical Society 83 (1920) 255-279,
+   `doi:10.2307/2341080 <https://doi.org/10.2307/2341080>`_.
+2. Jerald F. Lawless, "Negative Binomial and Mixed Poisson Regression", Canadian J. of Statistics 15 (1987) 209-225,
+   `doi:10.2307/3314912 <https://doi.org/10.2307/3314912>`_.
+3. Catherine Loader, "Fast and Accurate Computation of Binomial Probabilities" (2000), the note that R's ``dbinom`` is
+   made after.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine import arguments
+from manual_grad.engine.function import evaluate
+from manual_grad.engine.pointwise import PointwiseLoss
+
+# J'(z) is -w^2 times the polynomial of these coefficients in w = 1/z, for z from 2 on, and -1/(2z) with it chi(z) to
+# 3e-17 of itself: the minimax polynomial (Remez) that begins as Stirling's series does.
+SLOPE = (
+    1 / 12, 0.0, -0.008333333351275887, 1.8369102169304928e-09, 0.003968174583749081, 1.9540275375043544e-06,
+    -0.004197674067934582, 0.0003386719202142666, 0.00493595819166541, 0.014917440261927753, -0.0819081569618787,
+    0.17223574129734961, -0.2165068313249805, 0.17169789052515258, -0.08017868447907704, 0.016950383541566368,
+)  # fmt: skip
+VALUE = tuple(c / (i + 1) for i, c in enumerate(SLOPE))  # J(z), less a factor w
+BEND = tuple(c * (i + 2) for i, c in enumerate(SLOPE))  # J''(z), less a factor w^3
+ARTANH = tuple(1 / (2 * i + 3) for i in range(13))  # (artanh(b) - b) / b^3, in b^2, to 1e-16 for b below 0.28
+NEAR = 0.75  # and that is the b of two numbers of which the larger is larger by less than this
+
+
+class NegativeBinomialNLLLossFunction(PointwiseLoss):
+    """``apply(input, target, total_count, weight, log_input, full, eps, reduction)``."""
+
+    kernel = "negative_binomial_nll_loss"
+    refusal = ValueError
+    messages = ("total_count has negative entry/entries; it is positive",)
+
+    @staticmethod
+    def elementwise(x: Tensor, t: Tensor, a: Tensor, log_input: bool, full: bool, eps: float) -> Tensor:
+        mu, log_mu, d, r, q = _parts(x, t, a, log_input, eps)
+        step, log, u, log_u = _ratios(mu, log_mu, d, t, r, q)
+        s = _stirling(t, r, q)
+        e = r * torch.where(d < 0, -log, log) + torch.where(t == 0, 0, t * (1 - log_u)) + s  # (9)
+        if not full:
+            return e
+        n, g = t + 1, r * _over_sum(d, mu, r)
+        few = e + (n * t.log1p() - t - _stirling(t, torch.ones_like(n), n))  # (14)
+        step_u, log_n = _to_next(n, g, u, mu, log_u), n.log()
+        saddle = (g - 1) / n + t * _distance(g > 1, *step_u) + r * _distance(d < 0, step, log)
+        rest = s + 0.5 * (log_n + math.log(2 * math.pi)) + _polynomial(VALUE, 1 / n, 1 / n)[0] / n
+        return torch.where(t < 1, few, saddle + rest)  # (10)
+
+    @staticmethod
+    def first(
+        x: Tensor, t: Tensor, a: Tensor, log_input: bool, full: bool, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mu, log_mu, d, r, q = _parts(x, t, a, log_input, eps)
+        step, log, u, log_u = _ratios(mu, log_mu, d, t, r, q)
+        chi_q, difference = _chi(t, r, q)
+        g = r * _over_sum(d, mu, r)
+        if full:
+            n = t + 1
+            _, log_step = _to_next(n, g, u, mu, log_u)
+            dt = torch.where(g > 1, -log_step, log_step) + _chi(t, n, n)[0] - chi_q
+        else:
+            dt = -log_u - chi_q
+        return g if log_input else g / mu, dt, _distance(d < 0, step, log) - difference  # (3) (9) (8)
+
+    @staticmethod
+    def second(
+        x: Tensor, t: Tensor, a: Tensor, log_input: bool, full: bool, eps: float
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
+        mu, _, d, r, q = _parts(x, t, a, log_input, eps)
+        p, m, share = _over_sum(d, mu, r), mu + r, 1 / (1 + r / mu)  # mu / (mu + r)
+        bend, difference = _bend(t, r, q)
+        if log_input:
+            xx, xt, xa = share * q * (r / m), -r / m, share * p
+        else:
+            xx, xt, xa = t / mu / mu - q / m / m, -r / m / mu, p / m
+        tt = -1 / q - bend
+        if full:
+            n = t + 1
+            tt = tt + 1 / n + _bend(t, n, n)[0]
+        return (xx, xt, xa), (xt, tt, -p / q - bend), (xa, -p / q - bend, -p * p / q - difference)  # (5) (6)
+
+    @staticmethod
+    def outside(x: Tensor, t: Tensor, a: Tensor) -> tuple[Tensor]:
+        return (a < 0,)
+
+
+def _parts(x: Tensor, t: Tensor, a: Tensor, log_input: bool, eps: float) -> tuple[Tensor, ...]:
+    """The mean, its logarithm, what it is more than the count, r, and t + r: (2) and (3)."""
+    r = torch.where(a < 0, torch.nan, a.clamp(eps, 1e30))
+    if log_input:
+        mu = x.exp()
+        return mu, x, mu - t, r, t + r
+    mu = x + eps
+    return mu, mu.log(), (x - t) + eps, r, t + r
+
+
+def _ratios(mu: Tensor, log_mu: Tensor, d: Tensor, t: Tensor, r: Tensor, q: Tensor) -> tuple[Tensor, ...]:
+    """The larger of mu + r and t + r over the smaller, less 1, and its logarithm; t + g, and its logarithm.
+
+    A mean may overflow, be next to nothing, or 1 for a large r: there the last is told by the logarithm of the mean.
+    """
+    step, u = d.abs() / (torch.minimum(mu, t) + r), q / (1 + r / mu)
+    log_u = u.log()
+    log = torch.where(step == torch.inf, log_mu - log_u, step.log1p())
+    given = (mu < 1e-30) | ((mu < r) & (step < NEAR))
+    return step, log, u, torch.where(given, log_mu + torch.where(d < 0, log, -log), log_u)
+
+
+def _to_next(n: Tensor, g: Tensor, u: Tensor, mu: Tensor, log_u: Tensor) -> tuple[Tensor, Tensor]:
+    """The larger of t + g and t + 1 over the smaller, less 1, and its logarithm."""
+    step = (g - 1).abs() / torch.minimum(u, n)
+    return step, torch.where(mu < 1e-30, n.log() - log_u, step.log1p())
+
+
+def _over_sum(d: Tensor, mu: Tensor, r: Tensor) -> Tensor:
+    return torch.where(mu == torch.inf, 1, d / (mu + r))
+
+
+def _distance(rises: Tensor, step: Tensor, log: Tensor) -> Tensor:
+    """D of a ratio, 1 + step where it rises and 1 / (1 + step) where not, and log that of 1 + step."""
+    b, fall = step / (2 + step), 1 / (1 + 1 / step)
+    odd = 2 * b * b * b * _polynomial(ARTANH, b * b, b)[0]
+    near = torch.where(rises, b * step - odd, b * fall + odd)  # (11)
+    return torch.where(step < NEAR, near, torch.where(rises, step - log, log - fall))  # (8)
+
+
+def _lifted(r: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether r is below 2, and r and q, by 2 more if so."""
+    small = r < 2
+    by = 2 * small.to(r.dtype)
+    return small, r + by, q + by
+
+
+def _polynomial(coefficients: Sequence[float], b: Tensor, a: Tensor) -> tuple[Any, Any]:
+    """A polynomial at b, and its divided difference between a and b."""
+    value, slope = coefficients[-1], 0.0
+    for c in coefficients[-2::-1]:
+        value, slope = c + b * value, value + a * slope
+    return value, slope
+
+
+def _stirling(t: Tensor, r: Tensor, q: Tensor) -> Tensor:
+    """s of (9), by (12) and (13)."""
+    small, r2, q2 = _lifted(r, q)
+    a, b = 1 / r2, 1 / q2
+    value, slope = _polynomial(VALUE, b, a)
+    steps = (r + 1.5) * (2 * t / (r * q2)).log1p() - t * (2 / q).log1p() - (t / (r * (q + 1))).log1p()
+    return 0.5 * (t / r).log1p() + torch.where(small, steps, 0) + t * a * b * (value + a * slope)
+
+
+def _chi(t: Tensor, r: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """chi(q), and chi(q) - chi(r), by (12) and (13)."""
+    small, r2, q2 = _lifted(r, q)
+    a, b = 1 / r2, 1 / q2
+    value, slope = _polynomial(SLOPE, b, a)
+    chi_q = torch.where(small, (2 / q).log1p() - 1 / q - 1 / (q + 1), 0) - b * (0.5 + b * value)
+    steps = t / (r * q) + t / ((r + 1) * (q + 1)) - (2 * t / (r * q2)).log1p()
+    return chi_q, torch.where(small, steps, 0) + t * a * b * (0.5 + (a + b) * value + a * a * slope)
+
+
+def _bend(t: Tensor, r: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """chi'(q), and chi'(q) - chi'(r): the derivatives of (12) and (13)."""
+    small, r2, q2 = _lifted(r, q)
+    a, b, between = 1 / r2, 1 / q2, t / (r * q)
+    value, slope = _polynomial(BEND, b, a)
+    step = 1 / (q * q) + 1 / ((q + 1) * (q + 1)) - 2 * b / q
+    next_ = t / ((r + 1) * (q + 1))
+    steps = between - t * a * b - between * (1 / r + 1 / q) - next_ * (1 / (r + 1) + 1 / (q + 1))
+    bend = 0.5 * (a + b) + (a * a + a * b + b * b) * value + a * a * a * slope
+    return torch.where(small, step, 0) + b * b * (0.5 + b * value), torch.where(small, steps, 0) - t * a * b * bend
+
+
+@arguments.functional
+def negative_binomial_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    total_count: Tensor | float,
+    reduction: str = "mean",
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Negative log-likelihood of each count under a negative binomial distribution, which varies more than Poisson's.
+
+    Args:
+        input: Logarithms of the means, or means, a floating point tensor of any shape.
+        target: Counts, of the same shape or one that broadcasts with it; they need not be integral.
+        total_count: The smaller, the more the counts vary: the variance is mean + mean^2 / total_count. Of the input's
+            shape, or without its last dimension, or with one dimension of size 1; or one number for all. None may be
+            negative; infinite ones are Poisson's limit.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, with a weight too.
+        log_input: Whether the input is the logarithm of the mean.
+        full: Whether to add log(target!), and with it its slope by the target.
+        eps: Smaller values of ``total_count``, whose gradient passes that clamp unchanged, count as this; it is added
+            to the mean, where the input is the mean.
+        weight: Optional tensor of the input's shape; may require a gradient.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype (float32 under autocast).
+
+    Raises:
+        ValueError: ``reduction`` is unknown; ``eps`` is not positive and finite; ``total_count`` or ``weight`` has
+            another shape, or an entry of ``total_count`` is negative. Only on the CPU can entries be looked at without
+            waiting; elsewhere, under torch.func.vmap too, a negative one makes its loss NaN.
+        RuntimeError: the shapes do not broadcast.
+        TypeError: ``total_count`` is neither a tensor nor a number, ``log_input`` or ``full`` not a bool, ``eps`` not a
+            number.
+        NotImplementedError: the promoted dtype is not a real floating point one.
+    """
+    name = "negative_binomial_nll_loss"
+    reduction = arguments.reduction_of(reduction)
+    log_input, full = arguments.boolean(name, "log_input", log_input), arguments.boolean(name, "full", full)
+    eps = arguments.positive(name, "eps", eps)
+    if isinstance(total_count, Tensor):
+        total_count = arguments.unreduced("total_count", total_count, input)
+    elif total_count < 0:
+        raise ValueError(NegativeBinomialNLLLossFunction.messages[0])
+    total_count = arguments.as_tensor(total_count, input)
+    weight = arguments.weight_of(weight, input, target)
+    x, t, a, w = arguments.together(input, target, total_count, weight, arithmetic=True)
+    arguments.require_floating(name, x)
+    return evaluate(NegativeBinomialNLLLossFunction, x, t, a, w, log_input, full, eps, reduction)
+
+
+class NegativeBinomialNLLLoss(torch.nn.Module):
+    """:func:`negative_binomial_nll_loss` as a module."""
+
+    def __init__(
+        self, reduction: str = "mean", *, log_input: bool = True, full: bool = False, eps: float = 1e-8
+    ) -> None:
+        super().__init__()
+        self.reduction, self.log_input, self.full, self.eps = reduction, log_input, full, eps
+
+    def forward(self, input: Tensor, target: Tensor, total_count: Tensor | float) -> Tensor:
+        return negative_binomial_nll_loss(
+            input, target, total_count, self.reduction, log_input=self.log_input, full=self.full, eps=self.eps
+        )
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}, log_input={self.log_input}, full={self.full}, eps={self.eps}"

@@ -1,0 +1,314 @@
+r"""Sigmoid focal loss.
+
+**Where it comes from.** A detector sees a thousand easy background boxes for every object, and their small losses add
+up to more than that of the object. Lin et al. [1] weigh the binary cross entropy of every element by how wrong the
+prediction is: what is classified well already counts next to nothing.
+
+**Definition.** A logit :math:`x` stands for the probability :math:`\sigma(x)`, with
+:math:`1 - \sigma(x) = \sigma(-x)`. For a target :math:`t \in [0, 1]` the probability of being wrong is :math:`q`
+(:math:`1 - p_t` in [1]), and the cross entropy is :math:`c`:
+
+.. math::
+    q = (1 - t)\, \sigma(x) + t\, \sigma(-x), \qquad c = (1 - t)\, s(x) + t\, s(-x), \qquad
+    \sigma(x) = \frac{1}{1 + e^{-x}}, \qquad s(x) = \log(1 + e^x) \tag{1}
+
+.. math::
+    e(x, t) = k\, q^\gamma\, c, \qquad k = \alpha\, t + (1 - \alpha)\, (1 - t) \quad\text{or}\quad k = 1 \tag{2}
+
+:math:`\gamma` is how strongly the well classified are discounted; 0 leaves the cross entropy. :math:`\alpha` balances
+the classes; a negative one, such as torchvision's -1, switches that off, the second case. For targets between 0 and 1
+these are torchvision's formulas, too.
+
+**Gradient.** Of the factors,
+
+.. math::
+    \frac{\partial q}{\partial x} = (1 - 2 t)\, \sigma(x)\, \sigma(-x), \qquad
+    \frac{\partial q}{\partial t} = \sigma(-x) - \sigma(x), \qquad
+    \frac{\partial c}{\partial x} = \sigma(x) - t, \qquad
+    \frac{\partial c}{\partial t} = -x \tag{3}
+
+and so, with :math:`\partial k / \partial t = 2 \alpha - 1` or 0,
+
+.. math::
+    \frac{\partial e}{\partial x} = k\, q^\gamma \Big( \gamma\, \frac cq\, \frac{\partial q}{\partial x}
+        + \frac{\partial c}{\partial x} \Big), \qquad
+    \frac{\partial e}{\partial t} = \frac{\partial k}{\partial t}\, q^\gamma c
+        + k\, q^\gamma \Big( \gamma\, \frac cq\, \frac{\partial q}{\partial t} + \frac{\partial c}{\partial t} \Big)
+    \tag{4}
+
+The quotient :math:`c / q` tends to 1 where the prediction is right beyond doubt and both are 0. In it, and not in
+:math:`q^{\gamma - 1}`, which is infinite there for :math:`\gamma < 1`, the gradient is finite.
+
+**Stable form.** In :math:`1 - p_t` a confident prediction loses all its digits. It helps to look from the side that
+the logit is on. Let :math:`a` be the share of the target on the other side, which makes the prediction wrong, and
+:math:`b` that on this side:
+
+.. math::
+    q = \frac{a + b u}{1 + u}, \qquad c = a\, m + \log(1 + u), \qquad m = |x|, \qquad u = e^{-m} \in (0, 1], \qquad
+    a = \begin{cases} 1 - t & x \ge 0 \\ t & x < 0 \end{cases}, \qquad b = 1 - a \tag{5}
+
+No term is negative: nothing cancels, and nothing overflows. With :math:`d = \pm 1` for the side,
+
+.. math::
+    \frac{\partial c}{\partial x} = d\, \frac{a - b u}{1 + u}, \qquad
+    \frac{\partial q}{\partial x} = d\, \frac{(a - b)\, u}{(1 + u)^2}, \qquad
+    \frac{\partial q}{\partial t} = -d\, \frac{1 - u}{1 + u}, \qquad
+    \frac{\partial c}{\partial t} = -d\, m, \qquad
+    d = \begin{cases} 1 & x \ge 0 \\ -1 & x < 0 \end{cases} \tag{6}
+
+For a hard label on the right side, :math:`a = 0`, all terms of (4) have one sign; on the wrong side, too. What
+subtracts are soft targets, where the slope does pass through 0. Of its difference
+
+.. math::
+    a - b u = (a - b) + b\, (1 - u) \tag{7}
+
+the right side is exact about :math:`x = 0`, where :math:`u` is near 1 and ``expm1`` has the digits of :math:`1 - u`;
+the left side farther out. With :math:`\gamma < 1` and a hard label :math:`q^\gamma = e^{-\gamma m}` is an ordinary
+number long after :math:`q` has underflowed. It is the factor of the slope by :math:`t`, and is taken from there.
+
+>>> import torch
+>>> from manual_grad.functional import sigmoid_focal_loss
+>>> x = torch.tensor([15.0, 30.0], requires_grad=True)
+>>> p = x.sigmoid()
+>>> torch.autograd.grad((-p.log() * (1 - p) ** 0.5).sum(), x)[0]  # half of the digits are lost, then all
+tensor([-2.4803e-10,         nan])
+>>> torch.autograd.grad(sigmoid_focal_loss(x, torch.ones(2), -1, 0.5, "sum"), x)[0]
+tensor([-2.5379e-10, -4.2945e-20])
+
+**Second derivatives.** The product rule once more, with :math:`\partial^2 q / \partial t^2 = 0`:
+
+.. math::
+    \frac{\partial^2 e}{\partial x^2} = k\, q^\gamma \bigg( \gamma\, (\gamma - 1)\, c\,
+        \Big( \frac1q \frac{\partial q}{\partial x} \Big)^2
+        + \gamma\, \frac cq\, \frac{\partial^2 q}{\partial x^2}
+        + \frac{2 \gamma}{q}\, \frac{\partial q}{\partial x}\, \frac{\partial c}{\partial x}
+        + \sigma(x)\, \sigma(-x) \bigg), \qquad
+    \frac{\partial^2 q}{\partial x^2} = \frac{\partial q}{\partial x}\, \frac{\partial q}{\partial t} \tag{8}
+
+.. math::
+    \frac{\partial^2 e}{\partial x\, \partial t} =
+        \frac{\partial k}{\partial t}\, q^\gamma \Big( \gamma\, \frac cq\, \frac{\partial q}{\partial x}
+        + \frac{\partial c}{\partial x} \Big)
+        + k\, q^\gamma \bigg( \gamma\, (\gamma - 1)\, \frac cq\, \frac{1}{q} \frac{\partial q}{\partial x}\,
+        \frac{\partial q}{\partial t} - 2 \gamma\, \frac cq\, \sigma(x)\, \sigma(-x)
+        + \frac \gamma q \Big( \frac{\partial q}{\partial x}\, \frac{\partial c}{\partial t}
+        + \frac{\partial q}{\partial t}\, \frac{\partial c}{\partial x} \Big) - 1 \bigg) \tag{9}
+
+.. math::
+    \frac{\partial^2 e}{\partial t^2} =
+        2\, \frac{\partial k}{\partial t}\, q^\gamma \Big( \gamma\, \frac cq\, \frac{\partial q}{\partial t}
+        + \frac{\partial c}{\partial t} \Big)
+        + k\, \gamma\, q^{\gamma - 1}\, \frac{\partial q}{\partial t}
+        \Big( (\gamma - 1)\, \frac cq\, \frac{\partial q}{\partial t} + 2\, \frac{\partial c}{\partial t} \Big)
+    \tag{10}
+
+There are no kinks.
+
+**Shapes and domain.** Input and target of one shape; any logit, infinite ones included, of which everything is the
+limit; targets in :math:`[0, 1]`, :math:`\alpha \le 1`, :math:`\gamma \ge 0`. A weight multiplies :math:`e`, and
+broadcasts. For :math:`\gamma < 1` the last derivative grows without bound towards a hard label that is right.
+
+Sources:
+
+1. Tsung-Yi Lin, Priya Goyal, Ross Girshick, Kaiming He and Piotr Dollár, "Focal Loss for Dense Object Detection",
+   ICCV (2017), `arXiv:1708.02002 <https://arxiv.org/abs/1708.02002>`_.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine import arguments
+from manual_grad.engine.elementary import power, size, times
+from manual_grad.engine.function import evaluate
+from manual_grad.engine.pointwise import PointwiseLoss
+
+
+class SigmoidFocalLossFunction(PointwiseLoss):
+    """``apply(inputs, targets, weight, positive, negative, gamma, rate, degree, reduction)``.
+
+    The weights of the positive and of the negative class are 1 where there are none; :func:`_parted` has the others.
+    """
+
+    kernel = "sigmoid_focal_loss"
+    special: ClassVar = {"gamma": (0.0, 1.0, 2.0)}
+
+    @staticmethod
+    def elementwise(
+        x: Tensor, t: Tensor, positive: float, negative: float, gamma: float, rate: float, degree: float
+    ) -> Tensor:
+        m, u, a, b, _ = _sides(x, t)
+        c = times(a, m) + u.log1p()  # (5)
+        f = _focus((a + b * u) / (1 + u), m, a, gamma, rate, degree)
+        return _balance(t, positive, negative) * f * c  # (2)
+
+    @staticmethod
+    def first(
+        x: Tensor, t: Tensor, positive: float, negative: float, gamma: float, rate: float, degree: float
+    ) -> tuple[Tensor, Tensor]:
+        m, u, a, b, a_b = _sides(x, t)
+        n, one, log1p_u = a + b * u, 1 + u, u.log1p()
+        k = _balance(t, positive, negative)
+        f = _focus(n / one, m, a, gamma, rate, degree)
+        # c / q, in its two terms: the one that m is a factor of, and the other
+        by_m, rest = a * one / _divisor(n), _or_1(n, log1p_u * one / _divisor(n))
+
+        c_over_q_u = times(u, times(by_m, m)) + rest * u
+        dm = k * f * (gamma * a_b * c_over_q_u / one + _difference(m, u, a, b, a_b)) / one  # (4) (6)
+
+        tilt = torch.where(x < 0, -k, k)
+        turn = gamma * tilt * -(-m).expm1() / one
+        bend = positive - negative
+        dt = times(bend * a - turn * by_m - tilt, m) + (bend * log1p_u - turn * rest)  # (4) (6)
+        return torch.where(x < 0, -dm, dm), times(f, dt)
+
+    @staticmethod
+    def second(
+        x: Tensor, t: Tensor, positive: float, negative: float, gamma: float, rate: float, degree: float
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        m, u, a, b, a_b = _sides(x, t)
+        n, one = a + b * u, 1 + u
+        q, v, turn = n / one, u / (one * one), -(-m).expm1() / one
+        c = times(a, m) + u.log1p()
+        f, k = _focus(q, m, a, gamma, rate, degree), _balance(t, positive, negative)
+        c_over_q = times(a, m) * one / _divisor(n) + _or_1(n, u.log1p() * one / _divisor(n))
+
+        # by m and a in place of x and t, which stand for them but for the sign: (6) without d
+        v_over_q = _or_1(n, u / _divisor(n)) / one
+        q_m = a_b * v_over_q  # over q
+        difference = _difference(m, u, a, b, a_b)
+        c_m, c_m_over_q = difference / one, torch.where(n == 0, -1, difference / _divisor(n))
+        first_m = gamma * times(q_m, c) + c_m  # this and what follows without the factor f
+        first_a = gamma * turn * c_over_q + m
+        mm = gamma * ((gamma - 1) * q_m - turn) * times(q_m, c) + 2 * gamma * q_m * c_m + v  # (8)
+        ma = (
+            gamma * (gamma - 1) * turn * q_m * c_over_q
+            + gamma * (2 * times(v_over_q, c) + times(q_m, m) + turn * c_m_over_q)
+            + 1
+        )  # (9)
+        bend = torch.full_like(x, positive - negative)
+        bend = torch.where(x < 0, bend, -bend)
+        xx, at = k * times(f, mm), times(f, bend * first_m + k * ma)
+        tt = 2 * bend * times(f, first_a)
+        if gamma != 0:
+            tt = tt + times(
+                k * gamma * _focus(q, m, a, gamma - 1, *_parted(gamma - 1)),
+                turn * ((gamma - 1) * turn * c_over_q + 2 * m),
+            )  # (10)
+        return (xx, -at), (-at, tt)
+
+
+def _sides(x: Tensor, t: Tensor) -> tuple[Tensor, ...]:
+    """m, u, a and b of (5), and a - b, which 1 - 2 t gives exactly where it is small."""
+    m = size(x)
+    left, skew = x < 0, 1 - 2 * t
+    return m, (-m).exp(), torch.where(left, t, 1 - t), torch.where(left, 1 - t, t), torch.where(left, -skew, skew)
+
+
+def _balance(t: Tensor, positive: float, negative: float) -> Tensor:
+    """k of (2)."""
+    return positive * t + negative * (1 - t)
+
+
+def _difference(m: Tensor, u: Tensor, a: Tensor, b: Tensor, a_b: Tensor) -> Tensor:
+    """a - b u, by that side of (7) which has its digits."""
+    return torch.where(u > 0.5, a_b - b * (-m).expm1(), a - b * u)
+
+
+def _focus(q: Tensor, m: Tensor, a: Tensor, gamma: float, rate: float, degree: float) -> Tensor:
+    """q to the power gamma, without underflow for hard labels."""
+    if gamma == 0 or gamma == 1 or gamma == 2:
+        return power(q, gamma)
+    far = (m > 80) & (a == 0)
+    return torch.where(far, (-(rate * m)).exp().pow(degree), torch.where(far, 1, q).pow(gamma))
+
+
+def _parted(gamma: float) -> tuple[float, float]:
+    """A power of two, and a number from 1 to 2, of which gamma is the product: m keeps its digits in e^(-rate m)."""
+    fraction, exponent = math.frexp(gamma)
+    return 2.0 ** (exponent - 1), 2 * fraction
+
+
+def _divisor(n: Tensor) -> Tensor:
+    """n, or 1 where it is 0: where nothing is wrong, and u has underflowed."""
+    return torch.where(n == 0, 1, n)
+
+
+def _or_1(n: Tensor, quotient: Tensor) -> Tensor:
+    """A quotient by n that tends to 1 as n vanishes."""
+    return torch.where(n == 0, 1, quotient)
+
+
+@arguments.functional
+def sigmoid_focal_loss(
+    inputs: Tensor,
+    targets: Tensor,
+    alpha: float = 0.25,
+    gamma: float = 2,
+    reduction: str = "none",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Focal loss of each logit, with the signature of torchvision's.
+
+    Args:
+        inputs: Logits, a floating point tensor of any shape: any real numbers, not probabilities.
+        targets: Probabilities of the positive class in [0, 1], of the same shape; labels 0 and 1 may be integers.
+        alpha: Weight of the positive class, at most 1, beside 1 - alpha of the negative one; -1, or any negative
+            number, for no weights.
+        gamma: How strongly a loss is discounted by how well the element is classified; 0 or positive.
+        reduction: 'none', 'mean' (by the number of elements, with a weight too) or 'sum'.
+        weight: Optional factor of each element's loss; broadcast to the shape of the inputs.
+
+    Returns:
+        A scalar, or for 'none' a tensor of the shape of the inputs, in the promoted dtype (float32 under autocast).
+        All three tensors may require a gradient.
+
+    Raises:
+        ValueError: ``reduction`` is unknown, ``alpha`` or ``gamma`` lies outside its domain, or ``targets`` does not
+            have the shape of the inputs.
+        RuntimeError: ``weight`` does not broadcast to the shape of the inputs.
+        TypeError: ``alpha`` or ``gamma`` is not a number.
+        NotImplementedError: the inputs are not real floating point.
+    """
+    reduction = arguments.reduction_of(reduction)
+    alpha, gamma = _alpha(alpha), _gamma(gamma)
+    if targets.shape != inputs.shape:
+        raise ValueError(f"Target size ({targets.size()}) must be the same as input size ({inputs.size()})")
+    arguments.require_floating("sigmoid_focal_loss", inputs)
+    arguments.broadcasts_into("weight", weight, inputs)
+    x, t, w = arguments.together(inputs, targets, weight)
+    arguments.require_floating("sigmoid_focal_loss", x)
+    balance = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
+    return evaluate(SigmoidFocalLossFunction, x, t, w, *balance, gamma, *_parted(gamma), reduction)
+
+
+def _alpha(value: float) -> float:
+    alpha = arguments.real("sigmoid_focal_loss", "alpha", value)
+    if not alpha <= 1:
+        raise ValueError(f"sigmoid_focal_loss(): argument 'alpha' must be at most 1, but is {alpha}")
+    return alpha
+
+
+def _gamma(value: float) -> float:
+    gamma = arguments.real("sigmoid_focal_loss", "gamma", value)
+    if not 0 <= gamma < math.inf:
+        raise ValueError(f"sigmoid_focal_loss(): argument 'gamma' must be finite and not negative, but is {gamma}")
+    return gamma
+
+
+class SigmoidFocalLoss(torch.nn.Module):
+    """:func:`sigmoid_focal_loss` as a module."""
+
+    def __init__(self, alpha: float = 0.25, gamma: float = 2, reduction: str = "none") -> None:
+        super().__init__()
+        self.alpha, self.gamma, self.reduction = _alpha(alpha), _gamma(gamma), reduction
+
+    def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        return sigmoid_focal_loss(inputs, targets, self.alpha, self.gamma, self.reduction)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}, gamma={self.gamma}, reduction={self.reduction!r}"
