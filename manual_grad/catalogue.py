@@ -63,8 +63,9 @@ class Loss:
         """The kernels of its Functions, its own and those of the losses that its file builds on."""
         found: set[str] = set()
         for value in vars(self.module).values():
-            if isinstance(value, type) and getattr(value, "kernel", None):
-                found.add(value.kernel)
+            kernel = getattr(value, "kernel", None)
+            if isinstance(value, type) and isinstance(kernel, str):
+                found.add(kernel)
             origin = getattr(value, "__module__", None) or ""
             if origin.startswith("manual_grad.losses.") and origin != self.path:
                 found |= BY_NAME[origin.rpartition(".")[2]].kernels()

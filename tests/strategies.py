@@ -15,6 +15,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from gradcheck.spec import REAL, UNIT
+from manual_grad import specs
+
 NAN, INF = float("nan"), float("inf")
 HALVES = torch.bfloat16, torch.float16
 SIZES = (2, 3, 1, 5, 0, 17, 40)
@@ -154,6 +157,21 @@ def described(arguments: Mapping[str, Any]) -> str:
 
 def unit(x: Tensor) -> Tensor:
     return x.sigmoid()
+
+
+def of_spec(name: str, d: Draw) -> dict[str, Any]:
+    """For a pointwise loss that torch does not have: inputs of the domains of its spec, with its params."""
+    spec, shape = specs.load(name), d.shape()
+    known: dict[tuple[float, float], dict[str, Any]] = {
+        UNIT: dict(typical=unit, special=(0.0, 1.0, 1e-6, NAN)),
+        (0.0, INF): dict(typical=torch.exp, special=(0.0, 1.0, 1e-6, 1e4, NAN, INF)),
+        REAL: {},
+    }
+    arguments = {}
+    for i in spec.inputs:
+        if i.name != "weight" or d.chance(3):
+            arguments[i.name] = d.numbers(i.name, d.like(shape) if arguments else shape, **known[i.domain])
+    return {**arguments, **{k: v for k, v in d.choose(*spec.params).items() if k != "reduction"}}
 
 
 def residual(d: Draw, **options: Any) -> dict[str, Any]:

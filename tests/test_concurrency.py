@@ -33,7 +33,7 @@ def case(name: str, entries: int = 0, dtype: torch.dtype = torch.float32, reduct
     spec = specs.load(name)
     if spec.multiplies:
         dtype = torch.float64  # what a BLAS may lose of a sum this long in float32 would hide anything
-    this = spec.case(Settings(), params={"reduction": reduction}, dtype=dtype)
+    this = spec.case(Settings(), params={**spec.params[0], "reduction": reduction}, dtype=dtype)
     count = entries // max(t.numel() for t in this.tensors.values()) + 1
     tiles = {k: [count if i == d else 1 for i in range(this.tensors[k].dim())] for k, d in this.batch.items()}
     return this.at({k: this.tensors[k].repeat(n) for k, n in tiles.items()})

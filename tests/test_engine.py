@@ -15,7 +15,8 @@ BY_REDUCTION = [(name, reduction) for name in specs.NAMES for reduction in ("non
 
 
 def case(name: str, reduction: str, dtype: torch.dtype = torch.float64) -> Case:
-    return specs.load(name).case(Settings(), params={"reduction": reduction}, dtype=dtype)
+    spec = specs.load(name)
+    return spec.case(Settings(), params={**spec.params[0], "reduction": reduction}, dtype=dtype)
 
 
 @pytest.mark.parametrize(("name", "reduction"), BY_REDUCTION)

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.usefixtures("route")
 
 
 def case(name: str, reduction: str) -> Case:
-    return specs.load(name).case(Settings(), params={"reduction": reduction}, dtype=torch.float32)
+    spec = specs.load(name)
+    return spec.case(Settings(), params={**spec.params[0], "reduction": reduction}, dtype=torch.float32)
 
 
 @pytest.fixture

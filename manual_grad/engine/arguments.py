@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function
 
-from manual_grad.engine import older_torch
+from manual_grad.engine import older_torch, torch_private
 from manual_grad.engine.dtypes import autocast, autocast_is_on, promote
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,10 +48,10 @@ def overridable(function: F) -> F:
         if has_torch_function(tensors):
             return handle_torch_function(dispatch, tensors, *args, **kwargs)
         if torch.compiler.is_compiling():
-            if torchs is not None and older_torch.is_exporting():
+            if torchs is not None and torch_private.is_exporting():
                 return torchs(*args, **kwargs)
             from manual_grad.engine import in_graph  # noqa: F401
-        elif torchs is not None and (_is_traced() or _is_functionalized()):
+        elif torchs is not None and _is_taken_apart():
             return torchs(*args, **kwargs)
         for value, (name, kind) in zip(args, in_order):  # noqa: B905 - too many arguments are Python's to refuse
             if not isinstance(value, kind):
@@ -73,14 +73,8 @@ def overridable(function: F) -> F:
 
 # What torch.jit traces or scripts, torch.export exports, and torch.func.functionalize takes apart, is torch's own loss:
 # in what they make of it there is no Function, and without one our kernels have no gradient.
-_is_traced = torch._C._get_tracing_state
-
-
-def _is_functionalized() -> bool:
-    if not torch._C._are_functorch_transforms_active():
-        return False
-    stack = torch._C._functorch.get_interpreter_stack()
-    return any(level.key() == torch._C._functorch.TransformType.Functionalize for level in stack)
+def _is_taken_apart() -> bool:
+    return bool(torch_private.tracing_state()) or torch_private.is_functionalized()
 
 
 # What an argument so annotated may be.
@@ -227,14 +221,11 @@ def scalar_type(dtype: torch.dtype) -> str:
     return torch.empty((), dtype=dtype).type().rpartition(".")[2].removesuffix("Tensor")
 
 
-def readable(t: Tensor) -> bool:
-    """Whether the values of a tensor can be looked at without waiting for a device, or at all."""
-    if not t.is_cpu or type(t) is not Tensor or torch._C._are_functorch_transforms_active():
+def readable(t: Tensor, waits: bool = False) -> bool:
+    """Whether the values of a tensor may be looked at: without waiting for a device, or, if it ``waits``, at all."""
+    if type(t) is not Tensor or t.is_meta or torch_private.is_wrapped(t) or torch_private.is_recorded_by_make_fx():
         return False
-    return not torch._C._len_torch_dispatch_stack() or torch._C._get_dispatch_mode(_PROXY) is None
-
-
-_PROXY = torch._C._TorchDispatchModeKey.PROXY  # the mode of make_fx, for which no number may come out of a tensor
+    return t.is_cpu or (waits and not (t.is_cuda and torch.cuda.is_current_stream_capturing()))
 
 
 def together(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from manual_grad.engine.torch_private import autocast_is_on as autocast_is_on
+
 HALF = frozenset((torch.bfloat16, torch.float16))
 
 
@@ -24,9 +26,6 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 def widen(tensors: tuple[Tensor | None, ...], dtype: torch.dtype) -> tuple[Tensor | None, ...]:
     """The floating point tensors in ``dtype``, the others as they are."""
     return tuple(t.to(dtype) if t is not None and t.is_floating_point() else t for t in tensors)
-
-
-autocast_is_on = torch._C._is_any_autocast_enabled
 
 
 def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -29,21 +29,19 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 
 from manual_grad import kernels
+from manual_grad.engine import torch_private
 from manual_grad.engine.dtypes import HALF, compute_dtype, widen
 
 Tensors = tuple["Tensor | None", ...]
 Options = tuple[Any, ...]
 
 
-_functorch_is_active = torch._C._are_functorch_transforms_active
-
-
 def transforming() -> bool:
     """True under torch.func's transforms and forward-mode differentiation."""
-    return _functorch_is_active() or forward_ad._current_level >= 0
+    return torch_private.transforms_are_active() or torch_private.is_differentiating_forwards()
 
 
 class LossFunction(Function):
@@ -156,7 +154,7 @@ class LossFunction(Function):
 
     @classmethod
     def jvp(cls, ctx: Any, *tangents: Any) -> Tensor:
-        with forward_ad._set_fwd_grad_enabled(True):
+        with torch_private.forward_differentiation(True):
             X, v = _primals(ctx), tangents[: cls.tensors]
             if not cls.curved:  # the slope is a constant, and needs no graph
                 X = tuple(None if x is None else x.detach() for x in X)
@@ -175,14 +173,14 @@ class LossFunction(Function):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         """:meth:`fused` where a kernel can run at all: never on a tensor that torch.func has wrapped."""
-        if _functorch_is_active():
+        if torch_private.transforms_are_active():
             return None
         return cls.fused(X, options, reduction, needs, g, value)
 
 
 def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
     """``loss.apply(*args)`` by the shortest way: what the functionals call."""
-    if _functorch_is_active() or forward_ad._current_level >= 0:
+    if transforming():
         return loss.apply(*args)
     # without a graph no gradient is to be swept along; inside forward it would be too late to know
     return loss.eager(loss, *args) if torch.is_grad_enabled() else loss.forward(*args)
@@ -252,7 +250,7 @@ class Gradient(Function):
 
     @staticmethod
     def jvp(ctx: Any, _: None, dg: Tensor | None, *v: Tensor | None) -> tuple[Tensor, ...]:
-        with forward_ad._set_fwd_grad_enabled(True):
+        with torch_private.forward_differentiation(True):
             call, (g, *X) = ctx.call, _primals(ctx)
             bent = call.curvature(g, tuple(X), v)
             moved = (None,) * len(X) if dg is None else _scatter(Gradient.apply(call, dg, *X), call.needs)
@@ -287,7 +285,7 @@ class Tangent(Function):
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Tensor:
-        with forward_ad._set_fwd_grad_enabled(True):
+        with torch_private.forward_differentiation(True):
             (X, v), (dX, dv) = _halves(_primals(ctx)), _halves(tangents)
             result = ctx.call.along(X, dX, bent=v)
             return result if all(t is None for t in dv) else result + Tangent.apply(ctx.call, *X, *dv)
@@ -326,7 +324,7 @@ class Eager(Function):
         waits = (
             reduction == "none"
             or (X[0].dtype is torch.float16 and not X[0].is_cpu)
-            or _saved_tensors_hooks(True) is not None
+            or torch_private.saved_tensors_hooks(True) is not None
         )
         needs = (False,) * n if waits else ctx.needs_input_grad[1 : n + 1]
         result = loss.fused(X, options, reduction, needs, None, True)
@@ -351,7 +349,8 @@ class Eager(Function):
         swept = ctx.__dict__.pop("swept", None)
         create_graph = torch.is_grad_enabled() or transforming()
         if swept is not None and not create_graph:
-            if type(g) is not Tensor or _is_batched(g):  # a tracer's tensor, or one of several, has no value
+            # a tracer's tensor, or one of several, has no value
+            if type(g) is not Tensor or torch_private.is_legacy_batched(g):
                 return None, *(None if d is None else d * g for d in swept), *rest
             if not g.is_cpu:  # its value is on a device, which nobody is to wait for
                 scale_ = kernels.op("scale_", g)
@@ -370,20 +369,14 @@ class Eager(Function):
         if create_graph:
             gradients = loss.differentiable_gradient(g, X, options, reduction, needs)
         else:
-            result = None if _is_batched(g) else loss.fused(X, options, reduction, needs, g, False)
+            batched = torch_private.is_legacy_batched(g)
+            result = None if batched else loss.fused(X, options, reduction, needs, g, False)
             if result is None:
                 rows = loss.spread(g.to(compute_dtype(X[0])), X, options, reduction)
                 gradients = Call(loss, options).gradient(rows, X)
             else:
                 gradients = result[1]
         return None, *(d if needed else None for d, needed in zip(gradients, needs, strict=True)), *rest
-
-
-_saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks  # of the argument: also while tracing
-
-
-# torch.autograd.grad(…, is_grads_batched=True) wraps the upstream gradient in a tensor that has no storage
-_is_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
 def _savable(tensors: Any) -> Any:
@@ -407,15 +400,7 @@ def _primals(ctx: Any) -> tuple[Tensor | None, ...]:
     torch calls jvp with forward differentiation off, which silently drops the tangents of the outer levels
     (jacfwd of jacfwd was zero); switched on, the tangents of this very level are in the way.
     """
-    return tuple(None if t is None else _primal(t) for t in ctx.saved_tensors)
-
-
-def _primal(t: Tensor) -> Tensor:
-    functorch = torch._C._functorch
-    if functorch.is_batchedtensor(t):  # unpack_dual has no batching rule
-        dim, level = functorch.maybe_get_bdim(t), functorch.maybe_get_level(t)
-        return functorch._add_batch_dim(_primal(functorch.get_unwrapped(t)), dim, level)
-    return forward_ad.unpack_dual(t).primal
+    return tuple(None if t is None else torch_private.primal(t) for t in ctx.saved_tensors)
 
 
 def _scatter(some: tuple[Tensor | None, ...], needs: Any) -> tuple[Tensor | None, ...]:

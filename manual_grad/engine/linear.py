@@ -45,8 +45,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from manual_grad.engine import torch_private
 from manual_grad.engine.dtypes import compute_dtype, widen
 from manual_grad.engine.function import (
     Call,
@@ -60,13 +60,13 @@ from manual_grad.engine.function import (
     _scatter,
 )
 
-SCORES = 8 << 20  # that are held at a time: 32 MB of float32
-# On a GPU 1 GB: a sum of dW is read and written for each block, which must have rows enough to make up for that. Of
-# 131,072 classes it has 2048, whose products with them take an H100 six times as long.
+SCORES = 8 << 20  # held at a time on a CPU: 32 MB of float32
+# Held at a time on a GPU: 1 GB. Each block of rows reads and writes the whole sum of dW, so a block needs enough rows
+# to hide that. With 131,072 classes it has 2048 rows, and an H100 multiplies them for six times as long as it moves dW.
 SCORES_ON_DEVICE = 256 << 20
-SCORES_OF_FORMULAS = 1 << 20  # which make some ten temporaries: best in the cache
-LEAST_ROWS = 32  # a product of fewer is slower than blocks of classes, whose scores are computed twice
-MOST_ROWS = 1024  # beside such a block
+SCORES_OF_FORMULAS = 1 << 20  # held at a time by the formulas, whose ten or so temporaries should fit into the cache
+LEAST_ROWS = 32  # with fewer rows, blocks of classes are faster, though their scores are computed twice
+MOST_ROWS = 1024  # of a block of classes
 
 
 class LinearLoss(LossFunction):
@@ -157,7 +157,7 @@ class LinearLoss(LossFunction):
 
     @classmethod
     def jvp(cls, ctx: Any, *tangents: Any) -> Tensor:
-        with forward_ad._set_fwd_grad_enabled(True):
+        with torch_private.forward_differentiation(True):
             X, v = _primals(ctx), tangents[: cls.tensors]
             rows = Tangent.apply(LinearCall(cls, ctx.options), *X, *v)
             return cls.reduce(rows, X, ctx.options, ctx.reduction).to(ctx.options[0])

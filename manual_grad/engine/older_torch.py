@@ -11,11 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def is_exporting() -> bool:
-    """Whether torch.export traces; the Dynamo of torch 2.10 takes ``torch.compiler.is_exporting()`` for True always."""
-    return torch.compiler._is_exporting_flag
-
-
 def loss(name: str) -> Callable[..., Tensor] | None:
     """torch's loss of that name, or what computes the same; None where no torch has one."""
     return getattr(F, name, _STAND_INS.get(name))

@@ -26,7 +26,7 @@ def source(name: str, loss: type[PointwiseLoss]) -> str:
         entries.append(f"        {tuple(variant.chosen.values())}: (value{suffix(variant)}, slopes{suffix(variant)}),")
     used = [f for f in _OURS if any(f" {f}(" in line for line in body)]
     options = [k for k, kind in loss.options.items() if kind in OPTIONS]
-    choices = []
+    choices: list[tuple[str, int, tuple[float, ...]]] = []
     for k in variant.chosen:
         if k in loss.optional:
             choices.append(("input", loss.inputs.index(k), ()))

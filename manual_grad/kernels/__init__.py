@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import manual_grad
+from manual_grad.engine import torch_private
 
 _FOLDER = Path(__file__).parent / "cpu"
 # torch.backends.cpu.get_cpu_capability() -> the libraries that run there, best first
@@ -111,10 +112,10 @@ def _op(name: str, device: str) -> Any:
         if not loaded(device) or not hasattr(torch.ops.manual_grad, name):
             return None
         overload = getattr(torch.ops.manual_grad, name).default
-        if not torch._C._dispatch_has_kernel_for_dispatch_key(f"manual_grad::{name}", device.upper()):
+        if not torch_private.has_implementation(f"manual_grad::{name}", device.upper()):
             return None
         _fake(name, len(overload._schema.returns))
-        return overload._op  # what calling the overload calls
+        return torch_private.call_of(overload)
 
 
 @functools.cache

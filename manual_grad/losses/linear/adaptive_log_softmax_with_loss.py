@@ -59,6 +59,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.nn.modules.adaptive import _ASMoutput
 
+from manual_grad.engine import arguments, torch_private
 from manual_grad.engine.reduction import reduced
 from manual_grad.engine.softmax import State
 from manual_grad.losses.linear.linear_cross_entropy import linear_cross_entropy
@@ -120,9 +121,9 @@ def _may_look(y: Tensor) -> bool:
 
     On a device this waits, once for each cluster, as torch's own does: every tail for every row would take longer.
     """
-    if type(y) is not Tensor or torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+    if torch_private.transforms_are_active() or torch.compiler.is_compiling():
         return False
-    return not (y.is_cuda and torch.cuda.is_current_stream_capturing())
+    return arguments.readable(y, waits=True)
 
 
 def _batch(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -74,31 +74,22 @@ Sources:
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments
-from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.pairwise import PairwiseLoss
 
 _EPSILON = 1e-12
 
 
-class CosineEmbeddingLossFunction(LossFunction):
+class CosineEmbeddingLossFunction(PairwiseLoss):
     """``apply(input1, input2, target, margin, reduction)``: inputs of one shape (D) or (N, D), target () or (N)."""
 
     tensors = 3
     kernel = "cosine_embedding_loss"
-
-    @classmethod
-    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
-        return X[0].shape[:-1]
-
-    @staticmethod
-    def contract(terms: Tensor, *options: Any) -> Tensor:
-        return terms.sum(-1)
 
     @staticmethod
     def value(X: Tensors, margin: float) -> Tensor:

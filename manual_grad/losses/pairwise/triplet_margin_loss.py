@@ -84,22 +84,15 @@ from torch.nn import _reduction
 
 from manual_grad import kernels
 from manual_grad.engine import arguments
-from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.pairwise import PairwiseLoss
 
 
-class TripletMarginLossFunction(LossFunction):
+class TripletMarginLossFunction(PairwiseLoss):
     """``apply(anchor, positive, negative, margin, q, eps, swap, reduction)``: vectors of one shape, (D) or (N, D)."""
 
     tensors = 3
     kernel = "triplet_margin_loss"
-
-    @classmethod
-    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
-        return X[0].shape[:-1]
-
-    @staticmethod
-    def contract(terms: Tensor, *options: Any) -> Tensor:
-        return terms.sum(-1)
 
     @staticmethod
     def value(X: Tensors, margin: float, q: float, eps: float, swap: bool) -> Tensor:

@@ -49,12 +49,12 @@ from torch import Tensor
 
 from manual_grad.engine import arguments
 from manual_grad.engine.function import evaluate
-from manual_grad.engine.pointwise import PointwiseLoss
+from manual_grad.engine.pairwise import DistanceLoss
 from manual_grad.engine.reduction import reduced
 from manual_grad.losses.pairwise.triplet_margin_loss import check_dimensions, has_rule, nearer, of_vectors
 
 
-class TripletMarginWithDistanceLossFunction(PointwiseLoss):
+class TripletMarginWithDistanceLossFunction(DistanceLoss):
     """``apply(x, y, z, None, margin, reduction)``: the distances, of which z may be None, and no weight."""
 
     kernel = "triplet_margin_with_distance_loss"
@@ -113,7 +113,7 @@ def triplet_margin_with_distance_loss(
     d = torch.pairwise_distance if distance_function is None else distance_function
     degree_and_eps = _of_norm(d)
     if degree_and_eps is not None and has_rule(anchor, positive, negative):
-        # torch composes the distance of ops, of which autocast knows the norm, on CUDA only
+        # torch computes the distance from separate ops. On CUDA, autocast runs one of them, norm, in float32.
         autocasts = anchor.is_cuda
         return of_vectors(anchor, positive, negative, margin, *degree_and_eps, swap, reduction, autocasts)
     distances = d(anchor, positive), d(anchor, negative), d(positive, negative) if swap else None

@@ -108,13 +108,14 @@ from torch.nn.functional import pad
 
 from manual_grad import kernels
 from manual_grad.engine import arguments
-from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate, transforming
+from manual_grad.engine.function import Options, Tensors, evaluate, transforming
+from manual_grad.engine.path import PathLoss
 
 _INFINITY = float("inf")
 _MOST_ON_CUDA = 4096  # labels: a program there has them all in its registers
 
 
-class CTCLossFunction(LossFunction):
+class CTCLossFunction(PathLoss):
     """``apply(log_probs, targets, input_lengths, target_lengths, blank, zero_infinity, reduction)``.
 
     ``log_probs`` is (T, N, C); the rest is int64: ``targets`` (N, S) or concatenated, the lengths (N).
@@ -122,14 +123,6 @@ class CTCLossFunction(LossFunction):
 
     tensors = 4
     kernel = "ctc_loss"
-
-    @classmethod
-    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
-        return X[0].shape[1:2]
-
-    @staticmethod
-    def contract(terms: Tensor, *options: Any) -> Tensor:
-        return terms.sum((0, 2))
 
     @classmethod
     def value(cls, X: Tensors, blank: int, zero_infinity: bool) -> Tensor:
@@ -209,7 +202,7 @@ def _lattice(X: Tensors, blank: int) -> _Lattice:
 
 
 def _padded(targets: Tensor, target_lengths: Tensor) -> Tensor:
-    longest = max(target_lengths.tolist()) if _readable(target_lengths) else targets.shape[0]
+    longest = max(target_lengths.tolist()) if arguments.readable(target_lengths, waits=True) else targets.shape[0]
     begin = target_lengths.cumsum(0) - target_lengths
     index = begin[:, None] + torch.arange(longest, device=targets.device)
     return pad(targets, (0, 1))[index.clamp(0, targets.shape[0])]
@@ -410,28 +403,23 @@ def _check_shapes(x: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, bl
         )
 
 
-def _readable(t: Tensor) -> bool:
-    """Whether the tensor has values: not while tracing, nor where torch.func has wrapped it."""
-    return type(t) is Tensor and not t.is_meta and not torch._C._functorch.is_functorch_wrapped_tensor(t)
-
-
 def _check_values(x: Tensor, targets: Tensor, frames: Tensor, labels: Tensor) -> None:
     """What the kernel checks, for a call that it does not serve; on a GPU, reading values would wait for it."""
     T, _, C = x.shape
     limits = {"target_lengths": (labels, None), "input_lengths": (frames, T)}
     for name, (lengths, most) in limits.items():
-        for got in lengths.tolist() if lengths.is_cpu and _readable(lengths) else ():
+        for got in lengths.tolist() if arguments.readable(lengths) else ():
             if got < 0:
                 raise RuntimeError(f"Expected {name} to have value at least 0, but got value {got}")
             if most is not None and got > most:
                 raise RuntimeError(f"Expected {name} to have value at most {most}, but got value {got}")
-    if not (labels.is_cpu and _readable(labels)):
+    if not arguments.readable(labels):
         return
     size, total, longest = targets.shape[-1], sum(labels.tolist()), max(labels.tolist())
     wrong = f"{total} at dimension 0" if targets.dim() == 1 else f"at least {longest} at dimension 1"
     if size != total if targets.dim() == 1 else size < longest:
         raise RuntimeError(f"Expected tensor to have size {wrong}, but got size {size} for argument #2 'targets'")
-    if targets.is_cpu and _readable(targets):
+    if arguments.readable(targets):
         outside = (targets < 0) | (targets >= C)
         if targets.dim() == 2:
             outside &= torch.arange(size) < labels[:, None]

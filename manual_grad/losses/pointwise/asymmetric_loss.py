@@ -66,10 +66,10 @@ by whose side of the smaller terms it loses no more than the rounding of :math:`
         - \gamma_1\, (\gamma_1\, p - n) \log p \bigr) \tag{9}
 
 .. math::
-    \frac{\partial^2 B}{\partial x^2} = [\,p > c\,]\, \bigg( s^{\gamma_0} \bigg(
-        \gamma_0\, p\, n\, \frac{l}{s} \Big( (\gamma_0 - 1)\, \frac{p\, n}{s} + n - p \Big)
-        + 2 \gamma_0\, \frac{p\, n}{s}\, h + h\, \Big( n - \frac{c\, p}{n + c} \Big) \bigg) \bigg), \qquad
-    h = \frac{p\, n}{n + c} \tag{10}
+    \frac{\partial^2 B}{\partial x^2} = [\,p > c\,]\, \bigg( s^{\gamma_0} \bigg( \frac{\gamma_0\, v}{s}
+        \Big( l\, \Big( (\gamma_0 - 1)\, \frac vs + n - p \Big) + 2 h \Big)
+        + h\, \Big( n - \frac{c\, p}{n + c} \Big) \bigg) \bigg), \qquad
+    v = p\, n, \qquad h = \frac{v}{n + c} \tag{10}
 
 **Kinks.** At the margin, :math:`p = c`, the slope is continuous for :math:`\gamma_0 > 0`. For :math:`\gamma_0 = 0` it
 jumps from 0 to :math:`p\,n`, and 0 is chosen: what is left out is left alone. The curvature jumps for

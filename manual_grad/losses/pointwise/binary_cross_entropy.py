@@ -137,7 +137,7 @@ def binary_cross_entropy(
         CPU). All three tensors may require a gradient (torch: input and target only).
 
     Raises:
-        ValueError: ``reduction`` is unknown, or ``target`` has not the input's shape.
+        ValueError: ``reduction`` is unknown, or ``target`` does not have the input's shape.
         RuntimeError: an element of ``input`` or ``target`` is not in [0, 1] (checked on the CPU); their dtypes differ;
             ``weight`` does not broadcast to the input's shape; autocast is on for a GPU, where the gradient could
             leave the range of float16.

@@ -163,7 +163,7 @@ def binary_cross_entropy_with_logits(
         All four tensors may require a gradient (torch: input and target only).
 
     Raises:
-        ValueError: ``reduction`` is unknown, or ``target`` has not the input's shape.
+        ValueError: ``reduction`` is unknown, or ``target`` does not have the input's shape.
         RuntimeError: ``target`` is not floating point; ``weight`` or ``pos_weight`` does not broadcast to the input's
             shape.
         NotImplementedError: the promoted dtype is not a real floating point one.

@@ -140,7 +140,7 @@ def gaussian_nll_loss(
     var = arguments.unreduced("var", var, input)
     reduction = arguments.reduction_of(reduction, refusal="is not valid as a reduction: use 'none', 'mean' or 'sum'")
     eps = arguments.real("gaussian_nll_loss", "eps", eps)
-    # torch composes the loss of ops, of which autocast knows the logarithm and the power, on CUDA only
+    # torch computes the loss from separate ops. On CUDA, autocast runs two of them, log and pow, in float32.
     x, t, a = arguments.together(input, target, var, autocasts=input.is_cuda, arithmetic=True)
     arguments.require_floating("gaussian_nll_loss", x)
     if not a.numel() and var.numel() and arguments.readable(var) and (var < 0).any():  # no loop comes past them

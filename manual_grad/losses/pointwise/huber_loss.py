@@ -90,7 +90,7 @@ def huber_loss(
         (float32 under autocast).
 
     Raises:
-        ValueError: ``reduction`` is unknown, or ``weight`` has not the input's shape.
+        ValueError: ``reduction`` is unknown, or ``weight`` does not have the input's shape.
         RuntimeError: ``delta`` is not positive, or the shapes do not broadcast.
         TypeError: ``delta`` is not a number.
         NotImplementedError: the input is not real floating point.

@@ -91,12 +91,12 @@ def l1_loss(
         with a weight, as in torch, only on CUDA, and not for 'none'.
 
     Raises:
-        ValueError: ``reduction`` is unknown, or ``weight`` has not the input's shape.
+        ValueError: ``reduction`` is unknown, or ``weight`` does not have the input's shape.
         RuntimeError: the shapes do not broadcast; the mean of integers.
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     weight = arguments.weight_of(weight, input, target)
-    # with a weight torch composes the loss of ops, of which autocast knows the sum only, on CUDA
+    # With a weight, torch computes the loss from separate ops. On CUDA, autocast runs one of them, sum, in float32.
     autocasts = weight is None or (input.is_cuda and reduction != "none")
     x, t, w = arguments.together(input, target, weight, warns=True, autocasts=autocasts)
     arguments.refuse_complex("l1_loss", x)

@@ -32,7 +32,7 @@ the logarithm nothing does. What is left is a function of one number, ``expm1`` 
 
 which keeps every digit of a slope, and of the value of a large residual. For a small one its two terms cancel, from
 :math:`m` down to :math:`m^2 / 2`: a residual of :math:`10^{-8}` in float64 would have no digit left. There the loss
-comes from the square of the hyperbolic sine, :math:`\cosh^2 = 1 + \sinh^2`, in the same :math:`w`:
+comes from the hyperbolic sine, whose square is that of the cosine less 1, in the same :math:`w`:
 
 .. math::
     e(x, t) = \frac12 \log \Big( 1 + \frac{w^2}{4\,(1 + w)} \Big) \tag{5}

@@ -91,13 +91,13 @@ def mse_loss(
         with a weight, as in torch, only on CUDA.
 
     Raises:
-        ValueError: ``reduction`` is unknown, or ``weight`` has not the input's shape.
+        ValueError: ``reduction`` is unknown, or ``weight`` does not have the input's shape.
         RuntimeError: the shapes do not broadcast.
         NotImplementedError: the promoted dtype is not a real floating point one.
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     weight = arguments.weight_of(weight, input, target)
-    # with a weight torch composes the loss of ops, of which autocast knows the sum and the power, on CUDA
+    # With a weight, torch computes the loss from separate ops. On CUDA, autocast runs sum and pow in float32.
     autocasts = weight is None or input.is_cuda
     x, t, w = arguments.together(input, target, weight, warns=True, autocasts=autocasts)
     arguments.refuse_complex("mse_loss", x)

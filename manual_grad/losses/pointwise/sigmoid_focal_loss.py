@@ -22,19 +22,19 @@ these are torchvision's formulas, too.
 **Gradient.** Of the factors,
 
 .. math::
-    \frac{\partial q}{\partial x} = (1 - 2 t)\, \sigma(x)\, \sigma(-x), \qquad
-    \frac{\partial q}{\partial t} = \sigma(-x) - \sigma(x), \qquad
-    \frac{\partial c}{\partial x} = \sigma(x) - t, \qquad
-    \frac{\partial c}{\partial t} = -x \tag{3}
+    r = (1 - 2 t)\, v = \frac{\partial q}{\partial x}, \qquad
+    w = \sigma(-x) - \sigma(x) = \frac{\partial q}{\partial t}, \qquad
+    z = \sigma(x) - t = \frac{\partial c}{\partial x}, \qquad
+    -x = \frac{\partial c}{\partial t}, \qquad
+    \kappa = 2 \alpha - 1 = \frac{\partial k}{\partial t} \quad\text{or}\quad
+    \kappa = 0 = \frac{\partial k}{\partial t}, \qquad
+    v = \sigma(x)\, \sigma(-x) \tag{3}
 
-and so, with :math:`\partial k / \partial t = 2 \alpha - 1` or 0,
+and so
 
 .. math::
-    \frac{\partial e}{\partial x} = k\, q^\gamma \Big( \gamma\, \frac cq\, \frac{\partial q}{\partial x}
-        + \frac{\partial c}{\partial x} \Big), \qquad
-    \frac{\partial e}{\partial t} = \frac{\partial k}{\partial t}\, q^\gamma c
-        + k\, q^\gamma \Big( \gamma\, \frac cq\, \frac{\partial q}{\partial t} + \frac{\partial c}{\partial t} \Big)
-    \tag{4}
+    \frac{\partial e}{\partial x} = k\, q^\gamma \Big( \gamma\, \frac cq\, r + z \Big), \qquad
+    \frac{\partial e}{\partial t} = \kappa\, q^\gamma c + k\, q^\gamma \Big( \gamma\, \frac cq\, w - x \Big) \tag{4}
 
 The quotient :math:`c / q` tends to 1 where the prediction is right beyond doubt and both are 0. In it, and not in
 :math:`q^{\gamma - 1}`, which is infinite there for :math:`\gamma < 1`, the gradient is finite.
@@ -50,10 +50,9 @@ the logit is on. Let :math:`a` be the share of the target on the other side, whi
 No term is negative: nothing cancels, and nothing overflows. With :math:`d = \pm 1` for the side,
 
 .. math::
-    \frac{\partial c}{\partial x} = d\, \frac{a - b u}{1 + u}, \qquad
-    \frac{\partial q}{\partial x} = d\, \frac{(a - b)\, u}{(1 + u)^2}, \qquad
-    \frac{\partial q}{\partial t} = -d\, \frac{1 - u}{1 + u}, \qquad
-    \frac{\partial c}{\partial t} = -d\, m, \qquad
+    z = d\, \frac{a - b u}{1 + u}, \qquad
+    r = d\, \frac{(a - b)\, u}{(1 + u)^2}, \qquad
+    w = -d\, \frac{1 - u}{1 + u}, \qquad
     d = \begin{cases} 1 & x \ge 0 \\ -1 & x < 0 \end{cases} \tag{6}
 
 For a hard label on the right side, :math:`a = 0`, all terms of (4) have one sign; on the wrong side, too. What
@@ -70,42 +69,31 @@ number long after :math:`q` has underflowed. It is the factor of the slope by :m
 >>> from manual_grad.functional import sigmoid_focal_loss
 >>> x = torch.tensor([15.0, 30.0], requires_grad=True)
 >>> p = x.sigmoid()
->>> torch.autograd.grad((-p.log() * (1 - p) ** 0.5).sum(), x)[0]  # half of the digits are lost, then all
-tensor([-2.4803e-10,         nan])
+>>> torch.autograd.grad((-p.log() * (1 - p) ** 0.5).sum(), x)[0]  # a quarter too much, and nothing at all
+tensor([-3.2080e-10,         nan])
 >>> torch.autograd.grad(sigmoid_focal_loss(x, torch.ones(2), -1, 0.5, "sum"), x)[0]
-tensor([-2.5379e-10, -4.2945e-20])
+tensor([-2.5378e-10, -4.2938e-20])
 
-**Second derivatives.** The product rule once more, with :math:`\partial^2 q / \partial t^2 = 0`:
-
-.. math::
-    \frac{\partial^2 e}{\partial x^2} = k\, q^\gamma \bigg( \gamma\, (\gamma - 1)\, c\,
-        \Big( \frac1q \frac{\partial q}{\partial x} \Big)^2
-        + \gamma\, \frac cq\, \frac{\partial^2 q}{\partial x^2}
-        + \frac{2 \gamma}{q}\, \frac{\partial q}{\partial x}\, \frac{\partial c}{\partial x}
-        + \sigma(x)\, \sigma(-x) \bigg), \qquad
-    \frac{\partial^2 q}{\partial x^2} = \frac{\partial q}{\partial x}\, \frac{\partial q}{\partial t} \tag{8}
+**Second derivatives.** The product rule once more, with :math:`\partial r / \partial x = r w`,
+:math:`\partial w / \partial x = -2 v` and :math:`\partial w / \partial t = 0`:
 
 .. math::
-    \frac{\partial^2 e}{\partial x\, \partial t} =
-        \frac{\partial k}{\partial t}\, q^\gamma \Big( \gamma\, \frac cq\, \frac{\partial q}{\partial x}
-        + \frac{\partial c}{\partial x} \Big)
-        + k\, q^\gamma \bigg( \gamma\, (\gamma - 1)\, \frac cq\, \frac{1}{q} \frac{\partial q}{\partial x}\,
-        \frac{\partial q}{\partial t} - 2 \gamma\, \frac cq\, \sigma(x)\, \sigma(-x)
-        + \frac \gamma q \Big( \frac{\partial q}{\partial x}\, \frac{\partial c}{\partial t}
-        + \frac{\partial q}{\partial t}\, \frac{\partial c}{\partial x} \Big) - 1 \bigg) \tag{9}
+    \frac{\partial^2 e}{\partial x^2} = k\, q^\gamma \Big( \frac{\gamma\, r}{q}
+        \Big( (\gamma - 1)\, \frac cq\, r + c\, w + 2 z \Big) + v \Big) \tag{8}
 
 .. math::
-    \frac{\partial^2 e}{\partial t^2} =
-        2\, \frac{\partial k}{\partial t}\, q^\gamma \Big( \gamma\, \frac cq\, \frac{\partial q}{\partial t}
-        + \frac{\partial c}{\partial t} \Big)
-        + k\, \gamma\, q^{\gamma - 1}\, \frac{\partial q}{\partial t}
-        \Big( (\gamma - 1)\, \frac cq\, \frac{\partial q}{\partial t} + 2\, \frac{\partial c}{\partial t} \Big)
-    \tag{10}
+    \frac{\partial^2 e}{\partial x\, \partial t} = \kappa\, q^\gamma \Big( \gamma\, \frac cq\, r + z \Big)
+        + k\, q^\gamma \Big( \frac\gamma q
+        \Big( (\gamma - 1)\, \frac cq\, r w - 2 c\, v - r x + w z \Big) - 1 \Big) \tag{9}
+
+.. math::
+    \frac{\partial^2 e}{\partial t^2} = 2 \kappa\, q^\gamma \Big( \gamma\, \frac cq\, w - x \Big)
+        + \gamma\, k\, q^{\gamma - 1} w \Big( (\gamma - 1)\, \frac cq\, w - 2 x \Big) \tag{10}
 
 There are no kinks.
 
-**Shapes and domain.** Input and target of one shape; any logit, infinite ones included, of which everything is the
-limit; targets in :math:`[0, 1]`, :math:`\alpha \le 1`, :math:`\gamma \ge 0`. A weight multiplies :math:`e`, and
+**Shapes and domain.** Input and target of one shape; any logit, infinite ones included, of which value and gradient
+are the limit; targets in :math:`[0, 1]`, :math:`\alpha \le 1`, :math:`\gamma \ge 0`. A weight multiplies :math:`e`, and
 broadcasts. For :math:`\gamma < 1` the last derivative grows without bound towards a hard label that is right.
 
 Sources:
@@ -144,7 +132,7 @@ class SigmoidFocalLossFunction(PointwiseLoss):
         m, u, a, b, _ = _sides(x, t)
         c = times(a, m) + u.log1p()  # (5)
         f = _focus((a + b * u) / (1 + u), m, a, gamma, rate, degree)
-        return _balance(t, positive, negative) * f * c  # (2)
+        return _balance(t, positive, negative) * times(f, c)  # (2)
 
     @staticmethod
     def first(
@@ -177,23 +165,24 @@ class SigmoidFocalLossFunction(PointwiseLoss):
         f, k = _focus(q, m, a, gamma, rate, degree), _balance(t, positive, negative)
         c_over_q = times(a, m) * one / _divisor(n) + _or_1(n, u.log1p() * one / _divisor(n))
 
-        # by m and a in place of x and t, which stand for them but for the sign: (6) without d
+        # by m and a, which x and t are but for the sign, and without the factor f: (6) without d
         v_over_q = _or_1(n, u / _divisor(n)) / one
-        q_m = a_b * v_over_q  # over q
+        q_m = a_b * v_over_q  # the slope of q over q
         difference = _difference(m, u, a, b, a_b)
         c_m, c_m_over_q = difference / one, torch.where(n == 0, -1, difference / _divisor(n))
-        first_m = gamma * times(q_m, c) + c_m  # this and what follows without the factor f
-        first_a = gamma * turn * c_over_q + m
+        first_m = gamma * times(q_m, c) + c_m
+        first_a = times(gamma * turn, c_over_q) + m
         mm = gamma * ((gamma - 1) * q_m - turn) * times(q_m, c) + 2 * gamma * q_m * c_m + v  # (8)
         ma = (
-            gamma * (gamma - 1) * turn * q_m * c_over_q
-            + gamma * (2 * times(v_over_q, c) + times(q_m, m) + turn * c_m_over_q)
+            gamma * (gamma - 1) * turn * times(q_m, c_over_q)
+            + gamma * (2 * times(v_over_q, c) + turn * c_m_over_q)
+            + times(gamma * q_m, m)
             + 1
         )  # (9)
         bend = torch.full_like(x, positive - negative)
         bend = torch.where(x < 0, bend, -bend)
         xx, at = k * times(f, mm), times(f, bend * first_m + k * ma)
-        tt = 2 * bend * times(f, first_a)
+        tt = times(2 * bend * f, first_a)
         if gamma != 0:
             tt = tt + times(
                 k * gamma * _focus(q, m, a, gamma - 1, *_parted(gamma - 1)),
@@ -223,7 +212,7 @@ def _focus(q: Tensor, m: Tensor, a: Tensor, gamma: float, rate: float, degree: f
     """q to the power gamma, without underflow for hard labels."""
     if gamma == 0 or gamma == 1 or gamma == 2:
         return power(q, gamma)
-    far = (m > 80) & (a == 0)
+    far = (m > 80) & (m < torch.inf) & (a == 0)
     return torch.where(far, (-(rate * m)).exp().pow(degree), torch.where(far, 1, q).pow(gamma))
 
 

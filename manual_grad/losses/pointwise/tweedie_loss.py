@@ -175,7 +175,7 @@ def tweedie_loss(
         A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype (float32 under autocast).
 
     Raises:
-        ValueError: ``reduction`` is unknown, ``power`` or ``eps`` outside its domain, or ``weight`` has not the
+        ValueError: ``reduction`` is unknown, ``power`` or ``eps`` outside its domain, or ``weight`` does not have the
             input's shape.
         RuntimeError: the shapes do not broadcast.
         TypeError: ``power`` or ``eps`` is not a number, ``log_input`` not a bool.

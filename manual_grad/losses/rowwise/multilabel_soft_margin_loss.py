@@ -47,11 +47,12 @@ from torch.nn import _reduction
 from manual_grad import kernels
 from manual_grad.engine import arguments
 from manual_grad.engine.dtypes import HALF, widen
-from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.rowwise import RowwiseLoss
 from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import BCEWithLogitsLossFunction
 
 
-class MultiLabelSoftMarginLossFunction(LossFunction):
+class MultiLabelSoftMarginLossFunction(RowwiseLoss):
     """``apply(input, target, weight, classes, reduction)``: rows in the last dimension, all tensors of one shape."""
 
     tensors = 3

@@ -176,7 +176,7 @@ SPEC = Spec(
 )  # fmt: skip
 
 
-def projected(s, bias, label_smoothing):
+def growing(s, bias, label_smoothing):
     weight = torch.tensor([[1.0, -1.0], [0.5, 1.0], [-1.0, 0.0]], dtype=s.dtype)
     offset = torch.tensor([bias, 0.0, 0.0], dtype=s.dtype)
     shares = dict(linear_bias=offset, label_smoothing=label_smoothing)
@@ -186,6 +186,6 @@ def projected(s, bias, label_smoothing):
 CURVE = curves.Curve(
     "length of the features, along a fixed direction",
     (-3, 4),
-    projected,
+    growing,
     {"bias": curves.Slider("bias of the target's class", 0.0, -2.0, 2.0, 0.5), "label_smoothing": curves.SMOOTHING},
 )

@@ -42,8 +42,8 @@ SPEC = Spec(
     params=(
         dict(reduction="mean", eps=0.5),
         dict(reduction="none", eps=1.0),
-        dict(reduction="sum", eps=3.0),
-        dict(reduction="mean", eps=0.0),
+        dict(reduction="sum", eps=0.0),
+        dict(reduction="mean", eps=3.0),
     ),
     samples={
         "typical": lambda draw: dict(input=draw.normal(3, 4), target=draw.normal(3, 4)),

@@ -14,13 +14,22 @@ from manual_grad.study import curves
 INF, NAN = float("inf"), float("nan")
 
 
+def lgamma(z):
+    """Stirling's series, ten steps up: of torch's own the second derivative has only ten digits."""
+    y = z + 10
+    w = 1 / y**2
+    series = 1 / 12 - w * (1 / 360 - w * (1 / 1260 - w * (1 / 1680 - w * (1 / 1188 - w * (691 / 360360 - w / 156)))))
+    below = torch.stack([(z + j).log() for j in range(10)]).sum(0)
+    return (y - 0.5) * y.log() - y + 0.5 * math.log(2 * math.pi) + series / y - below
+
+
 def definition(input, target, total_count, reduction="mean", log_input=True, full=False, eps=1e-8, weight=1.0):
     t, r = target.to(input.dtype), total_count.clone()
     with torch.no_grad():  # the gradient passes the clamp: that is how the loss defines it
         r.clamp_(min=eps)
     mean, log_mean = (input.exp(), input) if log_input else (input + eps, (input + eps).log())
-    e = (t + r) * (mean + r).log() - t * log_mean - r * r.log() - (t + r).lgamma() + r.lgamma()
-    return reduce(weight * (e + (t + 1).lgamma() if full else e), reduction)
+    e = (t + r) * (mean + r).log() - t * log_mean - r * r.log() - lgamma(t + r) + lgamma(r)
+    return reduce(weight * (e + lgamma(t + 1) if full else e), reduction)
 
 
 def oracle(input, target, total_count, log_input=True, full=False, eps=1e-8, weight=1, **_):
@@ -37,7 +46,11 @@ def symbols(input, target, total_count, log_input=True, full=False, eps=1e-8, **
 
 
 def counts(draw, *shape):
-    return draw.uniform(*shape, low=0.2, high=6.0)
+    return draw.uniform(*shape, low=0.2, high=3.0)
+
+
+def few(draw, *shape):
+    return draw.uniform(*shape, low=0.2, high=0.8)
 
 
 def means(draw, *shape):
@@ -54,7 +67,7 @@ def typical(draw, *shape):
 
 def across(draw, **given):
     """Total counts from Poisson's limit to far beyond what is called overdispersed."""
-    total_count = draw.tensor([1e-6, 1e-3, 0.1, 1.0, 1.999, 2.0, 2.001, 10.0, 1e3, 1e6, 1e8, 1e12])
+    total_count = draw.tensor([1e-5, 0.1, 1.999, 2.0, 10.0, 1e3, 1e8, 1e12])
     return dict(total_count=total_count, **given)
 
 
@@ -73,38 +86,34 @@ SPEC = Spec(
     params=(
         dict(reduction="mean"),
         dict(reduction="none", full=True),
-        dict(reduction="sum", eps=1e-3),
+        dict(reduction="sum", eps=1e-7),
         dict(reduction="mean", full=True),
     ),
     samples={
         "typical": lambda draw: typical(draw, 3, 4),
-        "means": lambda draw: {**typical(draw, 3, 4), "input": means(draw, 3, 4), "log_input": False},
+        "means": lambda draw: {**typical(draw, 3, 4), "input": 1 + means(draw, 3, 4), "log_input": False},
         "weighted": lambda draw: dict(**typical(draw, 3, 4), weight=draw.uniform(3, 4)),
         "counts": lambda draw: {**typical(draw, 3, 4), "target": draw.integers(3, 4, high=4)},
         "one total a row": lambda draw: {**typical(draw, 3, 4), "total_count": totals(draw, 3, 1)},
         "scalar": lambda draw: typical(draw),
         "target broadcast": lambda draw: {**typical(draw, 2, 3), "target": counts(draw, 3)},
-        "input broadcast": lambda draw: dict(input=means(draw, 1, 3), target=counts(draw, 2, 3),
-                                             total_count=totals(draw, 1, 3), log_input=False),
+        "input broadcast": lambda draw: dict(input=4 + means(draw, 1, 3), log_input=False,
+                                             target=few(draw, 2, 3), total_count=totals(draw, 1, 3)),
         "image": lambda draw: typical(draw, 2, 3, 2, 2),
     },
     regimes={
-        "any total": lambda draw: across(draw, input=draw.normal(12), target=counts(draw, 12)),
-        "any total, zeros": lambda draw: across(draw, input=draw.normal(12), target=draw.tensor([0.0] * 12)),
-        "any total, large counts": lambda draw: across(draw, input=7 + draw.normal(12), target=1e3 * counts(draw, 12)),
-        "fitted means": lambda draw: across(draw, input=draw.tensor([3.0, 8.0, 20.0, 1e3, 1e6, 1.0] * 2),
-                                            target=draw.tensor([3.0, 8.0, 20.0, 1e3, 1e6, 1.0] * 2), log_input=False),
-        "next to the fit": lambda draw: across(draw, input=draw.tensor([3.1, 7.0, 19.0, 1030.0, 1e6 - 1e3, 1.2] * 2),
-                                               target=draw.tensor([3.0, 8.0, 20.0, 1e3, 1e6, 1.0] * 2),
-                                               log_input=False),
-        "a million": lambda draw: across(draw, input=math.log(1e6) + 0.01 * draw.normal(12),
-                                         target=draw.tensor([1e6] * 12)),
-        "far too many": lambda draw: across(draw, input=draw.tensor([-20.0] * 12), target=1e3 * counts(draw, 12)),
-        "far too few": lambda draw: across(draw, input=draw.tensor([20.0] * 12), target=counts(draw, 12)),
-        "never": lambda draw: across(draw, input=draw.tensor([-5.0, -20.0, -40.0, -80.0] * 3),
-                                     target=draw.integers(12, high=1)),
-        "steep": lambda draw: across(draw, input=draw.tensor([20.0, 40.0, 60.0, 80.0] * 3), target=counts(draw, 12)),
-        "few": lambda draw: across(draw, input=draw.normal(12), target=1e-3 * counts(draw, 12)),
+        "any total": lambda draw: across(draw, input=draw.normal(8), target=counts(draw, 8)),
+        "any total, zeros": lambda draw: across(draw, input=draw.normal(8), target=draw.tensor([0.0] * 8)),
+        "fitted means": lambda draw: across(draw, input=draw.tensor([3.0, 20.0, 1e3, 1e6] * 2), log_input=False,
+                                            target=draw.tensor([3.0, 20.0, 1e3, 1e6] * 2)),
+        "next to the fit": lambda draw: across(draw, input=draw.tensor([3.1, 19.0, 1030.0, 1e6 - 1e3] * 2),
+                                               target=draw.tensor([3.0, 20.0, 1e3, 1e6] * 2), log_input=False),
+        "large counts": lambda draw: across(draw, input=13.8 + 0.1 * draw.normal(8), target=4e5 * counts(draw, 8)),
+        "far too many": lambda draw: across(draw, input=draw.tensor([-20.0] * 8), target=1e3 * counts(draw, 8)),
+        "far too few": lambda draw: across(draw, input=draw.tensor([20.0, 80.0] * 4), target=counts(draw, 8)),
+        "never": lambda draw: across(draw, input=draw.tensor([-5.0, -20.0, -40.0, -80.0] * 2),
+                                     target=draw.integers(8, high=1)),
+        "almost none": lambda draw: across(draw, input=draw.normal(8), target=1e-3 * counts(draw, 8)),
         "tiny means": lambda draw: dict(input=draw.tensor([0.0, 1e-12, 1e-9, 1e-6, 1e-3]), target=counts(draw, 5),
                                         total_count=totals(draw, 5), log_input=False),
         "huge means": lambda draw: dict(input=draw.tensor([1e3, 1e6, 1e12, 1e30]), target=counts(draw, 4),
@@ -114,10 +123,10 @@ SPEC = Spec(
         Pin(dict(input=[0.0, 0.0], target=[0.0, 1.0], total_count=[1.0, 1.0], full=True, reduction="none"),
             "the geometric distribution: a half, and a quarter", value=[math.log(2.0), 2 * math.log(2.0)],
             gradient=dict(input=[0.5, 0.0], total_count=[math.log(2.0) - 0.5, math.log(2.0) - 1.0],
-                          target=[math.log(2.0), math.log(2.0) - 0.5])),
+                          target=[math.log(2.0), math.log(2.0)])),
         Pin(dict(input=[1.5, 1.5], target=[0.0, 3.0], total_count=[INF, INF], reduction="none"), "Poisson's limit",
             value=[math.exp(1.5), math.exp(1.5) - 4.5],
-            gradient=dict(input=[math.exp(1.5), math.exp(1.5) - 3.0], target=[-1.5, -1.5], total_count=[0.0, 0.0])),
+            gradient=dict(input=[math.exp(1.5), math.exp(1.5) - 3.0], target=[-1.5, -1.5])),
         Pin(dict(input=[1.0, 1.0], target=[0.0, 0.0], total_count=[0.0, 1e-6], eps=1.0, log_input=False,
                  reduction="none"),
             "a clamped total counts as eps, and the gradient passes", value=[math.log(3.0), math.log(3.0)],

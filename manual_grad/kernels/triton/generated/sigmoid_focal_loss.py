@@ -16,21 +16,21 @@ def value_gamma_0(inputs, options):
     v2 = 1.0 - t
     v3 = negative * v2
     v4 = v1 + v3
-    v5 = v4 * 1.0
-    v6 = x < 0.0
-    v7 = tl.where(v6, t, v2)
-    v8 = v7 == 0.0
-    v9 = tl.abs(x)
-    v10 = tl.abs(v9)
-    v11 = v10 == float("inf")
-    v12 = v8 & v11
-    v13 = v7 * v9
-    v14 = tl.where(v12, 0.0, v13)
-    v15 = -v9
-    v16 = exp(v15)
-    v17 = log1p(v16)
-    v18 = v14 + v17
-    v19 = v5 * v18
+    v5 = x < 0.0
+    v6 = tl.where(v5, t, v2)
+    v7 = v6 == 0.0
+    v8 = tl.abs(x)
+    v9 = tl.abs(v8)
+    v10 = v9 == float("inf")
+    v11 = v7 & v10
+    v12 = v6 * v8
+    v13 = tl.where(v11, 0.0, v12)
+    v14 = -v8
+    v15 = exp(v14)
+    v16 = log1p(v15)
+    v17 = v13 + v16
+    v18 = 1.0 * v17
+    v19 = v4 * v18
     return v19
 
 
@@ -132,7 +132,7 @@ def value_gamma_1(inputs, options):
     v11 = tl.fma(v7, v10, v6)
     v12 = 1.0 + v10
     v13 = v11 / v12
-    v14 = v4 * v13
+    v14 = v13 == 0.0
     v15 = v6 == 0.0
     v16 = tl.abs(v8)
     v17 = v16 == float("inf")
@@ -141,8 +141,13 @@ def value_gamma_1(inputs, options):
     v20 = tl.where(v18, 0.0, v19)
     v21 = log1p(v10)
     v22 = v20 + v21
-    v23 = v14 * v22
-    return v23
+    v23 = tl.abs(v22)
+    v24 = v23 == float("inf")
+    v25 = v14 & v24
+    v26 = v13 * v22
+    v27 = tl.where(v25, 0.0, v26)
+    v28 = v4 * v27
+    return v28
 
 
 @triton.jit
@@ -250,7 +255,7 @@ def value_gamma_2(inputs, options):
     v12 = 1.0 + v10
     v13 = v11 / v12
     v14 = v13 * v13
-    v15 = v4 * v14
+    v15 = v14 == 0.0
     v16 = v6 == 0.0
     v17 = tl.abs(v8)
     v18 = v17 == float("inf")
@@ -259,8 +264,13 @@ def value_gamma_2(inputs, options):
     v21 = tl.where(v19, 0.0, v20)
     v22 = log1p(v10)
     v23 = v21 + v22
-    v24 = v15 * v23
-    return v24
+    v24 = tl.abs(v23)
+    v25 = v24 == float("inf")
+    v26 = v15 & v25
+    v27 = v14 * v23
+    v28 = tl.where(v26, 0.0, v27)
+    v29 = v4 * v28
+    return v29
 
 
 @triton.jit
@@ -364,33 +374,40 @@ def value_other_gamma(inputs, options):
     v4 = v1 + v3
     v5 = tl.abs(x)
     v6 = v5 > 80.0
-    v7 = x < 0.0
-    v8 = tl.where(v7, t, v2)
-    v9 = v8 == 0.0
-    v10 = v6 & v9
-    v11 = rate * v5
-    v12 = -v11
-    v13 = exp(v12)
-    v14 = pow(v13, degree)
-    v15 = tl.where(v7, v2, t)
-    v16 = -v5
-    v17 = exp(v16)
-    v18 = tl.fma(v15, v17, v8)
-    v19 = 1.0 + v17
-    v20 = v18 / v19
-    v21 = tl.where(v10, 1.0, v20)
-    v22 = pow(v21, gamma)
-    v23 = tl.where(v10, v14, v22)
-    v24 = v4 * v23
-    v25 = tl.abs(v5)
-    v26 = v25 == float("inf")
-    v27 = v9 & v26
-    v28 = v8 * v5
-    v29 = tl.where(v27, 0.0, v28)
-    v30 = log1p(v17)
-    v31 = v29 + v30
-    v32 = v24 * v31
-    return v32
+    v7 = v5 < float("inf")
+    v8 = v6 & v7
+    v9 = x < 0.0
+    v10 = tl.where(v9, t, v2)
+    v11 = v10 == 0.0
+    v12 = v8 & v11
+    v13 = rate * v5
+    v14 = -v13
+    v15 = exp(v14)
+    v16 = pow(v15, degree)
+    v17 = tl.where(v9, v2, t)
+    v18 = -v5
+    v19 = exp(v18)
+    v20 = tl.fma(v17, v19, v10)
+    v21 = 1.0 + v19
+    v22 = v20 / v21
+    v23 = tl.where(v12, 1.0, v22)
+    v24 = pow(v23, gamma)
+    v25 = tl.where(v12, v16, v24)
+    v26 = v25 == 0.0
+    v27 = tl.abs(v5)
+    v28 = v27 == float("inf")
+    v29 = v11 & v28
+    v30 = v10 * v5
+    v31 = tl.where(v29, 0.0, v30)
+    v32 = log1p(v19)
+    v33 = v31 + v32
+    v34 = tl.abs(v33)
+    v35 = v34 == float("inf")
+    v36 = v26 & v35
+    v37 = v25 * v33
+    v38 = tl.where(v36, 0.0, v37)
+    v39 = v4 * v38
+    return v39
 
 
 @triton.jit
@@ -409,86 +426,88 @@ def slopes_other_gamma(inputs, options):
     v5 = v2 + v4
     v6 = tl.abs(x)
     v7 = v6 > 80.0
-    v8 = tl.where(v1, t, v3)
-    v9 = v8 == 0.0
-    v10 = v7 & v9
-    v11 = rate * v6
-    v12 = -v11
-    v13 = exp(v12)
-    v14 = pow(v13, degree)
-    v15 = tl.where(v1, v3, t)
-    v16 = -v6
-    v17 = exp(v16)
-    v18 = v15 * v17
-    v19 = v8 + v18
-    v20 = 1.0 + v17
-    v21 = v19 / v20
-    v22 = tl.where(v10, 1.0, v21)
-    v23 = pow(v22, gamma)
-    v24 = tl.where(v10, v14, v23)
-    v25 = v5 * v24
-    v26 = 2.0 * t
-    v27 = 1.0 - v26
-    v28 = -v27
-    v29 = tl.where(v1, v28, v27)
-    v30 = gamma * v29
-    v31 = v17 == 0.0
-    v32 = v8 * v20
+    v8 = v6 < float("inf")
+    v9 = v7 & v8
+    v10 = tl.where(v1, t, v3)
+    v11 = v10 == 0.0
+    v12 = v9 & v11
+    v13 = rate * v6
+    v14 = -v13
+    v15 = exp(v14)
+    v16 = pow(v15, degree)
+    v17 = tl.where(v1, v3, t)
+    v18 = -v6
+    v19 = exp(v18)
+    v20 = v17 * v19
+    v21 = v10 + v20
+    v22 = 1.0 + v19
+    v23 = v21 / v22
+    v24 = tl.where(v12, 1.0, v23)
+    v25 = pow(v24, gamma)
+    v26 = tl.where(v12, v16, v25)
+    v27 = v5 * v26
+    v28 = 2.0 * t
+    v29 = 1.0 - v28
+    v30 = -v29
+    v31 = tl.where(v1, v30, v29)
+    v32 = gamma * v31
     v33 = v19 == 0.0
-    v34 = tl.where(v33, 1.0, v19)
-    v35 = v32 / v34
-    v36 = v35 == 0.0
-    v37 = tl.abs(v6)
-    v38 = v37 == float("inf")
-    v39 = v36 & v38
-    v40 = v35 * v6
-    v41 = tl.where(v39, 0.0, v40)
-    v42 = tl.abs(v41)
-    v43 = v42 == float("inf")
-    v44 = v31 & v43
-    v45 = v17 * v41
-    v46 = tl.where(v44, 0.0, v45)
-    v47 = log1p(v17)
-    v48 = v47 * v20
-    v49 = v48 / v34
-    v50 = tl.where(v33, 1.0, v49)
-    v51 = tl.fma(v50, v17, v46)
-    v52 = v30 * v51
-    v53 = v52 / v20
-    v54 = v17 > 0.5
-    v55 = expm1(v16)
-    v56 = tl.fma(-v15, v55, v29)
-    v57 = v8 - v18
-    v58 = tl.where(v54, v56, v57)
-    v59 = v53 + v58
-    v60 = v25 * v59
-    v61 = v60 / v20
-    v62 = -v61
-    v63 = tl.where(v1, v62, v61)
-    v64 = v24 == 0.0
-    v65 = positive - negative
-    v66 = v65 * v8
-    v67 = -v5
-    v68 = tl.where(v1, v67, v5)
-    v69 = gamma * v68
-    v70 = -v55
-    v71 = v69 * v70
-    v72 = v71 / v20
-    v73 = tl.fma(-v72, v35, v66)
-    v74 = v73 - v68
-    v75 = v74 == 0.0
-    v76 = v75 & v38
-    v77 = v74 * v6
-    v78 = tl.where(v76, 0.0, v77)
-    v79 = v65 * v47
-    v80 = tl.fma(-v72, v50, v79)
-    v81 = v78 + v80
-    v82 = tl.abs(v81)
-    v83 = v82 == float("inf")
-    v84 = v64 & v83
-    v85 = v24 * v81
-    v86 = tl.where(v84, 0.0, v85)
-    return v63, v86
+    v34 = v10 * v22
+    v35 = v21 == 0.0
+    v36 = tl.where(v35, 1.0, v21)
+    v37 = v34 / v36
+    v38 = v37 == 0.0
+    v39 = tl.abs(v6)
+    v40 = v39 == float("inf")
+    v41 = v38 & v40
+    v42 = v37 * v6
+    v43 = tl.where(v41, 0.0, v42)
+    v44 = tl.abs(v43)
+    v45 = v44 == float("inf")
+    v46 = v33 & v45
+    v47 = v19 * v43
+    v48 = tl.where(v46, 0.0, v47)
+    v49 = log1p(v19)
+    v50 = v49 * v22
+    v51 = v50 / v36
+    v52 = tl.where(v35, 1.0, v51)
+    v53 = tl.fma(v52, v19, v48)
+    v54 = v32 * v53
+    v55 = v54 / v22
+    v56 = v19 > 0.5
+    v57 = expm1(v18)
+    v58 = tl.fma(-v17, v57, v31)
+    v59 = v10 - v20
+    v60 = tl.where(v56, v58, v59)
+    v61 = v55 + v60
+    v62 = v27 * v61
+    v63 = v62 / v22
+    v64 = -v63
+    v65 = tl.where(v1, v64, v63)
+    v66 = v26 == 0.0
+    v67 = positive - negative
+    v68 = v67 * v10
+    v69 = -v5
+    v70 = tl.where(v1, v69, v5)
+    v71 = gamma * v70
+    v72 = -v57
+    v73 = v71 * v72
+    v74 = v73 / v22
+    v75 = tl.fma(-v74, v37, v68)
+    v76 = v75 - v70
+    v77 = v76 == 0.0
+    v78 = v77 & v40
+    v79 = v76 * v6
+    v80 = tl.where(v78, 0.0, v79)
+    v81 = v67 * v49
+    v82 = tl.fma(-v74, v52, v81)
+    v83 = v80 + v82
+    v84 = tl.abs(v83)
+    v85 = v84 == float("inf")
+    v86 = v66 & v85
+    v87 = v26 * v83
+    v88 = tl.where(v86, 0.0, v87)
+    return v65, v88
 
 
 LOSS = Loss(
