@@ -75,6 +75,7 @@ class _Reader:
 
     def __init__(self, latex: str) -> None:
         self.latex, self.at = latex, 0
+        self.unclosed: set[int] = set()  # where brackets stand that are signs
 
     @property
     def next(self) -> str:
@@ -98,20 +99,21 @@ class _Reader:
     def part(self, alone: bool = False) -> Part:
         """``alone``, as an argument without braces, it is a single sign, and the scripts are not its own."""
         start, token = self.at, self.take()
-        after, arguments, closing, scripts = self.at, (), "", []
+        arguments, closing, scripts = (), "", []
         if token == "{":
             arguments = (self.row(),)
             self.take("}")
-        elif token in _OPENING and not alone:
+        elif token in _OPENING and not alone and start not in self.unclosed:
             arguments = (self.row(*_CLOSING),)
-            if self.next in _CLOSING:
-                closing = self.take()
-            else:
-                self.at, arguments = after, ()
+            if self.next not in _CLOSING:
+                self.unclosed.add(start)
+                self.at = start
+                return self.part()
+            closing = self.take()
         elif token.startswith(r"\begin{"):
             arguments = tuple(self.lines(token.replace("begin", "end")))
         elif alone and token[0].isdigit():
-            self.at, token = after - len(token) + 1, token[0]
+            self.at, token = self.at - len(token) + 1, token[0]
         elif token in _ENDS:
             raise Unreadable(f"something is missing before {token}: {self.latex}")
         else:

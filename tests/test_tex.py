@@ -148,5 +148,10 @@ def test_a_formula_that_is_not_whole(latex: str) -> None:
         tex.inline(latex)
 
 
+def test_brackets_that_nothing_closes_are_signs() -> None:
+    assert tex.inline("(" * 200 + "x") == "(" * 200 + "x"
+    assert tex.inline("f(x, [y) + {(z}") == "f(x, [y) + (z"
+
+
 def test_an_unknown_command_is_left_as_it_is() -> None:
     assert tex.inline(r"a \unheardof b") == r"a\unheardofb"
