@@ -1,7 +1,7 @@
 r"""Losses of one element of each input: :math:`\ell_n = w_n\, e(x_n, t_n, \dots)`.
 
 A loss states its rule once, as ``elementwise``, ``first`` and ``second``. They run on tensors, and from the first two
-:mod:`manual_grad.generate` prints the kernels. The optional weight ``w`` and its derivatives are added here:
+``manual_grad.generate`` prints the kernels. The optional weight ``w`` and its derivatives are added here:
 
 .. math::
     \partial_i \ell = w\, e_i, \qquad \partial_w \ell = e, \qquad

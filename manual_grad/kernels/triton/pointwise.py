@@ -1,7 +1,7 @@
 """Losses of one element of each input: one kernel, into which a loss plugs two scalar functions.
 
 ``value(inputs, options)`` is the loss e, ``slopes(inputs, options)`` its derivative by each input, without the loss'
-``factor``. Most of them are written by :mod:`manual_grad.generate` from the rule in the loss' file, into ``generated``;
+``factor``. Most of them are written by ``manual_grad.generate`` from the rule in the loss' file, into ``generated``;
 those that are tuned beyond the rule are written by hand, in files of their own.
 """
 

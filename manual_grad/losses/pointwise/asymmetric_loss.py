@@ -66,9 +66,9 @@ by whose side of the smaller terms it loses no more than the rounding of :math:`
         - \gamma_1\, (\gamma_1\, p - n) \log p \bigr) \tag{9}
 
 .. math::
-    \frac{\partial^2 B}{\partial x^2} = [\,p > c\,]\, \bigg( s^{\gamma_0} \bigg( \frac{\gamma_0\, v}{s}
-        \Big( l\, \Big( (\gamma_0 - 1)\, \frac vs + n - p \Big) + 2 h \Big)
+    \frac{\partial^2 B}{\partial x^2} = [\,p > c\,]\, \bigg( s^{\gamma_0} \bigg( \frac{\gamma_0\, v}{s}\, b
         + h\, \Big( n - \frac{c\, p}{n + c} \Big) \bigg) \bigg), \qquad
+    b = l\, \Big( (\gamma_0 - 1)\, \frac vs + n - p \Big) + 2 h, \qquad
     v = p\, n, \qquad h = \frac{v}{n + c} \tag{10}
 
 **Kinks.** At the margin, :math:`p = c`, the slope is continuous for :math:`\gamma_0 > 0`. For :math:`\gamma_0 = 0` it

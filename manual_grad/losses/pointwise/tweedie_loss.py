@@ -60,6 +60,8 @@ rounded off is known (Dekker [3]): with :math:`c = 2^{27} + 1` both factors fall
 :math:`a - a'`, whose products are exact, and :math:`e^{h + d} = e^h (1 + d)` to the last digit. A target of 0 has no
 second term, where that overflows, too.
 
+**Kinks.** There are none: both terms are smooth wherever the mean is positive.
+
 **Shapes and domain.** Input and target broadcast; any logarithm of a mean, or a mean :math:`x > -\epsilon`; targets are
 not negative, positive for :math:`p \ge 2`, any for :math:`p = 0`, of an integer or a floating dtype. The power is 0, or
 at least 1: there are no such distributions between (below 0 there are, with means that are positive and samples that
