@@ -26,8 +26,9 @@ def spread(t: Tensor, dim: int, step: int) -> Tensor:
 
 def check(name: str, sample: str | None = None, **options: object) -> int:
     """A loss must not notice how far apart the elements of its arguments are; returns how many times they were."""
-    params = {"reduction": "none", **options}
-    case = specs.load(name).case(Settings(), sample, params, dtype=torch.float32)
+    spec = specs.load(name)
+    params = {**spec.params[0], "reduction": "none", **options}
+    case = spec.case(Settings(), sample, params, dtype=torch.float32)
     g = case.upstream(case.call())
     count = 0
     for dim in range(max(t.dim() for t in case.tensors.values())):

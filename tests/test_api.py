@@ -341,7 +341,9 @@ class TestInterchangeable:
 def test_module_calls_the_functional(name: str, reduction: str) -> None:
     functional = functional_of(name)
     arguments = {**example(functional), "reduction": reduction}
-    module = getattr(manual_grad, name)(**constructor_arguments(name, required_only=True), reduction=reduction)
+    taken = set(inspect.signature(getattr(manual_grad, name).__init__).parameters) - set(LEGACY)
+    options = {k: v for k, v in arguments.items() if k in taken and not isinstance(v, torch.Tensor)}
+    module = getattr(manual_grad, name)(**{**constructor_arguments(name, required_only=True), **options})
     if "linear_weight" in arguments:
         arguments["linear_weight"] = module.linear.weight
     assert torch.equal(module(*inputs(name)), getattr(M, functional)(**arguments))

@@ -27,12 +27,17 @@ def real_options(name: str) -> list[str]:
 
 
 OPTIONS = [(name, option) for name in M.__all__ for option in real_options(name)]
-# what an integer may be
-INTEGERS = {"ignore_index": (-1, -2, 7, 3), "blank": (0, 1, 2), ("multi_margin_loss", "p"): (1, 2)}
+# what an integer, or a number with a domain, may be
+RANGES = {
+    "ignore_index": (-1, -2, 7, 3),
+    "blank": (0, 1, 2),
+    ("multi_margin_loss", "p"): (1, 2),
+    ("tweedie_loss", "power"): (1.25, 1.5, 2.0, 3.0),
+}
 
 
 def values(name: str, option: str) -> tuple[float, ...]:
-    return INTEGERS.get((name, option), INTEGERS.get(option, (0.25, 0.375, 0.5, 0.75)))
+    return RANGES.get((name, option), RANGES.get(option, (0.25, 0.375, 0.5, 0.75)))
 
 
 def value_and_slope(loss: Any, arguments: Mapping[str, Any]) -> list[torch.Tensor]:

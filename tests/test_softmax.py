@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from gradcheck.chapter import read
 from mpmath import exp, log, mpf, workdps
 from torch import Tensor
 from torch.testing import assert_close
 
+from gradcheck.chapter import read
 from gradcheck.checks.equations import Audit, points
 from gradcheck.formulas import Each
 from gradcheck.spec import Input, Settings, Spec

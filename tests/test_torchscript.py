@@ -14,7 +14,7 @@ from torch import Tensor
 
 import manual_grad
 import manual_grad.functional as M
-from calls import MODULES, SHARED, SHARED_MODULES, Scaled, constructor_arguments, example, inputs, pair
+from calls import SHARED, SHARED_MODULES, Scaled, constructor_arguments, example, inputs, pair
 
 F = torch.nn.functional
 
@@ -101,7 +101,7 @@ UNSCRIPTABLE = (
 )
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in UNSCRIPTABLE])
+@pytest.mark.parametrize("name", [name for name in SHARED_MODULES if name not in UNSCRIPTABLE])
 def test_modules_script(name: str, module: Callable[[str], torch.nn.Module]) -> None:
     made = module(name)
     scripted = reloaded(torch.jit.script(copy.deepcopy(made)))

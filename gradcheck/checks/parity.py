@@ -81,7 +81,7 @@ def switched(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
         scale = scales.get(what, None if case.dtype is widest(case) else formulas[what])
         result = alike(f"{what}, by kernel", t, formulas[what], case, scale)
         if not result.ok and case.dtype is widest(case) is torch.float32:
-            theirs = of_peer(case, case.upstream(formulas["value"])) if theirs is None else theirs
+            theirs = of_another(case, case.upstream(formulas["value"])) if theirs is None else theirs
             result = excused(result, theirs.get(what), formulas[what])
         yield result
 
@@ -140,19 +140,25 @@ def excused(result: Result, peer: Tensor | None, expected: Tensor | None) -> Res
     return result
 
 
-def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
-    """Against float64 at the same rounded inputs: at most twice the error of torch's own function, or one eps.
+def of_another(case: Case, g: Tensor) -> Named:
+    """The peer's results, or where there is none those of the definition, in the dtype of the case.
 
-    Where there is no other function, the definition is computed in the dtype: what every implementation must lose there
-    is not charged to this one.
+    What every implementation must lose there is not charged to this one.
     """
+    if case.spec.peer is not None or case.spec.definition is None:
+        return of_peer(case, g)
+    return named(*case.differentiate(case.spec.definition, g=g))
+
+
+def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
+    """Against float64 at the same rounded inputs: at most twice the error of torch's own function, or one eps."""
     dtype = case.dtype
     if case.spec.definition is None:
         return
     g = case.upstream(ours["value"])
     wide = case.at({k: t.double() for k, t in case.tensors.items() if t.is_floating_point()})
     exact = named(*wide.differentiate(case.spec.definition, g=g.double()))
-    theirs = of_peer(case, g) if case.spec.peer is not None else named(*case.differentiate(case.spec.definition, g=g))
+    theirs = of_another(case, g)
     for what, t in ours.items():
         if exact[what] is None:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Iterator
 
 from manual_grad.engine.pointwise import OPTIONS, PointwiseLoss
@@ -182,4 +183,5 @@ def _number(number: float) -> str:
         return 'static_cast<T>(__builtin_nan(""))'
     if math.isinf(number):
         return f"static_cast<T>({'-' if number < 0 else ''}__builtin_inf())"
-    return f"T{{{number!r}}}"
+    exact = struct.unpack("f", struct.pack("f", number))[0] == number if abs(number) < 1e38 else False
+    return f"T{{{number!r}}}" if exact else f"static_cast<T>({number!r})"  # which a float would have to round

@@ -32,7 +32,7 @@ struct GaussianNLLLoss_full : Widened {
     const Vec<T> v8 = v5 * v7;
     const Vec<T> v9 = v4 + v8;
     const Vec<T> v10 = T{0.5} * v9;
-    const Vec<T> v11 = v10 + T{0.9189385332046727};
+    const Vec<T> v11 = v10 + static_cast<T>(0.9189385332046727);
     const Vec<T> v12 = -v7;
     const Mask<T> v13 = v3 == static_cast<T>(__builtin_inf());
     const Vec<T> v14 = T{0} * v5;

@@ -23,7 +23,7 @@ struct PoissonNLLLoss_log_input_full : Widened {
     const Vec<T> v11 = log<T>(v9);
     const Vec<T> v12 = v10 * v11;
     const Vec<T> v13 = v12 - v9;
-    const Vec<T> v14 = v13 + T{0.9189385332046727};
+    const Vec<T> v14 = v13 + static_cast<T>(0.9189385332046727);
     const Vec<T> v15 = v8 ? splat(T{0}) : v14;
     const Vec<T> v16 = v7 + v15;
     const Vec<T> v17 = v1 - t;
@@ -72,7 +72,7 @@ struct PoissonNLLLoss_no_log_input_full : Widened {
     const Vec<T> v8 = log<T>(v6);
     const Vec<T> v9 = v7 * v8;
     const Vec<T> v10 = v9 - v6;
-    const Vec<T> v11 = v10 + T{0.9189385332046727};
+    const Vec<T> v11 = v10 + static_cast<T>(0.9189385332046727);
     const Vec<T> v12 = v5 ? splat(T{0}) : v11;
     const Vec<T> v13 = v4 + v12;
     const Mask<T> v14 = v1 == static_cast<T>(__builtin_inf());

@@ -43,7 +43,7 @@ struct StudentTNLLLoss : Widened {
     const Vec<T> v17 = log<T>(v13);
     const Vec<T> v18 = v16 - v17;
     const Vec<T> v19 = v10 * v18;
-    const Mask<T> v20 = v14 < T{1e-17};
+    const Mask<T> v20 = v14 < static_cast<T>(1e-17);
     const T v21 = T{0.5} / df;
     const T v22 = T{0.5} + v21;
     const Vec<T> v23 = v5 / v3;
