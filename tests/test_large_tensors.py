@@ -35,7 +35,7 @@ def test_more_elements_than_32_bits_can_count() -> None:
     assert M.mse_loss(x, t, reduction="mean") == (9 + 25) / 2
 
 
-@pytest.mark.parametrize("source", sorted(path.name for path in SOURCES.glob("*.cpp")))
+@pytest.mark.parametrize("source", sorted(str(path.relative_to(SOURCES)) for path in SOURCES.rglob("*.cpp")))
 def test_no_index_is_narrowed(source: str) -> None:
     """A row of 2^31 classes, on paper: the compiler finds nothing that a number loses on its way."""
     compiler = next(filter(shutil.which, ("c++", "g++", "clang++")), None)

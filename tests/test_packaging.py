@@ -179,7 +179,7 @@ def test_kernels_can_be_switched_off(wheel: Path, tmp_path: Path) -> None:
 
 def test_only_what_changed_is_compiled_again(fake_compiler: Path, tmp_path: Path) -> None:
     tree = copy_sources(tmp_path)
-    sources = sorted(path.name for path in (tree / KERNELS).glob("*.cpp"))
+    sources = sorted(path.name for path in (tree / KERNELS).rglob("*.cpp"))
 
     def compiled() -> list[str]:
         (tmp_path / "log").write_text("")

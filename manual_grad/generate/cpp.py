@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 from collections.abc import Iterator
+from struct import pack, unpack
 
 from manual_grad.engine.pointwise import OPTIONS, PointwiseLoss
 from manual_grad.generate.trace import MASK, SCALAR, Node, Variant, order, suffix, variants
@@ -183,5 +183,5 @@ def _number(number: float) -> str:
         return 'static_cast<T>(__builtin_nan(""))'
     if math.isinf(number):
         return f"static_cast<T>({'-' if number < 0 else ''}__builtin_inf())"
-    exact = struct.unpack("f", struct.pack("f", number))[0] == number if abs(number) < 1e38 else False
+    exact = unpack("f", pack("f", number))[0] == number if abs(number) < 1e38 else False
     return f"T{{{number!r}}}" if exact else f"static_cast<T>({number!r})"  # which a float would have to round
