@@ -158,4 +158,4 @@ def _fused(node: Node, used: list[Node]) -> tuple[Node, Node] | None:
 def _number(number: float) -> str:
     if math.isnan(number) or math.isinf(number):
         return f'float("{number}")'
-    return repr(float(number))
+    return repr(float(number)).replace("e+", "e")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from mpmath import exp, log, mpf
@@ -144,9 +143,8 @@ CURVE = curves.Curve(
     (-6, 6),
     lambda s, target, **options: dict(input=s, target=curves.everywhere(s, target), **options),
     {
-        "target": replace(curves.SHARE, default=0.0),
-        "gamma_neg": curves.Slider("gamma_neg, the discount of easy negatives", 4.0, 0.0, 6.0, 0.5),
-        "gamma_pos": curves.Slider("gamma_pos, of easy positives", 1.0, 0.0, 4.0, 0.5),
-        "clip": curves.Slider("clip, the probability that costs a negative nothing", 0.05, 0.0, 0.5, 0.05),
+        "target": curves.Slider("target, 0 or 1", 0.0, 0.0, 1.0, 1.0),
+        "gamma_neg": curves.Slider("gamma_neg, the discount of easy negatives", 4.0, 0.0, 6.0, 1.0),
+        "clip": curves.Slider("clip, the probability that costs a negative nothing", 0.1, 0.0, 0.4, 0.1),
     },
 )

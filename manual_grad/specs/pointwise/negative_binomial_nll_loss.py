@@ -171,7 +171,7 @@ CURVE = curves.Curve(
         input=s, target=curves.everywhere(s, target), total_count=curves.everywhere(s, total_count)
     ),
     {
-        "target": curves.Slider("target, the count", 3.0, 0.0, 12.0, 1.0),
-        "total_count": curves.Slider("total_count", 2.0, 0.5, 10.0, 0.5),
+        "target": curves.Slider("target, the count", 3.0, 0.0, 12.0, 3.0),
+        "total_count": curves.Slider("total_count", 2.0, 1.0, 10.0, 1.0),
     },
 )

@@ -116,10 +116,9 @@ SPEC = Spec(
 CURVE = curves.Curve(
     "logit x",
     (-6, 6),
-    lambda s, target, alpha, gamma: dict(inputs=s, targets=curves.everywhere(s, target), alpha=alpha, gamma=gamma),
+    lambda s, target, gamma: dict(inputs=s, targets=curves.everywhere(s, target), gamma=gamma),
     {
         "target": curves.SHARE,
-        "alpha": curves.Slider("alpha, the weight of the positive class", 0.25, 0.0, 1.0, 0.125),
         "gamma": curves.Slider("gamma, the discount of what is easy", 2.0, 0.0, 5.0, 0.5),
     },
 )

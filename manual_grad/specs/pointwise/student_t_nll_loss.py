@@ -129,7 +129,7 @@ CURVE = curves.Curve(
     (-5, 5),
     lambda s, scale, df: dict(input=s, target=curves.everywhere(s, 0), scale=curves.everywhere(s, scale), df=df),
     {
-        "scale": curves.Slider("scale", 1.0, 0.25, 2.0, 0.25),
-        "df": curves.Slider("df, the degrees of freedom", 2.0, 0.5, 10.0, 0.5),
+        "scale": curves.Slider("scale", 1.0, 0.5, 2.0, 0.5),
+        "df": curves.Slider("df, the degrees of freedom", 2.0, 1.0, 10.0, 1.0),
     },
 )

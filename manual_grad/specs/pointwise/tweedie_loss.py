@@ -122,7 +122,7 @@ CURVE = curves.Curve(
     (-2, 3),
     lambda s, target, power: dict(input=s, target=curves.everywhere(s, target), power=power),
     {
-        "target": curves.Slider("target", 2.0, 0.0, 6.0, 0.5),
-        "power": curves.Slider("power, of the mean in the variance", 1.5, 1.0, 3.0, 0.125),
+        "target": curves.Slider("target", 2.0, 0.0, 6.0, 1.0),
+        "power": curves.Slider("power, of the mean in the variance", 1.5, 1.0, 3.0, 0.25),
     },
 )
