@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from manual_grad.engine.pointwise import OPTIONS, PointwiseLoss
-from manual_grad.generate.trace import VECTOR, Node, Variant, order, suffix, variants
+from manual_grad.generate.trace import SCALAR, VECTOR, Node, Variant, order, suffix, variants
 
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|"}
 _OPERATORS |= {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
@@ -99,13 +99,17 @@ class _Printer:
         name = node.arguments[0]
         return self.loss.inputs.index(name) if node.op == "input" else self.options.index(name)
 
-    def of(self, node: Node) -> str:
-        return _number(node.arguments[0]) if node.is_constant else self.names[node]
+    def of(self, node: Node, beside: str = SCALAR) -> str:
+        """Options, and what is made of them alone, are in float64 until they meet an element."""
+        if node.is_constant:
+            return _number(node.arguments[0])
+        meets = node.kind == SCALAR and beside != SCALAR
+        return f"{self.names[node]}.to({self.like}.dtype)" if meets else self.names[node]
 
     def _computed(self, node: Node) -> str:
         if node in self.fused:
             return self._multiplied_and_added(node, *self.fused[node])
-        a = [self.of(argument) for argument in node.arguments]
+        a = [self.of(argument, node.kind) for argument in node.arguments]
         if node.op in _OPERATORS:
             return f"{a[0]} {_OPERATORS[node.op]} {a[1]}"
         if node.op == "neg":

@@ -46,8 +46,9 @@ def expm1(x):
 
 @triton.jit
 def pow(x, exponent):
-    """x to the power of a number, for x >= 0."""
-    return tl.where(x == 0.0, tl.where(exponent == 0.0, 1.0, 0.0), exp(exponent * tl.log(x)))
+    """x to the power of a number, for x >= 0: in float64, since the exponential of a product of size s costs s eps."""
+    y = exp(exponent.to(tl.float64) * tl.log(x.to(tl.float64))).to(x.dtype)
+    return tl.where(x == 0.0, tl.where(exponent > 0.0, 0.0, tl.where(exponent == 0.0, 1.0, float("inf"))), y)
 
 
 @triton.jit

@@ -79,8 +79,9 @@ def _kernel(
     one = tl.full((BLOCK,), 1, T)
     up = tl.full((), scale, T)
     options = (
-        tl.full((), p0, T), tl.full((), p1, T), tl.full((), p2, T), tl.full((), p3, T),
-        tl.full((), p4, T), tl.full((), p5, T), tl.full((), p6, T), tl.full((), p7, T),
+        tl.full((), p0, tl.float64), tl.full((), p1, tl.float64), tl.full((), p2, tl.float64),
+        tl.full((), p3, tl.float64), tl.full((), p4, tl.float64), tl.full((), p5, tl.float64),
+        tl.full((), p6, tl.float64), tl.full((), p7, tl.float64),
     )  # fmt: skip
     at = ()
     for k in tl.static_range(COUNT):

@@ -33,15 +33,15 @@ def value_gamma_neg_4_gamma_pos_1(inputs, options):
     v20 = v19 == 0.0
     v21 = tl.where(v2, v5, 1.0)
     v22 = v21 / v7
-    v23 = v22 - clip
+    v23 = v22 - clip.to(x.dtype)
     v24 = 1.0 - clip
-    v25 = v24 - v8
+    v25 = v24.to(x.dtype) - v8
     v26 = tl.where(v2, v23, v25)
     v27 = at_least(v26, 0.0)
     v28 = v27 * v27
     v29 = v28 * v28
     v30 = v27 > 0.5
-    v31 = v8 + clip
+    v31 = v8 + clip.to(x.dtype)
     v32 = tl.log(v31)
     v33 = -v32
     v34 = tl.where(v2, 0.0, x)
@@ -91,9 +91,9 @@ def slopes_gamma_neg_4_gamma_pos_1(inputs, options):
     v22 = v21 + v7
     v23 = v8 * v22
     v24 = 1.0 - t
-    v25 = v10 - clip
+    v25 = v10 - clip.to(x.dtype)
     v26 = 1.0 - clip
-    v27 = v26 - v7
+    v27 = v26.to(x.dtype) - v7
     v28 = tl.where(v1, v25, v27)
     v29 = at_least(v28, 0.0)
     v30 = v29 == 0.0
@@ -104,7 +104,7 @@ def slopes_gamma_neg_4_gamma_pos_1(inputs, options):
     v35 = v34 / v31
     v36 = v35 == 0.0
     v37 = v29 > 0.5
-    v38 = v7 + clip
+    v38 = v7 + clip.to(x.dtype)
     v39 = tl.log(v38)
     v40 = -v39
     v41 = tl.where(v1, 0.0, x)
@@ -150,7 +150,7 @@ def value_gamma_neg_4_other_gamma_pos(inputs, options):
     v6 = tl.where(v2, 1.0, v5)
     v7 = 1.0 + v5
     v8 = v6 / v7
-    v9 = pow(v8, gamma_pos)
+    v9 = pow(v8, gamma_pos.to(x.dtype))
     v10 = -x
     v11 = tl.where(v2, v10, 0.0)
     v12 = log1p(v5)
@@ -165,15 +165,15 @@ def value_gamma_neg_4_other_gamma_pos(inputs, options):
     v21 = v20 == 0.0
     v22 = tl.where(v2, v5, 1.0)
     v23 = v22 / v7
-    v24 = v23 - clip
+    v24 = v23 - clip.to(x.dtype)
     v25 = 1.0 - clip
-    v26 = v25 - v8
+    v26 = v25.to(x.dtype) - v8
     v27 = tl.where(v2, v24, v26)
     v28 = at_least(v27, 0.0)
     v29 = v28 * v28
     v30 = v29 * v29
     v31 = v28 > 0.5
-    v32 = v8 + clip
+    v32 = v8 + clip.to(x.dtype)
     v33 = tl.log(v32)
     v34 = -v33
     v35 = tl.where(v2, 0.0, x)
@@ -207,7 +207,7 @@ def slopes_gamma_neg_4_other_gamma_pos(inputs, options):
     v5 = tl.where(v1, 1.0, v4)
     v6 = 1.0 + v4
     v7 = v5 / v6
-    v8 = pow(v7, gamma_pos)
+    v8 = pow(v7, gamma_pos.to(x.dtype))
     v9 = -v8
     v10 = tl.where(v1, v4, 1.0)
     v11 = v10 / v6
@@ -221,13 +221,13 @@ def slopes_gamma_neg_4_other_gamma_pos(inputs, options):
     v19 = v12 & v18
     v20 = v11 * v16
     v21 = tl.where(v19, 0.0, v20)
-    v22 = gamma_pos * v21
+    v22 = gamma_pos.to(x.dtype) * v21
     v23 = v22 + v7
     v24 = v9 * v23
     v25 = 1.0 - t
-    v26 = v11 - clip
+    v26 = v11 - clip.to(x.dtype)
     v27 = 1.0 - clip
-    v28 = v27 - v7
+    v28 = v27.to(x.dtype) - v7
     v29 = tl.where(v1, v26, v28)
     v30 = at_least(v29, 0.0)
     v31 = v30 == 0.0
@@ -238,7 +238,7 @@ def slopes_gamma_neg_4_other_gamma_pos(inputs, options):
     v36 = v35 / v32
     v37 = v36 == 0.0
     v38 = v30 > 0.5
-    v39 = v7 + clip
+    v39 = v7 + clip.to(x.dtype)
     v40 = tl.log(v39)
     v41 = -v40
     v42 = tl.where(v1, 0.0, x)
@@ -298,14 +298,14 @@ def value_other_gamma_neg_gamma_pos_1(inputs, options):
     v20 = v19 == 0.0
     v21 = tl.where(v2, v5, 1.0)
     v22 = v21 / v7
-    v23 = v22 - clip
+    v23 = v22 - clip.to(x.dtype)
     v24 = 1.0 - clip
-    v25 = v24 - v8
+    v25 = v24.to(x.dtype) - v8
     v26 = tl.where(v2, v23, v25)
     v27 = at_least(v26, 0.0)
-    v28 = pow(v27, gamma_neg)
+    v28 = pow(v27, gamma_neg.to(x.dtype))
     v29 = v27 > 0.5
-    v30 = v8 + clip
+    v30 = v8 + clip.to(x.dtype)
     v31 = tl.log(v30)
     v32 = -v31
     v33 = tl.where(v2, 0.0, x)
@@ -356,19 +356,19 @@ def slopes_other_gamma_neg_gamma_pos_1(inputs, options):
     v22 = v21 + v7
     v23 = v8 * v22
     v24 = 1.0 - t
-    v25 = v10 - clip
+    v25 = v10 - clip.to(x.dtype)
     v26 = 1.0 - clip
-    v27 = v26 - v7
+    v27 = v26.to(x.dtype) - v7
     v28 = tl.where(v1, v25, v27)
     v29 = at_least(v28, 0.0)
     v30 = v29 == 0.0
     v31 = tl.where(v30, 1.0, v29)
-    v32 = pow(v31, gamma_neg)
+    v32 = pow(v31, gamma_neg.to(x.dtype))
     v33 = v10 * v7
     v34 = v33 / v31
     v35 = v34 == 0.0
     v36 = v29 > 0.5
-    v37 = v7 + clip
+    v37 = v7 + clip.to(x.dtype)
     v38 = tl.log(v37)
     v39 = -v38
     v40 = tl.where(v1, 0.0, x)
@@ -384,7 +384,7 @@ def slopes_other_gamma_neg_gamma_pos_1(inputs, options):
     v50 = v35 & v49
     v51 = v34 * v47
     v52 = tl.where(v50, 0.0, v51)
-    v53 = gamma_neg * v52
+    v53 = gamma_neg.to(x.dtype) * v52
     v54 = v37 == 0.0
     v55 = v7 / v37
     v56 = tl.where(v54, 1.0, v55)
@@ -393,7 +393,7 @@ def slopes_other_gamma_neg_gamma_pos_1(inputs, options):
     v59 = tl.where(v30, 0.0, v58)
     v60 = v24 * v59
     v61 = tl.fma(t, v23, v60)
-    v62 = pow(v29, gamma_neg)
+    v62 = pow(v29, gamma_neg.to(x.dtype))
     v63 = v62 * v47
     v64 = tl.fma(v7, v15, -v63)
     return v61, v64
@@ -414,7 +414,7 @@ def value_other_gamma_neg_other_gamma_pos(inputs, options):
     v6 = tl.where(v2, 1.0, v5)
     v7 = 1.0 + v5
     v8 = v6 / v7
-    v9 = pow(v8, gamma_pos)
+    v9 = pow(v8, gamma_pos.to(x.dtype))
     v10 = -x
     v11 = tl.where(v2, v10, 0.0)
     v12 = log1p(v5)
@@ -429,14 +429,14 @@ def value_other_gamma_neg_other_gamma_pos(inputs, options):
     v21 = v20 == 0.0
     v22 = tl.where(v2, v5, 1.0)
     v23 = v22 / v7
-    v24 = v23 - clip
+    v24 = v23 - clip.to(x.dtype)
     v25 = 1.0 - clip
-    v26 = v25 - v8
+    v26 = v25.to(x.dtype) - v8
     v27 = tl.where(v2, v24, v26)
     v28 = at_least(v27, 0.0)
-    v29 = pow(v28, gamma_neg)
+    v29 = pow(v28, gamma_neg.to(x.dtype))
     v30 = v28 > 0.5
-    v31 = v8 + clip
+    v31 = v8 + clip.to(x.dtype)
     v32 = tl.log(v31)
     v33 = -v32
     v34 = tl.where(v2, 0.0, x)
@@ -471,7 +471,7 @@ def slopes_other_gamma_neg_other_gamma_pos(inputs, options):
     v5 = tl.where(v1, 1.0, v4)
     v6 = 1.0 + v4
     v7 = v5 / v6
-    v8 = pow(v7, gamma_pos)
+    v8 = pow(v7, gamma_pos.to(x.dtype))
     v9 = -v8
     v10 = tl.where(v1, v4, 1.0)
     v11 = v10 / v6
@@ -485,23 +485,23 @@ def slopes_other_gamma_neg_other_gamma_pos(inputs, options):
     v19 = v12 & v18
     v20 = v11 * v16
     v21 = tl.where(v19, 0.0, v20)
-    v22 = gamma_pos * v21
+    v22 = gamma_pos.to(x.dtype) * v21
     v23 = v22 + v7
     v24 = v9 * v23
     v25 = 1.0 - t
-    v26 = v11 - clip
+    v26 = v11 - clip.to(x.dtype)
     v27 = 1.0 - clip
-    v28 = v27 - v7
+    v28 = v27.to(x.dtype) - v7
     v29 = tl.where(v1, v26, v28)
     v30 = at_least(v29, 0.0)
     v31 = v30 == 0.0
     v32 = tl.where(v31, 1.0, v30)
-    v33 = pow(v32, gamma_neg)
+    v33 = pow(v32, gamma_neg.to(x.dtype))
     v34 = v11 * v7
     v35 = v34 / v32
     v36 = v35 == 0.0
     v37 = v30 > 0.5
-    v38 = v7 + clip
+    v38 = v7 + clip.to(x.dtype)
     v39 = tl.log(v38)
     v40 = -v39
     v41 = tl.where(v1, 0.0, x)
@@ -517,7 +517,7 @@ def slopes_other_gamma_neg_other_gamma_pos(inputs, options):
     v51 = v36 & v50
     v52 = v35 * v48
     v53 = tl.where(v51, 0.0, v52)
-    v54 = gamma_neg * v53
+    v54 = gamma_neg.to(x.dtype) * v53
     v55 = v38 == 0.0
     v56 = v7 / v38
     v57 = tl.where(v55, 1.0, v56)
@@ -526,7 +526,7 @@ def slopes_other_gamma_neg_other_gamma_pos(inputs, options):
     v60 = tl.where(v31, 0.0, v59)
     v61 = v25 * v60
     v62 = tl.fma(t, v24, v61)
-    v63 = pow(v30, gamma_neg)
+    v63 = pow(v30, gamma_neg.to(x.dtype))
     v64 = v63 * v48
     v65 = tl.fma(v8, v16, -v64)
     return v62, v65

@@ -12,9 +12,9 @@ def value(inputs, options):
     eps = options[0]
     v1 = x - t
     v2 = tl.abs(v1)
-    v3 = eps < v2
-    v4 = tl.where(v3, v2, eps)
-    v5 = tl.where(v3, eps, v2)
+    v3 = eps.to(x.dtype) < v2
+    v4 = tl.where(v3, v2, eps.to(x.dtype))
+    v5 = tl.where(v3, eps.to(x.dtype), v2)
     v6 = v4 == 0.0
     v7 = tl.where(v6, 1.0, v4)
     v8 = v5 / v7
@@ -32,15 +32,15 @@ def slopes(inputs, options):
     eps = options[0]
     v1 = x - t
     v2 = tl.abs(v1)
-    v3 = eps < v2
-    v4 = tl.where(v3, v2, eps)
+    v3 = eps.to(x.dtype) < v2
+    v4 = tl.where(v3, v2, eps.to(x.dtype))
     v5 = v4 == float("inf")
     v6 = tl.where(v1 > 0, 1.0, 0.0).to(v1.dtype) - tl.where(v1 < 0, 1.0, 0.0).to(v1.dtype)
     v7 = v4 == 0.0
     v8 = tl.where(v7, 1.0, v4)
     v9 = v1 / v8
     v10 = tl.where(v5, v6, v9)
-    v11 = tl.where(v3, eps, v2)
+    v11 = tl.where(v3, eps.to(x.dtype), v2)
     v12 = v11 / v8
     v13 = v12 * v12
     v14 = 1.0 + v13

@@ -13,7 +13,7 @@ def value_full(inputs, options):
     a = inputs[2]
     eps = options[1]
     v1 = a < 0.0
-    v2 = at_least(a, eps)
+    v2 = at_least(a, eps.to(x.dtype))
     v3 = tl.where(v1, float("nan"), v2)
     v4 = tl.log(v3)
     v5 = x - t
@@ -33,7 +33,7 @@ def slopes_full(inputs, options):
     eps = options[1]
     v1 = x - t
     v2 = a < 0.0
-    v3 = at_least(a, eps)
+    v3 = at_least(a, eps.to(x.dtype))
     v4 = tl.where(v2, float("nan"), v3)
     v5 = 1.0 / v4
     v6 = v1 * v5
@@ -55,7 +55,7 @@ def value_no_full(inputs, options):
     a = inputs[2]
     eps = options[1]
     v1 = a < 0.0
-    v2 = at_least(a, eps)
+    v2 = at_least(a, eps.to(x.dtype))
     v3 = tl.where(v1, float("nan"), v2)
     v4 = tl.log(v3)
     v5 = x - t
@@ -74,7 +74,7 @@ def slopes_no_full(inputs, options):
     eps = options[1]
     v1 = x - t
     v2 = a < 0.0
-    v3 = at_least(a, eps)
+    v3 = at_least(a, eps.to(x.dtype))
     v4 = tl.where(v2, float("nan"), v3)
     v5 = 1.0 / v4
     v6 = v1 * v5

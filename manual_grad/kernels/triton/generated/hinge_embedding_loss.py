@@ -13,9 +13,9 @@ def value(inputs, options):
     margin = options[0]
     v1 = t == 1.0
     v2 = t == -1.0
-    v3 = margin - x
+    v3 = margin.to(x.dtype) - x
     v4 = at_least(v3, 0.0)
-    v5 = at_least(x, margin)
+    v5 = at_least(x, margin.to(x.dtype))
     v6 = tl.where(v2, v4, v5)
     v7 = tl.where(v1, x, v6)
     return v7
@@ -28,7 +28,7 @@ def slopes(inputs, options):
     margin = options[0]
     v1 = t == 1.0
     v2 = t == -1.0
-    v3 = margin >= x
+    v3 = margin.to(x.dtype) >= x
     v4 = tl.where(v3, 1.0, 0.0).to(x.dtype)
     v5 = -v4
     v6 = 1.0 - v4

@@ -13,10 +13,10 @@ def value(inputs, options):
     delta = options[0]
     v1 = x - t
     v2 = tl.abs(v1)
-    v3 = delta < v2
+    v3 = delta.to(x.dtype) < v2
     v4 = 0.5 * delta
-    v5 = v2 - v4
-    v6 = delta * v5
+    v5 = v2 - v4.to(x.dtype)
+    v6 = delta.to(x.dtype) * v5
     v7 = 0.5 * v1
     v8 = v7 * v1
     v9 = tl.where(v3, v6, v8)
@@ -30,8 +30,8 @@ def slopes(inputs, options):
     delta = options[0]
     v1 = x - t
     v2 = -delta
-    v3 = at_least(v1, v2)
-    v4 = at_most(v3, delta)
+    v3 = at_least(v1, v2.to(x.dtype))
+    v4 = at_most(v3, delta.to(x.dtype))
     v5 = -v4
     return v4, v5
 

@@ -15,7 +15,7 @@ def value(inputs, options):
     v1 = -t
     v2 = x1 - x2
     v3 = v1 * v2
-    v4 = v3 + margin
+    v4 = v3 + margin.to(x1.dtype)
     v5 = at_least(v4, 0.0)
     return v5
 
@@ -28,7 +28,7 @@ def slopes(inputs, options):
     margin = options[0]
     v1 = x1 - x2
     v2 = t * v1
-    v3 = margin - v2
+    v3 = margin.to(x1.dtype) - v2
     v4 = v3 >= 0.0
     v5 = -t
     v6 = v3 < 0.0

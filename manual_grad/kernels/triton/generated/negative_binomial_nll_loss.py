@@ -14,7 +14,7 @@ def value_log_input_full(inputs, options):
     eps = options[2]
     v1 = t < 1.0
     v2 = a < 0.0
-    v3 = at_least(a, eps)
+    v3 = at_least(a, eps.to(x.dtype))
     v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = exp(x)
@@ -379,7 +379,7 @@ def slopes_log_input_full(inputs, options):
     eps = options[2]
     v1 = exp(x)
     v2 = a < 0.0
-    v3 = at_least(a, eps)
+    v3 = at_least(a, eps.to(x.dtype))
     v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = v1 < v5
@@ -619,7 +619,7 @@ def value_log_input_no_full(inputs, options):
     a = inputs[2]
     eps = options[2]
     v1 = a < 0.0
-    v2 = at_least(a, eps)
+    v2 = at_least(a, eps.to(x.dtype))
     v3 = at_most(v2, 1e30)
     v4 = tl.where(v1, float("nan"), v3)
     v5 = exp(x)
@@ -746,7 +746,7 @@ def slopes_log_input_no_full(inputs, options):
     eps = options[2]
     v1 = exp(x)
     v2 = a < 0.0
-    v3 = at_least(a, eps)
+    v3 = at_least(a, eps.to(x.dtype))
     v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = v1 < v5
@@ -925,14 +925,14 @@ def value_no_log_input_full(inputs, options):
     eps = options[2]
     v1 = t < 1.0
     v2 = a < 0.0
-    v3 = at_least(a, eps)
+    v3 = at_least(a, eps.to(x.dtype))
     v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = x - t
-    v7 = v6 + eps
+    v7 = v6 + eps.to(x.dtype)
     v8 = v7 < 0.0
     v9 = tl.abs(v7)
-    v10 = x + eps
+    v10 = x + eps.to(x.dtype)
     v11 = tl.where(v10 < t, v10, tl.where(v10 == v10, t, v10))
     v12 = v11 + v5
     v13 = v9 / v12
@@ -1290,14 +1290,14 @@ def slopes_no_log_input_full(inputs, options):
     t = inputs[1]
     a = inputs[2]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = a < 0.0
-    v3 = at_least(a, eps)
+    v3 = at_least(a, eps.to(x.dtype))
     v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = v1 < v5
     v7 = x - t
-    v8 = v7 + eps
+    v8 = v7 + eps.to(x.dtype)
     v9 = v1 + v5
     v10 = v5 / v9
     v11 = v8 * v10
@@ -1535,14 +1535,14 @@ def value_no_log_input_no_full(inputs, options):
     a = inputs[2]
     eps = options[2]
     v1 = a < 0.0
-    v2 = at_least(a, eps)
+    v2 = at_least(a, eps.to(x.dtype))
     v3 = at_most(v2, 1e30)
     v4 = tl.where(v1, float("nan"), v3)
     v5 = x - t
-    v6 = v5 + eps
+    v6 = v5 + eps.to(x.dtype)
     v7 = v6 < 0.0
     v8 = tl.abs(v6)
-    v9 = x + eps
+    v9 = x + eps.to(x.dtype)
     v10 = tl.where(v9 < t, v9, tl.where(v9 == v9, t, v9))
     v11 = v10 + v4
     v12 = v8 / v11
@@ -1662,14 +1662,14 @@ def slopes_no_log_input_no_full(inputs, options):
     t = inputs[1]
     a = inputs[2]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = a < 0.0
-    v3 = at_least(a, eps)
+    v3 = at_least(a, eps.to(x.dtype))
     v4 = at_most(v3, 1e30)
     v5 = tl.where(v2, float("nan"), v4)
     v6 = v1 < v5
     v7 = x - t
-    v8 = v7 + eps
+    v8 = v7 + eps.to(x.dtype)
     v9 = v1 + v5
     v10 = v5 / v9
     v11 = v8 * v10

@@ -74,7 +74,7 @@ def value_no_log_input_full(inputs, options):
     x = inputs[0]
     t = inputs[1]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = tl.log(v1)
     v3 = tl.fma(-t, v2, x)
     v4 = t <= 1.0
@@ -93,12 +93,12 @@ def slopes_no_log_input_full(inputs, options):
     x = inputs[0]
     t = inputs[1]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = v1 == float("inf")
     v3 = t / v1
     v4 = 1.0 - v3
     v5 = x - t
-    v6 = v5 + eps
+    v6 = v5 + eps.to(x.dtype)
     v7 = v6 / v1
     v8 = tl.where(v2, v4, v7)
     v9 = tl.log(v1)
@@ -118,7 +118,7 @@ def value_no_log_input_no_full(inputs, options):
     x = inputs[0]
     t = inputs[1]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = tl.log(v1)
     v3 = tl.fma(-t, v2, x)
     return v3
@@ -129,12 +129,12 @@ def slopes_no_log_input_no_full(inputs, options):
     x = inputs[0]
     t = inputs[1]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = v1 == float("inf")
     v3 = t / v1
     v4 = 1.0 - v3
     v5 = x - t
-    v6 = v5 + eps
+    v6 = v5 + eps.to(x.dtype)
     v7 = v6 / v1
     v8 = tl.where(v2, v4, v7)
     v9 = tl.log(v1)

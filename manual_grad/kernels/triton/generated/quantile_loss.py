@@ -13,9 +13,9 @@ def value(inputs, options):
     v1 = x - t
     v2 = v1 < 0.0
     v3 = -quantile
-    v4 = v3 * v1
+    v4 = v3.to(x.dtype) * v1
     v5 = 1.0 - quantile
-    v6 = v5 * v1
+    v6 = v5.to(x.dtype) * v1
     v7 = tl.where(v2, v4, v6)
     return v7
 
@@ -31,8 +31,8 @@ def slopes(inputs, options):
     v4 = v1 > 0.0
     v5 = 1.0 - quantile
     v6 = 0.0 * v1
-    v7 = tl.where(v4, v5, v6)
-    v8 = tl.where(v2, v3, v7)
+    v7 = tl.where(v4, v5.to(x.dtype), v6)
+    v8 = tl.where(v2, v3.to(x.dtype), v7)
     v9 = -v8
     return v8, v9
 

@@ -12,9 +12,9 @@ def value_gamma_0(inputs, options):
     t = inputs[1]
     positive = options[0]
     negative = options[1]
-    v1 = positive * t
+    v1 = positive.to(x.dtype) * t
     v2 = 1.0 - t
-    v3 = negative * v2
+    v3 = negative.to(x.dtype) * v2
     v4 = v1 + v3
     v5 = x < 0.0
     v6 = tl.where(v5, t, v2)
@@ -41,9 +41,9 @@ def slopes_gamma_0(inputs, options):
     positive = options[0]
     negative = options[1]
     v1 = x < 0.0
-    v2 = positive * t
+    v2 = positive.to(x.dtype) * t
     v3 = 1.0 - t
-    v4 = negative * v3
+    v4 = negative.to(x.dtype) * v3
     v5 = v2 + v4
     v6 = v5 * 1.0
     v7 = 2.0 * t
@@ -93,7 +93,7 @@ def slopes_gamma_0(inputs, options):
     v51 = -v50
     v52 = tl.where(v1, v51, v50)
     v53 = positive - negative
-    v54 = v53 * v16
+    v54 = v53.to(x.dtype) * v16
     v55 = -v5
     v56 = tl.where(v1, v55, v5)
     v57 = 0.0 * v56
@@ -106,7 +106,7 @@ def slopes_gamma_0(inputs, options):
     v64 = v63 & v27
     v65 = v62 * v12
     v66 = tl.where(v64, 0.0, v65)
-    v67 = v53 * v36
+    v67 = v53.to(x.dtype) * v36
     v68 = tl.fma(-v60, v39, v67)
     v69 = v66 + v68
     v70 = 1.0 * v69
@@ -119,9 +119,9 @@ def value_gamma_1(inputs, options):
     t = inputs[1]
     positive = options[0]
     negative = options[1]
-    v1 = positive * t
+    v1 = positive.to(x.dtype) * t
     v2 = 1.0 - t
-    v3 = negative * v2
+    v3 = negative.to(x.dtype) * v2
     v4 = v1 + v3
     v5 = x < 0.0
     v6 = tl.where(v5, t, v2)
@@ -157,9 +157,9 @@ def slopes_gamma_1(inputs, options):
     positive = options[0]
     negative = options[1]
     v1 = x < 0.0
-    v2 = positive * t
+    v2 = positive.to(x.dtype) * t
     v3 = 1.0 - t
-    v4 = negative * v3
+    v4 = negative.to(x.dtype) * v3
     v5 = v2 + v4
     v6 = tl.where(v1, t, v3)
     v7 = tl.where(v1, v3, t)
@@ -211,7 +211,7 @@ def slopes_gamma_1(inputs, options):
     v53 = tl.where(v1, v52, v51)
     v54 = v14 == 0.0
     v55 = positive - negative
-    v56 = v55 * v6
+    v56 = v55.to(x.dtype) * v6
     v57 = -v5
     v58 = tl.where(v1, v57, v5)
     v59 = 1.0 * v58
@@ -224,7 +224,7 @@ def slopes_gamma_1(inputs, options):
     v66 = v65 & v28
     v67 = v64 * v8
     v68 = tl.where(v66, 0.0, v67)
-    v69 = v55 * v37
+    v69 = v55.to(x.dtype) * v37
     v70 = tl.fma(-v62, v40, v69)
     v71 = v68 + v70
     v72 = tl.abs(v71)
@@ -241,9 +241,9 @@ def value_gamma_2(inputs, options):
     t = inputs[1]
     positive = options[0]
     negative = options[1]
-    v1 = positive * t
+    v1 = positive.to(x.dtype) * t
     v2 = 1.0 - t
-    v3 = negative * v2
+    v3 = negative.to(x.dtype) * v2
     v4 = v1 + v3
     v5 = x < 0.0
     v6 = tl.where(v5, t, v2)
@@ -280,9 +280,9 @@ def slopes_gamma_2(inputs, options):
     positive = options[0]
     negative = options[1]
     v1 = x < 0.0
-    v2 = positive * t
+    v2 = positive.to(x.dtype) * t
     v3 = 1.0 - t
-    v4 = negative * v3
+    v4 = negative.to(x.dtype) * v3
     v5 = v2 + v4
     v6 = tl.where(v1, t, v3)
     v7 = tl.where(v1, v3, t)
@@ -335,7 +335,7 @@ def slopes_gamma_2(inputs, options):
     v54 = tl.where(v1, v53, v52)
     v55 = v15 == 0.0
     v56 = positive - negative
-    v57 = v56 * v6
+    v57 = v56.to(x.dtype) * v6
     v58 = -v5
     v59 = tl.where(v1, v58, v5)
     v60 = 2.0 * v59
@@ -348,7 +348,7 @@ def slopes_gamma_2(inputs, options):
     v67 = v66 & v29
     v68 = v65 * v8
     v69 = tl.where(v67, 0.0, v68)
-    v70 = v56 * v38
+    v70 = v56.to(x.dtype) * v38
     v71 = tl.fma(-v63, v41, v70)
     v72 = v69 + v71
     v73 = tl.abs(v72)
@@ -368,9 +368,9 @@ def value_other_gamma(inputs, options):
     gamma = options[2]
     rate = options[3]
     degree = options[4]
-    v1 = positive * t
+    v1 = positive.to(x.dtype) * t
     v2 = 1.0 - t
-    v3 = negative * v2
+    v3 = negative.to(x.dtype) * v2
     v4 = v1 + v3
     v5 = tl.abs(x)
     v6 = v5 > 80.0
@@ -380,10 +380,10 @@ def value_other_gamma(inputs, options):
     v10 = tl.where(v9, t, v2)
     v11 = v10 == 0.0
     v12 = v8 & v11
-    v13 = rate * v5
+    v13 = rate.to(x.dtype) * v5
     v14 = -v13
     v15 = exp(v14)
-    v16 = pow(v15, degree)
+    v16 = pow(v15, degree.to(x.dtype))
     v17 = tl.where(v9, v2, t)
     v18 = -v5
     v19 = exp(v18)
@@ -391,7 +391,7 @@ def value_other_gamma(inputs, options):
     v21 = 1.0 + v19
     v22 = v20 / v21
     v23 = tl.where(v12, 1.0, v22)
-    v24 = pow(v23, gamma)
+    v24 = pow(v23, gamma.to(x.dtype))
     v25 = tl.where(v12, v16, v24)
     v26 = v25 == 0.0
     v27 = tl.abs(v5)
@@ -420,9 +420,9 @@ def slopes_other_gamma(inputs, options):
     rate = options[3]
     degree = options[4]
     v1 = x < 0.0
-    v2 = positive * t
+    v2 = positive.to(x.dtype) * t
     v3 = 1.0 - t
-    v4 = negative * v3
+    v4 = negative.to(x.dtype) * v3
     v5 = v2 + v4
     v6 = tl.abs(x)
     v7 = v6 > 80.0
@@ -431,10 +431,10 @@ def slopes_other_gamma(inputs, options):
     v10 = tl.where(v1, t, v3)
     v11 = v10 == 0.0
     v12 = v9 & v11
-    v13 = rate * v6
+    v13 = rate.to(x.dtype) * v6
     v14 = -v13
     v15 = exp(v14)
-    v16 = pow(v15, degree)
+    v16 = pow(v15, degree.to(x.dtype))
     v17 = tl.where(v1, v3, t)
     v18 = -v6
     v19 = exp(v18)
@@ -443,14 +443,14 @@ def slopes_other_gamma(inputs, options):
     v22 = 1.0 + v19
     v23 = v21 / v22
     v24 = tl.where(v12, 1.0, v23)
-    v25 = pow(v24, gamma)
+    v25 = pow(v24, gamma.to(x.dtype))
     v26 = tl.where(v12, v16, v25)
     v27 = v5 * v26
     v28 = 2.0 * t
     v29 = 1.0 - v28
     v30 = -v29
     v31 = tl.where(v1, v30, v29)
-    v32 = gamma * v31
+    v32 = gamma.to(x.dtype) * v31
     v33 = v19 == 0.0
     v34 = v10 * v22
     v35 = v21 == 0.0
@@ -486,10 +486,10 @@ def slopes_other_gamma(inputs, options):
     v65 = tl.where(v1, v64, v63)
     v66 = v26 == 0.0
     v67 = positive - negative
-    v68 = v67 * v10
+    v68 = v67.to(x.dtype) * v10
     v69 = -v5
     v70 = tl.where(v1, v69, v5)
-    v71 = gamma * v70
+    v71 = gamma.to(x.dtype) * v70
     v72 = -v57
     v73 = v71 * v72
     v74 = v73 / v22
@@ -499,7 +499,7 @@ def slopes_other_gamma(inputs, options):
     v78 = v77 & v40
     v79 = v76 * v6
     v80 = tl.where(v78, 0.0, v79)
-    v81 = v67 * v49
+    v81 = v67.to(x.dtype) * v49
     v82 = tl.fma(-v74, v52, v81)
     v83 = v80 + v82
     v84 = tl.abs(v83)

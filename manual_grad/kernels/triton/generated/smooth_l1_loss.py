@@ -13,12 +13,12 @@ def value(inputs, options):
     beta = options[0]
     v1 = x - t
     v2 = tl.abs(v1)
-    v3 = beta > v2
-    v4 = v1 / beta
+    v3 = beta.to(x.dtype) > v2
+    v4 = v1 / beta.to(x.dtype)
     v5 = 0.5 * v4
     v6 = v5 * v1
     v7 = 0.5 * beta
-    v8 = v2 - v7
+    v8 = v2 - v7.to(x.dtype)
     v9 = tl.where(v3, v6, v8)
     return v9
 
@@ -29,7 +29,7 @@ def slopes(inputs, options):
     t = inputs[1]
     beta = options[0]
     v1 = x - t
-    v2 = v1 / beta
+    v2 = v1 / beta.to(x.dtype)
     v3 = at_least(v2, -1.0)
     v4 = at_most(v3, 1.0)
     v5 = -v4

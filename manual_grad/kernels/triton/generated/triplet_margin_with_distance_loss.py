@@ -14,7 +14,7 @@ def value_z(inputs, options):
     margin = options[0]
     v1 = tl.where(y < z, y, tl.where(y == y, z, y))
     v2 = x - v1
-    v3 = margin + v2
+    v3 = margin.to(x.dtype) + v2
     v4 = at_least(v3, 0.0)
     return v4
 
@@ -27,7 +27,7 @@ def slopes_z(inputs, options):
     margin = options[0]
     v1 = tl.where(y < z, y, tl.where(y == y, z, y))
     v2 = x - v1
-    v3 = margin + v2
+    v3 = margin.to(x.dtype) + v2
     v4 = v3 < 0.0
     v5 = tl.where(v4, 0.0, 1.0).to(x.dtype)
     v6 = y == z
@@ -48,7 +48,7 @@ def value_no_z(inputs, options):
     y = inputs[1]
     margin = options[0]
     v1 = x - y
-    v2 = margin + v1
+    v2 = margin.to(x.dtype) + v1
     v3 = at_least(v2, 0.0)
     return v3
 
@@ -59,7 +59,7 @@ def slopes_no_z(inputs, options):
     y = inputs[1]
     margin = options[0]
     v1 = x - y
-    v2 = margin + v1
+    v2 = margin.to(x.dtype) + v1
     v3 = v2 < 0.0
     v4 = tl.where(v3, 0.0, 1.0).to(x.dtype)
     v5 = -1.0 * v4

@@ -77,7 +77,7 @@ def value_power_0_no_log_input(inputs, options):
     x = inputs[0]
     t = inputs[1]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = v1 * v1
     v3 = v2 / 2.0
     v4 = t == 0.0
@@ -93,10 +93,10 @@ def slopes_power_0_no_log_input(inputs, options):
     x = inputs[0]
     t = inputs[1]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = v1 == float("inf")
     v3 = x - t
-    v4 = v3 + eps
+    v4 = v3 + eps.to(x.dtype)
     v5 = 1.0 * v4
     v6 = tl.where(v2, v1, v5)
     v7 = v1 / 1.0
@@ -157,7 +157,7 @@ def value_power_1_no_log_input(inputs, options):
     x = inputs[0]
     t = inputs[1]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = v1 / 1.0
     v3 = t == 0.0
     v4 = tl.log(v1)
@@ -172,11 +172,11 @@ def slopes_power_1_no_log_input(inputs, options):
     x = inputs[0]
     t = inputs[1]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = v1 == float("inf")
     v3 = 1.0 / v1
     v4 = x - t
-    v5 = v4 + eps
+    v5 = v4 + eps.to(x.dtype)
     v6 = v3 * v5
     v7 = tl.where(v2, 1.0, v6)
     v8 = tl.log(v1)
@@ -238,7 +238,7 @@ def value_power_2_no_log_input(inputs, options):
     x = inputs[0]
     t = inputs[1]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = tl.log(v1)
     v3 = t == 0.0
     v4 = 1.0 / v1
@@ -254,12 +254,12 @@ def slopes_power_2_no_log_input(inputs, options):
     x = inputs[0]
     t = inputs[1]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = v1 == float("inf")
     v3 = 1.0 / v1
     v4 = pow(v1, -2.0)
     v5 = x - t
-    v6 = v5 + eps
+    v6 = v5 + eps.to(x.dtype)
     v7 = v4 * v6
     v8 = tl.where(v2, v3, v7)
     v9 = v3 / -1.0
@@ -273,26 +273,26 @@ def value_other_power_log_input(inputs, options):
     t = inputs[1]
     power = options[0]
     v1 = 2.0 - power
-    v2 = v1 * x
+    v2 = v1.to(x.dtype) * x
     v3 = exp(v2)
     v4 = tl.abs(v2)
     v5 = v4 < 1000.0
-    v6 = tl.fma(v1 + 0.0 * x, x + 0.0 * v1, -(v1 * x))
+    v6 = tl.fma(v1.to(x.dtype) + 0.0 * x, x + 0.0 * v1.to(x.dtype), -(v1.to(x.dtype) * x))
     v7 = tl.where(v5, v6, 0.0)
     v8 = 1.0 + v7
     v9 = v3 * v8
-    v10 = v9 / v1
+    v10 = v9 / v1.to(x.dtype)
     v11 = t == 0.0
     v12 = 1.0 - power
-    v13 = v12 * x
+    v13 = v12.to(x.dtype) * x
     v14 = exp(v13)
     v15 = tl.abs(v13)
     v16 = v15 < 1000.0
-    v17 = tl.fma(v12 + 0.0 * x, x + 0.0 * v12, -(v12 * x))
+    v17 = tl.fma(v12.to(x.dtype) + 0.0 * x, x + 0.0 * v12.to(x.dtype), -(v12.to(x.dtype) * x))
     v18 = tl.where(v16, v17, 0.0)
     v19 = 1.0 + v18
     v20 = v14 * v19
-    v21 = v20 / v12
+    v21 = v20 / v12.to(x.dtype)
     v22 = t * v21
     v23 = tl.where(v11, 0.0, v22)
     v24 = v10 - v23
@@ -308,11 +308,11 @@ def slopes_other_power_log_input(inputs, options):
     v2 = t == 0.0
     v3 = v1 | v2
     v4 = 2.0 - power
-    v5 = v4 * x
+    v5 = v4.to(x.dtype) * x
     v6 = exp(v5)
     v7 = tl.abs(v5)
     v8 = v7 < 1000.0
-    v9 = tl.fma(v4 + 0.0 * x, x + 0.0 * v4, -(v4 * x))
+    v9 = tl.fma(v4.to(x.dtype) + 0.0 * x, x + 0.0 * v4.to(x.dtype), -(v4.to(x.dtype) * x))
     v10 = tl.where(v8, v9, 0.0)
     v11 = 1.0 + v10
     v12 = v6 * v11
@@ -323,18 +323,18 @@ def slopes_other_power_log_input(inputs, options):
     v17 = 1.0 - v16
     v18 = v12 * v17
     v19 = 1.0 - power
-    v20 = v19 * x
+    v20 = v19.to(x.dtype) * x
     v21 = exp(v20)
     v22 = tl.abs(v20)
     v23 = v22 < 1000.0
-    v24 = tl.fma(v19 + 0.0 * x, x + 0.0 * v19, -(v19 * x))
+    v24 = tl.fma(v19.to(x.dtype) + 0.0 * x, x + 0.0 * v19.to(x.dtype), -(v19.to(x.dtype) * x))
     v25 = tl.where(v23, v24, 0.0)
     v26 = 1.0 + v25
     v27 = v21 * v26
     v28 = v15 - t
     v29 = v27 * v28
     v30 = tl.where(v3, v18, v29)
-    v31 = v27 / v19
+    v31 = v27 / v19.to(x.dtype)
     v32 = -v31
     return v30, v32
 
@@ -345,14 +345,14 @@ def value_other_power_no_log_input(inputs, options):
     t = inputs[1]
     power = options[0]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = 2.0 - power
-    v3 = pow(v1, v2)
-    v4 = v3 / v2
+    v3 = pow(v1, v2.to(x.dtype))
+    v4 = v3 / v2.to(x.dtype)
     v5 = t == 0.0
     v6 = 1.0 - power
-    v7 = pow(v1, v6)
-    v8 = v7 / v6
+    v7 = pow(v1, v6.to(x.dtype))
+    v8 = v7 / v6.to(x.dtype)
     v9 = t * v8
     v10 = tl.where(v5, 0.0, v9)
     v11 = v4 - v10
@@ -365,17 +365,17 @@ def slopes_other_power_no_log_input(inputs, options):
     t = inputs[1]
     power = options[0]
     eps = options[2]
-    v1 = x + eps
+    v1 = x + eps.to(x.dtype)
     v2 = v1 == float("inf")
     v3 = 1.0 - power
-    v4 = pow(v1, v3)
+    v4 = pow(v1, v3.to(x.dtype))
     v5 = -power
-    v6 = pow(v1, v5)
+    v6 = pow(v1, v5.to(x.dtype))
     v7 = x - t
-    v8 = v7 + eps
+    v8 = v7 + eps.to(x.dtype)
     v9 = v6 * v8
     v10 = tl.where(v2, v4, v9)
-    v11 = v4 / v3
+    v11 = v4 / v3.to(x.dtype)
     v12 = -v11
     return v10, v12
 
