@@ -10,6 +10,8 @@ from manual_grad.generate.trace import SCALAR, VECTOR, Node, Variant, order, suf
 
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|"}
 _OPERATORS |= {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+_LONG = 70  # operations, from which on eight elements of a thread take more registers than there are
+_POWER = 30  # operations that a power is worth
 _UNUSED = "  # noqa: F401 - the interpreter looks for it in every file"
 _OURS = ("exp", "log1p", "expm1", "pow", "at_least", "at_most")  # of kernels/triton/math.py
 
@@ -18,7 +20,10 @@ def source(name: str, loss: type[PointwiseLoss]) -> str:
     """A file of kernels/triton/generated."""
     body: list[str] = []
     entries = []
+    longest = 0
     for variant in variants(loss):
+        nodes = order([variant.value, *variant.slopes.values()])
+        longest = max(longest, len(nodes) + _POWER * sum(node.op == "pow" for node in nodes))
         slopes = list(variant.slopes.values())
         for what, results in (("value", [variant.value]), ("slopes", slopes)):
             body += ["", "", "@triton.jit", f"def {what}{suffix(variant)}(inputs, options):"]
@@ -47,6 +52,7 @@ def source(name: str, loss: type[PointwiseLoss]) -> str:
         f"    optional={optional!r},",
         f"    options={len(options)},",
         f"    factor={loss.factor},",
+        *(["    block=256,"] if longest > _LONG else []),
         f"    choices={tuple(choices)!r},".replace("'", '"'),
         "    variants={",
         *entries,

@@ -36,6 +36,7 @@ class Loss:
             'option' is not zero, or which of its special values it has, if any.
         optional: The numbers of the inputs that may be absent.
         factor: Left out of the slopes, which could overflow otherwise.
+        block: The elements of a program: fewer where a formula is long, so that its numbers stay in registers.
     """
 
     inputs: int
@@ -44,6 +45,7 @@ class Loss:
     choices: tuple[tuple[str, int, tuple[float, ...]], ...] = ()
     optional: tuple[int, ...] = ()
     factor: int = 1
+    block: int = _BLOCK
 
     @property
     def schema(self) -> str:
@@ -127,7 +129,7 @@ def _run(loss: Loss, *arguments: Any) -> tuple[Tensor | None, ...]:
     scale, reduce, value, *wanted = arguments[n + 2 + m :]
     x = inputs[0]
     numel = x.numel()
-    block = _BLOCK if x.dtype is not torch.float64 else _BLOCK // 2  # a float64 takes two registers
+    block = loss.block if x.dtype is not torch.float64 else loss.block // 2  # a float64 takes two registers
     programs = triton.cdiv(numel, block)
     e = (x.new_empty(()) if reduce else torch.empty_like(x)) if value else None
     gradients = [torch.empty_like(u) if want else None for u, want in zip((*inputs, w), wanted, strict=True)]

@@ -101,7 +101,7 @@ SPEC = Spec(
         "huge": lambda draw: dict(input=draw.normal(8, scale=1e30), target=draw.uniform(8)),
         "steep": lambda draw: dict(input=draw.normal(8, scale=30.0), target=draw.uniform(8)),
         "steeper": lambda draw: dict(input=draw.normal(8, scale=3.0), target=draw.tensor([0.0, 1.0] * 4),
-                                     gamma_neg=20, gamma_pos=20),
+                                     gamma_neg=12, gamma_pos=12),
     },
     kinks={1: margin(1), 2: margin(2)},
     pins=(

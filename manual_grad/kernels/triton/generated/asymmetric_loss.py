@@ -537,6 +537,7 @@ LOSS = Loss(
     optional=(),
     options=3,
     factor=1,
+    block=256,
     choices=(("option", 0, (4.0,)), ("option", 1, (1.0,))),
     variants={
         (4.0, 1.0): (value_gamma_neg_4_gamma_pos_1, slopes_gamma_neg_4_gamma_pos_1),

@@ -1843,6 +1843,7 @@ LOSS = Loss(
     optional=(),
     options=3,
     factor=1,
+    block=256,
     choices=(("option", 0, ()), ("option", 1, ())),
     variants={
         (True, True): (value_log_input_full, slopes_log_input_full),

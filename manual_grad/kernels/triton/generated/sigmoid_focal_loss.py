@@ -515,6 +515,7 @@ LOSS = Loss(
     optional=(),
     options=5,
     factor=1,
+    block=256,
     choices=(("option", 2, (0.0, 1.0, 2.0)),),
     variants={
         (0.0,): (value_gamma_0, slopes_gamma_0),

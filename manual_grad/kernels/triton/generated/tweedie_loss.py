@@ -385,6 +385,7 @@ LOSS = Loss(
     optional=(),
     options=3,
     factor=1,
+    block=256,
     choices=(("option", 0, (0.0, 1.0, 2.0)), ("option", 1, ())),
     variants={
         (0.0, True): (value_power_0_log_input, slopes_power_0_log_input),
