@@ -62,11 +62,12 @@ def derivatives(
     found: dict[str, Tensor] = {}
     for k in range(max(order, 2) - 1):
         d = torch.stack([(u * by[name]).sum() for name, u in along.items()]).sum()
-        if not d.requires_grad:
-            if k == 0:
-                raise RuntimeError("the gradient has no graph, so that it cannot be differentiated")
-            break
-        by = dict(zip(leaves, torch.autograd.grad(d, list(leaves.values()), **how), strict=True))
+        if d.requires_grad:
+            by = dict(zip(leaves, torch.autograd.grad(d, list(leaves.values()), **how), strict=True))
+        elif k == 0:
+            raise RuntimeError("the gradient has no graph, so that it cannot be differentiated")
+        else:  # a constant has no graph, and no slope
+            by = {name: torch.zeros_like(t) for name, t in leaves.items()}
         found |= {f"d/d{name}" + k * "'": u.detach() for name, u in by.items()}
     return found
 

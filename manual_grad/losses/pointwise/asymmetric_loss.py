@@ -44,14 +44,14 @@ there for :math:`\gamma_0 < 1`, the slope is finite.
 .. math::
     -\log p = \max(-x, 0) + \log(1 + u), \qquad -\log n = \max(x, 0) + \log(1 + u) \tag{6}
 
-Above the margin :math:`1 - s = n + c`, a sum, which has the digits that :math:`1 - p` lost; :math:`l` is its
-logarithm where :math:`s > 1/2`, and ``log1p`` of :math:`-s` where :math:`s` is smaller. The terms of each slope have
-one sign. What does cancel, where it passes through 0, is the distance from the margin,
+Above the margin :math:`1 - s = n + c`, a sum, which has the digits that :math:`1 - p` lost. :math:`l` is its
+logarithm where :math:`s > 1/2`, and ``log1p`` of :math:`-s` where :math:`s` is smaller. The slopes of A and of B have
+terms of one sign. What does cancel, about the margin, where it passes through 0, is
 
 .. math::
     p - c = (1 - c) - n \tag{7}
 
-by whose side of the smaller terms it loses no more than the rounding of :math:`x` has already cost.
+The side with the smaller terms is taken: it loses no more than the rounding of :math:`x` has already cost.
 
 **Second derivatives.**
 
@@ -66,13 +66,14 @@ by whose side of the smaller terms it loses no more than the rounding of :math:`
         - \gamma_1\, (\gamma_1\, p - n) \log p \bigr) \tag{9}
 
 .. math::
-    \frac{\partial^2 B}{\partial x^2} = [\,p > c\,]\, \bigg( s^{\gamma_0} \bigg( \frac{\gamma_0\, v}{s}\, b
-        + h\, \Big( n - \frac{c\, p}{n + c} \Big) \bigg) \bigg), \qquad
-    b = l\, \Big( (\gamma_0 - 1)\, \frac vs + n - p \Big) + 2 h, \qquad
-    v = p\, n, \qquad h = \frac{v}{n + c} \tag{10}
+    \frac{\partial^2 B}{\partial x^2} = [\,p > c\,]\, \bigg( s^{\gamma_0} \bigg( \frac{\gamma_0\, v}{s}
+        \Big( l\, \Big( (\gamma_0 - 1)\, \frac vs + n - p \Big) + 2 h \Big)
+        + \frac{\partial h}{\partial x} \bigg) \bigg), \qquad
+    v = p\, n, \qquad h = \frac{v}{n + c}, \qquad
+    \frac{\partial h}{\partial x} = h\, \Big( n - \frac{c\, p}{n + c} \Big) \tag{10}
 
 **Kinks.** At the margin, :math:`p = c`, the slope is continuous for :math:`\gamma_0 > 0`. For :math:`\gamma_0 = 0` it
-jumps from 0 to :math:`p\,n`, and 0 is chosen: what is left out is left alone. The curvature jumps for
+jumps from 0 to :math:`p\,n`, and 0 is chosen: a negative at the margin is left out. The curvature jumps for
 :math:`\gamma_0 = 1`, and for less it is infinite on the upper side; there, too, 0 is chosen. Without a margin,
 :math:`c = 0`, there are no kinks.
 

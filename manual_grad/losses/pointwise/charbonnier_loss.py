@@ -1,19 +1,18 @@
 r"""Charbonnier loss.
 
 **Where it comes from.** The absolute loss with its kink rounded off: a hyperbola, with the lines :math:`\pm r` for
-asymptotes and a parabola at its vertex. Charbonnier et al. [1] proposed it as a penalty that keeps the edges of an
-image; Lai et al. [2] made it, with :math:`\epsilon = 10^{-3}`, the loss of super-resolution, and image restoration has
-kept it.
+asymptotes and a parabola at its vertex. It is named after Charbonnier et al. [1], whose penalties smooth an image and
+keep its edges. Lai et al. [2] made it, with :math:`\epsilon = 10^{-3}`, the loss of super-resolution, and image
+restoration has kept it.
 
 **Definition.** With a residual :math:`r`, rounded off over a distance of :math:`\epsilon`,
 
 .. math::
     e(x, t) = \sqrt{r^2 + \epsilon^2}, \qquad r = x - t \tag{1}
 
-A perfect fit costs :math:`\epsilon`, as in [2] and its successors. The penalty of [1], and that which Barron [3] calls
-by this name, also pseudo-Huber loss, subtract it, so that a perfect fit costs nothing: there
-:math:`\sqrt{(r / \epsilon)^2 + 1} - 1`, which is :math:`(e - \epsilon) / \epsilon`. The constant has no share in any
-derivative.
+A perfect fit costs :math:`\epsilon`, as in [2] and its successors. Others subtract that, so that a perfect fit costs
+nothing: what Barron [3] calls by this name, also pseudo-Huber loss, is :math:`\sqrt{(r / \epsilon)^2 + 1} - 1`, or
+:math:`(e - \epsilon) / \epsilon`. The constant has no share in any derivative.
 
 **Gradient.** The slope is a residual that is cut off softly at :math:`\pm 1`,
 

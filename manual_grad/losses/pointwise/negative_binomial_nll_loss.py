@@ -1,15 +1,15 @@
 r"""Negative binomial negative log-likelihood.
 
-**Where it comes from.** Counts vary more than Poisson's distribution has it when their rates vary, too. With rates that
-are gamma distributed (Greenwood and Yule [1]) a count of mean :math:`\mu` has the variance :math:`\mu + \mu^2 / r`, and
-the probability of the negative binomial distribution, :math:`\frac{\Gamma(t + r)}{\Gamma(r)\, t!} \big( \frac{r}{\mu +
-r} \big)^r \big( \frac{\mu}{\mu + r} \big)^t`. Regression with it (Lawless [2]) predicts the mean and, where that is
-wanted, :math:`r` for each count.
+**Where it comes from.** Where the rates of events vary, their counts vary more than Poisson's distribution says. With
+rates that are gamma distributed (Greenwood and Yule [1]) a count of mean :math:`\mu` has the variance
+:math:`\mu + \mu^2 / r`, and its probability is that of the negative binomial distribution,
+:math:`\frac{\Gamma(t + r)}{\Gamma(r)\, t!} \big( \frac{r}{\mu + r} \big)^r \big( \frac{\mu}{\mu + r} \big)^t`. A
+regression with it (Lawless [2]) predicts the mean and, if that is wanted, :math:`r` for each count.
 
 **Which r.** :math:`r` is ``total_count``: the smaller, the more the counts vary. It is that of
 :class:`torch.distributions.NegativeBinomial`, whose ``probs`` are :math:`\mu / (\mu + r)` and whose ``logits`` are
-:math:`\log \mu - \log r`; SciPy's ``n``, with :math:`p = r / (\mu + r)`; R's ``size``, and ``theta`` in ``glm.nb``. The
-dispersion :math:`\alpha` of econometrics (NB2) is :math:`1 / r`.
+:math:`\log \mu - \log r`; SciPy's ``n``, with ``p`` :math:`= r / (\mu + r)`; R's ``size``, and ``theta`` in ``glm.nb``.
+The dispersion :math:`\alpha` of econometrics (NB2) is :math:`1 / r`.
 
 **Definition.** The input is the logarithm of the mean (``log_input``), so that any real number will do, or it is the
 mean itself, kept from 0 by :math:`\epsilon`, as :math:`r` is. The last term does not depend on them, and is left out,
@@ -23,12 +23,13 @@ mean itself, kept from 0 by :math:`\epsilon`, as :math:`r` is. The last term doe
     \mu = e^x \text{or} \mu = x + \epsilon, \qquad r = \min(\max(a, \epsilon), 10^{30}) \tag{2}
 
 In the limit :math:`r \to \infty` it is :math:`\mu - t \log \mu`, the loss of
-:mod:`~manual_grad.losses.pointwise.poisson_nll_loss`, and its slope by :math:`r` is 0; an infinite :math:`r`, which
-counts as :math:`10^{30}`, is as good as there. (But ``full`` there adds Stirling's formula, and here :math:`\log t!`
-itself.)
+:mod:`~manual_grad.losses.pointwise.poisson_nll_loss`, and its slope by :math:`r` is 0. Any :math:`r` above
+:math:`10^{30}` counts as that, infinity included: the limit to the last digit, for means and counts below
+:math:`10^{14}`. (``full`` there adds Stirling's formula for :math:`\log t!`, and nothing for counts up to 1; here
+:math:`\log t!` itself, and :math:`\psi(t + 1)` to the slope by a count.)
 
-**Gradient.** The mean is drawn to the count, less so the more the counts vary. With
-:math:`\psi`, the logarithmic derivative of :math:`\Gamma`,
+**Gradient.** The mean is drawn to the count, the less the more the counts vary. With the logarithmic derivative
+:math:`\psi` of :math:`\Gamma`,
 
 .. math::
     \frac{\partial e}{\partial x} = g \text{or} \frac{\partial e}{\partial x} = \frac g\mu, \qquad
@@ -54,16 +55,14 @@ itself.)
     \frac{\partial^2 e}{\partial a^2} = -\frac{d^2}{(\mu + r)^2\,(t + r)} - \chi'(t + r) + \chi'(r), \qquad
     \chi(z) = \psi(z) - \log z \tag{6}
 
-**Stable form.** As they stand, (1) and (4) are differences of large numbers: for a large :math:`r` of those that cancel
-in Poisson's limit, for a large count of logarithms of factorials. What is left of them is known. Of Stirling's formula
-the small part is
+**Stable form.** As they stand, (1) and (4) are differences of large numbers, of which for a large :math:`r` or a large
+count hardly a digit is left. But what is left is known. Of Stirling's formula it is the small part,
 
 .. math::
     J(z) = \log \Gamma(z) - \big( z - \tfrac12 \big) \log z + z - \tfrac12 \log 2\pi, \qquad
     J'(z) = \chi(z) + \frac{1}{2z} \tag{7}
 
-and of the others, where two numbers are in the ratio :math:`z`, the distance :math:`D` of Itakura and Saito, which is
-never negative:
+and of the logarithm of a ratio :math:`z` the distance :math:`D` of Itakura and Saito, which is never negative:
 
 .. math::
     D(z) = z - 1 - \log z, \qquad
@@ -114,10 +113,10 @@ difference, too:
 there would stay. It is taken as 1 everywhere, as :mod:`~manual_grad.losses.pointwise.gaussian_nll_loss` does with its
 variance.
 
-**Shapes and domain.** Input and target broadcast; any logarithm of a mean, infinite ones included, or a mean :math:`x >
--\epsilon`; targets are counts, of an integer or a floating dtype, and need not be integral. ``total_count`` has the
-input's shape, or lacks its last dimension, or has one dimension of size 1, or is one number; it is not negative, which
-is checked. A weight multiplies :math:`e`.
+**Shapes and domain.** Input and target broadcast; any logarithm of a mean, infinite ones included, or a mean
+:math:`x > -\epsilon`; targets are counts, of an integer or a floating dtype, and need not be integral. ``total_count``
+has the input's shape, or lacks its last dimension, or has one dimension of size 1, or is one number; it is not
+negative, which is checked. A weight multiplies :math:`e`.
 
 Sources:
 
@@ -144,8 +143,8 @@ from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
 
 # J'(z) is -w^2 times the polynomial of these coefficients in w = 1/z, for z from 2 on. With -1/(2z) it is chi(z) to
-# 5e-17 of itself, and chi'(z) to 8e-17: of all polynomials that begin as Stirling's series does, the minimax one for
-# the latter (Remez).
+# 5e-17 of itself, and its derivative chi'(z) to 8e-17: for the latter it is the minimax polynomial (Remez) among those
+# that begin as Stirling's series does.
 SLOPE = (
     1 / 12, 0.0, -0.008333333353905126, 1.8478488486071877e-09, 0.003968181037646619, 1.6844960605614374e-06,
     -0.004192230209056706, 0.0002705689755073135, 0.005515274739035777, 0.01140570473743378, -0.06635682277378141,
@@ -225,7 +224,8 @@ def _parts(x: Tensor, t: Tensor, a: Tensor, log_input: bool, eps: float) -> tupl
         mu = x.exp()
         return mu, x, mu - t, r, t + r
     mu = x + eps
-    return mu, mu.log(), (x - t) + eps, r, t + r
+    lost = torch.where(mu == torch.inf, 0, (x - mu) + eps)  # of the sum, which may be next to 1, to rounding
+    return mu, mu.log() + lost / mu, (x - t) + eps, r, t + r
 
 
 def _ratios(mu: Tensor, log_mu: Tensor, d: Tensor, t: Tensor, r: Tensor, q: Tensor) -> tuple[Tensor, ...]:

@@ -55,15 +55,16 @@ No term is negative: nothing cancels, and nothing overflows. With :math:`d = \pm
     w = -d\, \frac{1 - u}{1 + u}, \qquad
     d = \begin{cases} 1 & x \ge 0 \\ -1 & x < 0 \end{cases} \tag{6}
 
-For a hard label on the right side, :math:`a = 0`, all terms of (4) have one sign; on the wrong side, too. What
-subtracts are soft targets, where the slope does pass through 0. Of its difference
+The slope by :math:`x` has terms of one sign for a hard label, be the prediction right, :math:`a = 0`, or wrong,
+:math:`b = 0`. What subtracts are soft targets, where that slope does pass through 0. Of its difference
 
 .. math::
     a - b u = (a - b) + b\, (1 - u) \tag{7}
 
-the right side is exact about :math:`x = 0`, where :math:`u` is near 1 and ``expm1`` has the digits of :math:`1 - u`;
-the left side farther out. With :math:`\gamma < 1` and a hard label :math:`q^\gamma = e^{-\gamma m}` is an ordinary
-number long after :math:`q` has underflowed. It is the factor of the slope by :math:`t`, and is taken from there.
+the right side is good about :math:`x = 0`, where :math:`u` is near 1 and ``expm1`` has the digits of :math:`1 - u`;
+the left side farther out. The slope by :math:`t` has a factor :math:`q^\gamma` that nothing else makes small. With
+:math:`\gamma < 1` and a hard label it is an ordinary number long after :math:`q` has underflowed; there it is computed
+as :math:`e^{-\gamma m}`.
 
 >>> import torch
 >>> from manual_grad.functional import sigmoid_focal_loss

@@ -1,12 +1,12 @@
 r"""Tweedie loss.
 
-**Where it comes from.** What an insurance pays, the rain of a day, the sales of an article: often it is exactly 0, and
-if not, positive and skewed. Tweedie's distributions (Jørgensen [1]) have a variance in proportion to a power of their
-mean :math:`\mu`, namely :math:`\mu^p`. With :math:`1 < p < 2` they are sums of a random number of gamma variables, none
-of them with a positive probability; at the ends are Poisson's, :math:`p = 1`, and the gamma distribution,
-:math:`p = 2`. Their densities have no closed form, but the mean is fitted without: the slope of the log-likelihood by
-the mean is :math:`(t - \mu) / \mu^p`, up to a factor that does not depend on it, and the loss is the negative integral
-of that, Wedderburn's quasi-likelihood [2].
+**Where it comes from.** What an insurance pays, the rain of a day, the sales of an article: often they are exactly 0,
+and if not, positive and skewed. Tweedie's distributions (Jørgensen [1]) have a variance in proportion to a power of
+their mean :math:`\mu`, namely :math:`\mu^p`. With :math:`1 < p < 2` they are sums of a random number of gamma
+variables, which may be none; at the ends are Poisson's, :math:`p = 1`, and the gamma distribution, :math:`p = 2`. Their
+densities have no closed form, but the mean is fitted without: the slope of the log-likelihood by the mean is
+:math:`(t - \mu) / \mu^p`, up to a factor that does not depend on it. The loss is the negative integral of that,
+Wedderburn's quasi-likelihood [2], as in the libraries of boosted trees.
 
 **Definition.** The input is the logarithm of the mean (``log_input``), so that any real number will do, or it is the
 mean itself, kept from 0 by :math:`\epsilon`:
@@ -20,7 +20,7 @@ The powers 1 and 2 are limits, less what does not depend on the mean: there the 
 :mod:`~manual_grad.losses.pointwise.poisson_nll_loss`, :math:`\mu - t \log \mu`, and the gamma distribution's,
 :math:`\log \mu + t / \mu`. Of the other powers 0 is the squared error, :math:`\mu^2 / 2 - t\,\mu`, and 3 the inverse
 normal distribution. With :math:`t^{2 - p} / ((1 - p)(2 - p))` added the loss is half the unit deviance, which is 0
-where the mean is the target.
+where the mean is the target; the gradient by the input is the same.
 
 **Gradient.** The mean is drawn to the target,
 
@@ -47,7 +47,7 @@ which in its last form keeps the digits of a mean near the target, and
     \frac{\partial^2 e}{\partial x\, \partial t} = -\mu^{-p} \tag{5}
 
 :math:`\partial^2 e / \partial t^2` is 0. In the logarithm of the mean the loss is convex for :math:`1 \le p \le 2` and
-targets that are not negative.
+targets that are not negative. There are no kinks.
 
 **Stable form.** For such targets and :math:`1 < p < 2` both terms of (1) are positive. The one difference that can
 cancel is the mean less the target; with a large mean, which may overflow where its power does not,
@@ -55,10 +55,10 @@ cancel is the mean less the target; with a large mean, which may overflow where 
 .. math::
     e^{(1 - p) x}\,(e^x - t) = e^{(2 - p) x}\,(1 - t\, e^{-x}) \tag{6}
 
-Where a product like :math:`(2 - p)\, x` is large, its rounding would be an error as large in its exponential. What is
-rounded off is known (Dekker [3]): with :math:`c = 2^{27} + 1` both factors fall into halves, :math:`a'` and
-:math:`a - a'`, whose products are exact, and :math:`e^{h + d} = e^h (1 + d)` to the last digit. A target of 0 has no
-second term, where that overflows, too.
+The rounding of a product like :math:`(2 - p)\, x` would be an error in its exponential, the larger the product, the
+larger. But what is rounded off is known (Dekker [3]): by a product with :math:`2^{27} + 1` each factor falls into
+halves, which are multiplied without rounding, and :math:`e^{h + d} = e^h (1 + d)` to the last digit for the small rest
+:math:`d` of a product :math:`h`. A target of 0 has no second term, even where that overflows.
 
 **Kinks.** There are none: both terms are smooth wherever the mean is positive.
 

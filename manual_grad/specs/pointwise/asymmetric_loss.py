@@ -72,8 +72,8 @@ SPEC = Spec(
     params=(
         dict(reduction="mean"),
         dict(reduction="none", gamma_neg=0, gamma_pos=0, clip=0.4),
-        dict(reduction="mean", gamma_neg=1, gamma_pos=2, clip=0.3),
-        dict(reduction="sum", gamma_neg=2, gamma_pos=1.5, clip=0.0),
+        dict(reduction="sum", gamma_neg=1, gamma_pos=2, clip=0.3),
+        dict(reduction="mean", gamma_neg=2, gamma_pos=1.5, clip=0.0),
         dict(reduction="none", gamma_neg=0.5, gamma_pos=0.25, clip=0.0),
         dict(reduction="sum", gamma_neg=3.5, gamma_pos=0, clip=0.5),
     ),

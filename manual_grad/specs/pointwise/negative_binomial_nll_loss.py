@@ -40,9 +40,9 @@ def oracle(input, target, total_count, log_input=True, full=False, eps=1e-8, wei
 
 
 def symbols(input, target, total_count, log_input=True, full=False, eps=1e-8, **_):
-    return {"x": input, "t": mpf(target), "a": total_count, r"\epsilon": eps, "f": int(full), "or": int(not log_input),
-            r"\Gamma": gamma, r"\psi": digamma, r"\psi'": lambda z: psi(1, z),
-            "z": total_count + mpf(1) / 3}  # fmt: skip
+    given = {"x": input, "t": mpf(target), "a": total_count, r"\epsilon": eps, "f": int(full), "or": int(not log_input)}
+    functions = {r"\Gamma": gamma, r"\psi": digamma, r"\psi'": lambda z: psi(1, z)}
+    return {**given, **functions, "z": total_count + mpf(1) / 3}
 
 
 def counts(draw, *shape):

@@ -57,10 +57,9 @@ SPEC = Spec(
         dict(reduction="mean", df=40.0, full=True),
     ),
     samples={
-        "typical": lambda draw: typical(draw, 3, 4),
+        "typical": lambda draw: dict(**typical(draw, 3, 4), df=3.0),  # a whole call, whatever the parameters
         "weighted": lambda draw: dict(**typical(draw, 3, 4), weight=draw.uniform(3, 4)),
-        "one scale a row": lambda draw: dict(input=draw.normal(3, 4), target=draw.normal(3, 4),
-                                             scale=scales(draw, 3, 1)),
+        "one scale a row": lambda draw: {**typical(draw, 3, 4), "scale": scales(draw, 3, 1)},
         "scalar": lambda draw: typical(draw),
         "target broadcast": lambda draw: dict(input=draw.normal(2, 3), target=draw.normal(3), scale=scales(draw, 2, 3)),
         "input broadcast": lambda draw: dict(input=draw.normal(1, 3), target=draw.normal(2, 3),
