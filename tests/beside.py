@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -81,6 +82,8 @@ def observe(loss: Loss, arguments: Arguments, probe: Probe) -> Outcome:
         try:
             outcome = Outcome(seen=probe(loss, arguments))
         except Exception as error:
+            # a frame that is kept holds what it was in: the hooks of a checkpoint, in torch 2.10
+            traceback.clear_frames(error.__traceback__)
             outcome = Outcome(error)
     warned = ((w.category, str(w.message)) for w in caught)
     outcome.warned = [(kind, message) for kind, message in warned if not message.startswith(OF_TORCHS_OWN)]
