@@ -16,6 +16,7 @@ import ctypes
 import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -177,11 +178,12 @@ def options_of(loss: str) -> dict[str, Any]:
     return {**params, **{k: v for k, v in made.items() if not isinstance(v, Tensor)}}
 
 
-def pointwise(loss: catalogue.Loss) -> Case:
-    def make(*shape: int) -> Inputs:
-        return sample(loss.name, Enlarged(*shape))
+def enlarged(loss: str, *shape: int) -> Inputs:
+    return sample(loss, Enlarged(*shape))
 
-    return Case(loss.name, make, ELEMENTS, options=options_of(loss.name))
+
+def pointwise(loss: catalogue.Loss) -> Case:
+    return Case(loss.name, partial(enlarged, loss.name), ELEMENTS, options=options_of(loss.name))
 
 
 CASES = (

@@ -33,7 +33,7 @@ PAUSE = 0.05  # seconds, a hundred times what is timed here
 def slow(when: Callable[[Tensor], bool]) -> Callable[[Tensor, Tensor], Tensor]:
     right = manual_grad.functional.mse_loss
 
-    def mse_loss(x: Tensor, target: Tensor) -> Tensor:
+    def mse_loss(x: Tensor, target: Tensor, **options: Any) -> Tensor:
         if when(x):
             time.sleep(PAUSE)
         return right(x, target)
@@ -115,7 +115,7 @@ def test_what_is_slow_shows(
 def test_a_slow_upstream_gradient_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     right = manual_grad.functional.mse_loss
     monkeypatch.setattr(questions, "CASES", [named("mse_loss")])
-    monkeypatch.setattr(manual_grad.functional, "mse_loss", lambda x, t: SlowProduct.apply(right(x, t)))
+    monkeypatch.setattr(manual_grad.functional, "mse_loss", lambda x, t, **options: SlowProduct.apply(right(x, t)))
     answers = {"upstream": list(questions.upstream(TINY))}
     _, _, row, _ = tables.by_loss(answers)
     assert row[:4] == ["mse_loss", "–", "–", "–"] and float(row[4]) > 2
@@ -147,7 +147,7 @@ def test_a_slow_second_sweep_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row.bytes == {"one": 640 * 4 + 4, "two": 4}
 
 
-def wasteful(x: Tensor, target: Tensor) -> Tensor:
+def wasteful(x: Tensor, target: Tensor, **options: Any) -> Tensor:
     unused = torch.ones_like(x)
     loss = manual_grad.functional.mse_loss(x, target)
     return loss + 0 * unused[0]
@@ -156,7 +156,7 @@ def wasteful(x: Tensor, target: Tensor) -> Tensor:
 BLOCKS, BLOCK, KEPT = 200, 1 << 14, []
 
 
-def hoarding(x: Tensor, target: Tensor) -> Tensor:
+def hoarding(x: Tensor, target: Tensor, **options: Any) -> Tensor:
     """The warm-up leaves as many free blocks in the heap, below one in use, as the measured call takes."""
     blocks = [torch.ones(BLOCK) for _ in range(BLOCKS)]
     KEPT.append(torch.ones(BLOCK))
@@ -181,7 +181,7 @@ def test_an_empty_function() -> None:
 
 def test_a_wrong_loss_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     right = manual_grad.functional.mse_loss
-    monkeypatch.setattr(manual_grad.functional, "mse_loss", lambda x, t: 1.00001 * right(x, t))
+    monkeypatch.setattr(manual_grad.functional, "mse_loss", lambda x, t, **options: 1.00001 * right(x, t))
     for question in ("size", "dtype", "upstream", "sweeps", "overhead"):
         if question == "sweeps" and not kernels.loaded("cpu"):
             continue
