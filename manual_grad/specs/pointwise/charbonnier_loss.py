@@ -14,9 +14,7 @@ ROOT_2 = 2.0**0.5
 
 
 def definition(input, target, reduction="mean", eps=1e-3, weight=1.0):
-    r = input - target
-    e = r.abs() if eps == 0 else (r**2 + eps**2).sqrt()  # whose derivatives are not all noise
-    return reduce(weight * e, reduction)
+    return reduce(weight * ((input - target) ** 2 + eps**2).sqrt(), reduction)
 
 
 def oracle(input, target, eps=1e-3, weight=1, **_):
@@ -27,6 +25,12 @@ def oracle(input, target, eps=1e-3, weight=1, **_):
 def corner(input, target, eps=1e-3, **_):
     """For an eps of 0 alone there is a kink."""
     return input - target if eps == 0 else torch.ones_like(input)
+
+
+def apart(draw, *shape):
+    """No residual is small: with an eps of 0 the third derivative of the definition, a root, would be its rounding."""
+    target = draw.normal(*shape)
+    return dict(input=target + draw.sign(*shape) * draw.uniform(*shape, low=1.0, high=3.0), target=target)
 
 
 def sizes(eps, *values):
@@ -49,11 +53,11 @@ SPEC = Spec(
     ),
     samples={
         "typical": lambda draw: dict(input=draw.normal(3, 4), target=draw.normal(3, 4)),
-        "weighted": lambda draw: dict(input=draw.normal(3, 4), target=draw.normal(3, 4), weight=draw.uniform(3, 4)),
+        "weighted": lambda draw: dict(**apart(draw, 3, 4), weight=draw.uniform(3, 4)),
         "scalar": lambda draw: dict(input=draw.normal(), target=draw.normal()),
         "broadcast": lambda draw: dict(input=draw.normal(2, 3), target=draw.normal(3)),
         "image": lambda draw: dict(input=draw.normal(2, 3, 2, 2), target=draw.normal(2, 3, 2, 2)),
-        "images": lambda draw: dict(input=draw.uniform(2, 2, 2), target=draw.uniform(2, 2, 2)),
+        "apart": lambda draw: apart(draw, 2, 2, 2),
     },
     regimes={
         "small": sizes(1e-3, 1e-3, 1e-4, 1e-6, 1e-9, 0.0),
@@ -64,7 +68,8 @@ SPEC = Spec(
         "huge eps": sizes(1e30, 1e36, 1e30, 1e24, 1e9, 1.0),
         "eps 0": sizes(0.0, 1e-30, 1.0, 1e30, 0.0),
         "offset": lambda draw: dict(input=1e6 + draw.normal(8), target=1e6 + draw.normal(8)),
-        "weighted": lambda draw: dict(input=draw.normal(8, scale=5), target=draw.normal(8), weight=draw.normal(8)),
+        "steep, weighted": lambda draw: dict(input=draw.normal(8, scale=5), target=draw.normal(8),
+                                             weight=draw.normal(8)),
     },
     kinks={1: corner},
     pins=(

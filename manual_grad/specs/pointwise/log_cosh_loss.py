@@ -50,7 +50,8 @@ SPEC = Spec(
         "tiny": lambda draw: dict(input=draw.normal(8, scale=1e-16), target=draw.normal(8, scale=1e-16)),
         "huge": lambda draw: dict(input=draw.normal(8, scale=1e30), target=draw.normal(8)),
         "offset": lambda draw: dict(input=1e6 + draw.normal(8), target=1e6 + draw.normal(8)),
-        "weighted": lambda draw: dict(input=draw.normal(8, scale=5), target=draw.normal(8), weight=draw.normal(8)),
+        "steep, weighted": lambda draw: dict(input=draw.normal(8, scale=5), target=draw.normal(8),
+                                             weight=draw.normal(8)),
     },
     pins=(
         Pin(dict(input=[1.0, -0.0], target=[1.0, 0.0], reduction="none"), "a perfect fit stays where it is",

@@ -162,6 +162,7 @@ SPEC = Spec(
         Error({k: lambda k=k, **all: all[k].long() for k in ("input", "target", "total_count")},
               NotImplementedError, "negative_binomial_nll_loss"),
     ),
+    order=3,
 )  # fmt: skip
 
 CURVE = curves.Curve(

@@ -39,8 +39,10 @@ def scales(draw, *shape):
     return draw.uniform(*shape, low=0.5, high=2.0)
 
 
-def typical(draw, *shape):
-    return dict(input=draw.normal(*shape, scale=2), target=draw.normal(*shape, scale=2), scale=scales(draw, *shape))
+def typical(draw, *shape, df=3.0):
+    return dict(
+        input=draw.normal(*shape, scale=2), target=draw.normal(*shape, scale=2), scale=scales(draw, *shape), df=df
+    )
 
 
 SPEC = Spec(
@@ -51,40 +53,47 @@ SPEC = Spec(
     oracle=oracle,
     symbols=symbols,
     params=(
-        dict(reduction="mean", df=3.0),
-        dict(reduction="none", df=1.0, full=True),
-        dict(reduction="sum", df=0.5, eps=1e-4),
-        dict(reduction="mean", df=40.0, full=True),
+        dict(reduction="mean"),
+        dict(reduction="none", full=True),
+        dict(reduction="sum", eps=1e-4),
+        dict(reduction="mean", full=True),
     ),
     samples={
-        "typical": lambda draw: dict(**typical(draw, 3, 4), df=3.0),  # a whole call, whatever the parameters
+        "typical": lambda draw: typical(draw, 3, 4),
+        "Cauchy": lambda draw: typical(draw, 3, 4, df=1.0),
+        "heavy tails": lambda draw: typical(draw, 3, 4, df=0.5),
+        "light tails": lambda draw: typical(draw, 3, 4, df=40.0),
         "weighted": lambda draw: dict(**typical(draw, 3, 4), weight=draw.uniform(3, 4)),
-        "one scale a row": lambda draw: {**typical(draw, 3, 4), "scale": scales(draw, 3, 1)},
+        "one scale a row": lambda draw: {**typical(draw, 3, 4, df=2.0), "scale": scales(draw, 3, 1)},
         "scalar": lambda draw: typical(draw),
-        "target broadcast": lambda draw: dict(input=draw.normal(2, 3), target=draw.normal(3), scale=scales(draw, 2, 3)),
+        "target broadcast": lambda draw: {**typical(draw, 2, 3), "target": draw.normal(3)},
         "input broadcast": lambda draw: dict(input=draw.normal(1, 3), target=draw.normal(2, 3),
-                                             scale=scales(draw, 1, 3)),
+                                             scale=scales(draw, 1, 3), df=1.5),
         "image": lambda draw: typical(draw, 2, 3, 2, 2),
     },
     regimes={
-        "perfect fit": lambda draw: dict(input=draw.tensor([1.0, 2.0, -3.0, 0.5]), scale=scales(draw, 4),
+        "perfect fit": lambda draw: dict(input=draw.tensor([1.0, 2.0, -3.0, 0.5]), scale=scales(draw, 4), df=3.0,
                                          target=draw.tensor([1.0, 2.0, -3.0, 0.25])),
         # the last one is not: in float64 it sets the scale
         "scale right": lambda draw: dict(input=draw.tensor([3.0, -2.0, 0.5, 0.1, 7.0, 1e-2, 3.0]),
-                                         target=draw.tensor([0.0] * 7),
+                                         target=draw.tensor([0.0] * 7), df=3.0,
                                          scale=draw.tensor([3.0, 2.0001, 0.499, 0.1, 7.0, 1.0001e-2, 2.0])),
-        "at the bend": lambda draw: dict(input=draw.tensor([3.0**0.5, 1.0, -1.0, 0.5**0.5, 1.01, 40**0.5]),
-                                         target=draw.tensor([0.0] * 6), scale=draw.tensor([1.0] * 6)),
-        "sure": lambda draw: dict(input=draw.normal(8), target=draw.normal(8),
+        "scale right, beyond the bend": lambda draw: dict(input=draw.tensor([3.0, -2.0, 0.5, 0.1, 3.0]),
+                                                          target=draw.tensor([0.0] * 5), df=0.3,
+                                                          scale=draw.tensor([3.0, 2.0001, 0.499, 0.1, 2.0])),
+        "at the bend": lambda draw: dict(input=draw.tensor([3.0**0.5, -(3.0**0.5), 1.732, 1.7321, 1.7, 1.8]),
+                                         target=draw.tensor([0.0] * 6), scale=draw.tensor([1.0] * 6), df=3.0),
+        "sure": lambda draw: dict(input=draw.normal(8), target=draw.normal(8), df=1.0,
                                   scale=draw.uniform(8, low=1.5e-4, high=1e-3)),
-        "huge": lambda draw: dict(input=draw.normal(8, scale=1e30), target=draw.normal(8), scale=scales(draw, 8)),
-        "huge scale": lambda draw: dict(input=draw.normal(8), target=draw.normal(8), scale=1e20 * scales(draw, 8)),
-        "offset": lambda draw: dict(input=1e6 + draw.normal(8), target=1e6 + draw.normal(8), scale=scales(draw, 8)),
+        "huge": lambda draw: {**typical(draw, 8, df=0.5), "input": draw.normal(8, scale=1e30)},
+        "huge scale": lambda draw: {**typical(draw, 8), "scale": 1e20 * scales(draw, 8)},
+        "offset": lambda draw: dict(input=1e6 + draw.normal(8), target=1e6 + draw.normal(8), scale=scales(draw, 8),
+                                    df=40.0),
         "spread": lambda draw: dict(input=draw.normal(8) * draw.tensor([1e-9, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e12, 1e18]),
-                                    target=draw.tensor([0.0] * 8), scale=scales(draw, 8)),
-        "almost normal": lambda draw: dict(**typical(draw, 8), df=1e8, full=True),
-        "normal": lambda draw: dict(**typical(draw, 8), df=1e30, full=True),
-        "hardly a tail": lambda draw: dict(**typical(draw, 8), df=1e-6, full=True),
+                                    target=draw.tensor([0.0] * 8), scale=scales(draw, 8), df=2.0),
+        "almost normal": lambda draw: typical(draw, 8, df=1e8),
+        "normal": lambda draw: typical(draw, 8, df=1e30),
+        "hardly a tail": lambda draw: typical(draw, 8, df=1e-6),
     },
     pins=(
         Pin(dict(input=[3.0, -3.0], target=[0.0, 0.0], scale=[3.0, 3.0], df=1.0, full=True, reduction="none"),
