@@ -90,6 +90,7 @@ def constructor_arguments(module: str, required_only: bool = False) -> dict[str,
     projection = example(functional).get("linear_weight") if functional else None
     classes = features if projection is None else len(projection)
     values = {
+        **(example(functional) if functional else {}),
         **{k: v for params in (specs.load(functional).params if functional else ()) for k, v in params.items()},
         **OTHERWISE,
         "in_features": features,
