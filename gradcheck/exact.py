@@ -3,14 +3,14 @@
 The derivative is a difference of the oracle itself, so there is no second hand derivation to be wrong in the same way.
 With 150 digits a step of 1e-75 resolves slopes down to 1e-54 (what is smaller is rounding or the curvature, and counts
 as 0), and it stops short of every kink that the numbers of the samples come near without lying on it. On a kink that
-is declared, the derivative is the mean of both slopes.
+is declared, any derivative between both slopes is right: which one it should be, the pins say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mpmath import mp, mpf, workdps
@@ -24,23 +24,45 @@ DIGITS, STEP, RESOLUTION = 150, "1e-75", mpf("1e-54")
 
 @dataclass
 class Sums:
-    """What an entry receives from the rows that it takes part in, and the sum of the sizes: the scale of its error."""
+    """What an entry receives from the rows that it takes part in.
+
+    The sum of the sizes is the scale of its error; ``choice`` is how far off it may be where a row lies on a kink.
+    """
 
     total: Any = 0
     size: Any = 0
+    choice: Any = 0
 
-    def add(self, x: Any) -> None:
+    def add(self, x: Any, choice: Any = 0) -> None:
         self.total += x
         self.size += abs(x)
+        self.choice += abs(choice)
 
 
 @dataclass
 class Row:
-    """One element, row, pair or path: its value, its share in the mean, and the derivatives of both by entry."""
+    """One element, row, pair or path: its value, its share in the mean, and the derivatives of both by entry.
+
+    The third number is half the jump of the value's slope, where the row lies on a kink.
+    """
 
     value: Any
     share: Any
-    slopes: dict[tuple[str, int], tuple[Any, Any]] = field(default_factory=dict)
+    slopes: dict[tuple[str, int], tuple[Any, Any, Any]] = field(default_factory=dict)
+
+
+class Exact(NamedTuple):
+    """A result, the scale of its error, and how far from it another choice on a kink may lie, entry by entry."""
+
+    value: Tensor
+    scale: Tensor
+    choice: Tensor
+
+    def nearest(self, t: Tensor | None) -> Tensor:
+        """The legitimate result that is nearest to ``t``."""
+        if t is None or t.shape != self.value.shape or not self.choice.any():
+            return self.value
+        return t.detach().double().cpu().clamp(self.value - self.choice, self.value + self.choice)
 
 
 def rows(case: Case, direction: Mapping[str, Tensor] | None = None) -> list[Row]:
@@ -66,11 +88,12 @@ def rows(case: Case, direction: Mapping[str, Tensor] | None = None) -> list[Row]
                 column[i] += step
             return evaluate(**{name: _take(column, indices[name][n])})
 
-        def slopes(name: str, by: Mapping[int, Any]) -> tuple[Any, Any]:
+        def slopes(name: str, by: Mapping[int, Any]) -> tuple[Any, Any, Any]:
             right = moved(name, {i: h * u for i, u in by.items()})
             left = moved(name, {i: -h * u for i, u in by.items()}) if on_a_kink else value
             slope, share_slope = (_resolved((b - a) / width) for a, b in zip(left, right, strict=True))
-            return slope, share_slope
+            jump = (right[0] - 2 * value[0] + left[0]) / h if on_a_kink else mpf(0)
+            return slope, share_slope, _resolved(jump / 2)
 
         value = evaluate()
         row = Row(*map(_resolved, value))
@@ -101,8 +124,8 @@ def calls(case: Case) -> Iterator[dict[str, Any]]:
         yield {**plain, **{k: _take(values[k], rows[n]) for k, rows in indices.items()}}
 
 
-def reduced(case: Case, found: list[Row], g: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """'value' and every gradient, each with the scale of its error, of the rows reduced, for the upstream ``g``."""
+def reduced(case: Case, found: list[Row], g: Tensor) -> dict[str, Exact]:
+    """'value' and every gradient of the rows reduced, for the upstream ``g``."""
     reduction = case.arguments.get("reduction", "none")
     with workdps(DIGITS):
         upstream = [mpf(x) for x in g.flatten().tolist()]
@@ -113,13 +136,13 @@ def reduced(case: Case, found: list[Row], g: Tensor) -> dict[str, tuple[Tensor, 
         for n, row in enumerate(found):
             m = n if reduction == "none" else 0
             values[m].add(row.value / shares)
-            for (name, i), (slope, share_slope) in row.slopes.items():
-                entries[name][i].add(upstream[m] * slope / shares)
+            for (name, i), (slope, share_slope, choice) in row.slopes.items():
+                entries[name][i].add(upstream[m] * slope / shares, upstream[m] * choice / shares)
                 if reduction == "mean":
                     entries[name][i].add(-upstream[m] * mean * share_slope / shares)
         return {
-            "value": _tensors(values, g),
-            **{f"gradient of {k}": _tensors(entries[k], t) for k, t in case.differentiable.items()},
+            "value": _exact(values, g),
+            **{f"gradient of {k}": _exact(entries[k], t) for k, t in case.differentiable.items()},
         }
 
 
@@ -140,8 +163,8 @@ def _flatten(index: Any) -> list[int]:
     return [j for i in index for j in _flatten(i)] if isinstance(index, list) else [index]
 
 
-def _tensors(sums: list[Sums], like: Tensor) -> tuple[Tensor, Tensor]:
+def _exact(sums: list[Sums], like: Tensor) -> Exact:
     def of(numbers: list[Any]) -> Tensor:
         return torch.tensor([float(mp.mpf(x)) for x in numbers], dtype=torch.float64).reshape(like.shape)
 
-    return of([s.total for s in sums]), of([s.size for s in sums])
+    return Exact(of([s.total for s in sums]), of([s.size for s in sums]), of([s.choice for s in sums]))

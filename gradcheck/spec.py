@@ -19,6 +19,7 @@ from torch import Tensor
 Arguments = dict[str, Any]
 Gradient = dict[str, Tensor | None]  # by each differentiable input
 Derivatives = tuple[Tensor, Gradient]  # the value besides
+Named = dict[str, Tensor | None]  # 'value', and 'gradient of' each input
 Sample = Callable[["Draw"], Mapping[str, Any]]
 
 REAL = (-float("inf"), float("inf"))
@@ -156,6 +157,8 @@ class Spec:
             that order jumps.
         pins: Chosen subgradients and edge values.
         errors: Bad calls.
+        exact: Whether every entry of a gradient is to be right to a few eps of float32 where the oracle is known,
+            however much cancels in it; if not, to what the rounding of the inputs leaves.
         order: The highest derivative that is promised.
         promises: Which of 'forward' (forward mode), 'vmap' (torch.func) and 'compile' (torch.compile) hold. The first
             two must raise or be right even where they are not promised.
@@ -179,6 +182,7 @@ class Spec:
     kinks: Mapping[int, Callable[..., Tensor]] = field(default_factory=dict)
     pins: tuple[Pin, ...] = ()
     errors: tuple[Error, ...] = ()
+    exact: bool = True
     order: int = 2
     promises: Collection[str] = ("forward", "vmap", "compile")
     kernels: Kernels | None = None
@@ -325,6 +329,11 @@ class Case:
         g = self.upstream(value) if g is None else g
         gradients = torch.autograd.grad(value, list(leaves.values()), g, allow_unused=True)
         return value.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+def named(value: Tensor, gradient: Gradient) -> Named:
+    """The value and the gradients under the names that they have in a report."""
+    return {"value": value, **{f"gradient of {k}": d for k, d in gradient.items()}}
 
 
 @functools.lru_cache(maxsize=256)

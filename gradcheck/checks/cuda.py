@@ -17,9 +17,9 @@ from torch import Tensor
 from gradcheck.checks import layout
 from gradcheck.checks.again import again
 from gradcheck.checks.cases import each, raised
-from gradcheck.checks.oracle import named, of_peer
+from gradcheck.checks.oracle import of_peer
 from gradcheck.compare import Result, compare, expect, failed, noted
-from gradcheck.spec import Case, Settings, Spec
+from gradcheck.spec import Case, Settings, Spec, named
 
 # the largest entry, against float64 at the same rounded inputs; a half is rounded again where it was broadcast
 BOUNDS = {torch.float64: 256.0, torch.float32: 8.0, torch.bfloat16: 2.0, torch.float16: 2.0}

@@ -23,7 +23,9 @@ from gradcheck.numeric import nudge
 from gradcheck.spec import Case, Draw, Pin, Settings, Spec
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(7)
-GRID = np.linspace(0, 1, 129)  # finer than the distance between two kinks of one entry
+GRID = np.linspace(0, 1, 129)  # finer than the distance between two kinks of one entry, mostly
+FINER = 64  # parts of a piece that seems to have more of them
+TAKES = 6  # further draws to cross a kink with
 PIECES = np.linspace(0, 1, 5)
 FINEST = 1 / 128
 QUADRATURE = 1e-10  # of the largest slope; on the finest piece a jump of 1 leaves 1e-5, one of the curvature 1e-8
@@ -46,8 +48,8 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
 
     crossed: set[int] = set()
 
-    def body(case: Case) -> Iterator[Result]:
-        start, end = case.differentiable, spec.case(settings, case.sample, case.params, take=1).differentiable
+    def body(case: Case, take: int = 1) -> Iterator[Result]:
+        start, end = case.differentiable, spec.case(settings, case.sample, case.params, take=take).differentiable
         segment = Segment(case, {k: (start[k], end[k] - start[k]) for k in start})
         roots = {order: segment.roots(distance) for order, distance in spec.kinks.items()}
         yield integrates(segment, sorted(s for found in roots.values() for s in found))
@@ -60,6 +62,9 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
                     yield one_sided(segment, order, s)
 
     yield from each(spec.covering(settings), body)
+    for take in range(2, TAKES):
+        if not crossed.issuperset(spec.kinks):
+            yield from each(spec.covering(settings), functools.partial(body, take=take))
     for order in sorted(set(spec.kinks) - crossed):
         yield failed(f"kink of order {order}", "no sample crosses it: nothing was compared")
 
@@ -91,7 +96,7 @@ class Segment:
 
         return of
 
-    def roots(self, distance: Callable[..., Tensor]) -> list[float]:
+    def roots(self, distance: Callable[..., Tensor], grid: np.ndarray = GRID) -> list[float]:
         """Where an entry of ``distance`` changes its sign, ascending; what rounding alone keeps apart is one."""
 
         @functools.cache
@@ -102,7 +107,7 @@ class Segment:
             return float(at(s)[i]) or -1e-300  # 0 counts as negative, or where it begins would be lost
 
         found: list[float] = []
-        for a, b in pairwise(GRID.tolist()):
+        for a, b in pairwise(grid.tolist()):
             changed = np.flatnonzero((at(a) > 0) != (at(b) > 0)).tolist()
             for s in sorted(brentq(entry, a, b, (i,), xtol=ROOT, rtol=4 * EPS) for i in changed):
                 if not found or s - found[-1] > 8 * ROOT:
@@ -113,11 +118,13 @@ class Segment:
 def integrates(segment: Segment, kinks: list[float]) -> Result:
     """Whether the slope integrates to the difference of the values on every piece without a declared kink.
 
-    A piece where it does not is halved: that helps a smooth function, and not one with a kink.
+    A piece where it does not is halved: that helps a smooth function, and not one with a kink. In the smallest ones
+    kinks are looked for again, since there may be two of one entry, which cancel on a coarse grid.
     """
     value, slope = functools.cache(segment.derivative(0)), segment.derivative(1)
     rounding = ROUNDING * max(abs(f(s)) for s in PIECES for f in (value, slope))
     pieces = list(pairwise(np.unique([*PIECES, *kinks]).tolist()))
+    distances, looked = segment.case.spec.kinks.values(), set[float]()
     while pieces:
         a, b = pieces.pop()
         slopes = [slope(s) for s in (a + b) / 2 + (b - a) / 2 * NODES]
@@ -125,6 +132,14 @@ def integrates(segment: Segment, kinks: list[float]) -> Result:
         if missed <= rounding + QUADRATURE * max(abs(value(a)), *map(abs, slopes)):
             continue
         if b - a < FINEST:
+            inner = np.linspace(a, b, FINER + 1)
+            missing = {
+                s for d in distances for s in segment.roots(d, inner) if a + 8 * ROOT < s < b - 8 * ROOT
+            } - looked
+            if missing:
+                looked |= missing
+                pieces += pairwise(sorted({a, b, *missing}))
+                continue
             message = f"misses the difference of the values by {missed:.3g} from s = {a:.4f} to {b:.4f} of a segment"
             return failed("integral of the slope", f"{message}: a wrong gradient, or a kink that is not declared")
         pieces += [(a, (a + b) / 2), ((a + b) / 2, b)]

@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradcheck import conditioning
 from gradcheck.checks.cases import each
 from gradcheck.compare import Result, compare, distance, noted
-from gradcheck.exact import Row, reduced, rows
+from gradcheck.exact import Exact, Row, reduced, rows
 from gradcheck.numeric import random_direction
-from gradcheck.spec import Case, Gradient, Settings, Spec
-
-Named = dict[str, Tensor | None]  # 'value', and 'gradient of' each input
+from gradcheck.spec import Case, Named, Settings, Spec, named
 
 # float32 is promised to a few eps in every entry, relative to the sum of the sizes of its terms. float64 has no wider
 # type to compute in: an entry in which the derivative itself cancels loses digits, and the exponential of a sum of size
@@ -47,9 +46,13 @@ def entries(case: Case, known: dict[Any, list[Row]]) -> Iterator[Result]:
     if key not in known:
         known[key] = rows(case)
     ours, theirs = named(value, gradient), of_peer(case, g)
-    for what, (expected, size) in reduced(case, known[key], g).items():
+    for what, exact in reduced(case, known[key], g).items():
+        expected, size = exact.nearest(ours[what]), exact.scale
+        if not case.spec.exact:
+            size = size.maximum(conditioning.scales(case, g)[what].cpu())
         result = compare(what, ours[what], expected, BOUNDS[case.dtype], dtype=case.dtype, scale=size)
-        yield result._replace(peer_error=peer_error(theirs.get(what), expected, case.dtype, size))
+        peer = theirs.get(what)
+        yield result._replace(peer_error=peer_error(peer, exact.nearest(peer), case.dtype, size))
 
 
 def slopes(case: Case) -> Iterator[Result]:
@@ -57,16 +60,12 @@ def slopes(case: Case) -> Iterator[Result]:
     g = case.upstream(value)
     along = {k: random_direction(i, t, gradient[k]) for i, (k, t) in enumerate(case.differentiable.items())}
     ours, theirs = named(value, gradient), of_peer(case, g)
-    for what, (expected, _) in reduced(case, rows(case, along), g).items():
+    for what, exact in reduced(case, rows(case, along), g).items():
         a, b, u = ours[what], theirs.get(what), along.get(what.removeprefix("gradient of "))
         if u is not None:
-            expected, a, b = expected.flatten()[0], _dot(a, u), _dot(b, u)
-        result = compare(what, a, expected, BOUNDS[case.dtype], dtype=case.dtype)
-        yield result._replace(peer_error=peer_error(b, expected, case.dtype))
-
-
-def named(value: Tensor, gradient: Gradient) -> Named:
-    return {"value": value, **{f"gradient of {k}": d for k, d in gradient.items()}}
+            exact, a, b = Exact(*(t.flatten()[0] for t in exact)), _dot(a, u), _dot(b, u)
+        result = compare(what, a, exact.nearest(a), BOUNDS[case.dtype], dtype=case.dtype)
+        yield result._replace(peer_error=peer_error(b, exact.nearest(b), case.dtype))
 
 
 def _dot(d: Tensor | None, u: Tensor) -> Tensor | None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from math import isfinite
 
 import torch
 from torch import Tensor
 
+from gradcheck import conditioning
 from gradcheck.checks import cuda
 from gradcheck.checks.again import again
 from gradcheck.checks.cases import each
-from gradcheck.checks.oracle import Named, named, of_peer
+from gradcheck.checks.oracle import of_peer
 from gradcheck.compare import Result, compare, distance, expect, noted
-from gradcheck.spec import Case, Settings, Spec
+from gradcheck.spec import Case, Named, Settings, Spec, named
 
 # float32 formulas run in float64 on the CPU; in float64 the exponential of a sum of size s has s eps, either way
 KERNELS = {torch.float64: 256.0, torch.float32: 8.0, torch.bfloat16: 2.0, torch.float16: 2.0}
@@ -76,14 +78,10 @@ def switched(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
     """Kernels on against kernels off."""
     with case.spec.kernels.switched(False):
         formulas = everything(case)
-    theirs: Named | None = None
     for what, t in ours.items():
         scale = scales.get(what, None if case.dtype is widest(case) else formulas[what])
         result = alike(f"{what}, by kernel", t, formulas[what], case, scale)
-        if not result.ok and case.dtype is widest(case) is torch.float32:
-            theirs = of_another(case, case.upstream(formulas["value"])) if theirs is None else theirs
-            result = excused(result, theirs.get(what), formulas[what])
-        yield result
+        yield by_conditioning(result, t, formulas[what], what, case, case.upstream(formulas["value"]))
 
 
 def widest(case: Case) -> torch.dtype:
@@ -130,14 +128,15 @@ def alike(what: str, a: Tensor | None, b: Tensor | None, case: Case, scale: Tens
     return compare(what, a, b, bound, dtype=case.dtype, scale=scale)
 
 
-def excused(result: Result, peer: Tensor | None, expected: Tensor | None) -> Result:
-    """A note instead, where torch's own result in float32 is no closer: the case asks for more than the dtype has."""
-    if peer is None or expected is None or peer.shape != expected.shape:
+def by_conditioning(result: Result, a: Tensor | None, b: Tensor | None, what: str, case: Case, g: Tensor) -> Result:
+    """Judged again by the scale of the result, if it failed: what nobody can keep is not charged to this one."""
+    if result.ok or not isfinite(result.error) or a is None or b is None:
         return result
-    theirs = distance(peer, expected, torch.float32)
-    if result.error <= 2 * theirs <= 0.2 / torch.finfo(torch.float32).eps:  # a fifth: nobody's zero passes
-        return noted(result.what, f"float32 has not the digits for {peer.numel()} entries, torch loses as many")
-    return result
+    scale = conditioning.scales(case, g).get(what)
+    if scale is None or distance(a, b, case.dtype, scale) > result.bound:
+        return result
+    again = compare(result.what, a, b, result.bound, dtype=case.dtype, scale=scale)
+    return again if again.ok else noted(result.what, f"{result.dtype} has no digits for it there")
 
 
 def of_another(case: Case, g: Tensor) -> Named:
@@ -165,8 +164,9 @@ def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Resul
         peer, scale, error = theirs.get(what), scales.get(what), None
         if peer is not None:
             error = distance(peer, exact[what], dtype, scale)
-        # what is computed in no wider dtype is rounded at every step; a bound of 5 % would let the canaries through
-        least = 4.0 if dtype is widest(case) or scale is not None else 1.0
+        # what is computed in no wider dtype is rounded at every step; kernels for some instruction sets compute float32
+        # in float32, and round twice or three times; a bound of 5 % would let the canaries through
+        least = 4.0 if dtype is widest(case) or scale is not None else 2.0 if dtype is torch.float32 else 1.0
         bound = min(max(2 * (error or 0.0), least), 0.05 / torch.finfo(dtype).eps)
         yield compare(what, t, exact[what], bound, dtype=dtype, scale=scale)._replace(peer_error=error)
         yield expect(f"type of {what}", t is None or t.dtype is dtype, "is not the input's")

@@ -25,7 +25,7 @@ def shortfalls(input, target, **_):
 
 def definition(input, target, reduction="mean"):
     h = shortfalls(input, target)
-    return reduce(h.clamp(min=0).sum((-2, -1)) / input.shape[-1], reduction)
+    return reduce(h.relu().sum((-2, -1)) / input.shape[-1], reduction)
 
 
 def oracle(input, target, **_):
