@@ -178,8 +178,8 @@ def test_a_gradient_may_take_the_place_of_the_logits() -> None:
     z, y = torch.randn(5, 300), torch.randint(300, (5,))
     dz, inside, one = torch.empty_like(z), z.clone(), torch.ones(())
     op = kernels.op("cross_entropy", z)
-    op(z, y, None, one, -100, 0.1, 0, None, dz, None, None)
-    op(inside, y, None, one, -100, 0.1, 0, None, inside, None, None)
+    op(z, y, None, one, -100, 0.1, False, 1.0, False, None, dz, None, None)
+    op(inside, y, None, one, -100, 0.1, False, 1.0, False, None, inside, None, None)
     assert torch.equal(inside, dz)
 
 

@@ -48,7 +48,7 @@ op, y = kernels.op("cross_entropy"), torch.zeros(400, dtype=torch.long)
 z, dz = torch.randn(400, 100), torch.empty(400, 100)
 def call():
     for _ in range(20):
-        op(z, y, None, None, -100, 0.0, 1, None, dz, None, None)
+        op(z, y, None, None, -100, 0.0, True, 1.0, True, None, dz, None, None)
 threads = [threading.Thread(target=call) for _ in range(2)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()

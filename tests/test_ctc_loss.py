@@ -454,7 +454,7 @@ def test_kernel_refuses_tensors_that_do_not_fit() -> None:
     x, (targets, *lengths) = torch.zeros(4, 2, 3), SMALL.values()
     for labels, dx in ((targets.int(), None), (targets[:1], None), (targets, torch.zeros(3, 2, 3))):
         with pytest.raises(RuntimeError, match="do not fit together"):
-            op(x, labels, *lengths, None, 0, False, 1, torch.empty(()), dx)
+            op(x, labels, *lengths, None, 0, False, True, 1.0, True, torch.empty(()), dx)
 
 
 def test_dtypes(route: str) -> None:

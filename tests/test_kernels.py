@@ -352,11 +352,11 @@ def test_kernels_refuse_tensors_that_do_not_fit() -> None:
             sweep_mse(x, t)
     ce = kernels.op("cross_entropy")
     with pytest.raises(RuntimeError, match="do not fit together"):
-        ce(torch.randn(3, 5), torch.tensor([1, 2]), None, None, -100, 0.0, 1, loss, None, None, None)
+        ce(torch.randn(3, 5), torch.tensor([1, 2]), None, None, -100, 0.0, True, 1.0, True, loss, None, None, None)
     x, flat, y, no = torch.randn(2, 3, 4), torch.randn(24), torch.zeros(8, dtype=torch.long), None
     with pytest.raises(RuntimeError, match="one dtype and one shape"):  # as many elements are not enough
         sweep_mse(x, flat)
     with pytest.raises(RuntimeError, match="do not fit together"):
-        ce(x, y, no, no, -100, 0.0, 1, loss, no, no, no)
+        ce(x, y, no, no, -100, 0.0, True, 1.0, True, loss, no, no, no)
     with pytest.raises(RuntimeError, match="do not fit together"):
-        kernels.op("nll_loss")(x, y.view(2, 4), no, no, -100, 0, torch.empty(8), no)
+        kernels.op("nll_loss")(x, y.view(2, 4), no, no, -100, False, 1.0, False, torch.empty(8), no)

@@ -49,13 +49,19 @@ class LossFunction(Function):
 
     ``tensors`` is how many leading arguments are tensors (an absent optional one is None); the options are plain
     Python values; ``reduction`` is 'none', 'mean' or 'sum'. Subclasses state ``value``, ``gradient``, ``curvature``
-    and ``contract`` (all of ``(…, *options)``) and may override ``denominator`` and ``fused``. ``kernel`` names the op
-    that computes the same.
+    and ``contract`` (all of ``(…, *options)``) and may override ``denominator``.
+
+    ``kernel`` names the op that computes the same, ``(*X, g, *options, scale, reduce, loss, *gradients)``: it writes
+    the loss, of each row or, if it is to ``reduce``, their sum times ``scale``, and the gradients for the upstream
+    ``g`` times ``scale``, whichever of these there are. The mean is decided here. Only where it is taken by weights
+    that a kernel reads anyway (``weighs``), the op is told to, by one more option.
     """
 
     generate_vmap_rule = True
     tensors: ClassVar[int]
     kernel: ClassVar[str | None] = None
+    weighs: ClassVar[bool] = False
+    swept: ClassVar[int] = 1  # how many of the leading tensors a kernel has gradients of
     curved: ClassVar[bool] = True  # False where the second derivative is zero everywhere
     eager: ClassVar[Callable[..., Tensor]]  # the apply of its Eager, named after the loss
 
@@ -91,6 +97,19 @@ class LossFunction(Function):
         """The shape of the unreduced loss."""
         raise NotImplementedError
 
+    # -- kernels
+
+    @classmethod
+    def op(cls, X: Tensors, *options: Any) -> Any:
+        """The kernel, or None if there is none that serves these tensors."""
+        return kernels.op(cls.kernel, *X)
+
+    @classmethod
+    def scale(cls, X: Tensors, *options: Any) -> float:
+        """What the mean multiplies the sum by, beside the weights that a kernel counts."""
+        divisor = cls.shape(X, *options).numel()
+        return 1 / divisor if divisor else float("nan")
+
     @classmethod
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
@@ -99,7 +118,15 @@ class LossFunction(Function):
 
         Without ``g`` the gradients are those of the reduced loss itself (upstream 1).
         """
-        return None
+        op = cls.op(X, *options)
+        if op is None:
+            return None
+        reduce, mean = reduction != "none", reduction == "mean"
+        loss = X[0].new_empty(() if reduce else cls.shape(X, *options)) if value else None
+        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X[: cls.swept], needs)]  # noqa: B905 - a µs a call
+        scale = cls.scale(X, *options) if mean else 1.0
+        op(*X, g, *options, *((mean,) if cls.weighs else ()), scale, reduce, loss, *gradients)
+        return loss, gradients + [None] * (len(X) - cls.swept)
 
     # -- reductions
 

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from manual_grad import kernels
 from manual_grad.engine.arguments import readable
 from manual_grad.engine.dtypes import compute_dtype, widen
 from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
@@ -120,16 +119,19 @@ class PointwiseLoss(LossFunction):
                     raise cls.refusal(message)
 
     @classmethod
+    def scale(cls, X: Tensors, *options: Any) -> float:
+        divisor = float(cls.denominator(X, X[0], *options))
+        return 1 / divisor if divisor else float("nan")
+
+    @classmethod
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        op = kernels.op(cls.kernel, *X)
+        """As :meth:`LossFunction.fused`; this kernel makes its results itself, laid out as the inputs are."""
+        op = cls.op(X)
         if op is None:
             return None
-        scale = 1.0
-        if reduction == "mean":
-            divisor = cls.denominator(X, X[0], *options)
-            scale = 1 / divisor if divisor else float("nan")
+        scale = cls.scale(X, *options) if reduction == "mean" else 1.0
         numbers = (option for option, kind in zip(options, cls.options.values(), strict=True) if kind in OPTIONS)
         loss, *gradients = op(*X, g, *numbers, scale, reduction != "none", value, *needs)
         return loss, gradients

@@ -23,7 +23,6 @@ _FOLDER = Path(__file__).parent / "cpu"
 # torch.backends.cpu.get_cpu_capability() -> the libraries that run there, best first
 _LIBRARIES = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
 _BUILD_ALL = "MANUAL_GRAD_INSTRUCTION_SETS=all pip install -e ."
-REDUCTION = {"none": 0, "mean": 1, "sum": 2}  # as kernels/cpu/ops.h numbers them
 _DENSE = torch.strided
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 

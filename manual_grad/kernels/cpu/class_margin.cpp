@@ -8,8 +8,8 @@ namespace {
 struct Call {
   Tensor x, t, w, g;
   int64_t power;
-  double margin;
-  int64_t reduction;
+  double margin, scale;
+  bool reduce;
   Tensor value, dx;
 };
 
@@ -21,7 +21,7 @@ class ClassMargin {
   explicit ClassMargin(const Call& call)
       : call_(call),
         rows_(call.x),
-        sweep_(rows_, call.value, call.g, call.reduction, static_cast<double>(rows_.count)),
+        sweep_(rows_, call.value, call.g, call.scale, call.reduce),
         many_labels_(call.t.dim == call.x.dim),
         label_step_(many_labels_ ? rows_.class_stride(call.t) : 0),
         most_labels_(many_labels_ ? rows_.classes : 1) {
@@ -177,10 +177,11 @@ void class_margin(StableIValue* stack, uint64_t, uint64_t) {
   call.g = in.optional_tensor();
   call.power = in.integer();
   call.margin = in.real();
-  call.reduction = in.integer();
+  call.scale = in.real();
+  call.reduce = in.boolean();
   call.value = in.optional_tensor();
   call.dx = in.optional_tensor();
-  const Rows rows = checked_rows("class_margin", call.x, call.g, call.value, call.reduction, {&call.dx});
+  const Rows rows = checked_rows("class_margin", call.x, call.g, call.value, call.reduce, {&call.dx});
   const bool many_labels = call.t.dim == call.x.dim;
   if (call.t.dtype != Dtype::i64 || !rows.fit(call.t, many_labels) || rows.classes < 1 ||
       (call.w.exists() && (many_labels || call.w.dtype != call.x.dtype || !rows.fit_classes(call.w))))
@@ -189,8 +190,8 @@ void class_margin(StableIValue* stack, uint64_t, uint64_t) {
 }
 
 const Op op{"class_margin",
-            "(Tensor x, Tensor t, Tensor? w, Tensor? g, int power, float margin, int reduction, Tensor(a!)? value, "
-            "Tensor(b!)? dx) -> ()",
+            "(Tensor x, Tensor t, Tensor? w, Tensor? g, int power, float margin, float scale, "
+            "bool reduce, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
             class_margin};
 
 }  // namespace

@@ -10,8 +10,11 @@ namespace {
 
 struct Call {
   Tensor z, t, w, g;
-  int64_t ignore_index, reduction;
+  int64_t ignore_index;
   double smoothing;
+  bool by_weight;
+  double scale;
+  bool reduce;
   Tensor value, dz, dt, dw;
 };
 
@@ -27,9 +30,7 @@ class CrossEntropy {
       : call_(call),
         rows_(call.z),
         by_index_(call.t.dtype == Dtype::i64),
-        sweep_(rows_, call.value, call.g, call.reduction,
-               by_index_ ? kept_weight("cross_entropy", rows_, call.t, call.w, call.ignore_index)
-                         : static_cast<double>(rows_.count)),
+        sweep_(rows_, call.value, call.g, call.scale / divisor(call, rows_), call.reduce),
         base_(by_index_ ? rows_.classes + kLanes<T> : 0) {
     if (by_index_) share_out_smoothing();
     for (const Tensor* result : {&call.dz, &call.dt, &call.dw}) advise_huge_pages(*result);
@@ -96,6 +97,13 @@ class CrossEntropy {
     const bool in_place_;
     const Scratch<T> z_, q_, scores_, t_, w_;
   };
+
+  // The check of the indices gives the weight by the way.
+  static double divisor(const Call& call, const Rows& rows) {
+    if (call.t.dtype != Dtype::i64) return 1;
+    const double weight = kept_weight("cross_entropy", rows, call.t, call.w, call.ignore_index);
+    return call.by_weight ? weight : 1;
+  }
 
   bool wants_scores() const { return call_.dt.exists() || call_.dw.exists(); }
 
@@ -283,13 +291,15 @@ void cross_entropy(StableIValue* stack, uint64_t, uint64_t) {
   call.g = in.optional_tensor();
   call.ignore_index = in.integer();
   call.smoothing = in.real();
-  call.reduction = in.integer();
+  call.by_weight = in.boolean();
+  call.scale = in.real();
+  call.reduce = in.boolean();
   call.value = in.optional_tensor();
   call.dz = in.optional_tensor();
   call.dt = in.optional_tensor();
   call.dw = in.optional_tensor();
   const Rows rows =
-      checked_rows("cross_entropy", call.z, call.g, call.value, call.reduction, {&call.dz, &call.dt, &call.dw});
+      checked_rows("cross_entropy", call.z, call.g, call.value, call.reduce, {&call.dz, &call.dt, &call.dw});
   const bool by_index = call.t.dtype == Dtype::i64;
   if (!rows.fit(call.t, !by_index) || (!by_index && call.t.dtype != call.z.dtype) ||
       (call.w.exists() &&
@@ -302,8 +312,8 @@ void cross_entropy(StableIValue* stack, uint64_t, uint64_t) {
 }
 
 const Op op{"cross_entropy",
-            "(Tensor z, Tensor t, Tensor? w, Tensor? g, int ignore_index, float smoothing, int reduction, "
-            "Tensor(a!)? value, Tensor(b!)? dz, Tensor(c!)? dt, Tensor(d!)? dw) -> ()",
+            "(Tensor z, Tensor t, Tensor? w, Tensor? g, int ignore_index, float smoothing, bool by_weight, "
+            "float scale, bool reduce, Tensor(a!)? value, Tensor(b!)? dz, Tensor(c!)? dt, Tensor(d!)? dw) -> ()",
             cross_entropy};
 
 }  // namespace

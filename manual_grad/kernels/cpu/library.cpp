@@ -1,5 +1,5 @@
 // Registers every kernel with torch's dispatcher as torch.ops.manual_grad.<name>, for CPU tensors.
-#include "ops.h"
+#include "abi.h"
 
 namespace mg {
 namespace {

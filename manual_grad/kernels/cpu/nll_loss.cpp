@@ -7,7 +7,10 @@ namespace {
 
 struct Call {
   Tensor x, t, w, g;
-  int64_t ignore_index, reduction;
+  int64_t ignore_index;
+  bool by_weight;
+  double scale;
+  bool reduce;
   Tensor value, dx;
 };
 
@@ -19,8 +22,7 @@ class NegativeLogLikelihood {
   explicit NegativeLogLikelihood(const Call& call)
       : call_(call),
         rows_(call.x),
-        sweep_(rows_, call.value, call.g, call.reduction,
-               kept_weight("nll_loss", rows_, call.t, call.w, call.ignore_index)) {
+        sweep_(rows_, call.value, call.g, call.scale / divisor(call, rows_), call.reduce) {
     advise_huge_pages(call.dx);
   }
 
@@ -29,6 +31,11 @@ class NegativeLogLikelihood {
   }
 
  private:
+  static double divisor(const Call& call, const Rows& rows) {
+    const double weight = kept_weight("nll_loss", rows, call.t, call.w, call.ignore_index);  // checks the indices, too
+    return call.by_weight ? weight : 1;
+  }
+
   void batch(int64_t r, int64_t n, T* loss) const {
     int64_t y[kBatch], at[kBatch];
     rows_.offsets(call_.t, r, n, false, at);
@@ -96,10 +103,12 @@ void nll_loss(StableIValue* stack, uint64_t, uint64_t) {
   call.w = in.optional_tensor();
   call.g = in.optional_tensor();
   call.ignore_index = in.integer();
-  call.reduction = in.integer();
+  call.by_weight = in.boolean();
+  call.scale = in.real();
+  call.reduce = in.boolean();
   call.value = in.optional_tensor();
   call.dx = in.optional_tensor();
-  const Rows rows = checked_rows("nll_loss", call.x, call.g, call.value, call.reduction, {&call.dx});
+  const Rows rows = checked_rows("nll_loss", call.x, call.g, call.value, call.reduce, {&call.dx});
   if (call.t.dtype != Dtype::i64 || !rows.fit(call.t, false) ||
       (call.w.exists() && (call.w.dtype != call.x.dtype || !rows.fit_classes(call.w))))
     throw std::runtime_error("manual_grad: the tensors of nll_loss do not fit together");
@@ -107,8 +116,8 @@ void nll_loss(StableIValue* stack, uint64_t, uint64_t) {
 }
 
 const Op op{"nll_loss",
-            "(Tensor x, Tensor t, Tensor? w, Tensor? g, int ignore_index, int reduction, Tensor(a!)? value, "
-            "Tensor(b!)? dx) -> ()",
+            "(Tensor x, Tensor t, Tensor? w, Tensor? g, int ignore_index, bool by_weight, float scale, "
+            "bool reduce, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
             nll_loss};
 
 }  // namespace

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "layout.h"
-#include "ops.h"
 
 namespace mg {
 

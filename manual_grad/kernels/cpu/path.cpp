@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "layout.h"
-#include "ops.h"
 
 namespace mg {
 namespace {
@@ -45,8 +44,9 @@ struct Frame {
 struct Call {
   Tensor x, targets, input_lengths, target_lengths, g;
   int64_t blank;
-  bool zero_infinity;
-  int64_t reduction;
+  bool zero_infinity, by_length;
+  double scale;
+  bool reduce;
   Tensor value, dx;
 
   int64_t frames(int64_t n) const { return input_lengths.as<int64_t>()[n * input_lengths.strides[0]]; }
@@ -286,7 +286,7 @@ void run(const Call& call) {
   advise_huge_pages(call.dx);
 
   auto share = [&](int64_t n) {  // of a sample in the reduced loss
-    return call.reduction == kMean ? 1.0 / static_cast<double>(samples * std::max<int64_t>(call.labels(n), 1)) : 1.0;
+    return call.by_length ? call.scale / static_cast<double>(std::max<int64_t>(call.labels(n), 1)) : call.scale;
   };
   Scratch<double> losses(samples);
   const int64_t grain = 1 + 2048 / ((most_frames + 1) * (most_labels + 1));
@@ -299,7 +299,7 @@ void run(const Call& call) {
     }
   });
   if (!call.value.exists()) return;
-  if (call.reduction == kNone) {
+  if (!call.reduce) {
     runs_of(call.value.dtype).store(call.value, 0, call.value.strides[0], samples, losses.get());
   } else {
     ExactSum total;
@@ -318,7 +318,9 @@ void ctc_loss(StableIValue* stack, uint64_t, uint64_t) {
   call.g = in.optional_tensor();
   call.blank = in.integer();
   call.zero_infinity = in.boolean();
-  call.reduction = in.integer();
+  call.by_length = in.boolean();
+  call.scale = in.real();
+  call.reduce = in.boolean();
   call.value = in.optional_tensor();
   call.dx = in.optional_tensor();
 
@@ -330,8 +332,8 @@ void ctc_loss(StableIValue* stack, uint64_t, uint64_t) {
   fits = fits && call.blank >= 0 && call.blank < x.sizes[2];
   for (const Tensor* tensor : {&call.g, &call.value})
     if (tensor->exists())
-      fits = fits && tensor->dtype == x.dtype && tensor->numel == (call.reduction == kNone ? x.sizes[1] : 1) &&
-             tensor->dim == (call.reduction == kNone ? 1 : 0);
+      fits = fits && tensor->dtype == x.dtype && tensor->dim == (call.reduce ? 0 : 1) &&
+             tensor->numel == (call.reduce ? 1 : x.sizes[1]);
   if (call.dx.exists())
     fits = fits && call.dx.dtype == x.dtype && call.dx.dim == 3 && std::equal(x.sizes, x.sizes + 3, call.dx.sizes);
   if (!fits) throw std::runtime_error("manual_grad: the tensors of ctc_loss do not fit together");
@@ -340,7 +342,7 @@ void ctc_loss(StableIValue* stack, uint64_t, uint64_t) {
 
 const Op op{"ctc_loss",
             "(Tensor x, Tensor targets, Tensor input_lengths, Tensor target_lengths, Tensor? g, int blank, "
-            "bool zero_infinity, int reduction, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
+            "bool zero_infinity, bool by_length, float scale, bool reduce, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
             ctc_loss};
 
 }  // namespace

@@ -10,7 +10,6 @@
 #include <type_traits>
 
 #include "layout.h"
-#include "ops.h"
 
 namespace mg {
 constexpr int kMostInputs = 8, kMostOptions = 8;  // for the arrays of a call; a functor that needs more may raise them

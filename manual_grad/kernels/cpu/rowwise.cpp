@@ -117,14 +117,14 @@ template void store_pack(const Rows&, const Tensor&, int64_t, int64_t, const Acr
 template void store_pack(const Rows&, const Tensor&, int64_t, int64_t, const Down<float>&, const float*);
 template void store_pack(const Rows&, const Tensor&, int64_t, int64_t, const Down<double>&, const double*);
 
-Rows checked_rows(const char* loss, const Tensor& x, const Tensor& g, const Tensor& value, int64_t reduction,
+Rows checked_rows(const char* loss, const Tensor& x, const Tensor& g, const Tensor& value, bool reduce,
                   std::initializer_list<const Tensor*> gradients) {
   if (x.dim < 1 || x.dim > kMaxDims)
     throw std::runtime_error(std::string("manual_grad: ") + loss + " takes 1 to 64 dimensions");
   const Rows rows(x);
   bool fit = !(g.exists() && (g.dtype != x.dtype || !(g.numel == 1 || rows.fit(g, false)))) &&
              !(value.exists() &&
-               (value.dtype != x.dtype || !(reduction == kNone ? rows.fit(value, false) : value.numel == 1)));
+               (value.dtype != x.dtype || !(reduce ? value.numel == 1 : rows.fit(value, false))));
   for (const Tensor* dx : gradients) fit = fit && !(dx->exists() && (dx->dtype != x.dtype || !same_shape(*dx, x)));
   if (!fit) throw std::runtime_error(std::string("manual_grad: the tensors of ") + loss + " do not fit together");
   return rows;

@@ -9,7 +9,6 @@
 #include <atomic>
 
 #include "layout.h"
-#include "ops.h"
 
 namespace mg {
 
@@ -128,7 +127,7 @@ void with_pack(const Rows& rows, const Tensor& scores, const Body& body) {
 }
 
 // The rows of x, once it is known that the results and the upstream gradient fit them.
-Rows checked_rows(const char* loss, const Tensor& x, const Tensor& g, const Tensor& value, int64_t reduction,
+Rows checked_rows(const char* loss, const Tensor& x, const Tensor& g, const Tensor& value, bool reduce,
                   std::initializer_list<const Tensor*> gradients);
 
 // The sum of a few values, lane by lane.
@@ -147,12 +146,8 @@ double total(const T* values, int64_t n) {
 template <class T>
 class RowSweep {
  public:
-  RowSweep(const Rows& rows, const Tensor& value, const Tensor& g, int64_t reduction, double mean_of)
-      : rows_(rows),
-        value_(value),
-        g_(g),
-        reduces_(reduction != kNone),
-        scale_(reduction == kMean ? 1.0 / mean_of : 1.0) {
+  RowSweep(const Rows& rows, const Tensor& value, const Tensor& g, double scale, bool reduce)
+      : rows_(rows), value_(value), g_(g), reduces_(reduce), scale_(scale) {
     const int64_t per_chunk = std::max<int64_t>(1, kChunkElements / std::max<int64_t>(1, rows.classes));
     chunk_ = (per_chunk + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
     if (rows.classes >= kChunkElements) chunk_ = 1;

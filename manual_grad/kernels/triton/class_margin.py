@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from manual_grad.kernels.triton.launch import COMPUTE, NARROW, destination, double, launch, place, total
-from manual_grad.kernels.triton.rowwise import MEAN, rows_of, tiling
+from manual_grad.kernels.triton.rowwise import rows_of, tiling
 
 
 @triton.jit
@@ -123,25 +123,22 @@ def _class_margin(
 
 
 def class_margin(
-    x: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, power: int, margin: float, reduction: int,
-    value: Tensor | None, dx: Tensor | None,
+    x: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, power: int, margin: float, scale: float,
+    reduce: bool, value: Tensor | None, dx: Tensor | None,
 ) -> None:  # fmt: skip
     """What its schema says, as kernels/cpu/class_margin.cpp has it; there is at least one class."""
     many = t.dim() == x.dim()
     scores = [x, dx, t if many else None]
-    at, (x_step, dx_step, t_step), size = rows_of(x, scores, [None if many else t, g, None if reduction else value])
+    at, (x_step, dx_step, t_step), size = rows_of(x, scores, [None if many else t, g, None if reduce else value])
     classes, rows = x.shape[-1], x.shape[:-1].numel()
-    scale = 1.0
-    if reduction == MEAN:
-        scale = 1 / rows if rows else float("nan")
     if rows == 0:
-        if value is not None and reduction:
+        if value is not None and reduce:
             value.fill_(0 * scale)
         return
     # of many labels four numbers are held for each score of the tile
     tile, block, warps = tiling(classes, x_step, 512 if many else 1024)
     programs, compute = triton.cdiv(rows, tile), COMPUTE[x.dtype]
-    each, parts = destination(value, reduction, programs, compute)
+    each, parts = destination(value, reduce, programs, compute)
     counts = x.new_empty((rows, classes), dtype=torch.int32) if many and dx is not None else None
     launch(
         _class_margin, programs, x.device, x, t, w, g, each, dx, counts, parts, rows, classes, margin, 1 / classes,
@@ -156,8 +153,8 @@ def class_margin(
 
 OPS = {
     "class_margin": (
-        "(Tensor x, Tensor t, Tensor? w, Tensor? g, int power, float margin, int reduction, "
-        "Tensor(a!)? value, Tensor(b!)? dx) -> ()",
+        "(Tensor x, Tensor t, Tensor? w, Tensor? g, int power, float margin, float scale, "
+        "bool reduce, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
         class_margin,
     ),
 }

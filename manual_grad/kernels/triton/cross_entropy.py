@@ -15,7 +15,7 @@ from torch import Tensor
 
 from manual_grad.kernels.triton.launch import COMPUTE, NARROW, destination, launch, place, total
 from manual_grad.kernels.triton.math import exp, log1p
-from manual_grad.kernels.triton.rowwise import MEAN, kept_weight, rows_of, tiling
+from manual_grad.kernels.triton.rowwise import kept_weight, rows_of, tiling
 
 
 @triton.jit
@@ -175,27 +175,25 @@ def _cross_entropy(
 
 
 def cross_entropy(
-    z: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, ignore_index: int, smoothing: float, reduction: int,
-    value: Tensor | None, dz: Tensor | None, dt: Tensor | None, dw: Tensor | None,
+    z: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, ignore_index: int, smoothing: float, by_weight: bool,
+    scale: float, reduce: bool, value: Tensor | None, dz: Tensor | None, dt: Tensor | None, dw: Tensor | None,
 ) -> None:  # fmt: skip
     """What its schema says, as kernels/cpu/cross_entropy.cpp has it; the tensors are not empty."""
     by_index = not t.is_floating_point()
     scores = [z, None if by_index else t, None if by_index else w, dz, dt, dw]
-    singles = [t if by_index else None, g, None if reduction else value]
+    singles = [t if by_index else None, g, None if reduce else value]
     at, step, size = rows_of(z, scores, singles)
     classes, rows = z.shape[1 if z.dim() > 1 else 0], 1
     for length in size:
         rows *= length
     compute = COMPUTE[z.dtype]
-    scale, denominator = 1.0, None
-    if reduction == MEAN and by_index:
+    denominator = None
+    if by_weight and by_index:
         denominator = kept_weight(t, w, rows, classes, size, at[6], ignore_index)
-    elif reduction == MEAN:
-        scale = 1 / rows
     plain = by_index and smoothing == 0 and compute is tl.float32  # else more is held for each score
     tile, block, warps = tiling(classes, step[0], 8192 if plain else 4096)
     programs = triton.cdiv(rows, tile)
-    each, parts = destination(value, reduction, programs, compute)
+    each, parts = destination(value, reduce, programs, compute)
     t_at, w_step = (at[6], w.stride(0) if w is not None else None) if by_index else (at[1], step[2])
     launch(
         _cross_entropy, programs, z.device, z, t, w, g, denominator, each, dz, dt, dw, parts, rows, classes,
@@ -210,8 +208,8 @@ def cross_entropy(
 
 OPS = {
     "cross_entropy": (
-        "(Tensor z, Tensor t, Tensor? w, Tensor? g, int ignore_index, float smoothing, int reduction, "
-        "Tensor(a!)? value, Tensor(b!)? dz, Tensor(c!)? dt, Tensor(d!)? dw) -> ()",
+        "(Tensor z, Tensor t, Tensor? w, Tensor? g, int ignore_index, float smoothing, bool by_weight, "
+        "float scale, bool reduce, Tensor(a!)? value, Tensor(b!)? dz, Tensor(c!)? dt, Tensor(d!)? dw) -> ()",
         cross_entropy,
     ),
 }

@@ -11,12 +11,12 @@ import triton.language as tl
 from torch import Tensor
 
 from manual_grad.kernels.triton.launch import NARROW, destination, double, launch, narrow, place, total
-from manual_grad.kernels.triton.rowwise import MEAN, kept_weight, rows_of, tiling
+from manual_grad.kernels.triton.rowwise import kept_weight, rows_of, tiling
 
 
 @triton.jit(do_not_specialize=["rows", "ignore_index"])
 def _nll_loss(
-    x, t, w, g, denominator, value, dx, parts, rows, classes, ignore_index: tl.int64,
+    x, t, w, g, denominator, value, dx, parts, rows, classes, ignore_index: tl.int64, scale: tl.float64,
     size, x_at, t_at, g_at, value_at, dx_at, x_step, w_step, dx_step,
     DIMS: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -41,6 +41,7 @@ def _nll_loss(
     if dx is not None:
         if g is not None:
             weight *= double(tl.load(g + place(n, size, g_at, DIMS, WIDE), mask=inside_n, other=0))
+        weight *= scale
         if denominator is not None:
             weight /= tl.load(denominator)
         slope = spoilt - weight  # (2)
@@ -52,31 +53,31 @@ def _nll_loss(
 
 
 def nll_loss(
-    x: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, ignore_index: int, reduction: int,
-    value: Tensor | None, dx: Tensor | None,
+    x: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, ignore_index: int, by_weight: bool, scale: float,
+    reduce: bool, value: Tensor | None, dx: Tensor | None,
 ) -> None:  # fmt: skip
     """What its schema says, as kernels/cpu/nll_loss.cpp has it; x is not empty."""
-    at, (x_step, dx_step), size = rows_of(x, [x, dx], [t, g, None if reduction else value])
+    at, (x_step, dx_step), size = rows_of(x, [x, dx], [t, g, None if reduce else value])
     x_at, dx_at, t_at, g_at, value_at = at
     classes, rows = x.shape[1 if x.dim() > 1 else 0], t.numel()
-    denominator = kept_weight(t, w, rows, classes, size, t_at, ignore_index) if reduction == MEAN else None
+    denominator = kept_weight(t, w, rows, classes, size, t_at, ignore_index) if by_weight else None
     # one score a row makes no use of a tile that is wide
     tile, block, warps = (512, 1, 4) if dx is None else tiling(classes, dx_step, 8192)
     programs = triton.cdiv(rows, tile)
-    each, parts = destination(value, reduction, programs)
+    each, parts = destination(value, reduce, programs)
     launch(
-        _nll_loss, programs, x.device, x, t, w, g, denominator, each, dx, parts, rows, classes, ignore_index,
+        _nll_loss, programs, x.device, x, t, w, g, denominator, each, dx, parts, rows, classes, ignore_index, scale,
         size, x_at, t_at, g_at, value_at, dx_at, x_step, None if w is None else w.stride(0), dx_step,
         DIMS=len(size), WIDE=rows >= NARROW, ROWS=tile, BLOCK=block, warps=warps,
     )  # fmt: skip
     if parts is not None:
-        total(parts, value, 1.0, denominator)
+        total(parts, value, scale, denominator)
 
 
 OPS = {
     "nll_loss": (
-        "(Tensor x, Tensor t, Tensor? w, Tensor? g, int ignore_index, int reduction, "
-        "Tensor(a!)? value, Tensor(b!)? dx) -> ()",
+        "(Tensor x, Tensor t, Tensor? w, Tensor? g, int ignore_index, bool by_weight, float scale, "
+        "bool reduce, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
         nll_loss,
     ),
 }

@@ -15,7 +15,6 @@ from torch import Tensor
 from manual_grad.kernels.triton.launch import double, launch, narrow, total
 from manual_grad.kernels.triton.math import log1p
 
-_MEAN = 1  # kernels/__init__.py, REDUCTION
 _INFINITY = tl.constexpr(float("inf"))
 
 
@@ -72,15 +71,15 @@ def _sample(
     return y, is_label, known, length, count, fits, start
 
 
-_NUMBERS = ["most_frames", "samples", "most_labels", "classes", "blank", "y_row", "y_step", "g_row", "value_row"]
+_NUMBERS = ["most_frames", "most_labels", "classes", "blank", "y_row", "y_step", "g_row", "value_row"]
 _NUMBERS += ["x_frame", "x_row", "x_step", "zero_infinity"]
 
 
 @triton.jit(do_not_specialize=_NUMBERS)
 def _walk(
     x, targets, begin, frames, counts, g, value, losses, parts, table,
-    most_frames, samples, most_labels, classes, blank, x_frame, x_row, x_step, y_row, y_step,
-    g_row, value_row, zero_infinity, MEAN: tl.constexpr, BLOCK: tl.constexpr,
+    most_frames, most_labels, classes, blank, x_frame, x_row, x_step, y_row, y_step,
+    g_row, value_row, zero_infinity, scale: tl.float64, BY_LENGTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The loss, and in ``table`` (N, T, 2, BLOCK) the gradient by state: of the blanks, then of the labels."""
     n = tl.program_id(0).to(tl.int64)
@@ -118,9 +117,9 @@ def _walk(
     loss = tl.where(spoilt | (fits == 0), float("nan"), loss)
     tl.store(losses + n, loss)
     loss = tl.where((loss == _INFINITY) & (zero_infinity != 0), 0.0, loss)
-    up = tl.full((), 1, tl.float64)
-    if MEAN:
-        up /= (samples * tl.maximum(count, 1)).to(tl.float64)
+    up = tl.full((), scale, tl.float64)
+    if BY_LENGTH:
+        up /= tl.maximum(count, 1).to(tl.float64)
     if value is not None:
         tl.store(value + n * value_row, narrow(loss, value))
     if parts is not None:
@@ -192,7 +191,7 @@ def _by_symbol(
 
 def ctc_loss(
     x: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, g: Tensor | None, blank: int,
-    zero_infinity: bool, reduction: int, value: Tensor | None, dx: Tensor | None,
+    zero_infinity: bool, by_length: bool, scale: float, reduce: bool, value: Tensor | None, dx: Tensor | None,
 ) -> None:  # fmt: skip
     """What its schema says, as kernels/cpu/path.cpp has it; x is not empty."""
     T, N, C = x.shape
@@ -205,13 +204,13 @@ def ctc_loss(
     # (N, T, 2, block), of which the second half of each frame belongs to the labels
     table = None if dx is None else x.new_empty((N, T, 2, block), dtype=torch.float64)
     losses, parts = x.new_empty((2, N), dtype=torch.float64)
-    mean = reduction == _MEAN
-    each = value if value is not None and reduction == 0 else None
+    each = None if reduce else value
     warps = min(max(block // 256, 1), 16)
     launch(
-        _walk, N, x.device, x, targets, begin, frames, counts, g, each, losses, parts, table, T, N, most, C, blank,
+        _walk, N, x.device, x, targets, begin, frames, counts, g, each, losses, parts, table, T, most, C, blank,
         *x.stride(), y_row, y_step, 0 if g is None or g.numel() == 1 else g.stride(0),
-        0 if each is None else each.stride(0), int(zero_infinity), MEAN=mean, BLOCK=block, warps=warps,
+        0 if each is None else each.stride(0), int(zero_infinity), scale,
+        BY_LENGTH=by_length, BLOCK=block, warps=warps,
     )  # fmt: skip
     if value is not None and each is None:
         total(parts, value)
@@ -226,7 +225,7 @@ def ctc_loss(
 OPS = {
     "ctc_loss": (
         "(Tensor x, Tensor targets, Tensor input_lengths, Tensor target_lengths, Tensor? g, int blank, "
-        "bool zero_infinity, int reduction, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
+        "bool zero_infinity, bool by_length, float scale, bool reduce, Tensor(a!)? value, Tensor(b!)? dx) -> ()",
         ctc_loss,
     ),
 }

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from manual_grad.kernels.triton.launch import NARROW, double, launch, layout, place, total
 
-MEAN = 1  # kernels/__init__.py, REDUCTION
-
 
 @triton.jit(do_not_specialize=["rows", "ignore_index"])
 def _kept_weight(

@@ -114,7 +114,9 @@ def _rowwise(
     r = z if any(needs[:3]) else None  # a row is read before its result is written
     dt, dw = (torch.empty_like(z) if needed else None for needed in needs[3:])
     g = None if g is None else g.to(z.dtype)
-    op(z, t, w, g, ignore_index, label_smoothing, kernels.REDUCTION[reduction], loss, r, dt, dw)
+    reduce, mean = reduction != "none", reduction == "mean"
+    scale = CrossEntropyLossFunction.scale((z, t, w)) if mean else 1.0
+    op(z, t, w, g, ignore_index, label_smoothing, mean, scale, reduce, loss, r, dt, dw)
     return dt, linear.per_class(dw)
 
 

@@ -74,12 +74,14 @@ Sources:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Tensors, evaluate
 from manual_grad.engine.pairwise import PairwiseLoss
 
 _EPSILON = 1e-12
@@ -90,6 +92,7 @@ class CosineEmbeddingLossFunction(PairwiseLoss):
 
     tensors = 3
     kernel = "cosine_embedding_loss"
+    swept = 2
 
     @staticmethod
     def value(X: Tensors, margin: float) -> Tensor:
@@ -126,22 +129,9 @@ class CosineEmbeddingLossFunction(PairwiseLoss):
         return slope * ha, slope * hb, None
 
     @classmethod
-    def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
-    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        (a, b, y), (margin,) = X, options
-        op = kernels.op(cls.kernel, a, b)
-        if op is None or y.device != a.device:
-            return None
-        reduced = reduction != "none"
-        loss = a.new_empty(() if reduced else cls.shape(X)) if value else None
-        da, db = (torch.empty_like(u) if needed else None for u, needed in zip((a, b), needs[:2], strict=True))
-        rows = y.numel()
-        scale = 1.0
-        if reduction == "mean":
-            scale = 1 / rows if rows else float("nan")
-        op(a, b, y, g, margin, scale, reduced, loss, da, db)
-        return loss, [da, db, None]
+    def op(cls, X: Tensors, *options: Any) -> Any:
+        a, b, y = X
+        return kernels.op(cls.kernel, a, b) if y.device == a.device else None
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -82,9 +82,8 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction
 
-from manual_grad import kernels
 from manual_grad.engine import arguments
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Tensors, evaluate
 from manual_grad.engine.pairwise import PairwiseLoss
 
 
@@ -93,6 +92,7 @@ class TripletMarginLossFunction(PairwiseLoss):
 
     tensors = 3
     kernel = "triplet_margin_loss"
+    swept = 3
 
     @staticmethod
     def value(X: Tensors, margin: float, q: float, eps: float, swap: bool) -> Tensor:
@@ -113,22 +113,6 @@ class TripletMarginLossFunction(PairwiseLoss):
         moved = _differences(tuple(torch.zeros_like(X[0]) if t is None else t for t in directions), 0.0, swap)
         pulls = (None if r is None else norm_curvature(r, t, q) for r, t in zip(differences, moved, strict=True))
         return _assemble(g, differences, pulls, margin, q)
-
-    @classmethod
-    def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
-    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        op = kernels.op(cls.kernel, *X)
-        if op is None:
-            return None
-        a = X[0]
-        rows, scale, reduced = a.shape[:-1].numel(), 1.0, reduction != "none"
-        if reduction == "mean":
-            scale = 1 / rows if rows else float("nan")
-        loss = a.new_empty(() if reduced else a.shape[:-1]) if value else None
-        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs, strict=True)]
-        op(*X, g, *options, scale, reduced, loss, *gradients)
-        return loss, gradients
 
 
 def _differences(X: Tensors, eps: float, swap: bool) -> Tensors:

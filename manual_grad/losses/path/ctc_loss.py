@@ -123,6 +123,7 @@ class CTCLossFunction(PathLoss):
 
     tensors = 4
     kernel = "ctc_loss"
+    weighs = True  # by the length of each target
 
     @classmethod
     def value(cls, X: Tensors, blank: int, zero_infinity: bool) -> Tensor:
@@ -158,17 +159,9 @@ class CTCLossFunction(PathLoss):
         return (g / _divisor(X) if reduction == "mean" else g).expand(cls.shape(X))
 
     @classmethod
-    def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
-    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        x = X[0]
-        op = kernels.op(cls.kernel, x)
-        if op is None or (x.is_cuda and X[1].shape[-1] >= _MOST_ON_CUDA):
-            return None
-        loss = x.new_empty(cls.shape(X) if reduction == "none" else ()) if value else None
-        dx = torch.empty_like(x) if needs[0] else None
-        op(*X, None if g is None else g.to(x.dtype), *options, kernels.REDUCTION[reduction], loss, dx)
-        return loss, [dx, None, None, None]
+    def op(cls, X: Tensors, *options: Any) -> Any:
+        x, targets = X[:2]
+        return None if x.is_cuda and targets.shape[-1] >= _MOST_ON_CUDA else kernels.op(cls.kernel, x)
 
 
 def _divisor(X: Tensors) -> Tensor:

@@ -148,7 +148,7 @@ from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, rowwise
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 from manual_grad.engine.softmax import State
 
@@ -162,6 +162,8 @@ class CrossEntropyLossFunction(RowwiseLoss):
 
     tensors = 3
     kernel = "cross_entropy"
+    swept = 3
+    weighs = True
 
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, ignore_index: int, label_smoothing: float) -> Tensor | float:
@@ -222,19 +224,13 @@ class CrossEntropyLossFunction(RowwiseLoss):
         return g * hz, g * keep * ht, hw  # (10) (11)
 
     @classmethod
-    def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
-    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        (z, t, w), (ignore_index, label_smoothing) = X, options
-        op = kernels.op(cls.kernel, z, w, t if t.is_floating_point() else None)
-        if op is None or z.numel() == 0:
-            return None
-        loss = None
-        if value:
-            loss = z.new_empty(cls.shape(X) if reduction == "none" else ())
-        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X, needs)]  # noqa: B905 - 1 µs a call
-        op(z, t, w, g, ignore_index, label_smoothing, kernels.REDUCTION[reduction], loss, *gradients)
-        return loss, gradients
+    def op(cls, X: Tensors, *options: Any) -> Any:
+        z, t, w = X
+        return kernels.op(cls.kernel, z, w, t if t.is_floating_point() else None) if z.numel() else None
+
+    @classmethod
+    def scale(cls, X: Tensors, *options: Any) -> float:
+        return super().scale(X, *options) if X[1].is_floating_point() else 1.0
 
 
 def smoothing_of(label_smoothing: float) -> float:

@@ -48,12 +48,14 @@ Sources:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, rowwise
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss
 
 
@@ -84,19 +86,9 @@ class MultiMarginLossFunction(RowwiseLoss):
         return _against_target((g * _share(X)).unsqueeze(-1) * bent, X[1]), None, None  # (4)
 
     @classmethod
-    def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
-    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        (x, y, w), (p, margin) = X, options
-        op = kernels.op(cls.kernel, x, w)
-        if op is None:
-            return None
-        loss = None
-        if value:
-            loss = x.new_empty(y.shape if reduction == "none" else ())
-        dx = torch.empty_like(x) if needs[0] else None
-        op(x, y, w, g, p, margin, kernels.REDUCTION[reduction], loss, dx)
-        return loss, [dx, None, None]
+    def op(cls, X: Tensors, *options: Any) -> Any:
+        x, _, w = X
+        return kernels.op(cls.kernel, x, w)
 
 
 def _excess(X: Tensors, margin: float) -> Tensor:

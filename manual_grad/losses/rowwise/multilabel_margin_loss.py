@@ -50,12 +50,14 @@ Sources:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, rowwise
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss
 
 _MARGIN = 1.0
@@ -83,19 +85,11 @@ class MultiLabelMarginLossFunction(RowwiseLoss):
         return None, None
 
     @classmethod
-    def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
-    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        x, t = X
-        op = kernels.op(cls.kernel, x)
+    def op(cls, X: Tensors, *options: Any) -> Any:
+        op = kernels.op(cls.kernel, X[0])
         if op is None:
             return None
-        loss = None
-        if value:
-            loss = x.new_empty(cls.shape(X) if reduction == "none" else ())
-        dx = torch.empty_like(x) if needs[0] else None
-        op(x, t, None, g, 1, _MARGIN, kernels.REDUCTION[reduction], loss, dx)
-        return loss, [dx, None]
+        return lambda x, t, g, *rest: op(x, t, None, g, 1, _MARGIN, *rest)
 
 
 def _pairs(X: Tensors) -> tuple[Tensor, Tensor]:

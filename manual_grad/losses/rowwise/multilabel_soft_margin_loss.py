@@ -44,7 +44,6 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction
 
-from manual_grad import kernels
 from manual_grad.engine import arguments
 from manual_grad.engine.dtypes import HALF, widen
 from manual_grad.engine.function import Options, Tensors, evaluate
@@ -56,6 +55,7 @@ class MultiLabelSoftMarginLossFunction(RowwiseLoss):
     """``apply(input, target, weight, classes, reduction)``: rows in the last dimension, all tensors of one shape."""
 
     tensors = 3
+    kernel = BCEWithLogitsLossFunction.kernel
 
     @classmethod
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
@@ -85,7 +85,7 @@ class MultiLabelSoftMarginLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, t, w), (classes,) = X, options
-        op = kernels.op(BCEWithLogitsLossFunction.kernel, *X)
+        op = cls.op(X)
         if op is None or not x.numel():
             return None
         reduced = reduction != "none" or x.dim() == 1

@@ -37,6 +37,8 @@ Sources:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from typing_extensions import deprecated
@@ -54,6 +56,7 @@ class NLLLossFunction(RowwiseLoss):
 
     tensors = 3
     kernel = "nll_loss"
+    weighs = True
     curved = False
 
     @classmethod
@@ -86,22 +89,23 @@ class NLLLossFunction(RowwiseLoss):
         return None, None, None
 
     @classmethod
+    def op(cls, X: Tensors, *options: Any) -> Any:
+        x, _, w = X
+        return kernels.op(cls.kernel, x, w) if x.numel() else None
+
+    @classmethod
+    def scale(cls, X: Tensors, *options: Any) -> float:
+        return 1.0
+
+    @classmethod
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        (x, y, w), (ignore_index,) = X, options
-        op = kernels.op(cls.kernel, x, w)
-        if op is None or x.numel() == 0:
-            return None
-        loss = None
-        if value:
-            loss = x.new_empty(cls.shape(X) if reduction == "none" else ())
         # the gradient has no work in common with the value; where it is long it waits for its upstream, since to be
         # multiplied by that would be a second sweep over it
-        waits = value and x.numel() > IN_CACHE
-        dx = torch.empty_like(x) if needs[0] and not waits else None
-        op(x, y, w, g, ignore_index, kernels.REDUCTION[reduction], loss, dx)
-        return loss, [] if waits else [dx, None, None]
+        waits = value and X[0].numel() > IN_CACHE
+        result = super().fused(X, options, reduction, (False,) * len(X) if waits else needs, g, value)
+        return (result[0], []) if waits and result is not None else result
 
 
 @arguments.functional
