@@ -49,7 +49,16 @@ inline void check(AOTITorchError error, const char* what) {
 
 // torch's ScalarType numbers (c10/core/ScalarType.h); part of its serialisation format, so they cannot change.
 enum class Dtype : int32_t {
-  u8 = 0, i8 = 1, i16 = 2, i32 = 3, i64 = 4, f16 = 5, f32 = 6, f64 = 7, boolean = 11, bf16 = 15
+  u8 = 0,
+  i8 = 1,
+  i16 = 2,
+  i32 = 3,
+  i64 = 4,
+  f16 = 5,
+  f32 = 6,
+  f64 = 7,
+  boolean = 11,
+  bf16 = 15
 };
 
 // Owns one reference to a tensor that torch has put on the argument stack; an absent optional has data == nullptr
@@ -94,7 +103,9 @@ class Tensor {
 
   bool exists() const { return handle_ != nullptr; }
   template <class T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
 
   void* data = nullptr;
   int64_t dim = 0, numel = 0;

@@ -1,5 +1,5 @@
-// losses/rowwise/multi_margin_loss.py and losses/rowwise/multilabel_margin_loss.py: the classes of a row are compared with its labels:
-// one, or as many as come before the first -1.
+// losses/rowwise/multi_margin_loss.py and losses/rowwise/multilabel_margin_loss.py: the classes of a row are compared
+// with its labels: one, or as many as come before the first -1.
 #include "rowwise.h"
 
 namespace mg {

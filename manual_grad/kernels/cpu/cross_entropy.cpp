@@ -184,7 +184,7 @@ class CrossEntropy {
     for_each_vector<T>(pack, [&](int64_t i, auto load, auto store) {
       const Vec<T> v = load(e, Vec<T>{});
       Vec<T> d = v * slope;
-      if (q != nullptr) d -= (*q)(i) * up;
+      if (q != nullptr) d -= up * (*q)(i);
       store(e, (aimed_at & (v == one)) ? leader : d);
     });
   }
@@ -305,10 +305,14 @@ void cross_entropy(StableIValue* stack, uint64_t, uint64_t) {
       (call.w.exists() &&
        (call.w.dtype != call.z.dtype || !(by_index ? rows.fit_classes(call.w) : same_shape(call.w, call.z)))))
     throw std::runtime_error("manual_grad: the tensors of cross_entropy do not fit together");
-  if (call.z.dtype == Dtype::f64) CrossEntropy<double, double>(call).run();
-  else if (call.z.dtype != Dtype::f32) CrossEntropy<bf16, float>(call).run();
-  else if (by_index && call.smoothing == 0) CrossEntropy<float, float>(call).run();
-  else CrossEntropy<float, double>(call).run();
+  if (call.z.dtype == Dtype::f64)
+    CrossEntropy<double, double>(call).run();
+  else if (call.z.dtype != Dtype::f32)
+    CrossEntropy<bf16, float>(call).run();
+  else if (by_index && call.smoothing == 0)
+    CrossEntropy<float, float>(call).run();
+  else
+    CrossEntropy<float, double>(call).run();
 }
 
 const Op op{"cross_entropy",

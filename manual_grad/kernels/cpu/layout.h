@@ -13,8 +13,12 @@
 
 namespace mg {
 
-struct bf16 { uint16_t bits; };
-struct f16 { uint16_t bits; };
+struct bf16 {
+  uint16_t bits;
+};
+struct f16 {
+  uint16_t bits;
+};
 
 inline float widen(bf16 x) { return bitcast<float>(static_cast<uint32_t>(x.bits) << 16); }
 inline float widen(float x) { return x; }
@@ -30,9 +34,13 @@ inline float widen(f16 x) {
 template <class To>
 To narrow(double x);
 template <>
-inline double narrow<double>(double x) { return x; }
+inline double narrow<double>(double x) {
+  return x;
+}
 template <>
-inline float narrow<float>(double x) { return static_cast<float>(x); }
+inline float narrow<float>(double x) {
+  return static_cast<float>(x);
+}
 template <>
 inline bf16 narrow<bf16>(double x) {  // round to nearest even
   uint32_t bits = bitcast<uint32_t>(static_cast<float>(x));
@@ -45,7 +53,7 @@ inline f16 narrow<f16>(double x) {  // round to nearest even
   uint32_t normal = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
   // adding 0.5 lets the float adder round a subnormal half into the low bits
   uint32_t subnormal = bitcast<uint32_t>(bitcast<float>(magnitude) + 0.5f) - bitcast<uint32_t>(0.5f);
-  uint32_t half = magnitude > 0x7f800000   ? 0x7e00
+  uint32_t half = magnitude > 0x7f800000    ? 0x7e00
                   : magnitude >= 0x477ff000 ? 0x7c00
                   : magnitude < 0x38800000  ? subnormal
                                             : normal;
@@ -55,15 +63,23 @@ inline f16 narrow<f16>(double x) {  // round to nearest even
 // Unless a loss says otherwise, float32 is computed in double: every result is the rounding of an almost exact one,
 // whatever cancels on the way.
 template <class S>
-struct ComputeType { using T = float; };
+struct ComputeType {
+  using T = float;
+};
 template <>
-struct ComputeType<double> { using T = double; };
+struct ComputeType<double> {
+  using T = double;
+};
 template <>
-struct ComputeType<float> { using T = double; };
+struct ComputeType<float> {
+  using T = double;
+};
 
 // A vector of the compute type from, and to, as many contiguous elements: the same conversions, lane by lane.
 template <class Bits, int lanes>
-struct Raw { typedef Bits V __attribute__((vector_size(lanes * sizeof(Bits)))); };
+struct Raw {
+  typedef Bits V __attribute__((vector_size(lanes * sizeof(Bits))));
+};
 
 template <class V, class S>
 inline V load_raw(const S* p) {

@@ -1,5 +1,5 @@
-// losses/rowwise/nll_loss.py. The gradient is zero but for one entry of a row: the rows are zeroed and their entries written in
-// one sweep.
+// losses/rowwise/nll_loss.py. The gradient is zero but for one entry of a row: the rows are zeroed and their entries
+// written in one sweep.
 #include "rowwise.h"
 
 namespace mg {
@@ -20,9 +20,7 @@ class NegativeLogLikelihood {
 
  public:
   explicit NegativeLogLikelihood(const Call& call)
-      : call_(call),
-        rows_(call.x),
-        sweep_(rows_, call.value, call.g, call.scale / divisor(call, rows_), call.reduce) {
+      : call_(call), rows_(call.x), sweep_(rows_, call.value, call.g, call.scale / divisor(call, rows_), call.reduce) {
     advise_huge_pages(call.dx);
   }
 

@@ -107,10 +107,14 @@ void copy_each(const char* from, int64_t from_step, char* to, int64_t to_step, i
   for (int64_t i = 0; i < n; ++i) std::memcpy(to + i * to_step * bytes, from + i * from_step * bytes, bytes);
 }
 void copy(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t n, int64_t bytes) {
-  if (from_step == 1 && to_step == 1) std::memcpy(to, from, static_cast<size_t>(n * bytes));
-  else if (bytes == 8) copy_each<8>(from, from_step, to, to_step, n);
-  else if (bytes == 4) copy_each<4>(from, from_step, to, to_step, n);
-  else copy_each<2>(from, from_step, to, to_step, n);
+  if (from_step == 1 && to_step == 1)
+    std::memcpy(to, from, static_cast<size_t>(n * bytes));
+  else if (bytes == 8)
+    copy_each<8>(from, from_step, to, to_step, n);
+  else if (bytes == 4)
+    copy_each<4>(from, from_step, to, to_step, n);
+  else
+    copy_each<2>(from, from_step, to, to_step, n);
 }
 
 // The memory of a thread's blocks, for tensors that are not straight runs of whole vectors.
@@ -204,9 +208,9 @@ void run(PointwiseCall& call, const PointwiseKernel& kernel) {
 
 }  // namespace
 
-// x and p stand for the inputs and the options by their numbers, d for the gradients. reduce: the value is the sum times
-// scale, else there is one for each element. The booleans after it say which results are wanted; the gradients are for
-// the upstream g times scale.
+// x and p stand for the inputs and the options by their numbers, d for the gradients. reduce: the value is the sum
+// times scale, else there is one for each element. The booleans after it say which results are wanted; the gradients
+// are for the upstream g times scale.
 std::string pointwise_schema(const PointwiseSignature& signature) {
   std::string arguments = "(", wanted, results = ") -> (Tensor?";
   for (int i = 0; i < signature.inputs; ++i) {

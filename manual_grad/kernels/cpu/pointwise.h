@@ -24,7 +24,7 @@ struct Element {
 // outside(in, Mask<T>* lanes) that marks in lanes[i] where the i-th is made.
 struct Unlimited {
   static constexpr unsigned kOptional = 0;  // a bit for each input that may be absent
-  static constexpr int kFactor = 1;         // left out of the slopes, which could overflow otherwise
+  static constexpr int kFactor = 1;  // left out of the slopes, which could overflow otherwise
   static constexpr std::array<const char*, 0> errors{};
   using Error = std::runtime_error;  // a RuntimeError in Python; std::domain_error is a ValueError
 };
@@ -102,7 +102,7 @@ struct PointwiseBlock {
 };
 
 struct Outcome {
-  double sum = 0;       // of the losses
+  double sum = 0;  // of the losses
   unsigned errors = 0;  // one bit for each that was made
 };
 

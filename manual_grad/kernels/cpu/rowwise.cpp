@@ -69,9 +69,8 @@ template <class T>
 void store_pack(const Rows& rows, const Tensor& to, int64_t r, int64_t, const Across<T>&, const T* from) {
   int64_t at;
   rows.offsets(to, r, 1, true, &at);
-  with_source<T>(to.dtype, [&](auto s) {
-    store_elements(to.as<decltype(s)>() + at, rows.class_stride(to), rows.classes, from);
-  });
+  with_source<T>(to.dtype,
+                 [&](auto s) { store_elements(to.as<decltype(s)>() + at, rows.class_stride(to), rows.classes, from); });
 }
 
 template <class T>
@@ -123,8 +122,7 @@ Rows checked_rows(const char* loss, const Tensor& x, const Tensor& g, const Tens
     throw std::runtime_error(std::string("manual_grad: ") + loss + " takes 1 to 64 dimensions");
   const Rows rows(x);
   bool fit = !(g.exists() && (g.dtype != x.dtype || !(g.numel == 1 || rows.fit(g, false)))) &&
-             !(value.exists() &&
-               (value.dtype != x.dtype || !(reduce ? value.numel == 1 : rows.fit(value, false))));
+             !(value.exists() && (value.dtype != x.dtype || !(reduce ? value.numel == 1 : rows.fit(value, false))));
   for (const Tensor* dx : gradients) fit = fit && !(dx->exists() && (dx->dtype != x.dtype || !same_shape(*dx, x)));
   if (!fit) throw std::runtime_error(std::string("manual_grad: the tensors of ") + loss + " do not fit together");
   return rows;

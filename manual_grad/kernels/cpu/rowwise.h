@@ -98,8 +98,9 @@ void for_each_vector(const Pack& pack, const Body& body) {
   }
   if (const int64_t n = pack.rest; n > 0) {
     const int64_t i = pack.vectors, at = i * kLanes<T>;
-    body(i, [=](const T* p, Vec<T> others) { return load_part(p + at, n, others); },
-         [=](T* p, Vec<T> v) { store_part(p + at, n, v); });
+    body(
+        i, [=](const T* p, Vec<T> others) { return load_part(p + at, n, others); },
+        [=](T* p, Vec<T> v) { store_part(p + at, n, v); });
   }
 }
 
@@ -114,7 +115,7 @@ template <class T>
 void store_pack(const Rows& rows, const Tensor& to, int64_t r, int64_t n, const Down<T>& pack, const T* from);
 
 constexpr int64_t kChunkElements = 1 << 15;  // scores per unit of parallel work and per partial sum
-constexpr int64_t kShortRow = 64;            // classes up to which dense rows are packed one a lane
+constexpr int64_t kShortRow = 64;  // classes up to which dense rows are packed one a lane
 
 // Calls body with the pack that suits the rows.
 template <class T, class Body>

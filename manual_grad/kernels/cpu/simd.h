@@ -74,7 +74,9 @@ inline To bitcast(From from) {
 }
 
 template <class T>
-inline Vec<T> splat(T value) { return value - Vec<T>{}; }
+inline Vec<T> splat(T value) {
+  return value - Vec<T>{};
+}
 template <class T>
 inline Vec<T> load(const T* p) {
   Vec<T> v;
@@ -82,7 +84,9 @@ inline Vec<T> load(const T* p) {
   return v;
 }
 template <class T>
-inline void store(T* p, Vec<T> v) { std::memcpy(p, &v, sizeof v); }
+inline void store(T* p, Vec<T> v) {
+  std::memcpy(p, &v, sizeof v);
+}
 
 template <class T>
 inline Vec<T> abs(Vec<T> x) {
@@ -109,8 +113,10 @@ template <class T>
 inline Vec<T> load_part(const T* p, int64_t n, Vec<T> others) {
 #if defined(__AVX512F__)
   const auto first = static_cast<uint16_t>((1u << n) - 1);
-  if constexpr (sizeof(T) == sizeof(float)) return (Vec<T>)_mm512_mask_loadu_ps((__m512)others, first, p);
-  else return (Vec<T>)_mm512_mask_loadu_pd((__m512d)others, static_cast<__mmask8>(first), p);
+  if constexpr (sizeof(T) == sizeof(float))
+    return (Vec<T>)_mm512_mask_loadu_ps((__m512)others, first, p);
+  else
+    return (Vec<T>)_mm512_mask_loadu_pd((__m512d)others, static_cast<__mmask8>(first), p);
 #else
   std::memcpy(&others, p, static_cast<size_t>(n) * sizeof(T));
   return others;
@@ -120,8 +126,10 @@ template <class T>
 inline void store_part(T* p, int64_t n, Vec<T> v) {
 #if defined(__AVX512F__)
   const auto first = static_cast<uint16_t>((1u << n) - 1);
-  if constexpr (sizeof(T) == sizeof(float)) _mm512_mask_storeu_ps(p, first, (__m512)v);
-  else _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first), (__m512d)v);
+  if constexpr (sizeof(T) == sizeof(float))
+    _mm512_mask_storeu_ps(p, first, (__m512)v);
+  else
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first), (__m512d)v);
 #else
   std::memcpy(p, &v, static_cast<size_t>(n) * sizeof(T));
 #endif
@@ -210,7 +218,9 @@ inline Vec<float> expm1_reduced(Vec<float> r) {
   return (p * r) * r + r;
 }
 template <class T>
-inline Vec<T> exp_reduced(Vec<T> r) { return expm1_reduced(r) + static_cast<T>(1); }
+inline Vec<T> exp_reduced(Vec<T> r) {
+  return expm1_reduced(r) + static_cast<T>(1);
+}
 
 // e^x for x <= 0, the only exponential a stable loss takes: 2^k e^r with k = round(x / ln 2), r = x - k ln 2 (ln 2 in
 // two pieces, so that r keeps its low bits)
@@ -291,7 +301,9 @@ inline V sqrt_of(V x) {
 }
 #endif
 template <class T>
-inline Vec<T> sqrt(Vec<T> x) { return sqrt_of(x); }
+inline Vec<T> sqrt(Vec<T> x) {
+  return sqrt_of(x);
+}
 
 // e^x for every x. Where it overflows, inf is chosen: a product that overflows could be fused with what comes after it.
 template <class S, class T = S>
@@ -355,7 +367,9 @@ constexpr float kClose = 0x1p-4f / kLanes<float>;
 #if defined(__AVX2__)
 inline TwoFloats exp_two_floats(Vec<float> x) {
   constexpr int n = kLanes<float>;
-  struct Table { alignas(64) float high[n], low[n]; };
+  struct Table {
+    alignas(64) float high[n], low[n];
+  };
   static constexpr Table table = [&] {
     Table t{};
     for (int j = 0; j < n; ++j) {

@@ -50,8 +50,10 @@ class Difference {
     for (int64_t i = 0; i < pitch_; i += kLanes<double>) {
       const Vec<double> u = at(i), size = abs<double>(u), sign = u > zero ? one : (u < zero ? -one : u);
       Vec<double> gradient = q_ == 0 ? zero : sign;
-      if (std::isinf(q_)) gradient = (size == length ? sign : zero) * share;  // of no tie, of a NaN: 0 times infinity
-      else if (q_ != 0 && q_ != 1) gradient = size == zero ? zero : sign * power(size / length, q_ - 1);
+      if (std::isinf(q_))
+        gradient = (size == length ? sign : zero) * share;  // of no tie, of a NaN: 0 times infinity
+      else if (q_ != 0 && q_ != 1)
+        gradient = size == zero ? zero : sign * power(size / length, q_ - 1);
       store<double>(u_.get() + i, gradient);
     }
   }
@@ -197,10 +199,11 @@ void triplet_margin_loss(StableIValue* stack, uint64_t, uint64_t) {
   sweep.run([&] { return Worker(call, sweep); });
 }
 
-const Op op{"triplet_margin_loss",
-            "(Tensor a, Tensor p, Tensor n, Tensor? g, float margin, float q, float eps, bool swap, float scale, bool reduce, "
-            "Tensor(a!)? value, Tensor(b!)? da, Tensor(c!)? dp, Tensor(d!)? dn) -> ()",
-            triplet_margin_loss};
+const Op op{
+    "triplet_margin_loss",
+    "(Tensor a, Tensor p, Tensor n, Tensor? g, float margin, float q, float eps, bool swap, float scale, bool reduce, "
+    "Tensor(a!)? value, Tensor(b!)? da, Tensor(c!)? dp, Tensor(d!)? dn) -> ()",
+    triplet_margin_loss};
 
 }  // namespace
 }  // namespace mg

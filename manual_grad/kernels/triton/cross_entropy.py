@@ -39,7 +39,7 @@ def _exp_of_difference(a, b, HALF: tl.constexpr):
 
 
 @triton.jit
-def _block(z, t, w, n, kept, first, classes, size, z_at, t_at, w_at, z_step, t_step, w_step, smoothing,
+def _block(z, t, w, n, kept, first, classes, size, at, step, smoothing,
            BY_INDEX: tl.constexpr, SMOOTH: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr,
            BLOCK: tl.constexpr, EVICT: tl.constexpr):  # fmt: skip
     """One block of classes of the rows: logits, the target but for a class index' own, and which are there.
@@ -48,8 +48,8 @@ def _block(z, t, w, n, kept, first, classes, size, z_at, t_at, w_at, z_step, t_s
     """
     c = first + tl.arange(0, BLOCK).to(tl.int64)
     inside = kept[:, None] & (c < classes)[None, :]
-    at = z + place(n, size, z_at, DIMS, WIDE)[:, None] + (c * z_step)[None, :]
-    zs = tl.load(at, mask=inside, other=-float("inf"), eviction_policy=EVICT).to(T)
+    of_z = z + place(n, size, at[0], DIMS, WIDE)[:, None] + (c * step[0])[None, :]
+    zs = tl.load(of_z, mask=inside, other=-float("inf"), eviction_policy=EVICT).to(T)
     share = smoothing / classes
     smooth = tl.zeros_like(zs)
     weight = tl.zeros_like(zs) + 1
@@ -57,71 +57,86 @@ def _block(z, t, w, n, kept, first, classes, size, z_at, t_at, w_at, z_step, t_s
         if SMOOTH:
             smooth = tl.where(inside, share, smooth)
             if w is not None:
-                weight = tl.load(w + c * w_step, mask=c < classes, other=0).to(T)[None, :] + tl.zeros_like(zs)
+                weight = tl.load(w + c * step[2], mask=c < classes, other=0).to(T)[None, :] + tl.zeros_like(zs)
     else:
-        at = t + place(n, size, t_at, DIMS, WIDE)[:, None] + (c * t_step)[None, :]
-        ts = tl.load(at, mask=inside, other=0, eviction_policy=EVICT).to(T)
+        of_t = t + place(n, size, at[1], DIMS, WIDE)[:, None] + (c * step[1])[None, :]
+        ts = tl.load(of_t, mask=inside, other=0, eviction_policy=EVICT).to(T)
         smooth = tl.where(inside, (1 - smoothing) * ts + share, smooth) if SMOOTH else ts
         if w is not None:
-            at = w + place(n, size, w_at, DIMS, WIDE)[:, None] + (c * w_step)[None, :]
-            weight = tl.load(at, mask=inside, other=0, eviction_policy=EVICT).to(T)
+            of_w = w + place(n, size, at[2], DIMS, WIDE)[:, None] + (c * step[2])[None, :]
+            weight = tl.load(of_w, mask=inside, other=0, eviction_policy=EVICT).to(T)
     return c, inside, zs, smooth, weight
+
+
+@triton.jit
+def _united(m, rest, leaders, rest_q, leader_q, distance, zs, q, inside, CHARGED: tl.constexpr, HALF: tl.constexpr):
+    """The sums (1) of the classes so far and of one block more, by (3); if they are ``CHARGED`` with q, (2) by (4).
+
+    ``leaders`` counts the classes that have the largest logit, and their own 1 and q are apart, in ``leader_q``.
+    """
+    higher = tl.maximum(m, tl.max(zs, 1))
+    base = tl.where(higher == -float("inf"), 0.0, higher)  # -inf - -inf would be nan
+    shrink = tl.where(m == higher, 1.0, _exp_of_difference(m, base, HALF))
+    leads = (zs == higher[:, None]) & inside
+    e = tl.where(leads | (inside == 0), 0.0, _exp_of_difference(zs, base[:, None], HALF))
+    rest = (rest + tl.where(m == higher, 0.0, leaders)) * shrink + tl.sum(e, 1)
+    leaders = tl.where(m == higher, leaders, 0.0) + tl.sum(tl.where(leads, 1.0, 0.0).to(zs.dtype), 1)
+    if CHARGED:
+        # 0 log 0 = 0, inf 0 = 0
+        moved = tl.where((m == -float("inf")) | (m == base), 0.0, (base - m) * (rest_q + leader_q))
+        near = leads & (higher > -float("inf"))[:, None]
+        distance += moved + tl.sum(tl.where((q == 0) | near, 0.0, q * (base[:, None] - zs)), 1)
+        rest_q += tl.where(m == higher, 0.0, leader_q) + tl.sum(tl.where(leads, 0.0, q), 1)
+        leader_q = tl.where(m == higher, leader_q, 0.0) + tl.sum(tl.where(leads, q, 0.0), 1)
+    return higher, rest, leaders, rest_q, leader_q, distance
+
+
+@triton.jit
+def _own(z, t, w, n, inside_n, classes, ignore_index, smoothing, size, at, step,
+         T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
+    """Of class indices: the classes, which rows are kept, what a class has besides its share of the smoothing, z_y.
+
+    A bad index reads nothing, and its row is NaN for everyone to see.
+    """
+    y = tl.load(t + place(n, size, at[1], DIMS, WIDE), mask=inside_n, other=ignore_index)
+    kept = y != ignore_index
+    known = kept & (y >= 0) & (y < classes)
+    tl.device_assert(known | (kept == 0), "a class index is neither in [0, classes) nor ignore_index")
+    own = (y * 0).to(T) + (1 - smoothing)
+    if w is not None:
+        own *= tl.load(w + y * step[2], mask=known, other=0).to(T)
+    own = tl.where(known, own, tl.where(kept, float("nan"), 0.0))
+    z_y = tl.load(z + place(n, size, at[0], DIMS, WIDE) + y * step[0], mask=known, other=0).to(T)
+    return y, kept, own, z_y
 
 
 @triton.jit(do_not_specialize=["rows", "ignore_index"])
 def _cross_entropy(
     z, t, w, g, denominator, value, dz, dt, dw, parts, rows, classes, ignore_index: tl.int64, smoothing: tl.float64,
-    scale: tl.float64, size, z_at, t_at, w_at, g_at, value_at, dz_at, dt_at, dw_at,
-    z_step, t_step, w_step, dz_step, dt_step, dw_step,
+    scale: tl.float64, size, at, step,
     BY_INDEX: tl.constexpr, SMOOTH: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """``at``: strides over the rows, of z, t, w, dz, dt, dw, g, value; ``step``: over the classes, of the first six."""
     HALF: tl.constexpr = z.dtype.element_ty.primitive_bitwidth < 32
+    CHARGED: tl.constexpr = SMOOTH or not BY_INDEX
     n = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside_n = n < rows
     smoothing = tl.full((), smoothing, T)
-    kept = inside_n
-    y = n * 0 - 1
-    own = tl.zeros((ROWS,), T)  # what a class index has besides its share of the smoothing
-    z_y = own
+    y, kept, own, z_y = n * 0 - 1, inside_n, tl.zeros((ROWS,), T), tl.zeros((ROWS,), T)
     if BY_INDEX:
-        y = tl.load(t + place(n, size, t_at, DIMS, WIDE), mask=inside_n, other=ignore_index)
-        kept = y != ignore_index
-        known = kept & (y >= 0) & (y < classes)
-        tl.device_assert(known | (kept == 0), "a class index is neither in [0, classes) nor ignore_index")
-        own += 1 - smoothing
-        if w is not None:
-            own *= tl.load(w + y * w_step, mask=known, other=0).to(T)
-        # a bad index reads nothing, and its row is NaN for everyone to see
-        own = tl.where(known, own, tl.where(kept, float("nan"), 0.0))
-        z_y = tl.load(z + place(n, size, z_at, DIMS, WIDE) + y * z_step, mask=known, other=0).to(T)
-
-    m = tl.full((ROWS,), -float("inf"), T)
-    rest, leaders, distance = tl.zeros((ROWS,), T), tl.zeros((ROWS,), T), tl.zeros((ROWS,), T)
-    rest_q, leader_q = tl.zeros((ROWS,), T), tl.zeros((ROWS,), T)
-    for first in range(0, classes, BLOCK):
-        c, inside, zs, smooth, weight = _block(
-            z, t, w, n, kept, first, classes, size, z_at, t_at, w_at, z_step, t_step, w_step, smoothing,
-            BY_INDEX, SMOOTH, T, DIMS, WIDE, BLOCK, "",
+        y, kept, own, z_y = _own(
+            z, t, w, n, inside_n, classes, ignore_index, smoothing, size, at, step, T, DIMS, WIDE
         )  # fmt: skip
-        higher = tl.maximum(m, tl.max(zs, 1))
-        base = tl.where(higher == -float("inf"), 0.0, higher)  # -inf - -inf would be nan
-        shrink = tl.where(m == higher, 1.0, _exp_of_difference(m, base, HALF))
-        leads = (zs == higher[:, None]) & inside
-        # (1) of the block without its leaders' own 1, and united with what came before by (3); then (2) by (4)
-        e = tl.where(leads | (inside == 0), 0.0, _exp_of_difference(zs, base[:, None], HALF))
-        rest = (rest + tl.where(m == higher, 0.0, leaders)) * shrink + tl.sum(e, 1)
-        leaders = tl.where(m == higher, leaders, 0.0) + tl.sum(tl.where(leads, 1.0, 0.0).to(T), 1)
-        if SMOOTH or not BY_INDEX:
-            q = smooth * weight
-            # 0 log 0 = 0, inf 0 = 0
-            moved = tl.where((m == -float("inf")) | (m == base), 0.0, (base - m) * (rest_q + leader_q))
-            near = leads & (higher > -float("inf"))[:, None]
-            distance += moved + tl.sum(tl.where((q == 0) | near, 0.0, q * (base[:, None] - zs)), 1)
-            rest_q += tl.where(m == higher, 0.0, leader_q) + tl.sum(tl.where(leads, 0.0, q), 1)
-            leader_q = tl.where(m == higher, leader_q, 0.0) + tl.sum(tl.where(leads, q, 0.0), 1)
-        m = higher
-
+    zero = tl.zeros((ROWS,), T)
+    m, rest, leaders, rest_q, leader_q, distance = zero - float("inf"), zero, zero, zero, zero, zero
+    for first in range(0, classes, BLOCK):
+        _c, inside, zs, smooth, weight = _block(
+            z, t, w, n, kept, first, classes, size, at, step, smoothing, BY_INDEX, SMOOTH, T, DIMS, WIDE, BLOCK, ""
+        )
+        m, rest, leaders, rest_q, leader_q, distance = _united(
+            m, rest, leaders, rest_q, leader_q, distance, zs, smooth * weight, inside, CHARGED, HALF
+        )
     rest += leaders - 1
     Q = own + (rest_q + leader_q)
     log_s = log1p(rest)
@@ -131,7 +146,7 @@ def _cross_entropy(
         rest_q += tl.where(z_y == m, 0.0, own)
     loss = tl.where(kept, loss, 0.0)
     if value is not None:
-        tl.store(value + place(n, size, value_at, DIMS, WIDE), loss.to(value.dtype.element_ty), mask=inside_n)
+        tl.store(value + place(n, size, at[7], DIMS, WIDE), loss.to(value.dtype.element_ty), mask=inside_n)
     if parts is not None:
         tl.store(parts + tl.program_id(0), tl.sum(loss))
 
@@ -141,37 +156,39 @@ def _cross_entropy(
             up /= tl.load(denominator)
         up = up.to(T)
         if g is not None:
-            up *= tl.load(g + place(n, size, g_at, DIMS, WIDE), mask=inside_n, other=0).to(T)
+            up *= tl.load(g + place(n, size, at[6], DIMS, WIDE), mask=inside_n, other=0).to(T)
         slope = Q / (1 + rest)
         leader_d = rest_q - slope * rest  # (8)
-        confident = (leaders == 1) & (rest < 1) & (tl.abs(Q) < float("inf"))
+        sole = (leaders == 1) & (rest < 1) & (tl.abs(Q) < float("inf"))
         last = (classes - 1) // BLOCK * BLOCK
         for back in range(0, classes, BLOCK):
             c, inside, zs, smooth, weight = _block(
-                z, t, w, n, kept, last - back, classes, size, z_at, t_at, w_at, z_step, t_step, w_step, smoothing,
+                z, t, w, n, kept, last - back, classes, size, at, step, smoothing,
                 BY_INDEX, SMOOTH, T, DIMS, WIDE, BLOCK, "evict_first",
             )  # fmt: skip
             if dz is not None:
                 d = _exp_of_difference(zs, m[:, None], HALF) * slope[:, None]
-                if SMOOTH or not BY_INDEX:
+                if CHARGED:
                     d -= smooth * weight
                 if BY_INDEX:
                     d -= tl.where(c[None, :] == y[:, None], own[:, None], 0.0)
-                d = tl.where((zs == m[:, None]) & confident[:, None], leader_d[:, None], d)
+                d = tl.where((zs == m[:, None]) & sole[:, None], leader_d[:, None], d)
                 # the mean over no rows has a scale of 1/0, which must not reach an ignored row
                 d = tl.where(kept[:, None], d * up[:, None], 0.0)
-                at = dz + place(n, size, dz_at, DIMS, WIDE)[:, None] + (c * dz_step)[None, :]
                 every = inside_n[:, None] & (c < classes)[None, :]  # the ignored rows, too
-                tl.store(at, d.to(dz.dtype.element_ty), mask=every, eviction_policy="evict_first")
+                _put(dz, d, n, c, size, at[3], step[3], every, DIMS, WIDE)
             if dt is not None or dw is not None:
                 nll = up[:, None] * ((m[:, None] - zs) + log_s[:, None])
                 if dt is not None:
-                    at = dt + place(n, size, dt_at, DIMS, WIDE)[:, None] + (c * dt_step)[None, :]
-                    d = (1 - smoothing) * weight * nll
-                    tl.store(at, d.to(dt.dtype.element_ty), mask=inside, eviction_policy="evict_first")
+                    _put(dt, (1 - smoothing) * weight * nll, n, c, size, at[4], step[4], inside, DIMS, WIDE)
                 if dw is not None:
-                    at = dw + place(n, size, dw_at, DIMS, WIDE)[:, None] + (c * dw_step)[None, :]
-                    tl.store(at, (smooth * nll).to(dw.dtype.element_ty), mask=inside, eviction_policy="evict_first")
+                    _put(dw, smooth * nll, n, c, size, at[5], step[5], inside, DIMS, WIDE)
+
+
+@triton.jit
+def _put(result, numbers, n, c, size, at, step, inside, DIMS: tl.constexpr, WIDE: tl.constexpr):
+    to = result + place(n, size, at, DIMS, WIDE)[:, None] + (c * step)[None, :]
+    tl.store(to, numbers.to(result.dtype.element_ty), mask=inside, eviction_policy="evict_first")
 
 
 def cross_entropy(
@@ -181,24 +198,22 @@ def cross_entropy(
     """What its schema says, as kernels/cpu/cross_entropy.cpp has it; the tensors are not empty."""
     by_index = not t.is_floating_point()
     scores = [z, None if by_index else t, None if by_index else w, dz, dt, dw]
-    singles = [t if by_index else None, g, None if reduce else value]
-    at, step, size = rows_of(z, scores, singles)
+    at, step, size = rows_of(z, scores, [g, None if reduce else value, t if by_index else None])
     classes, rows = z.shape[1 if z.dim() > 1 else 0], 1
     for length in size:
         rows *= length
-    compute = COMPUTE[z.dtype]
     denominator = None
-    if by_weight and by_index:
-        denominator = kept_weight(t, w, rows, classes, size, at[6], ignore_index)
+    if by_index:
+        at[1], step[2] = at.pop(), None if w is None else w.stride(0)
+        denominator = kept_weight(t, w, rows, classes, size, at[1], ignore_index) if by_weight else None
+    compute = COMPUTE[z.dtype]
     plain = by_index and smoothing == 0 and compute is tl.float32  # else more is held for each score
     tile, block, warps = tiling(classes, step[0], 8192 if plain else 4096)
     programs = triton.cdiv(rows, tile)
     each, parts = destination(value, reduce, programs, compute)
-    t_at, w_step = (at[6], w.stride(0) if w is not None else None) if by_index else (at[1], step[2])
     launch(
         _cross_entropy, programs, z.device, z, t, w, g, denominator, each, dz, dt, dw, parts, rows, classes,
-        ignore_index, smoothing, scale, size, at[0], t_at, at[2], at[7], at[8], at[3], at[4], at[5],
-        step[0], step[1], w_step, step[3], step[4], step[5],
+        ignore_index, smoothing, scale, size, tuple(at), tuple(step),
         BY_INDEX=by_index, SMOOTH=smoothing != 0, T=compute,
         DIMS=len(size), WIDE=rows >= NARROW, ROWS=tile, BLOCK=block, warps=warps,
     )  # fmt: skip
