@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gradcheck.run import Report, audit
@@ -41,12 +42,12 @@ def check(
         oracle: The function for one element, on mpmath numbers with the names of the inputs as keywords, and the
             params: then the digits of float32 are counted.
         kinks: Order -> function of the inputs and params giving a signed distance, zero where the derivative of that
-            order jumps.
+            order jumps. If this is not given, kinks that are found are noted.
         order: The highest derivative promised. A second one must raise or be right even where it is not promised.
-        promises: Which of 'forward', 'vmap' and 'compile' must work. Without the promise the first two may raise, but
-            not be wrong, and the last is not tried.
+        promises: Which of 'forward', 'nested' (forward mode over itself), 'vmap' and 'compile' must work. Without the
+            promise forward mode and vmap may raise, but not be wrong, and the others are not tried.
         checks: Names of checks, all by default; see ``gradcheck.CHECKS``.
-        settings: Device, dtypes and seed.
+        settings: Device, dtypes and seed; by default float64 and float32, the dtypes that every function takes.
         name: What the report calls the function.
 
     Returns:
@@ -103,10 +104,11 @@ def check(
         definition=positional(definition),
         oracle=oracle,
         kinks=kinks or {},
+        smooth=kinks is not None,
         order=order,
         promises=tuple(promises),
     )
-    return audit([spec], checks, settings)
+    return audit([spec], checks, settings or Settings(dtypes=(torch.float64, torch.float32)))
 
 
 def _drawn(draw: Draw, given: Sequence[int] | Tensor, domain: tuple[float, float]) -> Tensor:

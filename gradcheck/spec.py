@@ -155,13 +155,15 @@ class Spec:
         chapter: The text whose numbered equations are executed; by default that of the module of ``fn``.
         kinks: Order -> function of the arguments giving a tensor of signed distances, zero where the derivative of
             that order jumps.
+        smooth: Whether the derivatives of no order jump but at ``kinks``; if not, a kink that is found is a note.
         pins: Chosen subgradients and edge values.
         errors: Bad calls.
         exact: Whether every entry of a gradient is to be right to a few eps of float32 where the oracle is known,
             however much cancels in it; if not, to what the rounding of the inputs leaves.
         order: The highest derivative that is promised.
-        promises: Which of 'forward' (forward mode), 'vmap' (torch.func) and 'compile' (torch.compile) hold. The first
-            two must raise or be right even where they are not promised.
+        promises: Which of 'forward' (forward mode), 'nested' (forward mode over itself, which torch lets come out as
+            zero for a Function whose jvp knows nothing of it), 'vmap' (torch.func) and 'compile' (torch.compile) hold.
+            Forward mode and vmap must raise or be right even where they are not promised.
         kernels: The switch of its kernels, which must agree with the formulas and sum the same on any number of
             threads; None if it has no kernels.
         large: A call with more elements than 32 bits count, for a device that has the memory: a function of that
@@ -180,11 +182,12 @@ class Spec:
     symbols: Callable[..., Mapping[str, Any] | None] | None = None
     chapter: str | None = None
     kinks: Mapping[int, Callable[..., Tensor]] = field(default_factory=dict)
+    smooth: bool = True
     pins: tuple[Pin, ...] = ()
     errors: tuple[Error, ...] = ()
     exact: bool = True
     order: int = 2
-    promises: Collection[str] = ("forward", "vmap", "compile")
+    promises: Collection[str] = ("forward", "nested", "vmap", "compile")
     kernels: Kernels | None = None
     large: Callable[[int], tuple[dict[str, Tensor], int]] | None = None
     name: str = ""

@@ -14,6 +14,7 @@ from gradcheck.checks import (
     layout,
     oracle,
     parity,
+    purity,
     second,
     transforms,
 )
@@ -23,6 +24,7 @@ from gradcheck.spec import Settings, Spec
 Check = Callable[[Spec, Settings], Iterator[Result]]
 
 CHECKS: dict[str, Check] = {
+    "purity": purity.check,
     "definition": definition.check,
     "differences": differences.check,
     "oracle": oracle.check,

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from gradcheck.checks.cases import each
 from gradcheck.compare import Result, compare, failed, noted
+from gradcheck.conditioning import judge, scales
 from gradcheck.spec import Case, Settings, Spec
 
 # autograd of a textbook formula rounds at every step; at ordinary points a few dozen steps lose a few dozen eps
@@ -25,11 +28,15 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     def body(case: Case) -> Iterator[Result]:
         value, gradient = case.differentiate()
         expected, expected_gradient = case.differentiate(spec.definition)
-        yield compare("value", value, expected, BOUND)
+        g = case.upstream(value)
+        result = compare("value", value, expected, BOUND)
+        yield judge(result, value, expected, torch.float64, lambda: scales(case, g)["value"])
         for name, d in gradient.items():
             wanted = expected_gradient[name]
             (silent if wanted is None or not wanted.any() else heard).add(name)
-            yield compare(f"gradient of {name}", d, wanted, BOUND)
+            what = f"gradient of {name}"
+            result = compare(what, d, wanted, BOUND)
+            yield judge(result, d, wanted, torch.float64, lambda what=what: scales(case, g).get(what))
 
     yield from each(spec.cases(settings), body)
     for name in sorted(silent - heard):

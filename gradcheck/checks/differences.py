@@ -16,6 +16,7 @@ from gradcheck.compare import Result, compare, failed
 from gradcheck.numeric import along, along_axes, random_direction, room
 from gradcheck.spec import Case, Settings, Spec
 
+TAKES = 6
 BOUND = 1e-9 / 2.2e-16  # what extrapolated differences of a smooth float64 function reach, with a digit to spare
 
 
@@ -43,5 +44,8 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
             yield result
 
     yield from each(spec.covering(settings), body)
+    for take in range(1, TAKES):  # where the first points leave no room, on either side of a kink, others may
+        if not compared:
+            yield from each((spec.case(settings, params=params, take=take) for params in spec.params), body)
     if not compared:
         yield failed("samples", "every sample lies on a kink or at the edge of its domain: nothing was compared")

@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from gradcheck.checks.cases import each, guarded
-from gradcheck.compare import Result, compare, expect, failed, passed
+from gradcheck.compare import Result, compare, expect, failed, noted, passed
 from gradcheck.numeric import nudge
 from gradcheck.spec import Case, Draw, Pin, Settings, Spec
 
@@ -28,6 +28,7 @@ FINER = 64  # parts of a piece that seems to have more of them
 TAKES = 6  # further draws to cross a kink with
 PIECES = np.linspace(0, 1, 5)
 FINEST = 1 / 128
+FINEST_PIECES = 4 * 64  # the four pieces of a segment are halved until they are shorter
 QUADRATURE = 1e-10  # of the largest slope; on the finest piece a jump of 1 leaves 1e-5, one of the curvature 1e-8
 ROUNDING = 1e-14  # of the largest value or slope: what is left at the end of a piece on which the function is 0
 EPS = 2.0**-52
@@ -125,6 +126,7 @@ def integrates(segment: Segment, kinks: list[float]) -> Result:
     rounding = ROUNDING * max(abs(f(s)) for s in PIECES for f in (value, slope))
     pieces = list(pairwise(np.unique([*PIECES, *kinks]).tolist()))
     distances, looked = segment.case.spec.kinks.values(), set[float]()
+    jumps = 0
     while pieces:
         a, b = pieces.pop()
         slopes = [slope(s) for s in (a + b) / 2 + (b - a) / 2 * NODES]
@@ -141,8 +143,15 @@ def integrates(segment: Segment, kinks: list[float]) -> Result:
                 pieces += pairwise(sorted({a, b, *missing}))
                 continue
             message = f"misses the difference of the values by {missed:.3g} from s = {a:.4f} to {b:.4f} of a segment"
-            return failed("integral of the slope", f"{message}: a wrong gradient, or a kink that is not declared")
+            if segment.case.spec.smooth:
+                return failed("integral of the slope", f"{message}: a wrong gradient, or a kink that is not declared")
+            jumps += 1
+            if jumps > FINEST_PIECES / 8:  # a kink spoils the piece that it lies in, a wrong gradient all
+                return failed("integral of the slope", f"{message}, and on many others: a wrong gradient")
+            continue
         pieces += [(a, (a + b) / 2), ((a + b) / 2, b)]
+    if jumps:
+        return noted("integral of the slope", "the slope jumps where no kink is declared")
     return passed("integral of the slope")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from math import isfinite
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from gradcheck.checks.again import again
 from gradcheck.checks.cases import each
 from gradcheck.checks.oracle import of_peer
 from gradcheck.compare import Result, compare, distance, expect, noted
+from gradcheck.conditioning import judge
 from gradcheck.spec import Case, Named, Settings, Spec, named
 
 # float32 formulas run in float64 on the CPU; in float64 the exponential of a sum of size s has s eps, either way
@@ -81,7 +81,11 @@ def switched(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
     for what, t in ours.items():
         scale = scales.get(what, None if case.dtype is widest(case) else formulas[what])
         result = alike(f"{what}, by kernel", t, formulas[what], case, scale)
-        yield by_conditioning(result, t, formulas[what], what, case, case.upstream(formulas["value"]))
+        yield judge(result, t, formulas[what], case.dtype, lambda what=what: scale_of_case(case, formulas)[what])
+
+
+def scale_of_case(case: Case, ours: Named) -> Named:
+    return conditioning.scales(case, case.upstream(ours["value"]))
 
 
 def widest(case: Case) -> torch.dtype:
@@ -128,17 +132,6 @@ def alike(what: str, a: Tensor | None, b: Tensor | None, case: Case, scale: Tens
     return compare(what, a, b, bound, dtype=case.dtype, scale=scale)
 
 
-def by_conditioning(result: Result, a: Tensor | None, b: Tensor | None, what: str, case: Case, g: Tensor) -> Result:
-    """Judged again by the scale of the result, if it failed: what nobody can keep is not charged to this one."""
-    if result.ok or not isfinite(result.error) or a is None or b is None:
-        return result
-    scale = conditioning.scales(case, g).get(what)
-    if scale is None or distance(a, b, case.dtype, scale) > result.bound:
-        return result
-    again = compare(result.what, a, b, result.bound, dtype=case.dtype, scale=scale)
-    return again if again.ok else noted(result.what, f"{result.dtype} has no digits for it there")
-
-
 def of_another(case: Case, g: Tensor) -> Named:
     """The peer's results, or where there is none those of the definition, in the dtype of the case.
 
@@ -168,7 +161,11 @@ def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Resul
         # in float32, and round twice or three times; a bound of 5 % would let the canaries through
         least = 4.0 if dtype is widest(case) or scale is not None else 2.0 if dtype is torch.float32 else 1.0
         bound = min(max(2 * (error or 0.0), least), 0.05 / torch.finfo(dtype).eps)
-        yield compare(what, t, exact[what], bound, dtype=dtype, scale=scale)._replace(peer_error=error)
+        result = compare(what, t, exact[what], bound, dtype=dtype, scale=scale)._replace(peer_error=error)
+        result = judge(result, t, exact[what], dtype, lambda what=what: scale_of_case(case, ours)[what])
+        if not result.ok and error is not None and result.bound < result.error <= 2 * error:
+            result = noted(what, f"{dtype} has no digits for it there, and none is left by the function itself")
+        yield result
         yield expect(f"type of {what}", t is None or t.dtype is dtype, "is not the input's")
 
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from gradcheck.checks.cases import each
 from gradcheck.compare import Result, compare, expect
+from gradcheck.conditioning import judge, scale_of, widened
 from gradcheck.numeric import along, random_direction, room
-from gradcheck.spec import Case, Settings, Spec
+from gradcheck.spec import Case, Named, Settings, Spec
 
 BOUND = 4096.0  # two passes of autograd through a textbook formula
 NOISE = 1e-13  # of the largest derivative: below it a block that vanishes is not told from rounding
@@ -24,20 +25,27 @@ DIFFERENCES = 1e-8 / 2.2e-16  # of the gradient, whose own rounding they enlarge
 
 
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    promised = spec.order >= 2
+
     def body(case: Case) -> Iterator[Result]:
+        if not promised:
+            differentiate_through_everything(case)
         for name, v in directions(case).items():
             ours = derivatives(case, v, spec.order)
             if spec.definition is not None:
                 theirs = derivatives(case, v, spec.order, spec.definition)
                 noise = NOISE * max(float(d.abs().max()) for d in theirs.values() if d.numel())
                 for (what, d), expected in zip(ours.items(), theirs.values(), strict=True):
-                    yield compare(f"{what} of d/d{name}", d, expected, BOUND, noise=noise)
+                    result = compare(f"{what} of d/d{name}", d, expected, BOUND, noise=noise)
+                    yield judge(result, d, expected, torch.float64, lambda what=what, v=v: scale(case, v)[what])
             step = room(case, v)
             if step is not None:
                 bent = torch.cat([ours[f"d/d{k}"].flatten() for k in case.differentiable])
                 yield compare(f"Hessian along {name}", bent, along(gradients, case, v, step), DIFFERENCES)
 
-    promised = spec.order >= 2
+    def scale(case: Case, v: dict[str, Tensor]) -> Named:
+        return scale_of(lambda at, _: {**derivatives(at, v, spec.order, spec.definition)}, widened(case))
+
     yield from each(spec.covering(settings), body, promised)
     if promised:
         first = (spec.case(settings, params=params) for params in spec.params)
@@ -70,6 +78,21 @@ def derivatives(
             by = {name: torch.zeros_like(t) for name, t in leaves.items()}
         found |= {f"d/d{name}" + k * "'": u.detach() for name, u in by.items()}
     return found
+
+
+def differentiate_through_everything(case: Case) -> None:
+    """Raise if the gradient refuses to be differentiated.
+
+    ``torch.autograd.grad`` visits only what leads to the inputs that it is asked for. The refusal that
+    ``once_differentiable`` puts in the way leads to none, so that it would return zeros.
+    """
+    leaves = case.leaves()
+    value = case.call(**leaves)
+    g = case.upstream(value).requires_grad_()
+    found = torch.autograd.grad(value, list(leaves.values()), g, create_graph=True, allow_unused=True)
+    graphs = [d.sum() for d in found if d is not None and d.requires_grad]
+    if graphs:
+        torch.stack(graphs).sum().backward()
 
 
 def gradients(case: Case) -> Tensor:

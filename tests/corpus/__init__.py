@@ -1,0 +1,1 @@
+"""Functions that the auditor must pass, and functions that it must not."""
