@@ -117,8 +117,9 @@ def _show(found: Report) -> None:
         return
     from rich.text import Text
 
-    for line in [*report.table(found, console.width), "", *report.remarks(found)]:
+    lines = [*report.verdicts(found), *report.table(found, console.width), "", *report.remarks(found)]
+    for line in lines:
         text = Text(line)
-        text.highlight_regex(r"FAIL( \d+)?", "bold red")
+        text.highlight_regex(r"^WRONG|FAIL( \d+)?", "bold red")
         text.highlight_regex(r"all passed", "bold green")
         console.print(text)

@@ -1,4 +1,4 @@
-"""A report in the terminal: the table of losses by checks with the worst error, then every failure; and as JSON."""
+"""A report in the terminal: what is wrong, then the table of functions by checks with the worst error; and as JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from math import isfinite
 from pathlib import Path
 
+from gradcheck import causes
 from gradcheck.compare import Result
 from gradcheck.run import Report
 
@@ -26,7 +27,18 @@ def cell(results: list[Result]) -> str:
 
 
 def plain(report: Report) -> str:
-    return "\n".join([*table(report), "", *remarks(report)])
+    return "\n".join([*verdicts(report), *table(report), "", *remarks(report)])
+
+
+def verdicts(report: Report) -> list[str]:
+    """For each function that failed a line with the cause, and an empty line behind them."""
+    lines = []
+    for loss in report.losses:
+        failures = [r for r in report.failures if r.loss == loss]
+        if failures:
+            said, shown = causes.first(failures)
+            lines.append(f"WRONG {loss}: {said}: {error(shown)}")
+    return [*lines, ""] if lines else []
 
 
 def table(report: Report, width: int | None = None) -> list[str]:
@@ -63,7 +75,8 @@ def remarks(report: Report) -> list[str]:
     notes: dict[str, list[str]] = {}
     for r in report.results:
         if r.note:
-            losses = notes.setdefault(f"{r.check}: {r.what}: {r.message}", [])
+            about = r.what if r.what.startswith(r.check) else f"{r.check}: {r.what}"
+            losses = notes.setdefault(f"{about}: {r.message}", [])
             if r.loss not in losses:
                 losses.append(r.loss)
     for text, losses in notes.items():
@@ -79,9 +92,13 @@ def remarks(report: Report) -> list[str]:
 
 
 def describe(r: Result) -> str:
-    size = f"{r.error:.3g} eps of {r.dtype}, allowed {r.bound:.3g}" if isfinite(r.error) else ""
     case = f" at {r.case}" if r.case else ""
-    return f"FAIL {r.loss} / {r.check}{case}: {r.what}: " + "; ".join(filter(None, (size, r.message)))
+    return f"FAIL {r.loss} / {r.check}{case}: {r.what}: {error(r)}"
+
+
+def error(r: Result) -> str:
+    size = f"{r.error:.3g} eps of {r.dtype}, allowed {r.bound:.3g}" if isfinite(r.error) else ""
+    return "; ".join(filter(None, (size, r.message)))
 
 
 def write_json(report: Report, path: Path) -> None:

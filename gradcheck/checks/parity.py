@@ -202,7 +202,10 @@ def poisoned(case: Case) -> Iterator[Result]:
     with poison():
         dirty = everything(case)
     for what, t in dirty.items():
-        yield again(f"{what}, memory poisoned", t, clean[what], case)
+        result = again(f"{what}, memory poisoned", t, clean[what], case)
+        if not result.ok and t is not None and t.isnan().sum() > clean[what].isnan().sum():
+            result = result._replace(message="NaN, with which new memory was filled, is left in it")
+        yield result
 
 
 @contextlib.contextmanager

@@ -1,0 +1,71 @@
+"""What the failures of a function come from: one cause, in words, before the comparisons that it spoils.
+
+A gradient that overwrites an input fails in a dozen checks, of which eleven only show that it did. The causes are
+tried in order, from what invalidates everything to what invalidates nothing else; the first that applies is told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gradcheck.compare import Result
+
+
+class Cause(NamedTuple):
+    """``said``, with the groups of ``what``, of a failure of ``check`` (any, if empty) whose name matches ``what``."""
+
+    check: str
+    what: str
+    said: str
+    message: str = ""  # to be matched as well
+
+
+CAUSES = (
+    Cause("", r"^spec$", "the spec itself fails"),
+    Cause("purity", r"^upstream unchanged$", "backward writes to the upstream gradient"),
+    Cause("purity", r"^(?!saved tensors)(.+) unchanged$", "input {0} is written to"),
+    Cause("purity", r"^saved tensors unchanged$", "a saved tensor is written to"),
+    Cause("parity", r"^(.+), memory poisoned$", "the {0} holds what its memory held before", "NaN"),
+    Cause("purity", r"^(.+), run again$", "the {0} is not the same when it is computed again"),
+    Cause("parity", r"^(.+), memory poisoned$", "the {0} depends on what its memory held before"),
+    Cause("definition|differences|purity|claims", r"^call$", "the call fails"),
+    Cause("definition", r"^value$", "the value is wrong"),
+    Cause("claims", r"^type of the value$", "the value has another type or shape than the definition's"),
+    Cause("claims", r"^type of gradient of (.+)$", "the gradient of {0} has another type than the input"),
+    Cause("definition|differences", r"^gradient of (.+)$", "the gradient of {0} is wrong", "NaN"),
+    Cause("layout", r"^gradient of (.+), upstream 0$", "the gradient of {0} does not depend on the upstream gradient"),
+    Cause("layout", r"^gradient of (.+), second backward$", "the gradient of {0} is another in the second backward"),
+    Cause("layout", r"^gradient of (.+), after create_graph$", "the gradient of {0} is another in the second backward"),
+    Cause("layout", r"^gradient of (.+), first backward$", "the gradient of {0} is another in a graph that is kept"),
+    Cause("definition|differences", r"^gradient of (.+)$", "the gradient of {0} is missing", r"^is missing"),
+    Cause("definition|differences", r"^gradient of (.+)$", "the gradient of {0} is wrong"),
+    Cause("claims", r"^gradient of (.+) alone$", "the gradient of {0} is another when no other is asked for"),
+    Cause("layout", r"^gradient of (.+), (upstream .+)$", "the gradient of {0} is wrong for an {1}"),
+    Cause("layout", r"^(value|gradient of .+), (.+)$", "the {0} is wrong for {1}"),
+    Cause("kinks", r"^pinned (.+)$", "the pinned {0} is another"),
+    Cause("kinks", r"^integral of the slope$", "the gradient does not integrate to the value"),
+    Cause("kinks", r".", "a kink is not as declared"),
+    Cause("oracle", r"^(.+)$", "the {0} loses digits"),
+    Cause("equations", r".", "the chapter says something else than the code"),
+    Cause("second", r"^(.+)$", "the second derivative is wrong"),
+    Cause("forward", r"^(.+)$", "forward mode is wrong"),
+    Cause("transforms", r"^(vmap.*)$", "{0} is wrong"),
+    Cause("transforms", r"^(.+)$", "{0} gives something else"),
+    Cause("purity", r"^memory released$", "memory is not released"),
+    Cause("purity", r"^asynchronous$", "the host waits for the device"),
+    Cause("claims", r"^(.+)$", "a claim does not hold: {0}"),
+    Cause("parity", r"^(.+), by kernel$", "the kernel's {0} is not the formula's"),
+    Cause("parity", r"^(.+)$", "the {0} is less exact than it should be"),
+)
+
+
+def first(failures: Sequence[Result]) -> tuple[str, Result]:
+    """The cause of these failures of one function, and the failure that shows it."""
+    for cause in CAUSES:
+        for failure in failures:
+            found = re.search(cause.what, failure.what)
+            if found and re.fullmatch(cause.check or ".*", failure.check) and re.search(cause.message, failure.message):
+                return cause.said.format(*found.groups()), failure
+    return failures[0].what, failures[0]

@@ -1,0 +1,310 @@
+"""Functions that are right but for one planted fault: ten of them, with each of the faults that applies.
+
+A base is a definition in torch ops. Its Function computes the gradient by autograd of that definition, so that nothing
+is wrong with it but what a fault does to the value, to the gradient, or to what is not its own. Each fault says what
+the first line of a report on it must say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+import gradcheck
+
+Gradients = tuple["Tensor | None", ...]
+
+
+def layer_norm(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * y + z
+
+
+def dice(x: Tensor) -> Tensor:
+    p = x.sigmoid()
+    return 1 - (2 * p[0].sum() + 1) / (p.sum() + p.numel())
+
+
+BASES: dict[str, tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]] = {
+    "sigmoid of a sum": (lambda x, y: torch.sigmoid(x + y), ((5, 5), (5,))),
+    "layer norm": (layer_norm, ((4, 4), (4,), (4,))),
+    "mean of squares": (lambda x, y: (x - y).square().mean(), ((4, 4), (4, 4))),
+    "matmul": (torch.matmul, ((4, 4), (4, 4))),
+    "logsumexp": (lambda x: x.logsumexp(-1), ((4, 4),)),
+    "softmax": (lambda x: x.softmax(-1), ((4, 4),)),
+    "dice": (dice, ((4, 4),)),
+    "cube": (lambda x: x**3, ((4, 4),)),
+    "product": (lambda x, y: x * y.exp(), ((4, 4), (4, 4))),
+    "long": (lambda x: x.sin().square().mean(0), ((100, 100),)),
+}
+
+
+@dataclass
+class Fault:
+    """What is wrong, and what the report must begin with.
+
+    Args:
+        cause: A pattern for the first line.
+        gradient: Spoils the gradients: ``gradient(ctx, g, gradients)``.
+        value: Spoils the value: ``value(ctx, value, inputs)``.
+        bases: Where the fault is one; by default everywhere.
+        options: More of what is claimed for the function.
+    """
+
+    cause: str
+    gradient: Callable[[Any, Tensor, list[Tensor]], Any] = lambda ctx, g, d: d
+    value: Callable[[Any, Tensor, tuple[Tensor, ...]], Tensor] = lambda ctx, v, x: v
+    bases: tuple[str, ...] = tuple(BASES)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def function(definition: Callable[..., Tensor], fault: Fault) -> Callable[..., Tensor]:
+    class Spoilt(Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+            ctx.save_for_backward(*inputs)
+            ctx.calls = 0
+            return fault.value(ctx, definition(*(t.detach() for t in inputs)), inputs)
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Any:
+            ctx.calls += 1
+            inputs = ctx.saved_tensors
+            with torch.enable_grad():
+                leaves = [t.detach().requires_grad_() for t in inputs] if not torch.is_grad_enabled() else inputs
+                leaves = [t if t.requires_grad else t.detach().requires_grad_() for t in leaves]
+                again = torch.is_grad_enabled() and g.requires_grad
+                found = torch.autograd.grad(definition(*leaves), leaves, g, create_graph=again)
+            found = fault.gradient(ctx, g, list(found))
+            return found[0] if isinstance(found, list) and len(found) == 1 else tuple(found)
+
+    return Spoilt.apply
+
+
+def first(change: Callable[[Tensor], Tensor]) -> Callable[[Any, Tensor, list[Tensor]], list[Tensor]]:
+    """The fault in the gradient of the first input alone."""
+    return lambda ctx, g, d: [change(d[0]), *d[1:]]
+
+
+def where(place: Callable[[Tensor], Tensor], change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def changed(d: Tensor) -> Tensor:
+        d = d.clone()
+        place(d).copy_(change(place(d)))
+        return d
+
+    return changed
+
+
+def second_time(ctx: Any, g: Tensor, d: list[Tensor]) -> list[Tensor]:
+    return d if ctx.calls == 1 else [2 * d[0], *d[1:]]
+
+
+def overwritten(t: Tensor, d: list[Tensor]) -> list[Tensor]:
+    t.mul_(1.5)
+    return d
+
+
+def unwritten(d: Tensor) -> Tensor:
+    out = torch.empty_like(d)
+    out[:-1] = d[:-1]
+    return out
+
+
+def noisy(d: Tensor) -> Tensor:
+    return d * (1 + 1e-9 * torch.rand(()).item())
+
+
+def misread(ctx: Any, g: Tensor, d: list[Tensor]) -> list[Tensor]:
+    """As a kernel that takes the upstream gradient for contiguous: it reads what lies one behind the other."""
+    if g.dim() and not g.is_contiguous():
+        behind = g.flatten()[:1].expand(g.shape) if 0 in g.stride() else g.mT if g.dim() > 1 else g
+        return [d[0] * behind.sum() / (g.sum() * 1.5), *d[1:]] if 0 not in g.stride() else [d[0] * 0.5, *d[1:]]
+    return d
+
+
+HELD: list[Any] = []
+
+
+def leaked(ctx: Any, value: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    HELD.append(inputs)
+    return value
+
+
+def in_a_cycle(ctx: Any, value: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    ctx.result = value  # which has ctx as its grad_fn
+    return value
+
+
+def written_input(ctx: Any, value: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    inputs[0].detach().add_(0.25)
+    return value
+
+
+WIDE = tuple(name for name in BASES if name not in ("mean of squares", "dice"))  # not one number
+SEVERAL = ("sigmoid of a sum", "layer norm", "mean of squares", "matmul", "product")
+GRADIENT = r"gradient of x is wrong: .*"
+
+FAULTS: dict[str, Fault] = {
+    "half of it": Fault(GRADIENT + "0.5 times", first(lambda d: 0.5 * d)),
+    "1.001 of it": Fault(GRADIENT + "1.001 times", first(lambda d: 1.001 * d)),
+    "1 + 1e-7 of it": Fault(GRADIENT, first(lambda d: (1 + 1e-7) * d)),
+    "sum for mean": Fault(GRADIENT + "a mean missing", first(lambda d: d * d.numel())),
+    "the other sign": Fault(GRADIENT + "-1 times", first(lambda d: -d)),
+    "zero": Fault(GRADIENT + "zero everywhere", first(torch.zeros_like)),
+    "transposed": Fault(GRADIENT + "transposed", first(lambda d: d.mT), bases=tuple(k for k in BASES if k != "long")),
+    "None": Fault("gradient of x is missing", lambda ctx, g, d: [None, *d[1:]]),
+    "NaN in one place": Fault(
+        "gradient of x is wrong: .*NaN", first(where(lambda d: d[:1, :1], lambda t: t * float("nan")))
+    ),
+    "one entry": Fault(GRADIENT, first(where(lambda d: d[2:3, 1:2], lambda t: 1.5 * t))),
+    "the last column": Fault(GRADIENT, first(where(lambda d: d[:, -1], torch.zeros_like))),
+    "the rows behind a block": Fault(GRADIENT, first(where(lambda d: d[64:], torch.zeros_like)), bases=("long",)),
+    "in float32": Fault(GRADIENT, first(lambda d: d.float().double())),
+    "without its upstream": Fault(
+        "gradient of x does not depend on the upstream", lambda ctx, g, d: [d[0] / g.mean(), *d[1:]]
+    ),
+    "wrong for another stride": Fault("gradient of x is wrong for an upstream", misread, bases=WIDE),
+    "wrong the second time": Fault("gradient of x is another in", second_time),
+    "the other axis": Fault(
+        "gradient of y is wrong", lambda ctx, g, d: [d[0], d[0].sum(1), *d[2:]], bases=("sigmoid of a sum",)
+    ),
+    "swapped": Fault("gradient of x is wrong", lambda ctx, g, d: [d[1], d[0]], bases=("matmul", "product")),
+    "writes to its upstream": Fault("backward writes to the upstream", lambda ctx, g, d: overwritten(g, d)),
+    "writes to a saved tensor": Fault(
+        "input x is written to",
+        lambda ctx, g, d: overwritten(ctx.saved_tensors[0].detach(), d),
+    ),
+    "writes to an input": Fault("input x is written to", value=written_input),
+    "never the same": Fault("gradient of x is not the same", first(noisy)),
+    "reads what nobody wrote": Fault("gradient of x (holds|depends on|is not the same)", first(unwritten)),
+    "another value": Fault("value is wrong: .*1.01 times", value=lambda ctx, v, x: 1.01 * v),
+    "one value more": Fault("value is wrong", value=lambda ctx, v, x: v + 1e-6),
+    "a value in float32": Fault("value", value=lambda ctx, v, x: v.float()),
+    "leaks": Fault("memory is not released", value=leaked),
+    "a reference cycle": Fault("memory is not released", value=in_a_cycle),
+    "waits": Fault(
+        "host waits", value=lambda ctx, v, x: v + 0 * x[0].sum().item(), options=dict(promises=("asynchronous",))
+    ),
+    "silently constant at order two": Fault(
+        "second derivative is wrong", lambda ctx, g, d: [g.sum() * 0 + u.detach() for u in d],
+        bases=("cube", "softmax", "product"), options=dict(order=2),
+    ),
+    "the gradient of another input": Fault(
+        "gradient of . is another when no other",
+        lambda ctx, g, d: [d[0] if all(ctx.needs_input_grad) else 2 * d[0], *d[1:]], bases=SEVERAL,
+    ),
+}  # fmt: skip
+
+
+class Cube(Function):
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return 3 * ctx.saved_tensors[0] ** 2 * g
+
+    @staticmethod
+    def jvp(ctx: Any, v: Tensor) -> Tensor:
+        return 3 * ctx.saved_tensors[0] ** 2 * v
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None], x: Tensor) -> tuple[Tensor, int | None]:
+        return Cube.apply(x), dims[0]
+
+
+class WrongUnderVmap(Cube):
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None], x: Tensor) -> tuple[Tensor, int | None]:
+        return Cube.apply(x.flip(0)), dims[0]
+
+
+class WrongForwardMode(Cube):
+    @staticmethod
+    def jvp(ctx: Any, v: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] ** 2 * v
+
+
+class ZeroForwardMode(Cube):
+    @staticmethod
+    def jvp(ctx: Any, v: Tensor) -> Tensor:
+        return torch.zeros_like(v)
+
+
+class Saved(Function):
+    """The square is saved as an intermediate result, which double backward takes for a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        square = x**2
+        ctx.save_for_backward(square)
+        return x * square
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (square,) = ctx.saved_tensors
+        return 3 * square * g
+
+
+class TwiceAtOrderTwo(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return 3 * g * (2 * x**2 - x.detach() ** 2)
+
+
+@dataclass(frozen=True)
+class Wrong:
+    fn: Callable[..., Tensor]
+    definition: Callable[..., Tensor]
+    inputs: dict[str, Any]
+    cause: str
+    options: dict[str, Any]
+
+    def audit(self, name: str, seed: int = 0) -> gradcheck.Report:
+        settings = gradcheck.Settings(seed=seed, dtypes=(torch.float64, torch.float32))
+        return gradcheck.check(self.fn, self.definition, self.inputs, name=name, settings=settings, **self.options)
+
+    def is_named(self, report: gradcheck.Report) -> bool:
+        return bool(re.match(f"WRONG .*?: (the )?({self.cause})", str(report).splitlines()[0]))
+
+
+def everything() -> Iterator[tuple[str, Wrong]]:
+    for fault_name, fault in FAULTS.items():
+        for name in fault.bases:
+            definition, shapes = BASES[name]
+            inputs = dict(zip("xyz", shapes, strict=False))
+            fn = function(definition, fault)
+            yield f"{name}, {fault_name}", Wrong(fn, definition, inputs, fault.cause, fault.options)
+    transforms = dict(order=2, promises=("forward", "vmap"))
+    for fn, cause, options in (
+        (WrongUnderVmap, "vmap", transforms),
+        (WrongForwardMode, "forward mode is wrong", transforms),
+        (ZeroForwardMode, "forward mode is wrong", transforms),
+        (Saved, "second derivative is wrong", {}),
+        (Saved, "second derivative is wrong", dict(order=2)),
+        (TwiceAtOrderTwo, "second derivative is wrong", {}),
+    ):
+        yield f"{fn.__name__} {options}", Wrong(fn.apply, lambda x: x**3, {"x": (4, 4)}, cause, options)
+
+
+WRONG = dict(everything())
