@@ -25,10 +25,10 @@ SCALING = ROOT / "benchmarks/results/scaling.json"
 
 HEAD = ("loss", "family", "kernel", "order", "transforms", "value", "torch's", "gradient", "torch's", "× eager")
 NOTE = (
-    "Kernel: its name, where it is not the loss'. Order: of the highest derivative that is checked. In bold: what "
-    "torch's own function does not do. Value and gradient: the worst error in float32 of the loss and of any component "
-    "of a gradient, over every regime of its spec, in eps, against exact arithmetic; at 8.4e6 no digit is right. "
-    "× eager: how many times faster forward and backward are together than torch's, at the large size."
+    "Kernel: its name, or yes if it is named after the loss. Order: the highest derivative that is checked. Bold: "
+    "torch's own function cannot do this. Value and gradient: the worst float32 error of the loss and of any component "
+    "of a gradient, over every regime of its spec, in eps, against exact arithmetic; at 8.4e6 no digit is correct. × "
+    "eager: the speed-up of forward plus backward over torch's function, at the large size."
 )
 
 

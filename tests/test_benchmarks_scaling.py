@@ -217,7 +217,7 @@ def test_tables() -> None:
         ],
     }  # fmt: skip
     text = tables.markdown(answers, {"CPU": "some"})
-    assert text.startswith("CPU: some.\n\n**Nanoseconds for an element")
+    assert text.startswith("CPU: some.\n\n**Nanoseconds per element")
     for line in (
         "| loss |  | 2¹⁰ | 2¹² | max / min |",
         "| a_loss | manual_grad | 2.00 | 1.00 | 2.00 |",
