@@ -1,4 +1,4 @@
-"""``python -m benchmarks.readme``: write the tables of the README into it, from the committed results."""
+"""``python -m benchmarks.readme``: update the tables in the README from the committed results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOTE = (
 
 
 def update(text: str) -> str:
-    """The text with each table made anew between its marks."""
+    """The text, with every table between its markers regenerated."""
     for name, table in TABLES.items():
         before, after = rf"<!-- {name}: [^\n]* -->\n", f"\n<!-- /{name} -->"
         parts = re.split(f"({before})(.*?)({after})", text, flags=re.DOTALL)
@@ -45,7 +45,7 @@ def update(text: str) -> str:
 
 
 def losses() -> str:
-    """What each loss is and does: a row for each spec, by family."""
+    """The table of losses: a row for each spec, by family."""
     errors = json.loads(ERRORS.read_text(encoding="utf-8"))["losses"]
     results, _ = report.read_json(TIMES)
     order = list(FAMILIES)

@@ -1,4 +1,4 @@
-"""The answers as Markdown and as JSON: one small table for each question, or for several that ask it of every loss."""
+"""The answers as Markdown tables and as JSON. Some tables combine several questions that cover every loss."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def by_threads(answers: Answers) -> list[list[str]]:
 
 
 def by_loss(answers: Answers) -> list[list[str]]:
-    """Every ratio that each loss has, beside torch's: dtype, upstream gradient, memory."""
+    """The ratios for dtype, upstream gradient and memory of every loss, beside torch's."""
     columns = [
         _ratios(answers.get("dtype", []), "manual_grad", "bfloat16", "float32"),
         _ratios(answers.get("dtype", []), "eager", "bfloat16", "float32"),
