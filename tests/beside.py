@@ -157,7 +157,7 @@ def behind_log_softmax(loss: Loss) -> Loss:
 
 def exact_outcome(torchs_loss: Any, arguments: Arguments, probe: Probe) -> Outcome:
     """torch's result in float64, for the same values."""
-    # torch refuses some options in float64; without any it computes the same
+    # torch rejects some options in float64; without them the result is the same
     wide = {k: v.double() if floating(v) else v for k, v in arguments.items() if k != "options"}
     with torch.autocast("cpu", enabled=False):
         return observe(torchs_loss, wide, probe)
@@ -320,7 +320,7 @@ def as_without_a_mode(d: Difference) -> bool:
 
 
 def spoiled(loss: Loss, arguments: Arguments) -> dict[str, Any]:
-    """The input changes before backward."""
+    """Modify the input before backward."""
     inputs = leaves(arguments, ["input"])
     x = inputs["input"] + 0
     value = loss(**{**inputs, "input": x})

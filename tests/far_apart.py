@@ -11,7 +11,7 @@ from gradcheck.checks.again import again
 from gradcheck.spec import Settings
 from manual_grad import specs
 
-NEAR, FAR = 101, (1 << 30) + 101  # elements: three times FAR does not fit into an int32, though FAR itself does
+NEAR, FAR = 101, (1 << 30) + 101  # in elements: FAR fits into an int32, three times FAR does not
 ON_DEMAND = getattr(mmap, "MAP_NORESERVE", 0x4000) if hasattr(mmap, "MAP_PRIVATE") else 0
 
 
