@@ -1,14 +1,14 @@
-"""Compiles the CPU kernels, for setup.py or by itself: ``python3 compile_kernels.py`` puts them into this source tree.
+"""Compile the CPU kernels. setup.py uses this module; ``python3 compile_kernels.py`` compiles into this source tree.
 
-The kernels use neither Python's nor torch's headers, only LibTorch's stable C ABI: one library serves every Python and
-every torch from 2.10 on, and building it takes a C++17 compiler and Python, but no torch and no other package.
+The kernels use neither Python's nor torch's headers, only LibTorch's stable C ABI. So one library works with every
+Python and with every torch from 2.10 on. The build needs a C++17 compiler and Python, but no torch or other package.
 
-A processor runs one of the instruction sets that torch tells apart. An installation in place is built for the one of
-this processor, a wheel for all. Environment variables:
+There is one library for each instruction set that torch distinguishes. An editable install is built for that of this
+processor, a wheel for all. Environment variables:
 
 ``CXX``                           the compiler
 ``MANUAL_GRAD_INSTRUCTION_SETS``  what to build for: ``native``, ``all``, or names such as ``"baseline avx2"``
-``XDG_CACHE_HOME``                objects are kept in ``manual_grad/kernels`` there; by default in the user's cache
+``XDG_CACHE_HOME``                the cache folder, by default the user's; objects are in ``manual_grad/kernels`` there
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SOURCES = Path("manual_grad", "kernels", "cpu")
 NOT_BUILT = "not_built.txt"  # read by manual_grad/kernels/__init__.py
 FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -Wall -Wextra".split()
 
-# One library per instruction set. In a common one the linker would keep a single copy of an inline function that was
-# compiled with several sets, perhaps the AVX-512 copy, and run it on a machine without AVX-512.
+# One library per instruction set. In a single one, the linker would keep only one copy of an inline function that was
+# compiled for several sets, perhaps the AVX-512 copy, which would then run on a machine without AVX-512.
 INSTRUCTION_SETS: dict[str, list[str]] = {"baseline": []}
 if platform.machine() == "x86_64":
     INSTRUCTION_SETS["avx2"] = "-mavx2 -mfma".split()
@@ -43,16 +43,16 @@ SLOWEST = (
     "negative_binomial_nll_loss",
     "cross_entropy",
     "poisson_nll_loss",
-)  # go first, so that no core idles at the end
-KEPT = 64 << 20  # bytes of objects that the cache may hold
+)  # compiled first, so that no core idles at the end
+KEPT = 64 << 20  # maximal size of the cache of objects, in bytes
 
 
 class NotBuilt(Exception):
-    """Why there are no kernels."""
+    """Raised with the reason why the kernels cannot be built."""
 
 
 def instruction_sets(default: str) -> list[str]:
-    """Those that MANUAL_GRAD_INSTRUCTION_SETS asks for, or the default."""
+    """The instruction sets in MANUAL_GRAD_INSTRUCTION_SETS, or the default."""
     asked = (os.environ.get("MANUAL_GRAD_INSTRUCTION_SETS") or default).replace(",", " ").split()
     chosen: set[str] = set()
     for name in asked:
@@ -64,8 +64,8 @@ def instruction_sets(default: str) -> list[str]:
 
 
 def native() -> list[str]:
-    """The set that torch will choose on this processor, or all of them where that is not known."""
-    forced = os.environ.get("ATEN_CPU_CAPABILITY", "").lower()  # overrides what torch finds
+    """The instruction set that torch will choose on this processor, or all of them if that is unknown."""
+    forced = os.environ.get("ATEN_CPU_CAPABILITY", "").lower()  # overrides torch's detection
     if forced in ("default", *INSTRUCTION_SETS):
         return ["baseline" if forced == "default" else forced]
     try:
@@ -79,7 +79,7 @@ def native() -> list[str]:
 
 
 def build(folder: Path, names: Sequence[str], fallback: Path) -> list[Path]:
-    """Puts the libraries for these instruction sets into a folder. Objects are kept, in fallback if need be."""
+    """Build the libraries for these instruction sets in a folder. Objects are cached, in ``fallback`` if need be."""
     start = time.perf_counter()
     for outdated in (*folder.glob("manual_grad_*.so"), folder / NOT_BUILT):
         outdated.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def compile_all(compiler: list[str], names: Sequence[str], kept: Path) -> dict[s
             path = kept / f"{source.stem}-{name}-{digest}.o"
             objects[name].append(path)
             if path.exists():
-                path.touch()  # used last
+                path.touch()  # mark as recently used
             else:
                 missing.append((path, f"{source.stem} for {name}", command))
     if len(missing) < len(names) * len(sources):
@@ -141,8 +141,8 @@ def link(compiler: list[str], objects: list[Path], folder: Path, name: str, scra
     if sys.platform == "darwin":
         run([*command, "-undefined", "dynamic_lookup", "-Wl,-exported_symbol,_manual_grad_register"])
     else:
-        # The library must name libtorch_cpu.so as its dependency, so that the loader takes torch's functions from the
-        # one that `import torch` has loaded. An empty library of that name serves as well as the real one for linking.
+        # The library must name libtorch_cpu.so as a dependency, so that the loader resolves torch's functions in
+        # the one that `import torch` has loaded. For linking, an empty library of that name is sufficient.
         torch_cpu = Path(scratch, "libtorch_cpu.so")
         soname = "-Wl,-soname,libtorch_cpu.so"
         run([*compiler, "-shared", soname, "-x", "c++", os.devnull, "-o", str(torch_cpu)])
@@ -152,21 +152,21 @@ def link(compiler: list[str], objects: list[Path], folder: Path, name: str, scra
         run([*command, f"-Wl,--version-script={exports}", *resolved_later])
     unfinished = library.with_suffix(f".{os.getpid()}")
     shutil.copy(linked, unfinished)
-    unfinished.replace(library)  # a program that has loaded the library before keeps that one
+    unfinished.replace(library)  # a program that has loaded the old library keeps using it
     return library
 
 
 def identify(compiler: list[str], sources: Sequence[Path]) -> bytes:
-    """What makes an object what it is, beside its command and its sources: the compiler and the system's headers."""
+    """What an object depends on apart from its command and sources: the compiler and the system's headers."""
     texts = [path.read_text(encoding="utf-8") for path in (*sources, *sorted(SOURCES.glob("*.h")))]
     system = sorted({header for text in texts for header in re.findall(r"^#include <(.+)>", text, re.M)})
     program = "".join(f"#if __has_include(<{header}>)\n#include <{header}>\n#endif\n" for header in system)
-    # not from this folder, whose name clang tells
+    # run elsewhere, because clang prints the current folder
     return run([*compiler, *FLAGS, "-v", "-E", "-x", "c++", "-"], program, cwd=tempfile.gettempdir()).encode()
 
 
 def contents(path: Path) -> bytes:
-    """Of a source, with those of our headers that it includes."""
+    """The contents of a source file and of the headers of ours that it includes."""
     seen: dict[Path, bytes] = {}
     waiting = [path]
     while waiting:
@@ -179,9 +179,9 @@ def contents(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def cache(fallback: Path) -> Iterator[Path]:
-    """The folder of objects, for one build at a time: the next one finds what this one has compiled."""
+    """Lock and yield the folder of objects, so that a concurrent build waits and then finds everything compiled."""
     folder = cache_folder(fallback)
-    import fcntl  # not on Windows, where find_compiler has given up before
+    import fcntl  # missing on Windows, where find_compiler has already raised
 
     with (folder / "lock").open("w") as lock:
         try:
@@ -190,7 +190,7 @@ def cache(fallback: Path) -> Iterator[Path]:
             tell(f"waiting for another build, in {folder}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
-            pass  # a file system without locks: two builds compile the same, but no object is ever half written
+            pass  # a file system without locks: two builds may do the same work, but no object is ever incomplete
         yield folder
 
 
@@ -206,13 +206,13 @@ def cache_folder(fallback: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except (OSError, RuntimeError):  # no home, or none that can be written to
+    except (OSError, RuntimeError):  # there is no home folder, or it is not writable
         fallback.mkdir(parents=True, exist_ok=True)
         return fallback
 
 
 def evict(folder: Path, limit: int) -> None:
-    """Removes the files that were used longest ago, where all together are larger than the limit."""
+    """Remove the least recently used files until the total size is within the limit."""
     newest_first = sorted(((path.stat(), path) for path in folder.iterdir()), key=lambda file: -file[0].st_mtime_ns)
     total = 0
     for status, path in newest_first:
@@ -233,8 +233,8 @@ def find_compiler() -> list[str]:
 
 
 def run(command: list[str], stdin: str = "", cwd: str | None = None) -> str:
-    """What a command of the compiler prints: its warnings too, which are shown."""
-    environment = {**os.environ, "LC_ALL": "C"}  # the same text for every user
+    """Run a compiler command and return its output. Warnings are shown."""
+    environment = {**os.environ, "LC_ALL": "C"}  # output independent of the locale
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     done = subprocess.run(command, input=stdin, cwd=cwd, env=environment, text=True, errors="replace", **pipes)
     if done.returncode != 0:

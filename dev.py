@@ -1,10 +1,10 @@
-"""The two commands of this repository. Each first sets up what it finds missing, so that both work in a fresh clone.
+"""The two commands of this repository. Each first installs what is missing, so both work in a fresh clone.
 
     python3 dev.py demo             check every loss (python -m gradcheck), then train on the digits
     python3 dev.py test [ARGS...]   run the tests (python -m pytest ARGS...), by default all, in several processes
 
-The virtual or conda environment that is active is used, or else one is made in ./.venv; so is a torch that is already
-there, if it is new enough. Python 3.10 is all that is needed, and a C++17 compiler if the losses are to be fast.
+They use the active virtual or conda environment, or else create one in ./.venv. A torch that is already installed is
+kept if it is new enough. Only Python 3.10 is required; a C++17 compiler makes the losses fast.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 EXTRAS = {"demo": "gradcheck,examples", "test": "test,examples"}
 
-# Python compiles what is imported, once; pip would compile all of torch and the other packages, which takes longer.
+# Python compiles modules when they are first imported. pip would compile all of torch, which takes longer.
 INSTALL = ("install", "-qq", "--no-compile")
 
 PROBE = """
@@ -41,31 +41,33 @@ print(json.dumps({"prefix": sys.prefix, "python": sys.version, "torch": torch}))
 
 
 def main(command: str = "", *arguments: str) -> int:
-    if sys.version_info < (3, 10):  # noqa: UP036 - the first thing an older Python should be told
+    if sys.version_info < (3, 10):  # noqa: UP036 - an older Python must get this message first
         return fail(f"manual_grad needs Python 3.10 or later, this is {sys.version.split()[0]}")
     if command == "demo" and not arguments:
         programs = [["-m", "gradcheck"], ["examples/digits.py"]]
     elif command == "test":
-        # neighbours stay in one process: they share what they have built
+        # worksteal keeps neighbouring tests in one process, where they share what they have built
         programs = [["-m", "pytest", *(arguments or ("--numprocesses=auto", "--dist=worksteal"))]]
     else:
         return fail(__doc__)
     python = set_up(command)
-    return max(abs(subprocess.call([python, *program], cwd=ROOT)) for program in programs)  # all run, whichever fails
+    return max(abs(subprocess.call([python, *program], cwd=ROOT)) for program in programs)  # run all, even if one fails
 
 
 def set_up(command: str) -> str:
-    """The Python of an environment that has torch, manual_grad and the packages behind the command."""
+    """Return the Python of an environment with torch, manual_grad and the packages that the command needs."""
     python = environment()
     prefix = Path(probe(python)["prefix"])
-    if sys.dont_write_bytecode:  # then every process would compile all of torch; what it keeps is not in this tree
+    if (
+        sys.dont_write_bytecode
+    ):  # every process would compile all of torch again; keep the bytecode outside of this tree
         os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(prefix / "bytecode")}
     stamp = prefix / f"manual_grad-ready-{command}"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == state(python):
         return python
     pip = find_pip(python)
-    # Beside pip, which has little to compute and cannot show what is compiled. Its own build then waits for this one,
-    # and finds everything compiled.
+    # Compile the kernels while pip installs packages, because pip hides the progress of a build. pip's own build of the
+    # kernels waits for this one, and then finds everything compiled.
     kernels = subprocess.Popen([sys.executable, "compile_kernels.py"], cwd=ROOT, stdin=subprocess.DEVNULL)
     try:
         if not has_torch(python):
@@ -88,13 +90,13 @@ def environment() -> str:
     if not succeeds(python, "-c", ""):
         on_top = ["--system-site-packages"] if has_torch(sys.executable) else []
         with step("making the environment .venv" + (", on top of the torch that this Python has" if on_top else "")):
-            # find_pip adds pip: Debian's Python lacks the module that venv would take it from
+            # without pip, because Debian's Python lacks the module that venv would install it from; find_pip adds it
             run(sys.executable, "-m", "venv", "--clear", "--without-pip", *on_top, str(folder))
     return python
 
 
 def find_pip(python: str) -> list[str]:
-    """A command that is pip for that environment: its own, if need be made by ensurepip, or the one of this Python."""
+    """Return a pip command for that environment: its own pip, if need be from ensurepip, or that of this Python."""
     own, other = [python, "-m", "pip"], [sys.executable, "-m", "pip", "--python", python]
     if succeeds(*own, "--version") or succeeds(python, "-m", "ensurepip"):
         return own
@@ -108,8 +110,8 @@ def install_torch(pip: list[str]) -> None:
     if sys.platform != "linux" or shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
         with step(f"installing torch {TORCH}"):
             return run(*install, f"torch=={TORCH}")
-    # On Linux the default build brings gigabytes of CUDA libraries, of no use here. The CPU build may lie where pip is
-    # told to look; if not, PyTorch has an index for it.
+    # On Linux, the default build installs gigabytes of CUDA libraries, which are useless here. Look for the CPU build
+    # where pip is configured to look, then on PyTorch's own index.
     with step(f"installing the CPU build of torch {TORCH}, about 200 MB"):
         install.append(f"torch=={TORCH}+cpu")
         if not succeeds(*install):
@@ -118,7 +120,7 @@ def install_torch(pip: list[str]) -> None:
 
 
 def state(python: str) -> str:
-    """Changes with all that an installation depends on: torch, Python, compiler, package files, kernels."""
+    """A hash of everything that an installation depends on: torch, Python, compiler, package files, kernels."""
     compilers = [shutil.which(name) for name in ("c++", "g++", "clang++", os.environ.get("CXX", ""))]
     wanted = compile_kernels.instruction_sets("native")
     digest = hashlib.sha256(json.dumps([str(ROOT), probe(python), compilers, wanted]).encode())

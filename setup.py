@@ -1,8 +1,8 @@
-"""Has compile_kernels.py compile the CPU kernels; everything else about the package is said in pyproject.toml.
+"""Compile the CPU kernels with compile_kernels.py. Everything else about the package is in pyproject.toml.
 
-An editable install is for this processor, anything else for all; ``MANUAL_GRAD_INSTRUCTION_SETS`` says otherwise. Where
-the kernels cannot be built the package is installed without them, and every loss runs from its formulas;
-``manual_grad.show_config()`` then says why. ``MANUAL_GRAD_REQUIRE_KERNELS=1`` turns that into an error.
+An editable install compiles for this processor, any other install for all; ``MANUAL_GRAD_INSTRUCTION_SETS`` overrides
+this. If the kernels cannot be built, the package is installed without them: every loss is computed from its formulas,
+and ``manual_grad.show_config()`` says why. ``MANUAL_GRAD_REQUIRE_KERNELS=1`` turns that into an error.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.errors import CompileError
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # a build back end leaves this folder out
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # a build back end does not put this folder on the path
 
 import compile_kernels
 from compile_kernels import NOT_BUILT, SOURCES
 
 
 class BuildKernels(Command):
-    """A step of ``build``, by the protocol of setuptools.command.build.SubCommand."""
+    """A step of ``build``; implements the protocol setuptools.command.build.SubCommand."""
 
     description = "compile the CPU kernels"
     user_options: ClassVar[list[tuple[str, str | None, str]]] = []
@@ -70,10 +70,12 @@ class KernelDistribution(Distribution):
 
 
 class Wheel(bdist_wheel):
-    """``py3-none-<platform>`` with kernels, which know nothing of Python; ``py3-none-any`` without."""
+    """Tagged ``py3-none-<platform>`` with kernels, which do not depend on Python's version, else ``py3-none-any``."""
 
     def run(self) -> None:
-        shutil.rmtree(self.get_finalized_command("build").build_lib, ignore_errors=True)  # left by an older tree
+        shutil.rmtree(
+            self.get_finalized_command("build").build_lib, ignore_errors=True
+        )  # may contain files of an older tree
         self.run_command("build")
         self.root_is_pure = not self.distribution.has_ext_modules()
         super().run()

@@ -1,1 +1,1 @@
-"""``python -m benchmarks``: each loss with its gradient, timed beside torch eager and torch.compile."""
+"""``python -m benchmarks``: times each loss and its gradient against torch eager and torch.compile."""

@@ -21,7 +21,7 @@ QUICK = 0.2  # seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 1 if a loss was refused because its check is red, or 2 for bad usage."""
+    """Return the exit status: 0; 1 if a loss was not timed because it is wrong; 2 for bad usage."""
     parser = _parser()
     args = parser.parse_args(argv)
     if args.table:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 section.append(measure(case, size, upstream, seconds, compiled=not args.quick))
         print("\n" + report.plain(section), flush=True)
         results += section
-    print("\n" + textwrap.fill(report.NOTE + " In brackets: the quartiles.", width=120))
+    print("\n" + textwrap.fill(report.NOTE + " Quartiles are in brackets.", width=120))
 
     if args.json:
         report.write_json(results, machine, args.json)
@@ -66,24 +66,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Forward and backward of each loss beside torch eager and torch.compile, taking turns.",
+        description="Time forward plus backward of each loss against torch eager and torch.compile, in turns.",
     )
-    parser.add_argument("losses", nargs="*", metavar="LOSS", help=f"of {', '.join(LOSSES)}; all by default")
+    parser.add_argument("losses", nargs="*", metavar="LOSS", help=f"one of {', '.join(LOSSES)}; all by default")
     parser.add_argument("--size", nargs="+", action="extend", choices=SIZES, help="all by default")
-    parser.add_argument("--threads", type=int, metavar="N", help="of torch and of the kernels")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of taking turns, for each row (%(default)g)")
-    parser.add_argument("--grad-output", action="store_true", help="large size also with 0.5 from upstream, not 1")
-    parser.add_argument("--quick", action="store_true", help="a glance: medium and small, no torch.compile")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: other cases, see cuda.py")
+    parser.add_argument("--threads", type=int, metavar="N", help="number of threads, of torch and of the kernels")
+    parser.add_argument("--seconds", type=float, default=4.0, help="time to measure each row (%(default)g)")
+    parser.add_argument(
+        "--grad-output", action="store_true", help="time the large size also with an upstream gradient of 0.5"
+    )
+    parser.add_argument("--quick", action="store_true", help="a quick run: medium and small, no torch.compile")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda has its own cases, see cuda.py")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every figure, machine-readable")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="the speed-ups as bars")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="only print an earlier JSON as Markdown")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="only print the results in a JSON file as Markdown")
     return parser
 
 
 @contextmanager
 def _progress(size: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A live line in a terminal with rich, else a line as each loss begins."""
+    """Show progress: a live line if the output is a terminal and rich is installed, else one line per loss."""
     if not sys.stderr.isatty() or find_spec("rich") is None:
         yield lambda name: print(f"{size}: {name}", file=sys.stderr, flush=True)
         return

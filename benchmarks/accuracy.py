@@ -1,7 +1,7 @@
-"""``python -m benchmarks.accuracy FILE``: errors and abilities of each loss, beside those of torch's own function.
+"""``python -m benchmarks.accuracy FILE``: the errors of each loss and of torch's function, and what torch's supports.
 
-FILE gets, as JSON, the worst errors of value and gradient, over all regimes and in each, the kernels that served, and
-which of the :data:`ABILITIES` torch's function has.
+Writes a JSON file with the worst errors of value and gradient, over all regimes and in each of them, the kernels that
+were used, and which of the :data:`ABILITIES` torch's function has.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SETTINGS = Settings(dtypes=(torch.float32,))
 
 def main(file: str) -> int:
     if not kernels.loaded():
-        print("no kernels are loaded, and the table is to say which there are", file=sys.stderr)
+        print("no kernels are loaded, but the table must name them", file=sys.stderr)
         return 1
     losses = {}
     for name in specs.NAMES:
@@ -56,23 +56,23 @@ def main(file: str) -> int:
 
 
 def errors(results: list[Result]) -> dict[str, Any]:
-    """The largest errors of the value and of a component of a gradient."""
+    """The largest errors of the value and of any component of a gradient."""
     gradients = [r for r in results if r.what.startswith("gradient")]
     return {"value": worst([r for r in results if r.what == "value"]), "gradient": worst(gradients)}
 
 
 def worst(results: list[Result]) -> dict[str, Any]:
-    """The largest errors, ours and torch's, in eps."""
+    """The largest errors of ours and of torch's, in eps."""
     peers = [r.peer_error for r in results if r.peer_error is not None]
     return {"error": _number(max(r.error for r in results)), "torch": _number(max(peers)) if peers else None}
 
 
 def _number(error: float) -> float | str:
-    return float(f"{error:.3g}") if isfinite(error) else "inf"  # JSON has no infinity; float() reads the word
+    return float(f"{error:.3g}") if isfinite(error) else "inf"  # JSON has no infinity, but float() parses "inf"
 
 
 def kernels_of(spec: Spec) -> list[str]:
-    """The names of the kernels that serve its samples."""
+    """The names of the kernels that the samples of the spec use."""
     served, op = set(), kernels.op
 
     def recording(name: str | None, *tensors: Tensor | None) -> Any:
@@ -92,7 +92,7 @@ Call = Callable[..., Tensor]
 
 def second(call: Call, x: Tensor, *others: Tensor) -> None:
     (dx,) = torch.autograd.grad(call(x, *others), x, create_graph=True)
-    torch.autograd.grad(dx.sum() + 0 * x.sum(), x)  # the slope of a straight line has no graph
+    torch.autograd.grad(dx.sum() + 0 * x.sum(), x)  # if the slope is constant, it has no graph
 
 
 def forward(call: Call, x: Tensor, *others: Tensor) -> None:
@@ -112,7 +112,7 @@ ABILITIES: dict[str, Callable[..., None]] = {"second": second, "forward": forwar
 
 
 def abilities(fn: Call | None, spec: Spec) -> list[str] | None:
-    """Those that do not raise for the first sample, in float64, differentiating by its first tensor."""
+    """The abilities that do not raise on the first sample in float64, differentiating its first tensor."""
     if fn is None:
         return None
     case = spec.case(SETTINGS)

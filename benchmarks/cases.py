@@ -1,13 +1,13 @@
-"""What is timed: every loss in three sizes, on inputs of which the bytes that must move are known.
+"""What is timed: every loss in three sizes.
 
 ========  ======================  ==========================================================
-large     beyond every cache      memory is read and written, and fresh pages are touched
-medium    in the cache            arithmetic shows
-small     a few hundred numbers   the cost of a call: Python, autograd, dispatch
+large     larger than any cache   shows memory traffic, including first use of pages
+medium    fits into the cache     shows arithmetic
+small     a few hundred numbers   shows the cost of a call: Python, autograd, dispatch
 ========  ======================  ==========================================================
 
-Of a pointwise loss it is the first sample of its spec, enlarged. To add another loss, add an entry to :data:`CASES`; if
-none of the functions above it makes its inputs, write one.
+A pointwise loss is timed on the first sample of its spec, enlarged. To add another loss, add an entry to
+:data:`CASES`, and a function that makes its inputs unless there is one already.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from manual_grad import catalogue, specs
 
 ELEMENTS = {"large": (8 << 20,), "medium": (128 << 10,), "small": (640,)}
 SCORES = {"large": (1024, 32000), "medium": (512, 1000), "small": (64, 10)}  # rows, classes
-TAGS = {"large": (8192, 1024), "medium": (128, 1024), "small": (64, 10)}  # rows, classes of which several are true
+TAGS = {"large": (8192, 1024), "medium": (128, 1024), "small": (64, 10)}  # rows, classes; several are true
 VECTORS = {"large": (65536, 256), "medium": (512, 256), "small": (10, 64)}  # pairs or triplets, dimensions
 FRAMES = {"large": (256, 64, 512), "medium": (64, 16, 128), "small": (16, 4, 10)}  # time, samples, classes
 FEATURES = {"large": (1024, 512, 16000), "medium": (256, 128, 1000), "small": (64, 16, 10)}  # rows, features, classes
 SIZES = tuple(ELEMENTS)
 
 HUGE = 2 << 20  # bytes of a huge page
-MADV_HUGEPAGE = getattr(mmap, "MADV_HUGEPAGE", None)  # Linux alone has it
+MADV_HUGEPAGE = getattr(mmap, "MADV_HUGEPAGE", None)  # only on Linux
 if MADV_HUGEPAGE is not None:
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -89,7 +89,7 @@ def projected(rows: int, features: int, classes: int) -> Inputs:
 
 
 def label_sequences(time: int, samples: int, classes: int) -> Inputs:
-    """Log-probabilities of every frame; labels 1, 2, … (0 is the blank), at most one for four frames."""
+    """Log-probabilities of every frame, and labels 1, 2, … (0 is the blank), at most one per four frames."""
     log_probs = torch.randn(time, samples, classes).log_softmax(dim=2)
     labels = torch.randint(1, classes, (samples, time // 4))
     lengths = torch.randint(time // 8, time // 4 + 1, (samples,))
@@ -101,10 +101,10 @@ def as_it_is(gradient: Tensor, x: Tensor) -> Tensor:
 
 
 def behind_log_softmax(gradient: Tensor, log_probs: Tensor) -> Tensor:
-    """The gradient of the scores behind the log-probabilities.
+    """The gradient of the scores from which log_softmax made the log-probabilities.
 
-    torch's ctc_loss returns the derivative by the scores in place of that by the log-probabilities. The step through
-    log_softmax takes both to the same.
+    torch's ctc_loss returns the gradient of the scores in place of that of the log-probabilities. Backward of
+    log_softmax maps both to the same result.
     """
     return gradient - log_probs.exp() * gradient.sum(dim=-1, keepdim=True)
 
@@ -112,11 +112,13 @@ def behind_log_softmax(gradient: Tensor, log_probs: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Case:
     loss: str  # in manual_grad.functional
-    make: Callable[..., Inputs]  # the inputs of a shape, requires_grad set where the gradient is timed
-    shapes: Mapping[str, tuple[int, ...]]  # of each size
+    make: Callable[..., Inputs]  # the inputs for a shape; requires_grad is set where the gradient is timed
+    shapes: Mapping[str, tuple[int, ...]]  # by size
     variant: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    comparable: Callable[[Tensor, Tensor], Tensor] = as_it_is  # where torch's means something else
+    comparable: Callable[[Tensor, Tensor], Tensor] = (
+        as_it_is  # applied to both gradients where torch's means something else
+    )
 
     @property
     def name(self) -> str:
@@ -131,19 +133,19 @@ class Case:
         return theirs(self.loss)
 
     def inputs(self, size: str | tuple[int, ...]) -> Inputs:
-        """Of a size by its name, or of any other shape."""
+        """The inputs for a named size, or for a shape."""
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
             return self.make(*(self.shapes[size] if isinstance(size, str) else size))
 
 
 def theirs(loss: str) -> Callable[..., Tensor]:
-    """torch's own function, or where torch has none what people write: the definition in its ops."""
+    """torch's own function, or if there is none, what people would write: the definition in torch ops."""
     return catalogue.BY_NAME[loss].peer or specs.load(loss).definition
 
 
 class Enlarged(Draw):
-    """Draws tensors of one shape, whichever is asked for."""
+    """Draws tensors of one shape, whatever shape is requested."""
 
     def __init__(self, *shape: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
         super().__init__(0, dtype, device)
@@ -163,7 +165,7 @@ class Enlarged(Draw):
 
 
 def sample(loss: str, draw: Draw) -> Inputs:
-    """The tensors of the first sample of its spec, with gradients for what a model would predict."""
+    """The tensors of the first sample of the spec; those that a model would predict require gradients."""
     spec = specs.load(loss)
     made = next(iter(spec.samples.values()))(draw)
     inputs = [i for i in spec.inputs if i.name in made]
@@ -171,7 +173,7 @@ def sample(loss: str, draw: Draw) -> Inputs:
 
 
 def options_of(loss: str) -> dict[str, Any]:
-    """Of the first sample with the first of the params that reduce it."""
+    """The options of the first sample, with the first params that reduce the loss."""
     spec = specs.load(loss)
     made = next(iter(spec.samples.values()))(Enlarged(1))
     params = next(p for p in spec.params if p.get("reduction") != "none")
@@ -204,21 +206,21 @@ CASES = (
 
 
 def least_bytes(inputs: Inputs) -> int:
-    """What any implementation must move: every input read once, every gradient written once.
+    """The bytes that any implementation must move: every input is read once, every gradient written once.
 
     ===============================  ==========  ==========  ===================================================
     float32                          reads       writes      bytes
     ===============================  ==========  ==========  ===================================================
-    pointwise, of two inputs         x, t        dx          12 for an element
-    of three: gaussian_nll_loss, …   x, t, v     dx, dv      20 for an element
-    class indices                    x, t        dx          8 for a score, 8 for a row
-    cross_entropy, probabilities     x, t        dx          12 for a score
-    multilabel_margin_loss           x, t        dx          16 for a score, since t are integers
-    multilabel_soft_margin_loss      x, t        dx          12 for a score
-    cosine_embedding_loss            a, b, t     da, db      16 for a component, 4 for a pair
-    triplet losses                   a, p, n     da, dp, dn  24 for a component
-    ctc_loss                         x, t        dx          8 for a log-probability; labels and lengths
-    linear_cross_entropy             x, w, t     dx, dw      8 for a feature and for a weight, 8 for a row
+    pointwise, two inputs            x, t        dx          12 per element
+    three: gaussian_nll_loss, …      x, t, v     dx, dv      20 per element
+    class indices                    x, t        dx          8 per score, 8 per row
+    cross_entropy, probabilities     x, t        dx          12 per score
+    multilabel_margin_loss           x, t        dx          16 per score, since t are integers
+    multilabel_soft_margin_loss      x, t        dx          12 per score
+    cosine_embedding_loss            a, b, t     da, db      16 per component, 4 per pair
+    triplet losses                   a, p, n     da, dp, dn  24 per component
+    ctc_loss                         x, t        dx          8 per log-probability; labels, lengths
+    linear_cross_entropy             x, w, t     dx, dw      8 per feature and weight, 8 per row
     ===============================  ==========  ==========  ===================================================
     """
     return sum(t.nbytes * (2 if t.requires_grad else 1) for t in inputs)
@@ -227,9 +229,9 @@ def least_bytes(inputs: Inputs) -> int:
 def sweep(inputs: Inputs) -> Callable[[], None]:
     """The yardstick: the same reads, the same writes into fresh memory, and next to no arithmetic.
 
-    For each input with a gradient it is ``torch.add(x, t)`` with a target t as large as x that is not yet read, or else
-    ``torch.mul(x, 2)``, into memory for which huge pages were asked as the kernels ask for them. Targets far smaller
-    than x are left out. (A linear layer is arithmetic above all.)
+    For each input with a gradient, it runs ``torch.add(x, t)`` with a target t of the size of x that has not been read
+    yet, or else ``torch.mul(x, 2)``. Huge pages are requested for the result, as the kernels do. Targets far smaller
+    than x are left out. (For a linear layer the sweep says little: arithmetic dominates.)
     """
     differentiable = [x.detach() for x in inputs if x.requires_grad]
     targets = [t for t in inputs if t.shape == inputs[0].shape and not t.requires_grad]
@@ -244,7 +246,7 @@ def sweep(inputs: Inputs) -> Callable[[], None]:
 
 
 def advise_huge_pages(result: Tensor) -> None:
-    """What the kernels do before they write a large result: the function of this name in kernels/cpu/layout.h."""
+    """What the kernels do before they write a large result; see the same function in kernels/cpu/layout.h."""
     begin, end = -(-result.data_ptr() // HUGE) * HUGE, (result.data_ptr() + result.nbytes) // HUGE * HUGE
     if MADV_HUGEPAGE is not None and result.nbytes >= 2 * HUGE and end > begin:
         madvise(begin, end - begin, MADV_HUGEPAGE)

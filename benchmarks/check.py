@@ -1,4 +1,4 @@
-"""Is the answer right? A loss is timed only if it is."""
+"""Check results before timing: a loss is timed only if it is correct."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 from benchmarks.cases import Case, Inputs
 
-# ‖a − b‖ / ‖b‖ in eps of the inputs' dtype, b from torch in float64. manual_grad promises as much of every single
-# number; one that is wrong, among the eight million of a large gradient, already makes 1/√(8·10⁶), thousands of eps.
+# The bound on ‖a − b‖ / ‖b‖, in eps of the inputs' dtype, where b is torch's float64 result. manual_grad promises this
+# for every component. A single wrong one among the 8 million of a large gradient gives 1/√(8·10⁶), or thousands of eps.
 TOLERANCE = 8.0
 
 
 def error(case: Case, inputs: Inputs, ours: Callable[..., Tensor], upstream: float = 1.0) -> float:
-    """The worst of the errors of the value and of the gradients, in eps; inf where something is not finite."""
+    """The largest error of the value and the gradients, in eps; inf if anything is not finite."""
     exact = tuple(t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t for t in inputs)
     results = _value_and_gradients(case, ours, inputs, upstream)
     expected = _value_and_gradients(case, case.theirs, exact, upstream)

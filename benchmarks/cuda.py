@@ -1,9 +1,9 @@
-"""``python -m benchmarks --device cuda``: how it is timed on a GPU.
+"""``python -m benchmarks --device cuda``: timing on a GPU.
 
-Every call is between two events of the device, so that waiting for Python shows only where it keeps the device waiting.
-Calls rotate through copies of the inputs which together are larger than the L2, as in training, where nobody has just
-read the logits. The figures are medians. GB/s counts each input read once and each gradient written once, and stands
-beside what a copy of a gigabyte reaches on the same device in the same run.
+Every call is timed between two device events, so Python's overhead counts only where it keeps the device waiting. Calls
+rotate through copies of the inputs that together exceed the L2 cache, because in training the inputs are usually not in
+it either. The figures are medians. GB/s counts each input read once and each gradient written once. It is compared with
+the bandwidth of copying a gigabyte on the same device in the same run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from manual_grad import catalogue
 RESULTS = Path(__file__).parent / "results"
 ELEMENTS = 64 << 20
 COPY = 1 << 30  # bytes
-# of the largest entry, against torch's float32 at the same inputs: a kernel that is wrong is not timed
+# relative to the largest entry, against torch in float32 on the same inputs; a kernel that is wrong is not timed
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 
 Inputs = tuple[Tensor, ...]
@@ -42,14 +42,14 @@ Loss = Callable[..., Tensor]
 class Case:
     loss: str
     shape: tuple[int, ...]
-    make: Callable[..., Inputs]  # of shape, dtype and device
+    make: Callable[..., Inputs]  # takes shape, dtype and device
     options: Mapping[str, Any] = field(default_factory=dict)
     dtypes: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float32)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of a call: the quartiles."""
+    """Seconds per call: the quartiles."""
 
     lower: float
     median: float
@@ -66,7 +66,7 @@ class Result:
     backward: bool
     bytes: int
     error: float
-    timings: dict[str, Timing]  # by implementation; empty where the check is red
+    timings: dict[str, Timing]  # by implementation; empty if the loss is wrong
 
     def row(self, copy: float) -> list[str]:
         options = "".join(f", {k}={v}" for k, v in self.options.items())
@@ -110,7 +110,7 @@ def pointwise(loss: str) -> Case:
     def make(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Inputs:
         return cases.sample(loss, cases.Enlarged(*shape, dtype=dtype, device=device))
 
-    # a probability is next to 1 in bfloat16
+    # bfloat16 cannot resolve probabilities close to 1
     dtypes = (torch.float32,) if loss == "binary_cross_entropy" else (torch.bfloat16, torch.float32)
     return Case(loss, (ELEMENTS,), make, cases.options_of(loss), dtypes)
 
@@ -130,7 +130,7 @@ CASES = (
 
 
 def implementations(case: Case) -> dict[str, Loss]:
-    """What is timed, manual_grad first; other libraries where they are installed and have the loss."""
+    """The implementations to time: manual_grad first, then torch, then other libraries if installed and applicable."""
     theirs = cases.theirs(case.loss)
     found: dict[str, Loss] = {
         "manual_grad": getattr(manual_grad.functional, case.loss),
@@ -150,7 +150,7 @@ def implementations(case: Case) -> dict[str, Loss]:
 
 
 def error(case: Case, inputs: Inputs) -> float:
-    """Of loss and gradients, against torch in float32, in parts of the largest entry."""
+    """The error of loss and gradients against torch in float32, relative to the largest entry."""
 
     def run(loss: Loss, dtype: torch.dtype | None) -> list[Tensor]:
         leaves = [t.detach().to(dtype) if dtype and t.is_floating_point() else t.detach() for t in inputs]
@@ -166,14 +166,14 @@ def error(case: Case, inputs: Inputs) -> float:
 
 
 def copies(inputs: Inputs, l2: int) -> list[Inputs]:
-    """So many that what one call has left in the L2 is gone when its inputs come round again."""
+    """Enough copies that the inputs of a call have left the L2 cache when their turn comes again."""
     size = sum(t.nbytes for t in inputs)
     count = max(2, math.ceil(3 * l2 / size))
     return [tuple(t.detach().clone().requires_grad_(t.requires_grad) for t in inputs) for _ in range(count)]
 
 
 def timed(run: Callable[[Inputs], object], rotation: Sequence[Inputs], calls: int) -> Timing:
-    for i in range(10):  # compiles, allocates, and wakes the clocks up
+    for i in range(10):  # warm up: compile, allocate, raise the clocks
         run(rotation[i % len(rotation)])
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(calls)]
     torch.cuda.synchronize()
@@ -200,7 +200,7 @@ def step(case: Case, loss: Loss, backward: bool) -> Callable[[Inputs], object]:
 
 
 def copy_speed(calls: int) -> float:
-    """Bytes a second, read and written."""
+    """The bandwidth of a copy in bytes per second, read plus written."""
     source = torch.empty(COPY, dtype=torch.uint8, device="cuda")
     result = torch.empty_like(source)
     return 2 * COPY / timed(lambda _: result.copy_(source), [()], calls).median
@@ -217,7 +217,7 @@ def measure(case: Case, dtype: torch.dtype, calls: int) -> Iterable[Result]:
             torch.compiler.reset()
             try:
                 timings[name] = timed(step(case, loss, backward), rotation, calls)
-            except Exception as cause:  # another library's, for a shape that it does not serve
+            except Exception as cause:  # another library may not support a shape
                 if name == "manual_grad":
                     raise
                 print(f"{case.loss} by {name}: {cause}", file=sys.stderr)
@@ -227,7 +227,7 @@ def measure(case: Case, dtype: torch.dtype, calls: int) -> Iterable[Result]:
 
 
 def main(losses: Sequence[str], json_path: Path | None, quick: bool) -> int:
-    """The exit status: 0; 1 if a loss was refused because its check is red; 2 without a device."""
+    """Return the exit status: 0; 1 if a loss was not timed because it is wrong; 2 without a device."""
     if not torch.cuda.is_available():
         print("--device cuda: there is no CUDA device here", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.readme``: write the tables of the README into it, from the committed results."""
+"""``python -m benchmarks.readme``: update the tables in the README from the committed results."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ SCALING = ROOT / "benchmarks/results/scaling.json"
 
 HEAD = ("loss", "family", "kernel", "order", "transforms", "value", "torch's", "gradient", "torch's", "× eager")
 NOTE = (
-    "Kernel: its name, where it is not the loss'. Order: of the highest derivative that is checked. In bold: what "
-    "torch's own function does not do. Value and gradient: the worst error in float32 of the loss and of any component "
-    "of a gradient, over every regime of its spec, in eps, against exact arithmetic; at 8.4e6 no digit is right. "
-    "× eager: how many times faster forward and backward are together than torch's, at the large size."
+    "Kernel: its name, or yes if it is named after the loss. Order: the highest derivative that is checked. Bold: "
+    "torch's own function cannot do this. Value and gradient: the worst float32 error of the loss and of any component "
+    "of a gradient, over every regime of its spec, in eps, against exact arithmetic; at 8.4e6 no digit is correct. × "
+    "eager: the speed-up of forward plus backward over torch's function, at the large size."
 )
 
 
 def update(text: str) -> str:
-    """The text with each table made anew between its marks."""
+    """The text, with every table between its markers regenerated."""
     for name, table in TABLES.items():
         before, after = rf"<!-- {name}: [^\n]* -->\n", f"\n<!-- /{name} -->"
         parts = re.split(f"({before})(.*?)({after})", text, flags=re.DOTALL)
@@ -45,7 +45,7 @@ def update(text: str) -> str:
 
 
 def losses() -> str:
-    """What each loss is and does: a row for each spec, by family."""
+    """The table of losses: a row for each spec, by family."""
     errors = json.loads(ERRORS.read_text(encoding="utf-8"))["losses"]
     results, _ = report.read_json(TIMES)
     order = list(FAMILIES)

@@ -1,4 +1,4 @@
-"""Results as a table in the terminal, as Markdown, as JSON and as bars."""
+"""Output of results: a table in the terminal, Markdown, JSON and a bar chart."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from benchmarks.timing import Result, Timing
 OTHERS = ("eager", "compiled")
 HEAD = ("loss", "manual_grad", "eager", "compiled", "× eager", "× compiled", "GB/s", "of sweep")
 NOTE = (
-    "Forward and backward together: the median. × says how many times faster manual_grad is. GB/s counts each input "
-    "read once and each gradient written once. The sweep does that and no more, with torch's own ops and the kernels' "
-    "request for huge pages; it reads every score, which nll_loss need not."
+    "Median times of forward plus backward. × eager and × compiled: how many times faster manual_grad is. GB/s: each "
+    "input read once and each gradient written once. The sweep is the yardstick: it makes just these reads and writes, "
+    "with torch's own ops and with huge pages requested as the kernels request them. It reads every score, but "
+    "nll_loss need not."
 )
 
 
 def machine() -> dict[str, str]:
-    """What the figures depend on."""
+    """A description of what the results depend on."""
     (kernels,) = (line for line in manual_grad.show_config().splitlines() if line.startswith("CPU kernels"))
     return {
         "CPU": _cpu(),
@@ -60,7 +61,7 @@ def _huge_pages() -> str:
 
 
 def rows(results: Sequence[Result], quartiles: bool = True) -> list[list[str]]:
-    """The cells of one section below :data:`HEAD`, with the geometric means of the speed-ups as the last row."""
+    """The rows of one section, for the columns :data:`HEAD`; the last row has the geometric mean speed-ups."""
     table = []
     for r in results:
         if r.red:
@@ -91,7 +92,7 @@ def time(timing: Timing | None, quartiles: bool = False) -> str:
 
 
 def digits(value: float) -> str:
-    """Three digits, never an exponent."""
+    """Format with three digits and no exponent."""
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
@@ -102,7 +103,7 @@ def sections(results: Sequence[Result]) -> dict[str, list[Result]]:
 def plain(results: Sequence[Result]) -> str:
     """The table of one section."""
     table = [list(HEAD), *rows(results)]
-    # a red row has a sentence in its second cell, which may run on over the empty ones
+    # in a red row, the sentence in the second cell may extend over the empty cells
     widths = [max(len(row[i]) for row in table if not row[1].startswith("RED")) for i in range(len(HEAD))]
     widths[0] = max(len(row[0]) for row in table)
     lines = (
@@ -143,7 +144,7 @@ def read_json(path: Path) -> tuple[list[Result], dict[str, str]]:
 
 
 def plot(results: Sequence[Result], machine: dict[str, str], path: Path) -> None:
-    """The speed-ups as bars, to the right of 1 where manual_grad is faster; a panel for each section."""
+    """Plot the speed-ups as bars, one panel per section; bars to the right of 1 mean that manual_grad is faster."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 

@@ -1,9 +1,9 @@
-"""How it is timed: in one process, taking turns, medians.
+"""Timing: in one process, in turns, reporting medians.
 
-Machines are noisy, so that two runs one after the other compare two moments rather than two programs. Here
-manual_grad, torch eager, torch.compile and the sweep take turns, in an order that changes, until the time is up. A turn
-is one call, or as many as fill a millisecond. A call is what a training step does: forward, backward into fresh memory,
-gradients set to None.
+Machines are noisy: timing two programs one after the other compares two moments rather than two programs. Here
+manual_grad, torch eager, torch.compile and the sweep take turns in random order until the time is up. A turn is one
+call, or as many calls as fill a millisecond. A call does what a training step does: forward, backward into newly
+allocated memory, gradients set to None.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds for a call: the quartiles over all turns."""
+    """Seconds per call: the quartiles over all turns."""
 
     lower: float
     median: float
     upper: float
     turns: int
-    calls: int  # in a turn
+    calls: int  # per turn
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Result:
     upstream: float
     bytes: int  # least_bytes
     error: float  # in eps
-    timings: dict[str, Timing]  # empty where the check is red
+    timings: dict[str, Timing]  # empty if the loss is wrong
 
     @property
     def red(self) -> bool:
@@ -60,7 +60,7 @@ class Result:
 
     @property
     def section(self) -> str:
-        """Of the report: what may be averaged."""
+        """The section of the report; results of one section may be averaged."""
         return self.size if self.upstream == 1 else f"{self.size}, upstream {self.upstream:g}"
 
     def speedup(self, other: str) -> float | None:
@@ -74,7 +74,7 @@ class Result:
 
     @property
     def of_sweep(self) -> float:
-        """Which part of the sweep's speed is reached; more than all of it by who need not read everything."""
+        """The speed relative to the sweep; more than 1 is possible if not everything must be read."""
         return self.timings["sweep"].median / self.timings["manual_grad"].median
 
 
@@ -106,7 +106,7 @@ def step(
     upstream: float = 1.0,
     transform: Callable[[Callable[..., Tensor]], Callable[..., Tensor]] = lambda call: call,
 ) -> Callable[[], None]:
-    """Forward, backward and what the optimizer does to the gradients at the end."""
+    """Forward, backward, and setting the gradients to None, as an optimizer does."""
 
     @transform
     def call(*inputs: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def step(
 
 
 def fits_into_memory(run: Callable[[], None]) -> bool:
-    """torch.compile makes one tensor (N, C, C) of multilabel_margin_loss."""
+    """Whether a call fits into memory: for multilabel_margin_loss, torch.compile allocates a tensor (N, C, C)."""
     try:
         run()
     except RuntimeError as error:
@@ -137,20 +137,22 @@ def fits_into_memory(run: Callable[[], None]) -> bool:
 def take_turns(runs: Mapping[Name, Callable[[], object]], seconds: float) -> dict[Name, Timing]:
     calls = {}
     for name, run in runs.items():
-        run()  # compiles, loads, allocates
+        run()  # warm up: compile, load, allocate
         calls[name] = _calls_in_a_turn(run)
     turns: dict[Name, list[float]] = {name: [] for name in runs}
     shuffled = random.Random(0)
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline or min(map(len, turns.values())) < LEAST_TURNS:
-        for name in shuffled.sample(list(runs), len(runs)):  # whoever comes second finds the caches warm
+        for name in shuffled.sample(
+            list(runs), len(runs)
+        ):  # random order, because the second one finds the caches warm
             turns[name].append(timeit.timeit(runs[name], number=calls[name]) / calls[name])
     return {name: _timing(taken, calls[name]) for name, taken in turns.items()}
 
 
 def _calls_in_a_turn(run: Callable[[], object]) -> int:
     taken = timeit.timeit(run, number=1)
-    if taken < 10 * TURN:  # else it fills a turn, whatever may have disturbed it
+    if taken < 10 * TURN:  # a longer call fills a turn in any case
         taken = min(taken, *timeit.repeat(run, number=1, repeat=2))
     return max(1, round(TURN / taken))
 

@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: ``make docs``."""
+"""Sphinx configuration of the site; build it with ``make docs``."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "extension
 exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [
-    (r"py:.*", r"(torch|numpy|collections|typing|os|contextlib)\..*"),  # their documentation is not at hand offline
-    (r"py:.*", r"(optional|Call|Sample|Arguments|Tensor|.*\.(Tensor|Sample|Arguments))"),  # names for long types
+    (r"py:.*", r"(torch|numpy|collections|typing|os|contextlib)\..*"),  # their documentation is not available offline
+    (r"py:.*", r"(optional|Call|Sample|Arguments|Tensor|.*\.(Tensor|Sample|Arguments))"),  # aliases of long types
 ]
 
 autodoc_typehints = "signature"

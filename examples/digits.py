@@ -1,12 +1,11 @@
-"""Handwritten digits, when missing a nine is expensive.
+"""Classify handwritten digits when missing a nine is expensive.
 
-A small convolutional net learns scikit-learn's 1,797 handwritten digits twice: with plain cross entropy, and with a
-cost-sensitive one that charges several times more for a nine that is taken for something else. Each is trained with
-manual_grad's loss and with torch's from the same seed; the loss curves must agree to rounding.
+A small convolutional network learns scikit-learn's 1,797 handwritten digits twice: with plain cross entropy, and with a
+cost-sensitive one that charges several times more for a misclassified nine. Each is trained with manual_grad's loss and
+with torch's, from the same seed. The loss curves must agree up to rounding.
 
-"Mistaking a nine" can mean missing one or seeing one where there is none. Here it means missing one: the cost belongs
-to the true digit, as when a nine is the case that must not be overlooked. The price is paid elsewhere, as more other
-digits called nine; both are shown.
+The cost depends on the true digit: it penalizes nines that are missed, not other digits that are taken for nines. The
+network then misses fewer nines, but calls more other digits nine. The figure shows both.
 
     python examples/digits.py --cost 5 --output digits.png
 """
@@ -36,8 +35,8 @@ LIBRARIES = {"manual_grad": manual_grad.functional.cross_entropy, "torch": nn.fu
 NINE = 9
 BATCH = 32
 
-# The curves' largest permitted difference. All runs in float64 (eps 2e-16), so that a few thousand eps for hundreds of
-# training steps still leave no room for a mistake in a gradient.
+# The largest permitted difference between the curves. Everything runs in float64 (eps 2e-16), so this allows a few
+# thousand eps for hundreds of training steps, but no mistake in a gradient.
 ROUNDING = 1e-12
 
 BLUE, ORANGE, GREY, PURPLE, GREEN, RED = "#1f77b4", "#ff7f0e", "#9aa5b1", "#7b3fa0", "#2a7f3f", "#c0392b"
@@ -55,7 +54,7 @@ class Digits:
 
 @dataclass
 class Run:
-    train: list[float]  # the loss before training and after every epoch
+    train: list[float]  # loss before training and after every epoch
     test: list[float]
     probability: Tensor  # of each class, for every test image
 
@@ -65,7 +64,7 @@ class Run:
 
 
 def load(seed: int) -> Digits:
-    """A third to train on; two thirds to test on, so that there are 120 nines to miss."""
+    """A third for training and two thirds for testing, so that the test set has 120 nines."""
     images, target = load_digits(return_X_y=True)
     parts = train_test_split(images / 16, target, test_size=2 / 3, stratify=target, random_state=seed)
     train_images, test_images = (torch.tensor(part).reshape(-1, 1, 8, 8) for part in parts[:2])
@@ -85,11 +84,11 @@ def network() -> nn.Module:
 
 
 def cost_sensitive(cross_entropy: Callable[..., Tensor], cost: Tensor) -> Loss:
-    """Cross entropy in which a sample of class c counts cost[c] times: the mean weighted by cost.
+    """Cross entropy weighted by cost: a sample of class c counts cost[c] times in the mean.
 
-    A recipe in circulation averages first and multiplies the scalar by a mask of the nines. All samples of the batch
-    are then scaled alike, so the step grows with the number of nines in it and no nine counts more than its
-    neighbours. The cost must meet each sample's own loss, before the mean.
+    A common mistake is to average first and then multiply the scalar by a mask of the nines. That scales all samples of
+    the batch alike: the step grows with the number of nines, but no nine counts more than the other samples. The cost
+    must multiply each sample's own loss, before the mean.
     """
 
     def loss(scores: Tensor, target: Tensor) -> Tensor:
@@ -102,7 +101,7 @@ def cost_sensitive(cross_entropy: Callable[..., Tensor], cost: Tensor) -> Loss:
 def train(loss: Loss, digits: Digits, epochs: int, seed: int, report: Callable[[float], None]) -> Run:
     torch.manual_seed(seed)
     net = network()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)  # Adam would divide a wrong factor in the gradient away
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)  # Adam would hide a wrong constant factor in the gradient
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
     run = Run([], [], torch.empty(0))
 
@@ -132,7 +131,7 @@ def largest_difference(ours: Run, theirs: Run) -> float:
 
 @contextmanager
 def progress(epochs: int) -> Iterator[Callable[[str], Callable[[float], None]]]:
-    """Yields a function that announces a run and returns what to call with the test loss after each epoch."""
+    """Yield a function that announces a run and returns a callback for the test loss of each epoch."""
     try:
         from rich import progress as rich
     except ImportError:
@@ -150,7 +149,7 @@ def progress(epochs: int) -> Iterator[Callable[[str], Callable[[float], None]]]:
 
 
 def describe(runs: dict[str, Run], target: Tensor) -> str:
-    """Accuracy, and the row and the column of the confusion matrix that belong to the nines."""
+    """Accuracy, and the row and column of the confusion matrix for the nines."""
     is_nine = target == NINE
     lines = [f"{name:<15} {(run.prediction == target).double().mean():.1%} right" for name, run in runs.items()]
     lines += ["", f"{is_nine.sum()} nines are read as   " + "".join(f"{digit:>5}" for digit in range(10))]
@@ -165,7 +164,7 @@ def counts(digits: Tensor) -> str:
 
 
 def telling_images(plain: Run, costly: Run, target: Tensor) -> list[int]:
-    """Six test images: nines that the cost saved, a nine still missed, false alarms it raised; then any nines."""
+    """Six test images: nines that the cost saved, a nine still missed, false alarms; then any nines."""
     is_nine, before, after = target == NINE, plain.prediction == NINE, costly.prediction == NINE
     saved, missed, alarms = is_nine & ~before & after, is_nine & ~after, ~is_nine & ~before & after
     groups = ((saved, 3), (missed, 1), (alarms, 2), (is_nine, 6), (~is_nine, 6))
@@ -228,12 +227,16 @@ def draw_image(ax: Axes, i: int, runs: dict[str, Run], digits: Digits) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20, help="passes over the training images (%(default)s)")
-    parser.add_argument("--cost", type=float, default=5.0, help="of missing a nine; any other counts 1 (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the split, the net and the batches (%(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("digits.png"), help="the figure (%(default)s)")
+    parser.add_argument(
+        "--cost", type=float, default=5.0, help="cost of missing a nine; other digits cost 1 (%(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of the split, the network and the batches (%(default)s)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("digits.png"), help="file of the figure (%(default)s)")
     args = parser.parse_args()
 
-    torch.set_num_threads(1)  # the net is too small to gain from a second thread
+    torch.set_num_threads(1)  # the network is too small to gain from a second thread
     digits = load(args.seed)
     cost = torch.ones(10, dtype=torch.float64)
     cost[NINE] = args.cost
@@ -247,7 +250,7 @@ def main() -> None:
 
     difference = max(largest_difference(*by_library.values()) for by_library in runs.values())
     print(f"\nlargest difference between manual_grad's and torch's loss curves: {difference:.1e}\n")
-    assert difference <= ROUNDING, "the curves part by more than rounding"
+    assert difference <= ROUNDING, "the curves differ by more than rounding"
     print(describe({name: by_library["manual_grad"] for name, by_library in runs.items()}, digits.test_target))
     draw(runs, digits, args.output)
     print(f"\nfigure: {args.output}")

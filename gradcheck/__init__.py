@@ -1,8 +1,8 @@
-"""Proof that a hand-written gradient is the gradient.
+"""Verify that a hand-written gradient is correct.
 
-``python -m gradcheck`` audits the functions of every installed package that brings specs, such as manual_grad;
-:func:`check` audits any other function, such as the ``apply`` of an ``autograd.Function``. A rule is never compared
-with a second hand derivation: only with the function it belongs to.
+``python -m gradcheck`` audits the functions of every installed package that provides specs, such as manual_grad.
+:func:`check` audits any other function, such as the ``apply`` of an ``autograd.Function``. A gradient is never compared
+with a second hand derivation, only with the function that it belongs to.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PLACES = {"CHECKS": "checks", "Report": "run", "Result": "compare", "audit": "r
 
 
 def __getattr__(name: str) -> Any:
-    """On demand: a reader of chapters needs no numpy, scipy and mpmath."""
+    """Import on demand: reading chapters must not require numpy, scipy and mpmath."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

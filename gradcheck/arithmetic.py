@@ -1,4 +1,4 @@
-"""The operations of formulas, on mpmath's numbers and on arrays of them."""
+"""The operations of formulas, on mpmath numbers and on arrays of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chapter: a docstring, taken apart into prose and numbered equations."""
+"""Split a chapter, the docstring of a loss file, into prose and numbered equations."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import inspect
 import re
 from dataclasses import dataclass
 
-# content is on the line of the directive, or below it and further in
+# the content is on the line of the directive, or indented below it
 _EQUATION = re.compile(r"^([ \t]*)\.\. math::(.*\n(?:[ \t]*\n|\1[ \t]+.*\n)*)", re.MULTILINE)
 _END = re.compile(r"\s*(?:\\tag\{(\w+)\})?\s*(?:\\unexecuted\{\s*([^{}]*[^{}\s])\s*\})?\s*$")
 
 
 @dataclass(frozen=True)
 class Equation:
-    """A displayed equation: its number, empty if it has none, its LaTeX on one line, and why nothing executes it."""
+    """A displayed equation.
+
+    Attributes:
+        label: Its number, or "" if it has none.
+        latex: Its LaTeX, on one line.
+        unexecuted: The reason why no check executes it, or "" if one does.
+    """
 
     label: str
     latex: str
@@ -21,13 +27,13 @@ class Equation:
 
     @property
     def remark(self) -> str:
-        """What a reader is told about it."""
+        """The remark that is shown with an equation that is not executed."""
         return f"Not executed: {self.unexecuted}." if self.unexecuted else ""
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A title and, in their order, paragraphs in reStructuredText and equations."""
+    """A title, followed by paragraphs in reStructuredText and equations, in order."""
 
     title: str
     blocks: tuple[str | Equation, ...]
@@ -38,8 +44,8 @@ class Chapter:
 
 
 def read(text: str) -> Chapter:
-    """The chapter that a docstring holds."""
-    # split gives prose, an indent and the content of the equation in turn
+    """Parse a docstring."""
+    # split returns, in turn, prose, the indentation of an equation and its content
     pieces = _EQUATION.split(inspect.cleandoc(text) + "\n")
     blocks: list[str | Equation] = []
     for prose, content in zip(pieces[::3], [*pieces[2::3], None], strict=True):
@@ -51,7 +57,7 @@ def read(text: str) -> Chapter:
 
 
 def equation(content: str) -> Equation:
-    r"""What a directive holds: LaTeX, ``\tag{number}`` and perhaps ``\unexecuted{reason in plain words}``."""
+    r"""Parse the content of a directive: LaTeX, ``\tag{number}`` and optionally ``\unexecuted{reason in words}``."""
     latex = " ".join(content.split())
     end = _END.search(latex)
     return Equation(end[1] or "", latex[: end.start()], end[2] or "")

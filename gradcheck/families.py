@@ -1,6 +1,6 @@
-"""What a function is a function *of*: which entries of its tensors belong to one element, row, pair or path.
+"""Families: which entries of a function's tensors belong to one element, row, pair or path.
 
-Each family gives, for every value of the unreduced result, the flat indices into each tensor, as nested lists.
+For every value of the unreduced result, a family gives the flat indices into each tensor, as nested lists.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gradcheck.spec import Case
 
-Indices = dict[str, list[Any]]  # tensor name -> one (nested list of) flat index for each value
+Indices = dict[str, list[Any]]  # from tensor name to one (nested list of) flat indices for each value
 
 
 def pointwise(case: Case) -> Indices:
@@ -23,7 +23,7 @@ def pointwise(case: Case) -> Indices:
 
 
 def rowwise(case: Case) -> Indices:
-    """One row of class scores (dimension 1, or the only one) with its class, or its row of labels or probabilities.
+    """One row of class scores (dimension 1, or the only dimension) with its class, labels or probabilities.
 
     A tensor without a batch dimension has one entry for each class, the same for all rows.
     """
@@ -42,7 +42,7 @@ def rowwise(case: Case) -> Indices:
 
 
 def pairwise(case: Case) -> Indices:
-    """One vector (the last dimension) of each tensor that has one, and an entry of those with a dimension less."""
+    """One vector (the last dimension) of each tensor, or one entry of the tensors that lack that dimension."""
     most = max(t.dim() for t in case.tensors.values())
     shape = torch.broadcast_shapes(*(t.shape for t in case.tensors.values() if t.dim() == most))
 
@@ -55,7 +55,7 @@ def pairwise(case: Case) -> Indices:
 
 
 def path(case: Case) -> Indices:
-    """The scores (T, N, C) of one sample with its labels, padded (N, S) or one sample after the other, and lengths."""
+    """The scores (T, N, C) of one sample, its labels (padded to (N, S) or concatenated) and its lengths."""
     (scores_name, scores), (labels_name, labels), *lengths = case.tensors.items()
     batch = scores.shape[1] if scores.dim() == 3 else 1
     frames, counts = (_per_sample(t, batch).tolist() for _, t in lengths)
@@ -72,10 +72,10 @@ def path(case: Case) -> Indices:
 
 
 def linear(case: Case) -> Indices:
-    """One row of the first tensor (N, D) or (D), its entry or row of the target, and all that the rows share.
+    """One row of the first tensor (N, D) or (D), its entry or row of the target, and everything that the rows share.
 
-    The second tensor is a weight (C, d1, …, D). At every position of d1, … there is a loss, for which a shared tensor
-    (C, d1, …, *) has a (C, *) of its own.
+    The second tensor is a weight (C, d1, …, D). There is one loss for each position in d1, …, to which a shared tensor
+    (C, d1, …, *) contributes a slice (C, *).
     """
     (_, x), (_, weight), *_ = case.tensors.items()
     rows, positions = x.numel() // x.shape[-1], weight.shape[1:-1]
@@ -96,7 +96,7 @@ def linear(case: Case) -> Indices:
     return {k: of(k, t) for k, t in case.tensors.items()}
 
 
-FAMILIES: dict[str, Callable[[Case], Indices]] = {  # the audit of a later one takes longer
+FAMILIES: dict[str, Callable[[Case], Indices]] = {  # in increasing order of audit time
     "pointwise": pointwise,
     "rowwise": rowwise,
     "pairwise": pairwise,

@@ -1,8 +1,8 @@
-r"""What a formula is worth at a point: the trees of :mod:`gradcheck.grammar` on mpmath's numbers.
+r"""Evaluate formulas at a point: the trees of :mod:`gradcheck.grammar`, in mpmath's arithmetic.
 
-A page defines symbols by the first equation that has them alone on its left; whatever else stands between signs of
-equality is a claim. A derivative is taken numerically, of the definition of what it is a derivative of; so is a symbol
-with a dot, along the direction that the point gives (``\dot x`` for x), and ``(H v)_{x_j}``, the same of the gradient.
+The first equation with a symbol alone on its left-hand side defines that symbol; every other equality is a claim.
+Derivatives are computed numerically, from the definition of the function. So is a symbol with a dot, the derivative
+along the direction that the point specifies (``\dot x`` for x), and so is ``(H v)_{x_j}``, the same of the gradient.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from mpmath import mp, mpf
 from gradcheck.arithmetic import COMPARISONS, OPERATIONS, REDUCTIONS
 from gradcheck.grammar import Apply, Big, Cases, Node, Number, Op, Partial, Relation, Statement, Sub, Symbol
 
-DIGITS, STEP = 50, "1e-14"  # central differences: right to 1e-28, the second to 1e-22
-LOSSES = (r"\ell", "L", "e")  # what a page may call its loss
+DIGITS, STEP = 50, "1e-14"  # central differences: accurate to 1e-28, second differences to 1e-22
+LOSSES = (r"\ell", "L", "e")  # the names that a page may give its loss
 DOT = "\\dot "
 DIRECTION = "direction"
 CONSTANTS = {r"\pi": lambda: +mp.pi, r"\infty": lambda: mp.inf}
 
 
 class Each(tuple):
-    """What an index letter runs through."""
+    """The values that an index letter runs through."""
 
 
 class Unknown(LookupError):
-    """A symbol that neither the point nor the page gives a meaning."""
+    """A symbol that neither the point nor the page defines."""
 
 
 @dataclass(frozen=True, eq=False)
 class Clause:
-    """One definition of a symbol: ``\\alpha_0(s) = …`` beside ``\\alpha_t(s) = …``; indices are letters or values."""
+    """One of the definitions of a symbol, such as ``\\alpha_0(s) = …``; indices are letters or values."""
 
     indices: tuple[Node, ...]
     arguments: tuple[Node, ...] | None
@@ -44,13 +44,13 @@ class Clause:
 
 Clauses = Mapping[str, Sequence[Clause]]
 Head = tuple[str, tuple[Node, ...], "tuple[Node, ...] | None"]  # name, indices, arguments
-Move = tuple[str, tuple[int, ...]]  # a symbol, and which entry of it
-Local = Mapping[str, Any]  # index letter -> its value
+Move = tuple[str, tuple[int, ...]]  # a symbol, and the index of one of its entries
+Local = Mapping[str, Any]  # from index letter to value
 
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """What a chapter defines, and what its points have in common: the cases reached, and how its symbols are read."""
+    """The definitions of a chapter, and state shared by all points: the cases reached, and how symbols are read."""
 
     clauses: Clauses
     reached: set[Node]
@@ -58,7 +58,7 @@ class Page:
 
 
 class Point:
-    """The symbols that are given, and those that the page defines by them."""
+    """Values of the given symbols, and of the symbols that the page defines from them."""
 
     def __init__(self, given: Mapping[str, Any], page: Page) -> None:
         self.given, self.page, self.clauses = given, page, page.clauses
@@ -77,7 +77,7 @@ class Point:
         return name.endswith("'") and any(c.arguments for c in self.clauses.get(name.rstrip("'"), ()))
 
     def head(self, node: Node) -> Head | None:
-        """Name, indices and arguments of what is written like a symbol."""
+        """The name, indices and arguments of a node that has the form of a symbol."""
         if node not in self.page.heads:
             self.page.heads[node] = self._head(node)
         return self.page.heads[node]
@@ -98,16 +98,16 @@ class Point:
         return None
 
     def _counts(self, index: Node) -> bool:
-        """Whether this may be the index of a symbol that is being defined."""
+        """Whether this may be an index of a symbol that is being defined."""
         return not isinstance(index, Symbol) or self._letter(index) is not None
 
     def defined_by(self, node: Node) -> Head | None:
-        """The symbol that ``node = …`` would define; None if it has a meaning already."""
+        """The symbol that ``node = …`` would define, or None if it is already defined."""
         head = self.head(node)
         return None if head is None or (self.knows(head[0]) and not self._starts(*head)) else head
 
     def _starts(self, name: str, indices: Sequence[Node], arguments: Sequence[Node] | None) -> bool:
-        """Whether a recursion, which is defined by itself, gets one of its starting values."""
+        """Whether this is a starting value of a recursion."""
         clauses = self.clauses.get(name, ())
         if name in self.given or not any(_speaks_of(name, c.body) for c in clauses):
             return False
@@ -118,7 +118,7 @@ class Point:
         return all(pattern(c.indices) != pattern(indices) for c in clauses)
 
     def _letter(self, node: Node) -> str | None:
-        """The name of an index letter."""
+        """The name of the index letter, or None if ``node`` is not one."""
         return node.name if isinstance(node, Symbol) and isinstance(self.given.get(node.name), Each) else None
 
     def symbol(self, node: Node, local: Local) -> Any:
@@ -153,12 +153,12 @@ class Point:
 
     def _of_clauses(self, name: str, indices: tuple[Any, ...], arguments: tuple[Any, ...] | None) -> Any:
         clauses = self.clauses[name]
-        if len(indices) < len(clauses[0].indices):  # all of it: an array
+        if len(indices) < len(clauses[0].indices):  # the whole symbol, an array
             letters = clauses[0].indices[len(indices) :]
             sizes = [len(self.given[i.name]) if isinstance(i, Symbol) else 0 for i in letters]
             entries = [self._of_clauses(name, (*indices, *i), arguments) for i in np.ndindex(*sizes)]
             return np.array([None, *entries], dtype=object)[1:].reshape(sizes)
-        if len(clauses) > 1:  # one entry before a letter for them all
+        if len(clauses) > 1:  # try clauses for a single entry before those with index letters
             clauses = sorted(clauses, key=lambda c: sum(self._letter(i) is not None for i in c.indices))
         for clause in clauses:
             patterns = list(zip(clause.indices, indices, strict=True))
@@ -172,7 +172,7 @@ class Point:
         raise Unknown(f"{name} is not defined for {(*indices, *(arguments or ()))}")
 
     def _matched(self, patterns: Iterable[tuple[Node, Any]]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The letters that are bound, and the symbols that stand for an argument; None if a value differs."""
+        """The values of index letters and of parameters, or None if a value does not match."""
         local, changes = {}, {}
         for pattern, value in patterns:
             if letter := self._letter(pattern):
@@ -184,7 +184,7 @@ class Point:
         return local, changes
 
     def _body(self, clause: Clause, local: dict[str, Any], changes: dict[str, Any]) -> Any:
-        """A function of x is its body with x changed, and with it all that depends on x."""
+        """Evaluate a function by changing its parameter, and with it everything that depends on the parameter."""
         self.page.reached.add(clause.body)
         if any(not self.knows(k) or self.symbol(Symbol(k), {}) is not v for k, v in changes.items()):
             return self.moved(changes).evaluate(clause.body, local)
@@ -196,7 +196,7 @@ class Point:
     # derivatives
 
     def by_differences(self, node: Node, within: frozenset[str] = frozenset()) -> bool:
-        """Whether a difference enters in ``node``, or in what the page defines it by: all else is exact."""
+        """Whether ``node``, or its definition, involves finite differences; everything else is exact."""
         for part in node.walk():
             if isinstance(part, Partial) or (isinstance(part, Sub) and isinstance(part.base, Op)):
                 return True
@@ -209,7 +209,7 @@ class Point:
         return False
 
     def shifted(self, move: Move, step: Any) -> Point:
-        """Another point, where a symbol or one of its entries is more by ``step``, or all along the direction are."""
+        """A point where a symbol or one entry is increased by ``step``, or everything is moved along the direction."""
         if (move, step) not in self.memo:
             name, at = move
             if name == DIRECTION:
@@ -221,7 +221,7 @@ class Point:
         return self.memo[move, step]
 
     def derivative(self, f: Callable[[Point], Any], moves: Sequence[Move]) -> Any:
-        """Of ``f`` by each of the ``moves`` in turn."""
+        """The derivative of ``f`` with respect to each of ``moves`` in turn."""
         if not moves:
             return f(self)
         h, (move, *rest) = mpf(STEP), moves
@@ -249,7 +249,7 @@ class Point:
         name, at = moves[0]
         shape = np.shape(_entry(self.symbol(Symbol(name), local), at))
         if shape == ():
-            # in any order the points are the same, and so they are computed once
+            # the order does not matter; sorted, the points are the same and are computed only once
             return self.derivative(lambda p: p.evaluate(node.of, local), sorted(moves, key=str))
         if len(moves) > 1:
             raise Unknown("a second derivative by vectors is written by their entries")
@@ -288,7 +288,7 @@ class Point:
         raise TypeError(node)
 
     def _curvature(self, node: Node, variable: Node, local: Local) -> Any:
-        """``(H v)_x``, or ``(H_f v)_x`` of another function than the loss."""
+        """``(H v)_x``, or ``(H_f v)_x`` for a function f other than the loss."""
         of: Node = Symbol(next(k for k in LOSSES if k in self.clauses))
         if isinstance(node, Sub):
             of, node = node.index, node.base
@@ -300,7 +300,7 @@ class Point:
         if name == "interval":
             raise Unknown("an interval has no value")
         if name == "*" and isinstance(nodes[0], Relation) and not self.holds(nodes[0], local):
-            return 0  # [false] is zero even times what is not defined there
+            return 0  # [false] times anything is 0, even if the other factor is undefined there
         values = [self.evaluate(n, local) for n in nodes]
         if name == "group":
             return values[0]
@@ -343,7 +343,7 @@ class Point:
             yield dict(zip(letters, values, strict=True))
 
     def free(self, node: Node, bound: frozenset[str] = frozenset()) -> Iterator[str]:
-        """The index letters for each of which a statement holds: those that no sum runs through."""
+        """The free index letters, which no sum runs through: a statement holds for each of their values."""
         if isinstance(node, Big):
             bound |= {part.name for c in node.conditions for part in c.walk() if isinstance(part, Symbol)}
             yield from self.free(node.body, bound)
@@ -357,7 +357,7 @@ class Point:
     # relations
 
     def holds(self, node: Node, local: Local) -> bool:
-        """Whether a condition is met, to the last digit."""
+        """Whether a condition holds exactly."""
         if not isinstance(node, Relation):
             raise Unknown("a condition is a relation")
         pairs = itertools.pairwise(node.members)
@@ -382,7 +382,7 @@ def _speaks_of(name: str, node: Node) -> bool:
 
 
 def definitions(given: Mapping[str, Any], relations: Iterable[Relation]) -> dict[str, list[Clause]]:
-    """What the relations of a page define, in its order."""
+    """The definitions among the relations of a page, in order."""
     clauses: dict[str, list[Clause]] = {}
     for relation in relations:
         if relation.signs[:1] == ("=",):
@@ -399,12 +399,12 @@ def definitions(given: Mapping[str, Any], relations: Iterable[Relation]) -> dict
 
 
 def way(statement: Statement, given: Mapping[str, Any]) -> Relation:
-    r"""The relation that holds in this case, where the page has an ``\text{or}``."""
+    r"""The alternative of an ``\text{or}`` statement that applies to this case."""
     return statement.ways[given.get("or", 0) if len(statement.ways) > 1 else 0]
 
 
 def numbers(value: Any) -> Any:
-    """Floats as exact numbers, lists as arrays of them."""
+    """Convert floats to exact numbers and lists to arrays of them."""
     if isinstance(value, (list, np.ndarray)):
         parts = [numbers(v) for v in value]
         return np.array(parts, dtype=object)

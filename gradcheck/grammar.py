@@ -1,13 +1,12 @@
-r"""What an equation states: the tree of what is written, from :mod:`gradcheck.latex`, to one of operations.
+r"""Parse the equations of a chapter: from the syntax tree of :mod:`gradcheck.latex` to a tree of operations.
 
-The parsers that exist (SymPy's, latex2sympy) know neither cases, Iverson brackets nor sums over conditions, and make
-symbolic expressions of what is wanted as numbers; and the chapters need little of LaTeX. Its conventions are those of
-a careful writer:
+Existing parsers (SymPy's, latex2sympy) support neither cases, Iverson brackets nor sums over conditions, and build
+symbolic expressions, while numbers are needed here. The chapters use little of LaTeX, with these conventions:
 
-- ``f(x)``, without a space, applies f; ``a\,(x + 1)`` is a product. So is what stands side by side.
-- ``\log`` and the like, and ``\sum``, take the whole product that follows; ``\log(x)`` takes what is in parentheses.
-- ``e^x`` is the exponential. ``[x > 0]`` is 1 if that holds; if not, 0 and all that follows.
-- ``,`` and ``\qquad`` separate statements. ``A = B \text{or} C`` is read in one of two ways, and ``\text{for} C
+- ``f(x)``, without a space, applies f; ``a\,(x + 1)`` is a product. Juxtaposed factors are a product.
+- ``\log``, ``\sum`` and the like apply to the whole product that follows; ``\log(x)`` applies to the parentheses only.
+- ``e^x`` is the exponential. ``[x > 0]`` is 1 if the condition holds; otherwise it and all that it multiplies are 0.
+- ``,`` and ``\qquad`` separate statements. ``A = B \text{or} C`` gives two alternatives, and ``\text{for} C
   \text{and} D`` restricts the statement before it.
 """
 
@@ -23,7 +22,7 @@ from gradcheck.latex import ACCENTS, SPACES, Part, Row, Unreadable, read, source
 
 
 class Node:
-    """A part of a formula. Equality is identity: the same letters in two places are two nodes."""
+    """A part of a formula. Nodes compare by identity: the same letter in two places is two nodes."""
 
     @cached_property
     def children(self) -> tuple[Node, ...]:
@@ -57,7 +56,7 @@ class Symbol(Node):
 
 @dataclass(frozen=True, eq=False)
 class Sub(Node):
-    """``base_index``: an entry, or, where the page speaks of ``n_a``, a name of its own."""
+    """``base_index``: an entry of ``base``, or a separate name if the page defines one, such as ``n_a``."""
 
     base: Node
     index: Node
@@ -97,7 +96,7 @@ class Cases(Node):
 
 @dataclass(frozen=True, eq=False)
 class Relation(Node):
-    """``a = b = c > d``: members, and the signs between them."""
+    """``a = b = c > d``: the members, and the signs between them."""
 
     members: tuple[Node, ...]
     signs: tuple[str, ...]
@@ -105,7 +104,7 @@ class Relation(Node):
 
 @dataclass(frozen=True, eq=False)
 class Partial(Node):
-    """The partial derivative of ``of`` by each of ``by`` in turn."""
+    """The partial derivative of ``of`` with respect to each of ``by`` in turn."""
 
     of: Node
     by: tuple[Node, ...]
@@ -113,7 +112,7 @@ class Partial(Node):
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """What an equation states, in one way or in several of which a case chooses, where ``conditions`` hold."""
+    """A statement that holds under ``conditions``, with one or several alternatives, of which each case selects one."""
 
     ways: tuple[Relation, ...]
     conditions: tuple[Relation, ...]
@@ -135,7 +134,7 @@ _NAME = re.compile(r"[a-zA-Z]|\\(?!text|begin|end)[a-zA-Z]+(\{.*\})?")
 
 
 def statements(latex: str) -> tuple[Statement, ...]:
-    """What an equation states, one after the other."""
+    """The statements of an equation, in order."""
     parser, found = _Parser(read(latex)), []
     while parser.separated():
         found.append(parser.statement())
@@ -143,7 +142,7 @@ def statements(latex: str) -> tuple[Statement, ...]:
 
 
 class _Parser:
-    """A Pratt parser of a row: ``expression(power)`` reads on as long as operators bind tighter than ``power``."""
+    """A Pratt parser for a row: ``expression(power)`` reads on while operators bind tighter than ``power``."""
 
     def __init__(self, row: Row) -> None:
         self.row, self.at, self.in_bars = row, 0, False
@@ -154,7 +153,7 @@ class _Parser:
 
     @property
     def next(self) -> str:
-        """The next token that is no space; of a text, its words."""
+        """The next token that is not a space; for ``\\text``, without the spaces around its words."""
         while self.here.token in SPACES:
             self.at += 1
         return re.sub(r"(?<=^\\text\{)\s+|\s+(?=\}$)", "", self.here.token)
@@ -173,7 +172,7 @@ class _Parser:
     # statements
 
     def separated(self, peek: bool = False) -> bool:
-        """Whether there is more behind the separators; they are skipped, except where ``peek`` finds no text."""
+        """Whether anything follows the separators. Skips them, unless ``peek`` is set and no text follows."""
         start = self.at
         while self.skip(*_SEPARATORS, "."):
             pass
@@ -206,7 +205,7 @@ class _Parser:
         return Relation(tuple(members), tuple(signs))
 
     def listed(self, end: str = "") -> tuple[Node, ...]:
-        """Relations up to ``end``; one of a single member is that member."""
+        """Relations up to ``end``; a relation with a single member is reduced to that member."""
         nodes: list[Node] = []
         while not nodes or self.skip(",", ";", r"\mid", ":"):
             relation = self.relation()
@@ -272,7 +271,7 @@ class _Parser:
 
 
 def _inside(part: Part, closing: str = "") -> tuple[Node, ...]:
-    """What a script holds, or a bracket with this end."""
+    """The contents of a script, or of a bracket with this closing."""
     if part.closing != closing:
         raise Unreadable(f"expected {closing} at the end of {part.latex}")
     return _Parser(part.arguments[0]).listed()

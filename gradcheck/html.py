@@ -1,4 +1,4 @@
-"""A report as one page that needs nothing else: verdict, table, error by regime as plots, failures, environment."""
+"""A report as one self-contained page: verdict, table, plots of the error by regime, failures, environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradcheck.compare import Result
 from gradcheck.report import cell, remarks
 from gradcheck.run import Report, environment
 
-LOW, HIGH = -2.0, 8.0  # decades of eps on the axis; at 1/eps of float32, about 10^7, no digit is left
+LOW, HIGH = -2.0, 8.0  # decades of eps on the axis; at 1/eps of float32, about 10^7, no digit is correct
 LEFT, WIDTH, ROW, TOP = 190, 700, 20, 26
 
 STYLE = """
@@ -74,8 +74,8 @@ def _plots(report: Report) -> Iterable[str]:
         return
     yield "<h2>Error by regime</h2>"
     yield (
-        "<p>float32, the worst of the value and of every component of every gradient against exact arithmetic, in eps. "
-        "Filled: here. Hollow: torch's own function. Dashed: the bound.</p>"
+        "<p>The worst float32 error of the value and of any gradient component, against exact arithmetic, in eps. "
+        "Filled: this function. Hollow: torch's own function. Dashed: the bound.</p>"
     )
     for loss, results in shown.items():
         if results:

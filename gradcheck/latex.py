@@ -1,7 +1,7 @@
-r"""LaTeX's mathematics as a tree of what is written: the one reader, for the eye and for the computation.
+r"""Parse LaTeX formulas into a syntax tree, for display and for computation.
 
-:mod:`gradcheck.grammar` finds the meaning in it, what applies to what and what binds tighter; a terminal sets it. The
-tree itself knows no mathematics, so it can hold any formula: an unknown command is a part like any other.
+:mod:`gradcheck.grammar` turns the tree into operations with precedence; the terminal renders it directly. The tree
+records only what is written, not what it means, so it can hold any formula: an unknown command is an ordinary part.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ Row: TypeAlias = "tuple[Part, ...]"
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    r"""A letter, a number, a sign or a command, with all that belongs to it.
+    r"""A letter, a number, a sign or a command, with its arguments and scripts.
 
     Args:
-        token: What it is: ``x``, ``12``, ``+``, ``\frac``, ``\mathrm{lse}``, an opening bracket, ``\begin{cases}``.
-        latex: How it is written, with the space before it and its scripts: those of a row make up its source.
-        arguments: The rows in braces behind a command or a script, or in brackets. Of an environment they are the
-            lines, in which a cell is a part ``&``.
-        closing: What closes the bracket, of whatever form. A bracket that nothing closes is a sign.
-        scripts: Parts ``_``, ``^`` and ``'``, in their order.
+        token: The token: ``x``, ``12``, ``+``, ``\frac``, ``\mathrm{lse}``, an opening bracket, ``\begin{cases}``.
+        latex: Its source, including the space before it and its scripts. The sources of the parts of a row, joined,
+            are the source of the row.
+        arguments: The rows in the braces after a command or a script, or inside a bracket. For an environment they are
+            its lines, and each cell of a line is a part ``&``.
+        closing: The closing bracket, of any kind. A bracket that is never closed is an ordinary sign.
+        scripts: Parts ``_``, ``^`` and ``'``, in order.
     """
 
     token: str
@@ -44,7 +45,7 @@ _ARGUMENTS = {r"\frac": 2, r"\tfrac": 2, **dict.fromkeys((r"\sqrt", r"\mathbb", 
 _ALIASES = {r"\leq": r"\le", r"\geq": r"\ge", r"\neq": r"\ne", r"\rightarrow": r"\to", r"\dfrac": r"\frac",
             r"\lvert": "|", r"\rvert": "|"}  # fmt: skip
 _TOKEN = re.compile(
-    # space and sizes, a token, the length behind the end of a line
+    # space and sizes, a token, an optional length after \\
     r"(?:\s|\\!|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![a-zA-Z]))*"
     r"(\\(?:text|textrm|mathrm|mathbf|mathit|mathcal|boldsymbol|operatorname|begin|end)\{[^}]*\}"
     r"|\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|.|)(?:(?<=\\\\)\[[^\]]*\])?",
@@ -53,11 +54,11 @@ _TOKEN = re.compile(
 
 
 class Unreadable(ValueError):
-    """LaTeX outside of what is understood here."""
+    """LaTeX that this parser does not support."""
 
 
 def read(latex: str) -> Row:
-    """The tree of a formula."""
+    """Parse a formula."""
     reader = _Reader(latex)
     row = reader.row()
     if reader.next:
@@ -66,7 +67,7 @@ def read(latex: str) -> Row:
 
 
 def source(row: Row) -> str:
-    """How it is written."""
+    """The LaTeX of a row."""
     return "".join(part.latex for part in row).strip()
 
 
@@ -75,7 +76,7 @@ class _Reader:
 
     def __init__(self, latex: str) -> None:
         self.latex, self.at = latex, 0
-        self.unclosed: set[int] = set()  # where brackets stand that are signs
+        self.unclosed: set[int] = set()  # positions of brackets that are never closed
 
     @property
     def next(self) -> str:
@@ -90,14 +91,14 @@ class _Reader:
         return token
 
     def row(self, *ends: str) -> Row:
-        """Up to one of the ends, or to that of a group or a cell, which is left."""
+        """Parse up to one of ``ends`` or the end of a group or cell, which is not consumed."""
         parts: list[Part] = []
         while self.next not in (*_ENDS, *ends) and not self.next.startswith(r"\end{"):
             parts.append(self.part())
         return tuple(parts)
 
     def part(self, alone: bool = False) -> Part:
-        """``alone``, as an argument without braces, it is a single sign, and the scripts are not its own."""
+        """Parse one part. With ``alone``, as an argument without braces, it is a single sign without scripts."""
         start, token = self.at, self.take()
         arguments, closing, scripts = (), "", []
         if token == "{":

@@ -1,4 +1,4 @@
-"""Derivatives without a rule: extrapolated finite differences in float64, and the room that there is for them."""
+"""Numerical derivatives: extrapolated finite differences in float64, with steps that cross no kink."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch import Tensor
 from gradcheck.spec import Case, Draw
 
 STEPS = (0.1, 0.01, 0.002)
-LEVELS = 9  # the last step is 1/256 of the first
-ENOUGH = 1e-12  # of the function's size
-NOISE = 1e-10  # of the function's size: a slope below it is the rounding of the differences, and counts as 0
+LEVELS = 9  # each halves the step, so the last step is 1/256 of the first
+ENOUGH = 1e-12  # relative to the size of the function: an error below it ends the extrapolation
+NOISE = 1e-10  # relative to the size of the function: a slope below it is rounding error, and counts as 0
 
 
 def random_direction(seed: int, t: Tensor, gradient: Tensor | None = None) -> Tensor:
-    """One in which every entry of ``t`` takes part; with a gradient's signs nothing cancels in the slope along it."""
+    """A direction without zeros. With a gradient, it takes the signs of that, so that nothing cancels in the slope."""
     draw = Draw(seed, t.dtype, str(t.device))
     size, sign = draw.uniform(*t.shape, low=0.5, high=1.0), draw.sign(*t.shape)
     return size * (sign if gradient is None else torch.where(gradient == 0, sign, gradient.sign()))
 
 
 def along_axes(f: Callable[[Case], Tensor], case: Case, name: str, step: float) -> Tensor:
-    """The derivative of the number ``f(case)`` by each entry of the tensor ``name``."""
+    """The derivative of the scalar ``f(case)`` with respect to each entry of the tensor ``name``."""
     t = case.tensors[name].detach()
 
     def moved(i: int, s: float) -> Tensor:
@@ -44,8 +44,8 @@ def along(f: Callable[[Case], Tensor], case: Case, direction: dict[str, Tensor],
 def slope(f: Callable[[float], Tensor], step: float) -> Tensor:
     """The derivative of ``f`` at 0, entry by entry, by Ridders' method.
 
-    Central differences of steps that are halved, each extrapolated with those before to a step of 0. Of these estimates
-    an entry gets the one that differs least from its neighbours: from there on it is rounding that grows.
+    The step of a central difference is halved repeatedly, and each result is extrapolated with the previous ones to a
+    step of 0. Each entry gets the estimate that differs least from its neighbours; beyond it, rounding errors grow.
     """
 
     def at(s: float) -> np.ndarray[Any, Any]:
@@ -70,7 +70,7 @@ def slope(f: Callable[[float], Tensor], step: float) -> Tensor:
 
 
 def room(case: Case, direction: dict[str, Tensor], steps: Sequence[float] = STEPS) -> float | None:
-    """A step that can be taken along ``direction`` with no kink or edge of a domain in the way."""
+    """The first of ``steps`` along ``direction`` that crosses no kink and no edge of the domain, or None."""
     signs = kink_signs(case)
     if not signs.all():
         return None
@@ -82,7 +82,7 @@ def room(case: Case, direction: dict[str, Tensor], steps: Sequence[float] = STEP
 
 
 def kink_signs(case: Case) -> Tensor:
-    """On which side of every kink the point lies."""
+    """The side of each kink on which the point lies."""
     return torch.cat([torch.ones(1), *(d(**case.arguments).flatten().sign().cpu() for d in case.spec.kinks.values())])
 
 

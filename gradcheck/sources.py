@@ -1,8 +1,8 @@
-"""The specs that installed packages bring along, for ``python -m gradcheck``.
+"""Find the specs that installed packages provide, for ``python -m gradcheck``.
 
-A package offers its specs by an entry point of the group ``gradcheck.specs``, which names a module with ``NAMES`` and
-``load(name)``. It may also have ``find(text)``, which says which name a user means or raises a ValueError, and
-``environment()``, what its figures depend on.
+A package provides specs by an entry point in the group ``gradcheck.specs``. It points to a module with ``NAMES`` and
+``load(name)``. The module may also have ``find(text)``, which returns the name that a user means or raises a
+ValueError, and ``environment()``, which describes what the results depend on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def load(name: str) -> Spec:
 
 
 def find(text: str) -> str:
-    """The name that ``text`` means to one of the sources."""
+    """The name that ``text`` stands for, according to the sources."""
     if text in names():
         return text
     refusals = []

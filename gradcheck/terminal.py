@@ -1,4 +1,4 @@
-"""What a terminal can show."""
+"""Output to the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def console(width: int | None = None) -> Console | None:
-    """rich's console, where rich is installed and a person is looking; None means plain text."""
+    """A rich console, or None (plain text) if rich is not installed or the output is not a terminal."""
     if not sys.stdout.isatty():
         return None
     try:
@@ -22,5 +22,5 @@ def console(width: int | None = None) -> Console | None:
 
 
 def columns() -> int:
-    """The width of a text: that of the terminal, but no more than is easily read."""
+    """The width of text: that of the terminal, but at most 80 for readability."""
     return min(shutil.get_terminal_size().columns, 80)

@@ -1,7 +1,7 @@
-"""Compiling the kernels in Triton for devices that are not there, and what the compiler says of each.
+"""Compile the Triton kernels for GPUs that are not present, and collect what the compiler reports about each.
 
-The kernels are called as always, on CPU tensors, but Triton is told of a device of another kind, and stops behind the
-compiler, before it would load and launch.
+The kernels are called as usual, on CPU tensors. Triton is told that there is a GPU of the given architecture, and stops
+after compiling, before it would load and launch the kernel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 @dataclass(frozen=True)
 class Usage:
-    """What one instance of a kernel takes; a spill, or an array that is indexed at run time, shows as local memory."""
+    """The resources of one kernel instance; spills and arrays indexed at run time appear as local memory."""
 
     kernel: str
     architecture: int
@@ -40,7 +40,7 @@ class Usage:
 
 
 class _Driver:
-    """Of a device of that architecture; Triton keeps what it compiles by the device's number."""
+    """A driver for a device of that architecture; Triton caches compiled kernels by device number."""
 
     def __init__(self, architecture: int) -> None:
         self.architecture = architecture
@@ -57,7 +57,7 @@ class _Driver:
 
 @contextlib.contextmanager
 def compiling(architecture: int, cache: Path) -> Iterator[list[Any]]:
-    """The kernels that are called inside are compiled instead, into the list."""
+    """Compile the kernels that are called inside instead of running them, and collect them in the list."""
     compiled: list[Any] = []
     run = JITFunction.run
 
@@ -67,7 +67,7 @@ def compiling(architecture: int, cache: Path) -> Iterator[list[Any]]:
             compiled.append(kernel)
 
     driver = triton.runtime.driver
-    before = dict(vars(driver))  # asking for the active one would look for a device
+    before = dict(vars(driver))  # reading the active driver would look for a device
     with triton.knobs.cache.scope():
         triton.knobs.cache.dir = str(cache)
         driver.set_active(_Driver(architecture))

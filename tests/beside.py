@@ -1,7 +1,7 @@
-"""One call through torch's loss and through ours, and every way in which what comes out differs.
+"""Compare a call of torch's loss with the same call of ours, and list all differences.
 
-A *probe* is what a program does with a loss: ``probe(loss, arguments)`` gives what the program can see, by name. The
-differences that are meant are in ``INTENDED``, each with its reason and a call that shows it.
+A *probe* is something that a program does with a loss: ``probe(loss, arguments)`` returns, by name, everything that the
+program can observe. Intended differences are in ``INTENDED``, each with its reason and a call that shows it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Probe = Callable[[Loss, Arguments], Mapping[str, Any]]
 
 @dataclass
 class Outcome:
-    """What a program sees of a call: what was raised, or the results; and the warnings."""
+    """The observable outcome of a call: the error or the results, and the warnings."""
 
     error: Exception | None = None
     seen: Mapping[str, Any] = field(default_factory=dict)
@@ -68,7 +68,7 @@ def shown(value: Any) -> str:
     return repr(value)[:200]
 
 
-# what torch warns of when its own implementation has no better way
+# warnings about limitations of torch's own implementations
 OF_TORCHS_OWN = (
     "There is a performance drop",  # in vmap, without a batching rule
     "An output with one or more elements was resized",  # in vmap of its pointwise losses
@@ -83,7 +83,7 @@ def observe(loss: Loss, arguments: Arguments, probe: Probe) -> Outcome:
         try:
             outcome = Outcome(seen=probe(loss, arguments))
         except Exception as error:
-            # a frame that is kept holds what it was in: the hooks of a checkpoint, in torch 2.10
+            # a traceback would keep its frames alive, such as the hooks of a checkpoint in torch 2.10
             traceback.clear_frames(error.__traceback__)
             outcome = Outcome(error)
     warned = ((w.category, str(w.message)) for w in caught)
@@ -92,7 +92,7 @@ def observe(loss: Loss, arguments: Arguments, probe: Probe) -> Outcome:
 
 
 def differences(name: str, arguments: Arguments, probe: Probe | None = None) -> Iterator[Difference]:
-    """Of ours from torch's, but those that are meant."""
+    """The differences between ours and torch's, without the intended ones."""
     probe = probe or requiring(*differentiated(name, arguments))
     yield from unintended(all_differences(name, arguments, probe))
 
@@ -102,7 +102,7 @@ def unintended(found: Iterable[Difference]) -> Iterator[Difference]:
 
 
 def while_patched(name: str, arguments: Arguments, probe: Probe) -> Iterator[Difference]:
-    """Of what ``probe(mode, arguments)`` does in the mode :func:`manual_grad.patch`, and without."""
+    """The differences of ``probe(mode, arguments)`` with and without :func:`manual_grad.patch`."""
     yield from unintended(compare(name, arguments, probe, manual_grad.patch, nullcontext))
 
 
@@ -111,14 +111,14 @@ def all_differences(name: str, arguments: Arguments, probe: Probe) -> Iterator[D
 
 
 def compare(name: str, arguments: Arguments, probe: Probe, our_loss: Any, torchs_loss: Any) -> Iterator[Difference]:
-    """What ``probe`` sees of the one and of the other."""
+    """The outcomes of ``probe`` for both."""
 
     def differs(what: str, a: Any, b: Any) -> Difference:
         return Difference(name, what, a, b, arguments)
 
     ours, torchs = (observe(loss, arguments, probe) for loss in (our_loss, torchs_loss))
     if ours.error or torchs.error:
-        # one that is a kind of torch's is caught where torch's is
+        # a subclass of torch's error is caught wherever torch's is
         if torchs.error is None or not isinstance(ours.error, type(torchs.error)):
             yield differs("error", ours.error, torchs.error)
         return
@@ -141,9 +141,10 @@ def called(name: str, module: Any) -> Loss:
 
 
 def behind_log_softmax(loss: Loss) -> Loss:
-    """torch returns the gradient of what is before a log_softmax: only there are the two to be compared.
+    """ctc_loss after a log_softmax: torch's gradient is that of the scores, so it can be compared only there.
 
-    In plain ops: reverse mode cannot follow the forward mode of torch.log_softmax, which writes in place.
+    It is written in plain ops, because the forward mode of torch.log_softmax writes in place, and reverse mode cannot
+    differentiate through that.
     """
 
     def behind(log_probs: Any, **others: Any) -> Tensor:
@@ -155,8 +156,8 @@ def behind_log_softmax(loss: Loss) -> Loss:
 
 
 def exact_outcome(torchs_loss: Any, arguments: Arguments, probe: Probe) -> Outcome:
-    """torch's in float64, of the same numbers."""
-    # torch refuses some options in float64; without any it computes the same
+    """torch's result in float64, for the same values."""
+    # torch rejects some options in float64; without them the result is the same
     wide = {k: v.double() if floating(v) else v for k, v in arguments.items() if k != "options"}
     with torch.autocast("cpu", enabled=False):
         return observe(torchs_loss, wide, probe)
@@ -167,7 +168,7 @@ def comparable(a: Any, b: Any) -> bool:
 
 
 def near(a: Any, b: Any) -> bool:
-    """Whether they are the same, of numbers up to the last digits."""
+    """Whether they are equal, numbers up to rounding."""
     if not comparable(a, b):
         return a is b or (type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b))
     if a.is_meta or b.is_meta:
@@ -178,7 +179,7 @@ def near(a: Any, b: Any) -> bool:
     scale = b.abs().max().item() if b.numel() else 0.0
     if not scale < float("inf"):
         return torch.equal(a.nan_to_num(), b.nan_to_num()) and torch.equal(a.isnan(), b.isnan())
-    # what is below eps² is the rounding of a zero
+    # values below eps² are a rounded zero
     return torch.allclose(a.double(), b.double(), rtol=0, atol=(16 if eps < 1e-10 else 2) * eps * scale + eps**2)
 
 
@@ -187,7 +188,7 @@ def as_exact(a: Any, b: Any, exact: Any) -> bool:
     if not (comparable(a, b) and a.is_floating_point() and comparable(b.double(), exact)):
         return False
     exact = exact.detach()
-    try:  # float64 of mixed dtypes has in torch the rounding of the least of them
+    try:  # with mixed dtypes, torch's float64 result may be rounded to the lowest of them
         assert_no_further_than_torch(a.detach(), exact if b.dtype is torch.float64 else b.detach(), exact)
     except AssertionError:
         return False
@@ -198,7 +199,7 @@ def as_exact(a: Any, b: Any, exact: Any) -> bool:
 
 
 def cases(name: str, dtype: torch.dtype = torch.float32, every: bool = False) -> Iterator[Case]:
-    """Every sample of the spec and every set of its parameters at least once, or in every combination."""
+    """Cases that cover every sample and every set of parameters of the spec, or (``every``) all combinations."""
     spec, settings = specs.load(name), Settings()
     yield from spec.cases(settings, dtype) if every else spec.covering(settings, dtype)
 
@@ -211,7 +212,7 @@ def tensors(arguments: Arguments) -> dict[str, Tensor]:
     return {k: v for k, v in arguments.items() if isinstance(v, Tensor)}
 
 
-UNDIFFERENTIATED = {  # by torch, which raises
+UNDIFFERENTIATED = {  # torch raises for these
     "binary_cross_entropy": {"weight"},
     "binary_cross_entropy_with_logits": {"weight", "pos_weight"},
     "multi_margin_loss": {"weight"},
@@ -221,7 +222,7 @@ UNDIFFERENTIATED = {  # by torch, which raises
 
 
 def differentiated(name: str, arguments: Arguments) -> list[str]:
-    """The tensors that both differentiate."""
+    """The names of the tensors that both libraries differentiate."""
     without = set(UNDIFFERENTIATED.get(name, ()))
     if name in ("cross_entropy", "linear_cross_entropy") and not floating(arguments.get("target")):
         without.add("weight")
@@ -251,7 +252,7 @@ def gradients(value: Tensor, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def requiring(*names: str) -> Probe:
-    """Value and gradients, where the tensors ``names`` require one."""
+    """A probe of the value and the gradients of the tensors ``names``."""
 
     def probe(loss: Loss, arguments: Arguments) -> dict[str, Any]:
         inputs = leaves(arguments, names)
@@ -261,22 +262,22 @@ def requiring(*names: str) -> Probe:
     return probe
 
 
-# -- what is meant
+# -- intended differences
 
 
 @dataclass(frozen=True)
 class Intended:
-    """A difference that is meant, what it is by, and a call that shows it."""
+    """An intended difference: the reason, a predicate that recognizes it, and a call that shows it."""
 
     why: str
     covers: Callable[[Difference], bool]
     loss: str
-    example: Arguments | None  # None where it is a matter of chance, or of torch's version
+    example: Arguments | None  # None if it depends on chance or on torch's version
     probe: Probe | None = None
 
 
 def refusal(message: str, *losses: str, ours: str | None = None) -> Callable[[Difference], bool]:
-    """torch raises this; ours computes, or raises ``ours``."""
+    """torch raises this error; ours returns a result or raises ``ours``."""
 
     def covers(d: Difference) -> bool:
         if d.what != "error" or d.torchs is None or (losses and d.loss not in losses):
@@ -288,7 +289,7 @@ def refusal(message: str, *losses: str, ours: str | None = None) -> Callable[[Di
 
 
 def numbers(d: Difference) -> bool:
-    """A difference of numbers, not of dtypes, shapes or errors."""
+    """Whether only numbers differ, not dtypes, shapes or errors."""
     return comparable(d.ours, d.torchs)
 
 
@@ -308,7 +309,7 @@ def promoted(d: Difference) -> bool:
 
 
 def names_the_argument(d: Difference) -> bool:
-    """A wrong kind of argument, which torch's Python code stumbles on somewhere."""
+    """An argument of the wrong type, which fails somewhere in torch's Python code."""
     names_it = re.search(r"argument '\w+' must be \w+.*, not \w+", str(d.ours))
     return isinstance(d.ours, TypeError) and names_it is not None
 
@@ -319,7 +320,7 @@ def as_without_a_mode(d: Difference) -> bool:
 
 
 def spoiled(loss: Loss, arguments: Arguments) -> dict[str, Any]:
-    """The input changes before backward."""
+    """Modify the input before backward."""
     inputs = leaves(arguments, ["input"])
     x = inputs["input"] + 0
     value = loss(**{**inputs, "input": x})
@@ -462,7 +463,7 @@ INTENDED = (
         lambda loss, arguments: {"result 0": make_fx(lambda x, y: loss(x, y), tracing_mode="symbolic")(
             *arguments.values())(*arguments.values())},
     ),
-    # -- where torch refuses what it has no code for
+    # -- where torch raises because it has no implementation
     Intended(
         "sizes that are symbols, where torch 2.10 wants numbers",
         refusal("expected int at position 0, but got: SymInt|Cannot call numel\\(\\) on tensor with symbolic sizes"),
@@ -550,7 +551,7 @@ INTENDED = (
         refusal("cannot compute the .* norm", "triplet_margin_loss"),
         "triplet_margin_loss", dict(anchor=X[:, :0], positive=X[:, :0], negative=X[:, :0], p=float("inf")),
     ),
-    # -- where both refuse
+    # -- where both raise
     Intended(
         "a wrong kind of argument is a TypeError that names it, whatever torch stumbles on",
         lambda d: d.what == "error" and d.torchs is not None and names_the_argument(d),

@@ -1,4 +1,4 @@
-"""One call of every loss, and one instance of every Module, for the tests that hold for all of them."""
+"""One call of every loss and one instance of every Module, for tests that apply to all of them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gradcheck import Settings
 from manual_grad import specs
 
 MODULES = [name for name in manual_grad.__all__ if inspect.isclass(getattr(manual_grad, name))]
-# those that this torch has, to compare with: all but the linear cross entropy, if it is torch 2.10
+# the Modules that this torch also has; torch 2.10 lacks the linear cross entropy
 SHARED = [name for name in M.__all__ if hasattr(torch.nn.functional, name)]
 SHARED_MODULES = [name for name in MODULES if hasattr(torch.nn, name)]
 
 
 def example(name: str, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """The keyword arguments of an ordinary call, tensors first: the first sample of the loss' spec."""
+    """The keyword arguments of an ordinary call, tensors first: the first sample of the loss's spec."""
     case = specs.load(name).case(Settings(), dtype=dtype)
     return {**case.tensors, **case.arguments}
 
 
 def functional_of(module: str) -> str | None:
-    """The functional that belongs to a Module: a file has one loss, and its name."""
+    """The functional of a Module: the one in its file, which is named after the loss."""
     name = getattr(manual_grad, module).__module__.rpartition(".")[2]
     return name if name in M.__all__ else None
 
@@ -43,7 +43,7 @@ def inputs(module: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...
 
 
 class Scaled(torch.nn.Module):
-    """A program with a parameter: the loss of an input that is scaled by it."""
+    """A model with one parameter, by which it scales the input of the loss."""
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def distance(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).abs().sum(-1)
 
 
-# for each argument of a constructor something else than its default
+# a value other than the default for each constructor argument
 OTHERWISE = {
     "beta": 0.5,
     "bias": True,
@@ -80,11 +80,11 @@ OTHERWISE = {
     "zero_infinity": True,
 }
 LEGACY = ("size_average", "reduce")
-LEFT = ("device", "dtype", "options", "out_features")  # they do not change what the loss is of these inputs
+LEFT = ("device", "dtype", "options", "out_features")  # arguments that do not change the loss of these inputs
 
 
 def constructor_arguments(module: str, required_only: bool = False) -> dict[str, Any]:
-    """The arguments of the constructor: all of them not at their defaults, or the required ones."""
+    """Arguments of the constructor: all, with values other than the defaults, or only the required ones."""
     features = inputs(module)[0].shape[-1]
     functional = functional_of(module)
     projection = example(functional).get("linear_weight") if functional else None

@@ -1,4 +1,4 @@
-"""What several files of tests share: both routes to a result, and the documentation, built once."""
+"""Shared fixtures: both implementations of a loss, and the documentation, built once."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ _built = pytest.mark.skipif(not kernels.loaded(), reason="the kernels are not bu
 
 @pytest.fixture(params=[pytest.param("kernel", marks=_built), "formulas"])
 def route(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Runs the test twice: with kernels, and without."""
+    """Run the test twice, with kernels and without."""
     with kernels.switched(request.param == "kernel"):
         yield request.param
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built pages. A warning of Sphinx, such as for a reference to nothing, fails the build."""
+    """The folder of the built pages. Any Sphinx warning, such as a broken reference, fails the build."""
     for module in ("sphinx", "furo", "myst_nb", "matplotlib", "math_core", "ziamath"):
         pytest.importorskip(module, reason=f"the documentation needs {module}: pip install -e .[docs]")
     own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "site"  # of all processes of this run
+    folder = (
+        own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    ) / "site"  # shared by all processes of this run
     with open(f"{folder}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "built").exists():

@@ -1,4 +1,4 @@
-"""Tensors whose elements lie further apart than 32 bits can count, in memory that is there only where it is touched."""
+"""Tensors with strides beyond 32 bits, in virtual memory of which only the touched pages exist."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gradcheck.checks.again import again
 from gradcheck.spec import Settings
 from manual_grad import specs
 
-NEAR, FAR = 101, (1 << 30) + 101  # elements: three times FAR does not fit into an int32, though FAR itself does
+NEAR, FAR = 101, (1 << 30) + 101  # in elements: FAR fits into an int32, three times FAR does not
 ON_DEMAND = getattr(mmap, "MAP_NORESERVE", 0x4000) if hasattr(mmap, "MAP_PRIVATE") else 0
 
 
 def spread(t: Tensor, dim: int, step: int) -> Tensor:
-    """The same numbers, those of one dimension ``step`` elements apart."""
+    """A copy whose elements along one dimension are ``step`` elements apart."""
     strides = list(t.contiguous().stride())
     strides[dim] = step
     length = sum(s * (n - 1) for s, n in zip(strides, t.shape, strict=True)) + 1
@@ -25,7 +25,7 @@ def spread(t: Tensor, dim: int, step: int) -> Tensor:
 
 
 def check(name: str, sample: str | None = None, **options: object) -> int:
-    """A loss must not notice how far apart the elements of its arguments are; returns how many times they were."""
+    """Check that results do not depend on the strides of the arguments; return the number of comparisons."""
     spec = specs.load(name)
     params = {**spec.params[0], "reduction": "none", **options}
     case = spec.case(Settings(), sample, params, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Tests of the kernels in Triton that test_triton.py has run in the interpreter, on CPU tensors."""
+"""Tests of the Triton kernels, which test_triton.py runs in the interpreter, on CPU tensors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STRUCTURED = [
 
 
 def both(call: object, *inputs: Tensor) -> list[list[Tensor]]:
-    """Value and gradients, with kernels and without."""
+    """Value and gradients, with kernels and from the formulas."""
     results = []
     for on in (True, False):
         with switched(on):
@@ -43,12 +43,12 @@ def both(call: object, *inputs: Tensor) -> list[list[Tensor]]:
 def alike(call: object, *inputs: Tensor) -> None:
     ours, expected = both(call, *inputs)
     for a, b in zip(ours, expected, strict=True):
-        # float32 throughout, and entries that cancel: a few eps of the largest
+        # the kernels compute in float32, and entries may cancel: a few eps of the largest
         torch.testing.assert_close(a, b, rtol=0, atol=16 * 2**-23 * float(b.detach().abs().max()))
 
 
 def test_a_negative_variance_is_nan() -> None:
-    """On a device nobody can refuse it without waiting: it must not pass for a small one."""
+    """On a device, a bad index cannot raise without a sync, so a huge index must not be taken for a small one."""
     x, t = torch.tensor([[1.0, 1.0], [0.0, 2.0]])
     var = torch.tensor([-1.0, 4.0])
     loss, dx, _, da, _ = kernels.op("gaussian_nll_loss", x)(
@@ -73,10 +73,10 @@ def on_and_off(case: Case, *checks: Callable[[Case, Any, Any], Iterator[Result]]
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of sizes that differ and modules that are empty
 @pytest.mark.parametrize("name", specs.NAMES)
 def test_kernels_and_formulas_agree(name: str) -> None:
-    """Every loss has a kernel, or is made of one that has: at each sample, in each regime; no output is forgotten."""
+    """Every loss has a kernel or is composed of losses that have one, for every sample and regime and all outputs."""
     spec, quick = specs.load(name), Settings(quick=True)
-    # the regimes of the linear losses are those of cross entropy, whose kernel they are made of; and of a
-    # path, of which frame after frame takes its time here, every third
+    # the linear losses share the regimes of cross entropy, whose kernel they use; for a
+    # path, whose frames are slow in the interpreter, use every third case
     step = {"linear": len(spec.regimes) + 1, "path": 3}.get(spec.family, 1)
     samples = {**spec.samples, **dict(itertools.islice(spec.regimes.items(), step - 1, None, step))}
     results = [
@@ -90,16 +90,16 @@ def test_kernels_and_formulas_agree(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", STRUCTURED)
 def test_other_dtypes(name: str, dtype: torch.dtype) -> None:
-    """Of the structured losses each; what the pointwise ones are made of is converted by one kernel."""
+    """Every structured loss; pointwise losses share one conversion, so one of them is enough."""
     spec = specs.load(name)
-    count = 1 if name == "ctc_loss" else 3  # frame after frame takes its time here
+    count = 1 if name == "ctc_loss" else 3  # its frames are slow in the interpreter
     for case in itertools.islice(spec.covering(Settings(quick=True), dtype), count):
         assert not [result for result in on_and_off(case, parity.switched, parity.no_worse_than_peer) if not result.ok]
 
 
 @pytest.mark.parametrize("name", STRUCTURED)
 def test_edges(name: str) -> None:
-    """The chosen subgradients, infinities and NaNs of the spec: by kernel as by formula."""
+    """The pinned subgradients, infinities and NaNs of the spec: kernels agree with formulas."""
     spec = specs.load(name)
     for pin in spec.pins:
         ours, expected = (pinned(spec, pin, on) for on in (True, False))
@@ -147,7 +147,11 @@ def test_other_losses_of_rows_of_every_length(rows: int, classes: int, strided: 
     x = x.T.contiguous().T if strided else x
     y = torch.randint(classes, (rows,), generator=generator)
     labels = torch.full((rows, classes), -1)
-    labels[:, 0], labels[1:, 1], labels[1:, 2] = y, 1, y[1:]  # of some rows one, of others three, one twice
+    labels[:, 0], labels[1:, 1], labels[1:, 2] = (
+        y,
+        1,
+        y[1:],
+    )  # some rows have one label, others three, one of them twice
     ignored = y.masked_fill(torch.arange(rows) == 1, -100)
     alike(lambda x: M.nll_loss(x, ignored, w), x)
     alike(lambda x: M.multi_margin_loss(x, y, p=2, weight=w), x)
@@ -174,7 +178,7 @@ def test_triplets_of_every_length(rows: int, length: int, p: float) -> None:
 
 
 def test_a_gradient_may_take_the_place_of_the_logits() -> None:
-    """As linear_cross_entropy has it."""
+    """The layout that linear_cross_entropy uses."""
     z, y = torch.randn(5, 300), torch.randint(300, (5,))
     dz, inside, one = torch.empty_like(z), z.clone(), torch.ones(())
     op = kernels.op("cross_entropy", z)
@@ -185,7 +189,7 @@ def test_a_gradient_may_take_the_place_of_the_logits() -> None:
 
 @pytest.mark.parametrize("name", ["huber_loss", "cross_entropy", "cosine_embedding_loss", "ctc_loss"])
 def test_backward_again(name: str) -> None:
-    """The first time the swept gradient is scaled, then the kernel gets the upstream gradient."""
+    """The first backward scales the stored gradient; later ones pass the upstream gradient to the kernel."""
     case = specs.load(name).case(Settings(), params={"reduction": "mean"}, dtype=torch.float64)
     leaves = case.leaves()
     value, g = case.call(**leaves), torch.tensor(-0.75, dtype=torch.float64)
@@ -198,7 +202,7 @@ def test_backward_again(name: str) -> None:
 
 
 def test_an_unsure_leader_keeps_its_digits() -> None:
-    """Of 5000 classes that are about equal, the leader has a probability of 1/5000, to be had to the last digit."""
+    """With 5000 nearly equal classes, the probability of the largest, 1/5000, must be accurate to the last digit."""
     z = torch.linspace(0, 1e-3, 5000)[None]
     ours, expected = both(lambda z: M.cross_entropy(z, torch.zeros(1, dtype=torch.int64)), z)
     torch.testing.assert_close(ours[1], expected[1], rtol=8 * 2**-23, atol=0)
@@ -253,7 +257,7 @@ def test_a_bad_index_spoils_its_row_and_no_other(loss: str, index: int) -> None:
 
 @pytest.mark.parametrize("name", [*BY_INDEX, "ctc_loss"])
 def test_no_plausible_number_comes_of_a_bad_index(name: str) -> None:
-    """As the harness asks it of a device."""
+    """The check that gradcheck runs on a device."""
     results = list(cuda.bad_index(specs.load(name).case(Settings())))
     assert len(results) > 1
     assert not [result for result in results if not result.ok]
@@ -264,7 +268,7 @@ LENGTHS = [([4, 9, 4], [1, 2, 1]), ([4, 4, 4], [1, 2**40, 1]), ([4, 4, 4], [1, 3
 
 @pytest.mark.parametrize(("frames", "labels"), LENGTHS)
 def test_lengths_that_do_not_fit_spoil_their_samples(frames: list[int], labels: list[int]) -> None:
-    """And, where one target comes after the other, those behind them, which begin nobody knows where."""
+    """With concatenated targets, also the samples after a bad length, whose targets start at an unknown place."""
     x = torch.randn(4, 3, 5, requires_grad=True)
     value = M.ctc_loss(x, torch.tensor([1, 2, 3, 4]), torch.tensor(frames), torch.tensor(labels), reduction="none")
     (dx,) = torch.autograd.grad(value.sum(), x)
@@ -274,7 +278,7 @@ def test_lengths_that_do_not_fit_spoil_their_samples(frames: list[int], labels: 
 
 
 def test_offsets_beyond_32_bits() -> None:
-    """Entries 2**30 apart; memory that nobody touches costs nothing."""
+    """Entries 2**30 apart; untouched memory costs nothing."""
     x = torch.empty(2**31 + 1, dtype=torch.float16)[:: 2**30]
     x.copy_(torch.tensor([1.0, 2.0, 3.0]))
     value = M.mse_loss(x, torch.zeros(3, dtype=torch.float16), reduction="none")
@@ -283,7 +287,7 @@ def test_offsets_beyond_32_bits() -> None:
 
 @pytest.mark.parametrize("name", POINTWISE)
 def test_an_op_for_torch_compile(name: str) -> None:
-    """Its fake gives what it gives, and its schema tells the truth."""
+    """The fake implementation and the schema of each op agree with the op."""
     n, options = kernels_in_triton.POINTWISE[name].inputs, kernels_in_triton.POINTWISE[name].options
     inputs = torch.rand(n, 3, 4).unbind()
     args = (*inputs, None, torch.ones(()), *[0.5] * options, 1.0, True, True, *[True] * n, False)

@@ -1,7 +1,7 @@
-"""``python tests/interpreter.py MODULE …``: run a module with the kernels in Triton on CPU tensors, in the interpreter.
+"""``python tests/interpreter.py MODULE …``: run a module with the Triton kernels on CPU tensors, in the interpreter.
 
-Triton patches its language anew in every call of a jit function, also from within a kernel, where it is patched
-already: most of the time would go there. Here it is patched once for each launch.
+Triton patches its language in every call of a jit function, even inside a kernel, where it is already patched. That
+would take most of the time, so here it is patched once per launch.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ import triton.language as tl
 from triton.runtime import interpreter
 
 patch, restore = interpreter._patch_lang, interpreter._LangPatchScope.restore
-scopes: dict[frozenset[str], interpreter._LangPatchScope] = {}  # by what the function knows of the language
+scopes: dict[
+    frozenset[str], interpreter._LangPatchScope
+] = {}  # by the names under which the function knows the language
 
 
 def patch_once(fn: Any) -> interpreter._LangPatchScope:
     known = frozenset(v.__name__ for v in vars_of(fn) if v in (tl, tl.core))
     if known not in scopes:
         scopes[known] = patch(fn)
-        # Triton 3.6 takes int() of an array with one element, which numpy 2.4 refuses
+        # Triton 3.6 calls int() on an array with one element, for which numpy 2.4 raises an error
         scopes[known].set_attr(tl.core.tensor, "__index__", lambda self: self.handle.data.item())
     return scopes[known]
 

@@ -1,12 +1,13 @@
-"""Runs the tests and gradcheck in every environment that one machine can offer.
+"""Run the tests and gradcheck in every environment that this machine can provide.
 
-    python tests/matrix.py                      every row: the whole suite and all of gradcheck, hours in all
-    python tests/matrix.py --list               the rows, and why those that cannot be had here cannot
-    python tests/matrix.py threads-5 locale-C   some of them
-    python tests/matrix.py --quick              the few tests that a machine is most likely to change, and a quick audit
+    python tests/matrix.py                      every row: the whole suite and all of gradcheck (hours)
+    python tests/matrix.py --list               list the rows, and why some cannot run here
+    python tests/matrix.py threads-5 locale-C   the named rows
+    python tests/matrix.py --quick              only the tests that depend most on the machine, and a quick audit
 
-Rows of variables run in this tree with this Python and kernels for every instruction set, the others in a fresh clone
-by the two commands of the README. What each command prints goes to a file. The exit status is 1 if anything failed.
+Rows that only set environment variables run in this tree, with this Python and with kernels for every instruction set.
+The other rows run the two commands of the README in a fresh clone. The output of each command goes to a file. The exit
+status is 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 TORCHES = ("2.10.0", "2.13.0")
-# the Python below an environment: dev.py installs into one that is active
+# the base Python, not that of an active environment, into which dev.py would install
 PYTHON = str(Path(sys.base_prefix) / "bin" / "python{}.{}".format(*sys.version_info[:2]))
 QUICK_TESTS = ("tests/test_kernels.py", "tests/test_guides.py", "tests/test_readme.py", "tests/test_engine.py")
 QUICK_AUDIT = ("--quick",)
@@ -34,14 +35,14 @@ COMPILER = re.compile(r"(.*-)?(c\+\+|g\+\+|gcc|cc|clang|clang\+\+)(-[\d.]+)?")
 
 @dataclass(frozen=True)
 class Row:
-    """``variables`` are set for the commands; ``clone`` says that they run in one, made by that function.
+    """An environment. ``variables`` are set for its commands; if ``clone`` is given, they run in a clone that it makes.
 
-    It gets an empty folder, and returns the tree, the Python that runs dev.py there, and further variables.
+    ``clone`` gets an empty folder, and returns the tree, the command that runs dev.py there, and further variables.
     """
 
     variables: dict[str, str] = field(default_factory=dict)
     clone: Callable[[Path], tuple[Path, list[str], dict[str, str]]] | None = None
-    missing: str = ""  # why it cannot be had
+    missing: str = ""  # the reason why the row cannot run here
 
 
 def rows() -> Iterator[tuple[str, Row]]:
@@ -70,7 +71,7 @@ def rows() -> Iterator[tuple[str, Row]]:
 
 
 def python(version: str) -> str | None:
-    """The Python of that version, on the path or in pyenv."""
+    """The Python of that version, from pyenv or the path."""
     own = [str(p) for p in Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python")]
     for candidate in (*own, f"python{version}"):
         asked = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
@@ -102,7 +103,7 @@ def in_environment(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
 
 
 def with_torch(version: str, of: str = PYTHON) -> Callable[[Path], tuple[Path, list[str], dict[str, str]]]:
-    """An active environment with that torch, of any build that can be had: dev.py itself takes the CPU build only."""
+    """An active environment with that version of torch, the CPU build if there is one, or else any build."""
 
     def make(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
         executable, active = environment(folder / "environment", of)
@@ -127,13 +128,13 @@ def without_compiler(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
 
 
 def without_home(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
-    """A home below something that is no folder: nobody can write there, not even root."""
+    """A home folder below a file, where not even root can write."""
     home = "/dev/null/home"
     return clone(folder / "clone"), [PYTHON], {"HOME": home, "XDG_CACHE_HOME": f"{home}/.cache"}
 
 
 def commands(row: Row, folder: Path, quick: bool) -> tuple[Path, dict[str, str], dict[str, list[str]]]:
-    """Where to run which commands, with which variables."""
+    """The folder, the commands and the variables of a row."""
     tests = list(QUICK_TESTS) if quick else []
     audit = list(QUICK_AUDIT) if quick else []
     if row.clone is None:
@@ -145,7 +146,7 @@ def commands(row: Row, folder: Path, quick: bool) -> tuple[Path, dict[str, str],
 
 
 def run(name: str, row: Row, logs: Path, quick: bool) -> bool:
-    """One row, a line for each of its commands."""
+    """Run one row and print a line for each of its commands."""
     passed = True
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)

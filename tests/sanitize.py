@@ -1,15 +1,15 @@
-"""Runs the kernels under sanitizers: ``python tests/sanitize.py [address|thread]``, by default both, in half an hour.
+"""Run the kernels under sanitizers: ``python tests/sanitize.py [address|thread]``, by default both, in half an hour.
 
 ``address``
-    AddressSanitizer and UndefinedBehaviorSanitizer: memory outside of a tensor or of scratch memory, memory that is
-    gone, overflow, shifts, misaligned access. Their runtime is preloaded, so that torch's tensors, too, come from an
-    allocator that knows where they end.
+    AddressSanitizer and UndefinedBehaviorSanitizer: access outside of a tensor or of scratch memory, use after free,
+    overflow, invalid shifts, misaligned access. Their runtime is preloaded, so that torch's tensors also come from its
+    allocator, which detects access beyond their ends.
 ``thread``
-    ThreadSanitizer: two threads at one place, one of them writing, and nothing that orders them. It cannot see the
-    barriers of OpenMP; here the kernels run on threads of C++ in place of torch's.
+    ThreadSanitizer: data races. It does not understand the barriers of OpenMP, so the kernels run on C++ threads in
+    place of torch's.
 
-The kernels are compiled in a copy of this tree, with a g++ that adds the sanitizer. Before anything else they are
-led into each kind of fault, which must be reported; then they are run for every instruction set that is here.
+The kernels are compiled in a copy of this tree, with a g++ that adds the sanitizer. First the script provokes each kind
+of fault, which must be reported. Then it runs the kernels for every instruction set that this machine supports.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 CAPABILITIES = ("default", "avx2", "avx512")
 
-# a tensor in memory that is one element shorter
+# a tensor in memory that is one element too short
 BEYOND = """
 import ctypes, torch, manual_grad.functional as M
 malloc = ctypes.CDLL(None).malloc
@@ -40,7 +40,7 @@ MISALIGNED = """
 import torch, manual_grad.functional as M
 M.cross_entropy(torch.frombuffer(bytearray(41), dtype=torch.float32, offset=1).view(2, 5), torch.tensor([0, 1]))
 """
-# two calls at once, which write to one tensor
+# two concurrent calls that write to the same tensor
 RACE = """
 import threading, torch
 from manual_grad import kernels
@@ -75,7 +75,7 @@ class Sanitizer:
     flags: str
     runtimes: tuple[str, ...]
     environment: dict[str, str]
-    faults: dict[str, str]  # what the report says of it -> a program
+    faults: dict[str, str]  # from a phrase in the report to the program that causes it
     programs: tuple[str, ...]
     sources: dict[str, str]
 
@@ -84,7 +84,7 @@ SANITIZERS = {
     "address": Sanitizer(
         flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined",
         runtimes=("libasan.so", "libubsan.so"),
-        # what Python itself never frees would be reported as leaks
+        # memory that Python never frees would be reported as leaks
         environment={"ASAN_OPTIONS": "detect_leaks=0"},
         faults={"156-byte region": BEYOND, "misaligned address": MISALIGNED},
         programs=(
@@ -103,7 +103,7 @@ SANITIZERS = {
         faults={"data race": RACE},
         programs=(
             "-m gradcheck --jobs 1 --check parity",
-            # it does not follow threads that are started after a fork
+            # the sanitizer does not support threads started after a fork
             "-m pytest -q tests/test_concurrency.py --deselect tests/test_concurrency.py::test_fork_after_use",
         ),
         sources={"threads.cpp": THREADS},
@@ -136,14 +136,14 @@ def main(*names: str) -> int:
 
 
 def build(sanitizer: Sanitizer, tree: Path) -> Path:
-    """A copy of what is needed of this tree, with instrumented kernels."""
+    """Copy what is needed of this tree, and compile instrumented kernels in it."""
     for name in ("manual_grad", "gradcheck", "tests"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "not_built.txt"))
     for name in ("compile_kernels.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tree)
     for name, text in sanitizer.sources.items():
         (tree / "manual_grad" / "kernels" / "cpu" / name).write_text(text, encoding="utf-8")
-    # behind the build's own flags: with -O3 a report would name lines that are no longer there
+    # after the build's own flags, because with -O3 the line numbers in a report are wrong
     compiler = shlex.join(["sh", "-c", f'exec g++ "$@" {sanitizer.flags} -g1 -O1', "g++"])
     variables = {"CXX": compiler, "MANUAL_GRAD_INSTRUCTION_SETS": "all", "XDG_CACHE_HOME": str(tree.parent)}
     subprocess.run([sys.executable, "compile_kernels.py"], cwd=tree, env=os.environ | variables, check=True)
@@ -156,7 +156,9 @@ def run(
     paths = (subprocess.check_output(["g++", f"-print-file-name={name}"], text=True) for name in sanitizer.runtimes)
     environment |= {**sanitizer.environment, "LD_PRELOAD": ":".join(p.strip() for p in paths), "PYTHONPATH": str(tree)}
     command = [sys.executable, *arguments]
-    if subprocess.call(["setarch", "-R", "true"], stderr=subprocess.DEVNULL) == 0:  # shadow memory wants its own place
+    if (
+        subprocess.call(["setarch", "-R", "true"], stderr=subprocess.DEVNULL) == 0
+    ):  # shadow memory needs fixed addresses
         command = ["setarch", "-R", *command]
     return subprocess.run(command, cwd=tree, env=os.environ | environment, capture_output=capture, text=True)
 

@@ -1,4 +1,4 @@
-"""Runs the Python blocks of a Markdown file in order, and compares what they show."""
+"""Run the Python blocks of a Markdown file in order, and compare their output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 FIGURE = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-# what is to be the same in a report on any machine: verdicts and words, but no figure of an error, no place, no time
+# what must be the same in a report on any machine: verdicts and words, but not errors, positions or times
 PASSED = rf"(?:{FIGURE}|ok)"
 PIECE = re.compile(
     rf"(?P<verdict>(?<=  )FAIL \d+|(?<=  ){PASSED}(?=  |\n))|(?P<figure>(?<![\w.]){FIGURE}(?!\w))"
@@ -20,10 +20,10 @@ PIECE = re.compile(
 
 
 class Checker(doctest.OutputChecker):
-    """Of a report of gradcheck the verdicts and the words count.
+    """Compares only the verdicts and the words of a gradcheck report.
 
-    How large an error is, at which entry, how many comparisons fail beside it and what is noted depends on the rounding
-    of torch's ops, which is the machine's.
+    The size and position of an error, the number of failures and the notes depend on how torch's ops round on this
+    machine.
     """
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
@@ -48,7 +48,7 @@ def _pattern(report: str) -> str:
 
 
 def run(path: Path) -> int:
-    """Runs every block, in one namespace; returns how many there were."""
+    """Run every block in one namespace, and return the number of blocks."""
     torch.manual_seed(0)
     names: dict[str, Any] = {"__name__": "__main__"}
     blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)

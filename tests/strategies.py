@@ -1,7 +1,7 @@
-"""Arguments for the losses that nobody would choose, drawn by hypothesis: what tests/test_fuzz.py calls them with.
+"""Unusual arguments for the losses, drawn by hypothesis for tests/test_fuzz.py.
 
-Every tensor is a view into a storage of its own that is larger than it must be. What lies around and between the
-view's elements is a sentinel, which no result may depend on and nobody may write to.
+Every tensor is a view into its own, larger storage. Around and between the elements of the view are sentinels, on which
+no result may depend, and which must not be overwritten.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SENTINELS = {torch.int64: 3 << 60, torch.int32: 3 << 28, torch.int8: 99, torch.u
 
 @dataclass
 class Draw:
-    """The decisions of one example. The first of any choices is the plainest, and what hypothesis shrinks to."""
+    """The choices of one example. The first choice is the simplest; hypothesis shrinks towards it."""
 
     draw: Callable[[st.SearchStrategy[Any]], Any]
     dtype: torch.dtype = torch.float32
@@ -37,7 +37,7 @@ class Draw:
         return self.draw(st.sampled_from(options))
 
     def mostly(self, usual: Any, *others: Any, weight: int = 6) -> Any:
-        """The usual option, or with a chance of one in ``weight`` one of the others."""
+        """The usual option, or, with probability 1/``weight``, one of the others."""
         return self.choose(*[usual] * (weight - 1) * len(others), *others)
 
     def chance(self, one_in: int) -> bool:
@@ -50,7 +50,7 @@ class Draw:
         return shape
 
     def like(self, shape: Sequence[int]) -> list[int]:
-        """The same shape; or, rarely, one that broadcasts with it, or one that may not fit at all."""
+        """The same shape, or rarely one that broadcasts with it, or one that may not fit at all."""
         kind = self.mostly("same", "ones", "fewer", "more", "other", weight=8)
         shape = list(shape)
         if kind == "ones":
@@ -76,7 +76,7 @@ class Draw:
         special: Sequence[float] = (0.0, 1.0, -1.0, NAN, INF, -INF, 1e4, 1e-6),
         rarely: int = 3,
     ) -> Tensor:
-        """Numbers of ``typical`` of a normal distribution, with some ``special`` ones among them now and then."""
+        """``typical`` of normally distributed numbers, sometimes with one of ``special`` mixed in."""
         dtype = self.floating() if dtype is None else dtype
         generator = torch.Generator().manual_seed(self.draw(st.sampled_from(range(1000))))
         among = self.choose(*special) if self.chance(rarely) else None
@@ -95,7 +95,7 @@ class Draw:
         return self.numbers(name, shape, dtype, lambda x: x.sign(), (0.0, 2.0, 1.0, -1.0, 0.5), rarely=6)
 
     def indices(self, name: str, shape: Sequence[int], classes: int, *others: int) -> Tensor:
-        """Class indices; now and then one of the others among them, or one out of range, at the bounds or far."""
+        """Class indices, sometimes with one of ``others`` or an index out of range, near the bounds or far away."""
         kind = self.mostly("right", "other", "wrong", weight=3) if others else self.mostly("right", "wrong", weight=6)
         dtype = self.mostly(torch.int64, torch.uint8, torch.int32, torch.float32, weight=12)
         generator = torch.Generator().manual_seed(self.draw(st.sampled_from(range(1000))))
@@ -116,7 +116,7 @@ class Draw:
         return self.place(name, shape, dtype, fill)
 
     def place(self, name: str, shape: Sequence[int], dtype: torch.dtype, fill: Callable[[int], Tensor]) -> Tensor:
-        """A tensor of this shape somewhere in the middle of a storage."""
+        """A tensor of this shape in the middle of a larger storage."""
         order = list(range(len(shape)))
         kind = self.mostly("plain", "permuted", "gaps", "expanded", "overlapping", weight=2) if shape else "plain"
         if kind in ("permuted", "gaps"):
@@ -140,7 +140,7 @@ class Draw:
 
 
 def described(arguments: Mapping[str, Any]) -> str:
-    """The arguments, for the report of a failure."""
+    """The arguments, as printed for a failure."""
 
     def row(name: str, value: Any) -> str:
         if not isinstance(value, Tensor):
@@ -160,7 +160,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def of_spec(name: str, d: Draw) -> dict[str, Any]:
-    """For a pointwise loss that torch does not have: inputs of the domains of its spec, with its params."""
+    """For a pointwise loss that torch lacks: inputs from the domains of its spec, with its params."""
     spec, shape = specs.load(name), d.shape()
     known: dict[tuple[float, float], dict[str, Any]] = {
         UNIT: dict(typical=unit, special=(0.0, 1.0, 1e-6, NAN)),
@@ -342,7 +342,7 @@ def ctc_loss(d: Draw) -> dict[str, Any]:
     shape = [frames, samples, classes] if batched else [frames, classes]
     samples = samples if batched else 1
     most = d.choose(2, 1, 0, 5)
-    # lengths that lie: more frames than there are, more labels than are stored, fewer than none
+    # wrong lengths: more frames than there are, more labels than are stored, negative
     lie = d.mostly(None, "input_lengths", "target_lengths", weight=6)
     lengths = {"input_lengths": [], "target_lengths": []}
     for name, limit in (("input_lengths", frames), ("target_lengths", most)):

@@ -1,4 +1,4 @@
-"""The adaptive softmax beside torch's Module: losses, gradients, log-probabilities, predictions."""
+"""The adaptive softmax against torch's Module: losses, gradients, log-probabilities, predictions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_output_loss_and_gradients(name: str, head_bias: bool) -> None:
         results.append((output, loss, *torch.autograd.grad(total, leaves, allow_unused=True)))
         assert type(module(x, target)).__name__ == "_ASMoutput"
     for ours, torchs in zip(*results, strict=True):
-        assert (ours is None) == (torchs is None)  # a tail that no target needs has no gradient
+        assert (ours is None) == (torchs is None)  # a tail without targets has no gradient
         if ours is not None:
             assert_close(ours, torchs)
 
@@ -73,7 +73,7 @@ def test_log_prob_and_predict(dtype: torch.dtype) -> None:
     assert log_prob.dtype is dtype
     assert_close(log_prob, torchs.log_prob(x), rtol=4 * torch.finfo(dtype).eps, atol=8 * torch.finfo(dtype).eps)
     assert_close(log_prob.double().exp().sum(1), torch.ones(64).double(), rtol=0, atol=64 * torch.finfo(dtype).eps)
-    predicted = log_prob.gather(1, ours.predict(x)[:, None]).squeeze(1)  # of two that round to the same, either
+    predicted = log_prob.gather(1, ours.predict(x)[:, None]).squeeze(1)  # any of several classes that round to the same
     assert torch.equal(predicted, log_prob.amax(1))
     if dtype is torch.float64:
         assert torch.equal(ours.predict(x), torchs.predict(x))
@@ -119,7 +119,7 @@ def test_second_derivative() -> None:
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_autocast_returns_the_inputs_dtype(dtype: torch.dtype, low: torch.dtype) -> None:
-    """As torch does while no tail is needed; with one its dtypes do not fit together."""
+    """As in torch if no tail is used; with a tail, torch's dtypes do not match."""
     ours, torchs = pair(dtype)
     x = torch.randn(4, FEATURES, dtype=dtype)
     for target in (torch.tensor([1, 2, 0, 3]), torch.tensor([1, 5, 12, 25])):
@@ -157,7 +157,7 @@ def test_refusals_are_torchs() -> None:
 
 
 class Watch(TorchDispatchMode):
-    """Counts how often a value is looked at."""
+    """Count how often a value is read on the host."""
 
     looks = 0
 
@@ -167,7 +167,7 @@ class Watch(TorchDispatchMode):
 
 
 def test_nothing_is_looked_at_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then every tail is computed for every row."""
+    """During capture, every tail is computed for every row."""
     (module, _), x, y = pair(), torch.randn(3, FEATURES, dtype=torch.float64), torch.tensor([0, 29, 5])
     with torch.no_grad(), Watch() as eager:
         expected = module(x, y)
@@ -179,7 +179,7 @@ def test_nothing_is_looked_at_while_a_graph_is_captured(monkeypatch: pytest.Monk
         torch.no_grad(),
         manual_grad.kernels.switched(False),
         Watch() as captured,
-    ):  # those for the CPU do not serve a device
+    ):  # the CPU kernels do not run on a device
         found = module(x, y)
     assert captured.looks == 0
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""The public names: torch's signatures, Modules interchangeable with torch's, torch's protocols."""
+"""The public API: torch's signatures, Modules interchangeable with torch's, torch's protocols."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def differentiable(name: str, dtype: torch.dtype = torch.float32) -> tuple[dict[str, Any], torch.Tensor]:
-    """The arguments of an ordinary call, of which the first, a leaf, requires a gradient; and that one."""
+    """The arguments of an ordinary call, and the first of them, a leaf that requires a gradient."""
     arguments = example(name, dtype)
     first = next(iter(arguments))
     arguments[first] = arguments[first].detach().requires_grad_()
@@ -79,7 +79,7 @@ def test_legacy_reduction_arguments(name: str, size_average: bool, reduce: bool,
 
 
 def outcome(call: Callable[[], torch.Tensor]) -> tuple[type | None, list[str], torch.Tensor | None]:
-    """The type of what is raised, the messages of what is warned, and the result."""
+    """The type of the error, the messages of the warnings, and the result."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -139,7 +139,7 @@ SAMPLES = [
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("others", ["low", "float32"])
 def test_autocast(name: str, sample: str, low: torch.dtype, others: str) -> None:
-    """What a layer under autocast made is in the low dtype; weights and targets are as they were, mostly in float32."""
+    """Under autocast, outputs of a layer are in the low dtype; weights and targets are mostly in float32."""
     case = specs.load(name).case(Settings(), sample, dtype=torch.float32)
     arguments = {**case.tensors, **case.arguments}
     first = next(iter(arguments))
@@ -148,7 +148,7 @@ def test_autocast(name: str, sample: str, low: torch.dtype, others: str) -> None
     with torch.autocast("cpu", dtype=low):
         loss, torchs = getattr(M, name)(**arguments), getattr(F, name)(**arguments)
     assert loss.dtype is torchs.dtype
-    rounds = name in ("linear_cross_entropy", "multilabel_soft_margin_loss")  # torch does, on its way
+    rounds = name in ("linear_cross_entropy", "multilabel_soft_margin_loss")  # torch rounds an intermediate result
     eps = torch.finfo(low if rounds else loss.dtype).eps
     torch.testing.assert_close(loss, torchs, rtol=16 * eps, atol=16 * eps)
     loss.sum().backward()
@@ -156,7 +156,7 @@ def test_autocast(name: str, sample: str, low: torch.dtype, others: str) -> None
 
 
 class TestOrdinaryArguments:
-    """Arguments as they come from a program, which torch takes, and ours took for mistakes."""
+    """Arguments that torch accepts, and that ours once rejected."""
 
     def test_numbers_from_numpy_and_from_tensors(self) -> None:
         x, t = torch.tensor([0.5, 3.0]), torch.zeros(2)
@@ -176,7 +176,7 @@ class TestOrdinaryArguments:
         torch.testing.assert_close(M.multilabel_soft_margin_loss(x, target), F.multilabel_soft_margin_loss(x, target))
 
     def test_a_target_is_not_rounded_to_the_inputs_dtype(self) -> None:
-        """It is the result that has the input's dtype."""
+        """The result has the dtype of the input."""
         x, t = torch.tensor([1.0, -2.0], dtype=torch.bfloat16), torch.tensor([1.0 / 3, 1.1])
         for loss in (M.huber_loss, M.soft_margin_loss):
             found = loss(x, t, reduction="none")
@@ -211,7 +211,7 @@ def test_a_reduction_in_the_place_of_a_weight() -> None:
 
 @pytest.mark.parametrize("name", SHARED)
 def test_complex_numbers_are_torchs(name: str) -> None:
-    """One tensor at a time: torch's result or torch's error, also while torch's loss is ours."""
+    """Each tensor in turn gives torch's result or torch's error, also while torch is patched."""
     arguments = example(name)
     for argument, t in list(arguments.items()):
         if not isinstance(t, torch.Tensor):
@@ -257,7 +257,7 @@ def test_kernels_can_be_switched_off(name: str) -> None:
     with_kernels = getattr(M, name)(**arguments)
     with kernels.switched(False):
         formulas = getattr(M, name)(**arguments)
-    rtol = KERNELS[torch.float64] * torch.finfo(torch.float64).eps  # what gradcheck allows them
+    rtol = KERNELS[torch.float64] * torch.finfo(torch.float64).eps  # gradcheck's bound for kernels
     torch.testing.assert_close(formulas, with_kernels, rtol=rtol, atol=0)
 
 
@@ -275,7 +275,9 @@ def test_every_functional_has_a_module() -> None:
 @pytest.mark.parametrize("name", SHARED_MODULES)
 def test_signatures_of_a_module_are_torchs(name: str) -> None:
     ours, torchs = getattr(manual_grad, name), getattr(torch.nn, name)
-    assert issubclass(ours, torch.nn.NLLLoss if name == "NLLLoss2d" else torchs)  # which warns when it is subclassed
+    assert issubclass(
+        ours, torch.nn.NLLLoss if name == "NLLLoss2d" else torchs
+    )  # torch's own NLLLoss2d warns when it is subclassed
     assert inspect.signature(ours) == inspect.signature(torchs)
     assert list(inspect.signature(ours.forward).parameters) == list(inspect.signature(torchs.forward).parameters)
 
@@ -294,7 +296,7 @@ def saved(module: torch.nn.Module) -> dict[str, Any]:
 @pytest.mark.parametrize("required_only", [True, False], ids=["default", "other"])
 @pytest.mark.parametrize("name", SHARED_MODULES)
 class TestInterchangeable:
-    """Our Module and torch's, made with the same arguments: the defaults, or none of them."""
+    """Our Module and torch's, made with the same arguments: all defaults, or no default."""
 
     def test_representation_and_attributes(self, name: str, required_only: bool) -> None:
         ours, torchs = pair(name, **constructor_arguments(name, required_only))
@@ -361,5 +363,5 @@ def test_legacy_arguments_of_a_module(name: str, size_average: bool, reduce: boo
     torchs = outcome(lambda: getattr(torch.nn, name)(**legacy))
     assert ours[0] is torchs[0] is None
     assert len(ours[1]) == len(torchs[1])
-    assert ours[1][-1] == torchs[1][-1]  # "… args will be deprecated"; before it NLLLoss2d warns of itself
+    assert ours[1][-1] == torchs[1][-1]  # "… args will be deprecated", after NLLLoss2d's own warning
     assert public(ours[2]) == public(torchs[2])

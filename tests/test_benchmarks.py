@@ -1,4 +1,4 @@
-"""The benchmarks: they take turns, count bytes as stated, and refuse a loss that is wrong."""
+"""The benchmarks take turns, count bytes as documented, and do not time a loss that is wrong."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_least_bytes(case: cases.Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_inputs(case: cases.Case) -> None:
-    """They are the same every time, and torch's own loss is finite there."""
+    """The inputs are the same every time, and torch's own loss is finite for them."""
     for a, b in zip(case.inputs("small"), case.inputs("small"), strict=True):
         assert torch.equal(a, b)
     for size in ("small", "medium"):
@@ -81,7 +81,7 @@ def test_the_sweep_reads_and_writes_what_is_counted(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(cases.MADV_HUGEPAGE is None, reason="this system knows no huge pages by request")
 def test_the_sweep_asks_for_huge_pages_as_the_kernels_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of all that lies in whole huge pages, before it is written, and not for a small result."""
+    """Huge pages are requested for the whole pages of a large result before it is written, but not for a small one."""
     events: list[Any] = []
     monkeypatch.setattr(cases, "madvise", lambda begin, length, advice: events.append((begin, length, advice)))
     monkeypatch.setattr(torch, "mul", lambda x, factor, out: events.append(out))
@@ -101,13 +101,13 @@ def test_runs_take_turns() -> None:
 
     def run(name: str) -> None:
         order.append(name)
-        time.sleep(2e-3)  # longer than a turn need be, so that each turn is one call
+        time.sleep(2e-3)  # longer than a turn, so that each turn is one call
 
     timings = take_turns({name: partial(run, name) for name in ("a", "b")}, seconds=0.05)
     turns = timings["a"].turns
     rounds = [order[i : i + 2] for i in range(len(order) - 2 * turns, len(order), 2)]
     assert all(sorted(round) == ["a", "b"] for round in rounds)
-    assert ["a", "b"] in rounds and ["b", "a"] in rounds  # neither always finds the caches as the other left them
+    assert ["a", "b"] in rounds and ["b", "a"] in rounds  # neither always runs second
     for timing in timings.values():
         assert timing.calls == 1 and timing.turns == turns
         assert 2e-3 <= timing.lower <= timing.median <= timing.upper
@@ -158,7 +158,7 @@ def test_compiled_and_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Planted(torch.autograd.Function):
-    """A loss passed through with its value and its gradient multiplied by given factors."""
+    """The identity, with its value and its gradient multiplied by given factors."""
 
     @staticmethod
     def forward(loss: Tensor, value: float, gradient: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""What of the benchmark on a GPU can be seen without one."""
+"""The parts of the GPU benchmark that can be tested without a GPU."""
 
 from __future__ import annotations
 

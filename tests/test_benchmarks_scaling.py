@@ -1,4 +1,4 @@
-"""How time and memory grow: what is slow, and what takes memory, must show."""
+"""The scaling benchmarks detect slow code and memory use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TINY = Scope(
     size="small",
     projections=((64, 16, 10), (64, 16, 20)),
 )
-PAUSE = 0.05  # seconds, a hundred times what is timed here
+PAUSE = 0.05  # seconds, a hundred times the time of the calls here
 
 
 def slow(when: Callable[[Tensor], bool]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -42,7 +42,7 @@ def slow(when: Callable[[Tensor], bool]) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 class SlowProduct(torch.autograd.Function):
-    """The identity, slow to pass on anything but 1."""
+    """The identity, whose backward is slow for an upstream gradient other than 1."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ BLOCKS, BLOCK, KEPT = 200, 1 << 14, []
 
 
 def hoarding(x: Tensor, target: Tensor, **options: Any) -> Tensor:
-    """The warm-up leaves as many free blocks in the heap, below one in use, as the measured call takes."""
+    """The warm-up leaves free blocks in the heap, below a used one, as large as those that the measured call needs."""
     blocks = [torch.ones(BLOCK) for _ in range(BLOCKS)]
     KEPT.append(torch.ones(BLOCK))
     return manual_grad.functional.mse_loss(x, target) + 0 * blocks[0][0]
@@ -217,7 +217,7 @@ def test_tables() -> None:
         ],
     }  # fmt: skip
     text = tables.markdown(answers, {"CPU": "some"})
-    assert text.startswith("CPU: some.\n\n**Nanoseconds for an element")
+    assert text.startswith("CPU: some.\n\n**Nanoseconds per element")
     for line in (
         "| loss |  | 2¹⁰ | 2¹² | max / min |",
         "| a_loss | manual_grad | 2.00 | 1.00 | 2.00 |",

@@ -1,7 +1,7 @@
-"""The same calls through torch's losses and through ours: errors, warnings, dtypes, shapes, strides, values, gradients.
+"""Compare torch's losses with ours: errors, warnings, dtypes, shapes, strides, values, gradients.
 
-The calls are the samples of gradcheck's specs, with the arguments changed in every way that a program may change them.
-``MANUAL_GRAD_SWEEP=1`` runs in every combination what is otherwise run once each.
+The calls are the samples of gradcheck's specs, with the arguments varied in every way that a program may vary them.
+By default each variation runs once; ``MANUAL_GRAD_SWEEP=1`` runs all combinations.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def ordinary(name: str, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
 
 
 def kinds_of_calls(name: str, dtype: torch.dtype = torch.float32, dims: bool = False) -> Iterable[dict[str, Any]]:
-    """One call for each set of tensors, by name, dtype, and number of dimensions if ``dims``; every call in a sweep."""
+    """One call for each set of tensor names and dtypes (and ranks, if ``dims``); all calls in a sweep."""
     if SWEEP:
         return calls(name, dtype)
     found: dict[Any, dict[str, Any]] = {}
@@ -78,7 +78,7 @@ def kinds_of_calls(name: str, dtype: torch.dtype = torch.float32, dims: bool = F
 
 
 def some_calls(name: str, dtype: torch.dtype = torch.float32) -> Iterable[dict[str, Any]]:
-    """An ordinary call, and one with every tensor that the loss can have."""
+    """An ordinary call, and one with all optional tensors."""
     found = list(kinds_of_calls(name, dtype))
     return found if SWEEP else found[:1] + sorted(found[1:], key=lambda call: len(tensors(call)))[-1:]
 
@@ -89,7 +89,7 @@ def alike(found: Iterable[Difference]) -> None:
 
 
 def subsets(names: Iterable[str]) -> Iterator[tuple[str, ...]]:
-    """Each alone and all together; or every subset."""
+    """Each name alone and all together; in a sweep, every subset."""
     names = tuple(names)
     for size in range(1, len(names) + 1) if SWEEP else sorted({1, len(names)}):
         yield from itertools.combinations(names, size)
@@ -128,7 +128,7 @@ def test_two_dtypes(name: str) -> None:
 
 @every_loss
 def test_a_tensor_without_dimensions_in_another_dtype(name: str) -> None:
-    """Beside others it has no say in the dtype of a sum or a product; where torch expands it first, it has."""
+    """A 0-d tensor does not affect the dtype of a sum or product, unless torch expands it first."""
 
     def found() -> Iterator[Difference]:
         for call in kinds_of_calls(name):
@@ -143,7 +143,7 @@ def test_a_tensor_without_dimensions_in_another_dtype(name: str) -> None:
 @every_loss
 @pytest.mark.parametrize("low", LOW, ids=str)
 def test_autocast(name: str, low: torch.dtype) -> None:
-    """Any of the tensors in the low dtype, as a layer under autocast makes them, and a scaled loss."""
+    """Any of the tensors in the low dtype, as the output of a layer under autocast, and a scaled loss."""
 
     def found() -> Iterator[Difference]:
         for call in calls(name):
@@ -162,7 +162,7 @@ NUMBERS = (torch.tensor(0.5), torch.tensor(1), torch.tensor(True), torch.tensor(
 
 @every_loss
 def test_kinds_of_arguments(name: str) -> None:
-    """Something else in the place of each argument."""
+    """A wrong value in place of each argument."""
 
     def found() -> Iterator[Difference]:
         for call in kinds_of_calls(name):
@@ -179,7 +179,7 @@ OTHER_DTYPES = (torch.int64, torch.int32, torch.uint8, torch.bool, torch.complex
 
 @every_loss
 def test_integers_and_others(name: str) -> None:
-    """Each tensor in a dtype that is not floating point, alone and together."""
+    """Tensors with dtypes that are not floating point, one at a time and all together."""
 
     def found() -> Iterator[Difference]:
         for call in kinds_of_calls(name):
@@ -207,7 +207,7 @@ def other_shapes(t: Tensor) -> Iterator[Tensor]:
 
 
 def safe(arguments: Arguments) -> bool:
-    """Whether torch stays within its memory: its ctc_loss does not look whether the labels are classes."""
+    """Whether torch stays within bounds: its ctc_loss does not check that the labels are classes."""
     if "log_probs" not in arguments:
         return True
     labels, classes = arguments["targets"], arguments["log_probs"].shape[-1:]
@@ -216,7 +216,7 @@ def safe(arguments: Arguments) -> bool:
 
 @every_loss
 def test_shapes(name: str) -> None:
-    """Each tensor with a dimension less, more, of size 1, 0 or otherwise; alone, and all alike."""
+    """Tensors with one dimension less or more, or of size 1, 0 or another size; one at a time and all together."""
 
     def found() -> Iterator[Difference]:
         for call in kinds_of_calls(name):
@@ -262,13 +262,13 @@ def with_strides(probe: Probe) -> Probe:
 
 @every_loss
 def test_layouts(name: str) -> None:
-    """All tensors laid out alike: the same numbers, and strides if nothing broadcasts; one alone: the same numbers."""
+    """All tensors in one layout: same values, and same strides unless they broadcast. Only one: same values."""
 
     def found() -> Iterator[Difference]:
         for call in kinds_of_calls(name, dims=True):
             one_shape = len({t.shape for t in tensors(call).values()}) == 1
             for lay in (transposed, rotated, channels_last, every_other, expanded):
-                # of classes with one weight all the gradient of the input cancels
+                # if all classes have one weight, the gradient of the input cancels
                 skipped = "linear_weight" if lay is expanded else None
                 made = {k: t if k == skipped else lay(t) for k, t in tensors(call).items()}
                 probe = requiring(*differentiated(name, call))
@@ -283,7 +283,7 @@ def test_layouts(name: str) -> None:
 
 
 def of(loss: Loss, arguments: Arguments, names: Iterable[str]) -> Callable[..., Tensor]:
-    """The call as a function of the tensors ``names``."""
+    """The call as a function of the tensors in ``names``."""
     return lambda *values: loss(**{**arguments, **dict(zip(names, values, strict=True))})
 
 
@@ -296,7 +296,7 @@ def directions(values: Iterable[Tensor]) -> tuple[Tensor, ...]:
     return tuple(torch.linspace(-0.75, 1.25, t.numel(), dtype=t.dtype).reshape(t.shape) for t in values)
 
 
-# each of a function f of tensors xs, and of the numbers of its arguments
+# each takes a function f, its tensors xs and the positions of its arguments
 TRANSFORMS: dict[str, Callable[..., Any]] = {
     "grad": lambda f, xs, every: grad(lambda *x: f(*x).sum(), every)(*xs),
     "vjp": lambda f, xs, every: vjp(f, *xs)[1](torch.ones_like(f(*xs))),
@@ -315,10 +315,10 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
 @every_loss
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_transforms(name: str, transform: str) -> None:
-    """By each tensor and by all."""
+    """Differentiate with respect to each tensor and to all."""
 
     def found() -> Iterator[Difference]:
-        few = transform == "linearize" and not SWEEP  # it takes its time
+        few = transform == "linearize" and not SWEEP  # it is slow
         for call in itertools.islice(some_calls(name, torch.float64), 1 if few else None):
             every = differentiated(name, call)
             for names in [tuple(every)] if few else subsets(every):
@@ -333,7 +333,7 @@ def test_transforms(name: str, transform: str) -> None:
 
 
 def second(derivatives: Mapping[str, Tensor | None]) -> dict[str, Any]:
-    """Of derivatives that vanish torch gives some as None, by the way it took."""
+    """Some vanishing derivatives are None in torch, depending on the method."""
     return {f"second {k}": d for k, d in derivatives.items() if d is not None and d.any()}
 
 
@@ -348,7 +348,7 @@ def moved(inputs: Arguments, moving: Iterable[str]) -> Iterator[dict[str, Any]]:
 def reverse_over_forward(
     moving: Iterable[str], names: Iterable[str], loss: Loss, arguments: Arguments
 ) -> dict[str, Any]:
-    """The gradients of the tangent along ``moving`` by ``names``."""
+    """The gradients, with respect to ``names``, of the tangent along ``moving``."""
     inputs = leaves(arguments, names)
     with moved(inputs, moving) as duals:
         value = forward_ad.unpack_dual(loss(**duals))
@@ -358,7 +358,7 @@ def reverse_over_forward(
 def forward_over_reverse(
     moving: Iterable[str], names: Iterable[str], loss: Loss, arguments: Arguments
 ) -> dict[str, Any]:
-    """The tangents along ``moving`` of the gradients by ``names``."""
+    """The tangents, along ``moving``, of the gradients with respect to ``names``."""
     inputs = leaves(arguments, names)
     with moved(inputs, moving) as duals:
         first = gradients(loss(**duals), duals)
@@ -369,7 +369,7 @@ def forward_over_reverse(
 def reverse_over_reverse(
     moving: Iterable[str], names: Iterable[str], loss: Loss, arguments: Arguments
 ) -> dict[str, Any]:
-    """The gradients by ``names`` of the gradient along ``moving``."""
+    """The gradients, with respect to ``names``, of the derivative along ``moving``."""
     inputs = leaves(arguments, {*moving, *names})
     wanted = [inputs[k] for k in moving]
     first = torch.autograd.grad(loss(**inputs).sum(), wanted, create_graph=True, allow_unused=True)
@@ -382,7 +382,7 @@ def reverse_over_reverse(
     "mode", [reverse_over_forward, forward_over_reverse, reverse_over_reverse], ids=lambda mode: mode.__name__
 )
 def test_two_modes(name: str, mode: Callable[..., dict[str, Any]]) -> None:
-    """A tangent of each tensor and of all; gradients by these, and by all."""
+    """Tangents of each tensor and of all; gradients with respect to the same, and to all."""
 
     def found() -> Iterator[Difference]:
         for call in kinds_of_calls(name, torch.float64):
@@ -407,7 +407,7 @@ BATCHES: dict[str, Callable[..., Any]] = {
 @every_loss
 @pytest.mark.parametrize("batch", BATCHES)
 def test_batches(name: str, batch: str) -> None:
-    """A batch of each tensor beside the others as they are, and of all."""
+    """Batch each tensor while the others are unbatched, and batch all."""
 
     def found() -> Iterator[Difference]:
         for call in kinds_of_calls(name, torch.float64):
@@ -539,7 +539,7 @@ def test_modes(name: str, mode: str) -> None:
     alike(found())
 
 
-# -- the life of a graph
+# -- hooks, in-place changes and other uses of the graph
 
 
 def hooked(names: Iterable[str], loss: Loss, arguments: Arguments) -> dict[str, Any]:
@@ -557,7 +557,7 @@ def hooked(names: Iterable[str], loss: Loss, arguments: Arguments) -> dict[str, 
 
 
 def written_over(names: Iterable[str], loss: Loss, arguments: Arguments) -> dict[str, Any]:
-    """The result is changed in place."""
+    """Change the result in place."""
     inputs = leaves(arguments, names)
     value = loss(**inputs)
     value.mul_(2).add_(1)
@@ -623,7 +623,7 @@ def of_inference_mode(made: str, names: Iterable[str], loss: Loss, arguments: Ar
 @every_loss
 @pytest.mark.parametrize("what", [changed_before_backward, of_inference_mode], ids=lambda what: what.__name__)
 def test_tensors_that_cannot_be_saved(name: str, what: Callable[..., dict[str, Any]]) -> None:
-    """Each tensor is changed before backward, or is of inference mode, which torch minds where it has to save it."""
+    """Change each tensor before backward, or make it in inference mode: torch raises if it must save such a tensor."""
 
     def found() -> Iterator[Difference]:
         for call in calls(name):
@@ -669,7 +669,7 @@ def handled(module: str, given: Iterable[str], handling: str, mode: Mode, argume
         made = HANDLINGS[handling](getattr(torch.nn, module)(**constructed))
         state = {k: v.dtype for k, v in made.state_dict().items()}
         seen = {"type": type(made), "repr": repr(made), "state": str(state)}
-        if handling == "to_empty":  # of which the values are anything
+        if handling == "to_empty":  # whose values are uninitialized
             return seen
         tensors = leaves({k: arguments[k] for k in given}, given[:1])
         value = made(*tensors.values())
@@ -678,7 +678,9 @@ def handled(module: str, given: Iterable[str], handling: str, mode: Mode, argume
 
 
 @pytest.mark.parametrize("handling", HANDLINGS)
-@pytest.mark.parametrize("module", [name for name in SHARED_MODULES if name != "CTCLoss"])  # it has its own gradient
+@pytest.mark.parametrize(
+    "module", [name for name in SHARED_MODULES if name != "CTCLoss"]
+)  # torch's gradient differs on purpose
 @pytest.mark.filterwarnings("ignore:.NLLLoss2d. has been deprecated")
 def test_modules(module: str, handling: str) -> None:
     def found() -> Iterator[Difference]:
@@ -706,11 +708,11 @@ def exported(name: str, mode: Mode, arguments: Arguments) -> dict[str, Any]:
 
 @every_loss
 def test_exported(name: str) -> None:
-    """A program with a parameter, which is trained after its export."""
+    """A model with one parameter, trained after its export."""
     alike(d for call in some_calls(name) for d in while_patched(name, call, partial(exported, name)))
 
 
-# -- what is meant
+# -- intended differences
 
 
 SHOWN = [intended for intended in INTENDED if intended.example is not None and intended.loss in NAMES]
@@ -718,7 +720,7 @@ SHOWN = [intended for intended in INTENDED if intended.example is not None and i
 
 @pytest.mark.parametrize("intended", SHOWN, ids=lambda intended: intended.why)
 def test_what_is_meant_is_there(intended: Any) -> None:
-    """Otherwise torch or ours has changed, and the difference is to be struck off."""
+    """If it fails, torch or ours has changed, and the entry must be removed."""
     probe = intended.probe or requiring(*differentiated(intended.loss, intended.example))
     found = list(all_differences(intended.loss, intended.example, probe))
     assert any(intended.covers(d) for d in found), "\n".join(map(str, found)) or "no difference"

@@ -1,4 +1,4 @@
-"""The documentation in a real browser: it is set, it moves, it can be read on a phone and without a mouse."""
+"""The documentation in a real browser: rendering, interaction, narrow screens, keyboard use."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PHONE, DESKTOP = 375, 1280
 
 
 class Pages:
-    """The pages, opened one by one."""
+    """A browser that opens the pages one by one."""
 
     def __init__(self, driver: Chrome, folder: Path) -> None:
         self.driver, self.folder = driver, folder
@@ -82,7 +82,7 @@ ALL = [
     *(p for p in WRITTEN if p.split("/")[0] not in ("losses", "_build")),
     *(f"losses/{loss}" for loss in specs.NAMES),
 ]
-# equations without a box, TeX that is not set, pictures that are not there; what is folded is unfolded first
+# equations without a box, raw TeX, missing pictures; collapsed sections are opened first
 FAULTS = r"""
 document.querySelectorAll("details").forEach((d) => { d.open = true; });
 const found = [];
@@ -100,7 +100,7 @@ while (words.nextNode()) {
 }
 return found;
 """
-# what can be pushed sideways, but for formulas, code, tables and figures, which are so on their own
+# elements that scroll sideways, except formulas, code, tables and figures, which have their own scroll bars
 TOO_WIDE = """
 return [document.documentElement, ...document.querySelectorAll("body, .page, .main, .content, article, section")]
   .filter((e) => e.scrollWidth > innerWidth).map((e) => `${e.tagName} ${e.className}: ${e.scrollWidth}`);
@@ -158,7 +158,7 @@ def test_sliders_move_curve_and_tangent(pages: Pages, loss: str) -> None:
 
 @pytest.mark.parametrize("loss", ["huber_loss", "binary_cross_entropy", "ctc_loss", "triplet_margin_loss"])
 def test_panel_says_what_the_loss_computes(pages: Pages, loss: str) -> None:
-    """At a point between those that were computed, and not at the default of the last slider."""
+    """Test a point between those that were computed, with the last slider away from its default."""
     pages.open(f"losses/{loss}")
     curve = curves.curve_of(loss)
     (*_, (name, slider)) = curve.sliders.items()
@@ -200,7 +200,7 @@ def test_panel_without_a_mouse_and_without_eyes(pages: Pages) -> None:
 
 
 def contrast(pages: Pages, selector: str, property: str) -> float:
-    """Of an element's colour and the page's background, as the guidelines for accessible pages define it."""
+    """The contrast between an element's colour and the page's background, as defined by WCAG."""
 
     def luminance(color: str) -> float:
         channels = [float(c) / 255 for c in re.findall(r"[\d.]+", color)[:3]]
@@ -233,7 +233,7 @@ def test_equation_and_code_lead_to_each_other(pages: Pages) -> None:
         top, bottom, height = driver.execute_script(place)
         return 0 <= top < bottom <= height
 
-    scrolled = WebDriverWait(pages.driver, 5)  # a moment later
+    scrolled = WebDriverWait(pages.driver, 5)  # scrolling takes a moment
     pages.run("document.querySelector('.beside .codeline .cite').click()")
     assert re.search(r"#equation-\d$", pages.driver.current_url)
     scrolled.until(inside)

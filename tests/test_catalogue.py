@@ -1,4 +1,4 @@
-"""One list of the losses, and files, classes, specs and Modules that agree with it."""
+"""Files, classes, specs and Modules agree with the catalogue of losses."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_every_file_is_of_a_loss() -> None:
 
 @every_loss
 def test_the_class_is_of_the_family(loss: Loss) -> None:
-    """By the file of the engine that it comes from: the one with the family's name."""
+    """The family of a loss: the name of the engine file that its base class comes from."""
     own = [v for v in vars(loss.module).values() if inspect.isclass(v) and v.__module__ == loss.path]
     functions = [v for v in own if issubclass(v, LossFunction)]
     for function in functions:
         engine = importlib.import_module(f"manual_grad.engine.{loss.family}")
         assert any(base.__module__ == engine.__name__ for base in function.__mro__[1:]), function
         assert next(b.__module__ for b in function.__mro__[1:]).endswith(f".{loss.family}")
-    assert functions or loss.name == "adaptive_log_softmax_with_loss"  # which is made of linear cross entropies
+    assert functions or loss.name == "adaptive_log_softmax_with_loss"  # composed of linear cross entropies
 
 
 @every_loss

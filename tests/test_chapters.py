@@ -1,4 +1,4 @@
-"""The chapters are complete, their examples run, and code cites what they number."""
+"""The chapters are complete, their examples run, and the code cites their equations."""
 
 from __future__ import annotations
 
@@ -29,9 +29,13 @@ def test_a_chapter_has_its_parts(name):
         assert part in text, part
     assert re.search("kinks?", text, flags=re.IGNORECASE)
     assert re.search(r"\*\*Stable form|\*\*In floating point\*\*|nothing cancels|stable form", text)
-    assert not re.search(r"^\d+\. [A-Z]\. ", text, flags=re.MULTILINE)  # reStructuredText reads it as a list in a list
+    assert not re.search(
+        r"^\d+\. [A-Z]\. ", text, flags=re.MULTILINE
+    )  # reStructuredText would parse it as a nested list
     listed = set(re.findall(r"^(\d+)\. ", text.partition("Sources:\n\n")[2], flags=re.MULTILINE))
-    assert listed == set(re.findall(r"\[(\d+)\]", text.partition("Sources:\n\n")[0])) - {"0"}  # of an example
+    assert listed == set(re.findall(r"\[(\d+)\]", text.partition("Sources:\n\n")[0])) - {
+        "0"
+    }  # [0] occurs in an example
 
 
 @each_loss
@@ -57,7 +61,7 @@ def test_code_cites_equations_that_exist(name):
     code = inspect.getsource(module(name)).replace(module(name).__doc__, "", 1)
     cited = {n for comment in re.findall(r"# (.*)", code) for n in re.findall(r"\((\d+)\)", comment)}
     assert cited <= labels
-    assert cited or name == "adaptive_log_softmax_with_loss"  # made of two losses, which cite theirs
+    assert cited or name == "adaptive_log_softmax_with_loss"  # composed of two losses, which cite their own equations
 
 
 @each_loss

@@ -1,4 +1,4 @@
-"""``python -m manual_grad``: what each command prints, in a terminal, in a pipe, and when it is used wrongly."""
+"""``python -m manual_grad``: what each command prints in a terminal, in a pipe, and on bad usage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEFTOVERS = re.compile(r"\\|`|\$|:math:|:mod:|\*\*|(?<!\w)_\w+_(?!\w)|[_^]\{")
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """The message of a wrong use."""
+    """The message on bad usage."""
     with pytest.raises(SystemExit) as exit:
         cli.main(argv)
     assert exit.value.code == 2
@@ -83,7 +83,7 @@ def test_every_chapter_can_be_read(name: str, width: int) -> None:
 
 
 def braces(name: str) -> int:
-    """The braces that the chapter means to show."""
+    """The braces that the chapter shows on purpose."""
     return len(re.findall(r"\\\{", str(catalogue.BY_NAME[name].module.__doc__)))
 
 

@@ -1,4 +1,4 @@
-"""torch.compile in a program: options that change from call to call, batches of different sizes, Modules."""
+"""torch.compile in a program: options that change between calls, batches of different sizes, Modules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def real_options(name: str) -> list[str]:
 
 
 OPTIONS = [(name, option) for name in M.__all__ for option in real_options(name)]
-# what an integer, or a number with a domain, may be
+# valid values for integer options and for numbers with a domain
 RANGES = {
     "ignore_index": (-1, -2, 7, 3),
     "blank": (0, 1, 2),
@@ -55,7 +55,7 @@ def compiled(loss: Any, **options: Any) -> Any:
 @pytest.mark.parametrize("dynamic", [None, True], ids=["as_it_comes", "dynamic"])
 @pytest.mark.parametrize(("name", "option"), OPTIONS)
 def test_options_that_change(name: str, option: str, dynamic: bool | None) -> None:
-    """From the second value on Dynamo hands in a symbol instead of the number."""
+    """From the second value on, Dynamo passes a symbol instead of a number."""
     loss = getattr(M, name)
     run = compiled(lambda **arguments: loss(**arguments), dynamic=dynamic)
     arguments = example(name, torch.float64)
@@ -74,7 +74,7 @@ def test_code_of_inductor(name: str) -> None:
 
 
 def test_options_that_change_are_seen() -> None:
-    """Most of these options do change the loss: one that was taken from the first call would not be right."""
+    """Most options change the loss, so reusing the value of the first call would give a wrong result."""
     changing = set()
     for name, option in OPTIONS:
         arguments = example(name, torch.float64)
@@ -88,12 +88,12 @@ def test_options_that_change_are_seen() -> None:
 
 
 def batches(arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The call with its first rows once, twice and three times."""
+    """The call with one, two and three copies of its first rows."""
     for times in (1, 2, 3):
         yield {k: torch.cat([v] * times) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
 
 
-# all but those whose tensors share no batch
+# all losses except those whose tensors share no batch
 BATCHED = [name for name in M.__all__ if name not in ("ctc_loss", "linear_cross_entropy")]
 
 

@@ -1,4 +1,4 @@
-"""Threads, processes and signals: at any moment, and still the same result."""
+"""Threads, processes and signals do not change results."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ LARGE = 1 << 17  # entries, for several threads of the kernels
 
 
 def case(name: str, entries: int = 0, dtype: torch.dtype = torch.float32, reduction: str = "mean") -> Case:
-    """The loss' first sample, repeated to a batch of about that many entries."""
+    """The first sample of the loss, repeated to a batch of about that many entries."""
     spec = specs.load(name)
     if spec.multiplies:
-        dtype = torch.float64  # what a BLAS may lose of a sum this long in float32 would hide anything
+        dtype = torch.float64  # in float32, BLAS's error in such a long sum would hide any fault
     this = spec.case(Settings(), params={**spec.params[0], "reduction": reduction}, dtype=dtype)
     count = entries // max(t.numel() for t in this.tensors.values()) + 1
     tiles = {k: [count if i == d else 1 for i in range(this.tensors[k].dim())] for k, d in this.batch.items()}
@@ -49,10 +49,10 @@ def same(this: Case, some: list[Tensor | None], others: list[Tensor | None]) -> 
 
 
 def at_once(*calls: Callable[[], bool]) -> None:
-    """Every call in a thread of its own, begun together."""
+    """Run every call in its own thread, starting all at once."""
     barrier = threading.Barrier(len(calls))
 
-    on = kernels.on()  # a thread begins with a context of its own
+    on = kernels.on()  # a new thread has its own context
 
     def run(call: Callable[[], bool]) -> bool:
         barrier.wait()
@@ -84,11 +84,11 @@ def test_all_losses_at_once() -> None:
 @both_routes
 @pytest.mark.parametrize("name", specs.NAMES)
 def test_backwards_of_one_graph_at_once(name: str) -> None:
-    """One of them takes the gradient that was computed along with the loss; the others must not see it changed."""
+    """One thread gets the gradient computed in the forward pass; the others must not see it modified."""
     this = case(name)
     leaves = this.leaves()
     loss = this.call(**leaves)
-    factors = [2.0**i for i in range(THREADS)]  # exact, whether the gradient has been rounded before or not
+    factors = [2.0**i for i in range(THREADS)]  # exact factors, so it does not matter when the gradient is rounded
     expected = [list(this.differentiate(g=torch.tensor(f))[1].values()) for f in factors]
 
     def backward(factor: float, wanted: list[Tensor | None]) -> bool:
@@ -100,7 +100,7 @@ def test_backwards_of_one_graph_at_once(name: str) -> None:
 
 
 def test_first_use_in_many_threads() -> None:
-    """Loading the kernels and registering their fakes is done once, whoever comes first."""
+    """Kernels are loaded and their fakes registered only once, even if several threads start at once."""
     run("""
         import threading, torch
         from manual_grad import functional as F
@@ -122,7 +122,7 @@ def test_first_use_in_many_threads() -> None:
 
 
 def run(program: str) -> str:
-    """In a process of its own, with warnings as errors; a deadlock ends in a failure."""
+    """Run a script in its own process, with warnings as errors and a timeout against deadlocks."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
@@ -132,7 +132,7 @@ def run(program: str) -> str:
 
 @needs_fork
 def test_fork_after_use() -> None:
-    """On one thread, as the workers of a DataLoader are; on several if torch's own losses do not hang there."""
+    """With one thread, as in DataLoader workers; with several only if torch's own losses do not hang."""
     run("""
         import os, signal, torch, warnings
         import manual_grad.functional as M
@@ -161,7 +161,7 @@ def test_fork_after_use() -> None:
 
 
 class Losses(torch.utils.data.Dataset):
-    """The value and the gradient of each loss, computed where the data are loaded."""
+    """Value and gradient of each loss, computed in a DataLoader worker."""
 
     def __len__(self) -> int:
         return len(specs.NAMES)
@@ -193,7 +193,7 @@ def interrupt(*_: object) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
 def test_signals_during_a_call() -> None:
-    """A handler runs, and its exception arrives; what was interrupted is computed anew and is the same."""
+    """The handler runs and its exception is raised; computing the interrupted call again gives the same result."""
     this = case("cross_entropy", 1 << 20)
     expected = everything(this)
     heard: list[int] = []
@@ -216,7 +216,7 @@ def test_signals_during_a_call() -> None:
 
 @pytest.mark.parametrize("name", specs.NAMES)
 def test_interrupted_at_any_line(name: str) -> None:
-    """By Ctrl-C, say: nothing is left switched on, off or half done."""
+    """An interruption, such as Ctrl-C, must leave no switch changed and nothing half done."""
     this = case(name)
     expected = everything(this)
     folder, reached = str(Path(kernels.__file__).parents[1]), set()
@@ -235,7 +235,7 @@ def test_interrupted_at_any_line(name: str) -> None:
         return torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.get_num_threads(), kernels.on()
 
     before, lines = state(), -1
-    while lines < len(reached):  # else the call came to its end
+    while lines < len(reached):  # otherwise the call has finished
         lines = len(reached)
         sys.settrace(trace)
         with contextlib.suppress(Interrupt):

@@ -1,4 +1,4 @@
-"""CTC against the sum over all paths in exact arithmetic, against torch, and at the edges of its lattice."""
+"""CTC loss against the exact sum over all paths, against torch, and at the edges of its lattice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def spell(path: Sequence[int], blank: int) -> tuple[int, ...]:
 
 
 def over_all_paths(x: Tensor, labels: Sequence[int], blank: int = 0) -> Exact:
-    """The loss and its gradient from their definition."""
+    """The loss and its gradient from the definition."""
     T, C = x.shape
     p = [[mpmath.exp(mpf(v)) for v in row] for row in x.tolist()]
     total, visits = mpf(0), [[mpf(0)] * C for _ in range(T)]
@@ -51,7 +51,7 @@ def over_all_paths(x: Tensor, labels: Sequence[int], blank: int = 0) -> Exact:
 
 
 def over_the_lattice(x: Tensor, labels: Sequence[int]) -> Exact:
-    """The same by the recursions of Graves et al. in probabilities, whose exponents are unbounded here; blank 0."""
+    """The same by the recursions of Graves et al. on probabilities, which cannot underflow in mpmath; blank 0."""
     T, C = x.shape
     symbols = [0, *itertools.chain.from_iterable((k, 0) for k in labels)]
     K = len(symbols)
@@ -74,13 +74,13 @@ def over_the_lattice(x: Tensor, labels: Sequence[int]) -> Exact:
 
 
 def errors_in_eps(x: Tensor, labels: Sequence[int], exact: Exact, blank: int = 0) -> tuple[float, float]:
-    """Of the value and of the worst entry of the gradient."""
+    """The error of the value and of the worst entry of the gradient."""
     leaf = x[:, None].detach().requires_grad_()
     loss = ctc_loss(leaf, torch.tensor([list(labels)], dtype=torch.int64), (len(x),), (len(labels),), blank, "sum")
     (gradient,) = torch.autograd.grad(loss, leaf)
     info = torch.finfo(x.dtype)
 
-    def error(got: float, wanted: mpf) -> float:  # a subnormal number has an absolute error
+    def error(got: float, wanted: mpf) -> float:  # subnormal numbers have a fixed absolute error
         return float(abs(mpf(got) - wanted) / (max(abs(wanted), mpf(info.tiny)) * mpf(info.eps)))
 
     entries = zip(gradient[:, 0].flatten().tolist(), itertools.chain.from_iterable(exact[1]), strict=True)
@@ -91,9 +91,11 @@ def errors_in_eps(x: Tensor, labels: Sequence[int], exact: Exact, blank: int = 0
 @pytest.mark.parametrize("blank", [0, 3])
 def test_definition(route: str, labels: tuple[int, ...], blank: int) -> None:
     labels = tuple(k + 1 if blank == 0 else k for k in labels)
-    x = torch.randn(5, 4, dtype=torch.float64)  # no log_softmax: the gradient is that of any scores
+    x = torch.randn(5, 4, dtype=torch.float64)  # no log_softmax: the gradient must be right for any scores
     exact = over_all_paths(x, labels, blank)
-    assert max(errors_in_eps(x, labels, exact, blank)) < 64  # a handful of exp and log of one eps each per frame
+    assert (
+        max(errors_in_eps(x, labels, exact, blank)) < 64
+    )  # a few exp and log per frame, each with an error of one eps
     x = x.float()
     assert max(errors_in_eps(x, labels, over_all_paths(x, labels, blank), blank)) < 1
 
@@ -107,14 +109,14 @@ def test_oracles_agree() -> None:
 
 
 def leading(gap: float, right: bool) -> tuple[Tensor, list[int]]:
-    """A network that is sure, by that much in every frame, of a path that spells the labels, or of another."""
+    """Scores that favour one path by a fixed gap in every frame, either one that spells the labels or another."""
     path = torch.tensor([0, 1, 1, 0, 2, 0, 2, 2, 3, 3, 0, 0])
     lead = gap * F.one_hot(path if right else (path + 1) % 5, 5)
     return (torch.randn(12, 5, dtype=torch.float64) / 2 + lead).log_softmax(1), [1, 2, 2, 3]
 
 
 def tight(frames: int, labels: int) -> tuple[Tensor, list[int]]:
-    """Hardly more frames than labels, so that the first frames and the last decide."""
+    """Hardly more frames than labels, so the first and last frames matter most."""
     return 3 * torch.randn(frames, 60), (torch.randperm(59)[:labels] + 1).tolist()
 
 
@@ -147,7 +149,7 @@ def test_float32_is_exact_to_rounding(route: str, name: str) -> None:
 
 
 def batch(dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-    """Six samples: ordinary, empty, with repeated labels, with the blank as a label, impossible, without a frame."""
+    """Six samples: ordinary, empty, repeated labels, the blank as a label, impossible, no frames."""
     targets = torch.tensor([[1, 2, 3], [-9, 99, 99], [2, 2, 1], [0, 3, 99], [1, 1, 1], [2, 99, 99]])
     return {
         "log_probs": torch.randn(7, 6, 5, dtype=dtype),
@@ -221,7 +223,7 @@ def test_impossible_targets(route: str) -> None:
     assert loss.isinf().tolist() == [False] * 4 + [True] * 2
     for derivative in (gradient, hessian):
         assert derivative[:, :4].isfinite().all()
-        assert derivative[:4, 4].isnan().all()  # its frames; behind them, and where there are none, 0
+        assert derivative[:4, 4].isnan().all()  # only its own frames; padding has 0
         assert (derivative[4:, 4] == 0).all()
         assert (derivative[:, 5] == 0).all()
 
@@ -252,7 +254,9 @@ SMALL = {
 
 def test_gradient_where_the_blank_is_the_last_label(route: str) -> None:
     x = torch.randn(4, 1, 3, dtype=torch.float64, requires_grad=True)
-    assert gradcheck(lambda x: ctc_loss(x, torch.tensor([[1, 0]]), (4,), (2,)), x)  # torch's is wrong at the last frame
+    assert gradcheck(
+        lambda x: ctc_loss(x, torch.tensor([[1, 0]]), (4,), (2,)), x
+    )  # torch's gradient is wrong at the last frame
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean"])
@@ -262,13 +266,13 @@ def test_gradcheck(route: str, reduction: str) -> None:
     def loss(x: Tensor) -> Tensor:
         return ctc_loss(x, **SMALL, reduction=reduction)
 
-    fast = {"fast_mode": reduction == "mean"}  # the whole Hessian once is enough, then along random directions
+    fast = {"fast_mode": reduction == "mean"}  # check the full Hessian once, otherwise only random directions
     assert gradcheck(loss, x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True, **fast)
     assert gradgradcheck(loss, x, check_fwd_over_rev=True, check_rev_over_rev=True, check_batched_grad=True, **fast)
 
 
 def from_all_paths(x: Tensor) -> Tensor:
-    """The batch of SMALL by autograd through the sum over all paths."""
+    """The losses of the batch SMALL, as the differentiable sum over all paths."""
     losses = []
     for n, (frames, labels) in enumerate(((4, (1, 1)), (3, (2,)))):
         paths = torch.tensor([p for p in itertools.product(range(3), repeat=frames) if spell(p, 0) == labels])
@@ -338,7 +342,7 @@ def test_compiles_to_one_graph(route: str) -> None:
             value = function(leaf, **inputs)
             results.append((value, torch.autograd.grad(value, leaf)[0]))
         assert_close(*results)
-        if route == "kernel":  # which looks at the values when the graph runs
+        if route == "kernel":  # the kernel reads the values when the graph runs
             with pytest.raises(IndexError, match="Target 3 is out of bounds"):
                 compiled(x, **inputs | {"targets": targets + 2})
             with pytest.raises(RuntimeError, match="input_lengths to have value at most 4, but got value 5"):
@@ -474,7 +478,7 @@ def test_every_way_to_go_back(route: str) -> None:
     x = torch.randn(4, 2, 3, dtype=torch.float64)
     (once,) = torch.autograd.grad(ctc_loss(leaf := x.requires_grad_(), **SMALL), leaf)
     loss = ctc_loss(leaf, **SMALL)
-    for scale in (1.0, 3.0, 1.0, 0.0):  # the swept gradient is not scaled in place
+    for scale in (1.0, 3.0, 1.0, 0.0):  # the stored gradient must not be scaled in place
         (again,) = torch.autograd.grad(loss, leaf, torch.tensor(scale, dtype=torch.float64), retain_graph=True)
         assert_close(again, scale * once)
     losses = ctc_loss(leaf, **SMALL, reduction="none")

@@ -1,4 +1,4 @@
-"""The documentation builds without a warning, is complete, and needs nothing from the network."""
+"""The documentation builds without warnings, is complete, and works offline."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def committed(name: str) -> dict[str, Any]:
 
 
 class Page(HTMLParser):
-    """What a page links to, what it loads, and where it can be linked to."""
+    """The links, resources and anchors of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Page(HTMLParser):
             self.ids.add(of["id"])
         if tag == "a" and "href" in of:
             self.links.append(of["href"])
-        # a link of that kind names a page, to search or to go to
+        # links with these values of rel point to pages, which are not loaded
         if LOADING.get(tag, "") in of and of.get("rel") not in ("search", "index", "next", "prev", "author"):
             self.loaded.append(of[LOADING[tag]])
 

@@ -1,4 +1,4 @@
-"""Infinities, NaNs and sizes that were once wrong: found by tests/test_fuzz.py, and kept."""
+"""Regressions with infinities, NaNs and sizes, found by tests/test_fuzz.py."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_many_dimensions(dims: int) -> None:
 
 
 def test_a_nan_is_not_lost_in_a_norm() -> None:
-    """Where a scaler of gradients looks for it; the sign of it would be 0."""
+    """A gradient scaler must find the NaN in the gradient; the sign of NaN would be 0."""
     p = torch.tensor([[math.nan, 0.5, -0.5]])
     for norm in (1.0, 2.0, 3.0, math.inf, -math.inf):
         _, da, dp, _ = value_and_gradients(
@@ -97,7 +97,7 @@ def test_a_nan_is_not_lost_in_a_norm() -> None:
 
 
 def test_expanded_vectors_of_no_features() -> None:
-    """There is no memory behind them, which a stride of 0 invites to read."""
+    """Tensors with a stride of 0 may have no memory to read."""
     x = torch.empty(0).as_strided((2, 0), (1, 0))
     assert M.triplet_margin_loss(x, x, x, reduction="none").tolist() == [1, 1]
     assert M.triplet_margin_loss(x, x, x, swap=True) == 1
@@ -106,7 +106,7 @@ def test_expanded_vectors_of_no_features() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_row_of_halves_is_rounded_once(dtype: torch.dtype) -> None:
-    """Its labels' losses cancel, by weights of both signs: each of them rounded, nothing would be left."""
+    """Weights of both signs make the labels' losses cancel: if each were rounded, nothing would be left."""
     x = torch.linspace(-2, 2, 40)
     rows = [u.to(dtype)[None] for u in (x, torch.full_like(x, 0.4), torch.tensor([1.0, -1.0]).repeat(20))]
     exact = F.multilabel_soft_margin_loss(*(u.double() for u in rows), reduction="none")

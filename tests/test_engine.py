@@ -1,4 +1,4 @@
-"""What the engine promises for every loss, beyond what gradcheck asks of anybody's function."""
+"""Properties of the engine for every loss, beyond what gradcheck checks for any function."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def case(name: str, reduction: str, dtype: torch.dtype = torch.float64) -> Case:
 
 @pytest.mark.parametrize(("name", "reduction"), BY_REDUCTION)
 def test_a_gradient_belongs_to_the_caller(name: str, reduction: str) -> None:
-    """What the caller does to one gradient changes neither the loss' inputs nor the next gradient."""
+    """Modifying one gradient changes neither the inputs of the loss nor the next gradient."""
     this = case(name, reduction)
     _, expected = this.differentiate(g=torch.ones_like(this.call()))
     leaves = this.leaves()
@@ -34,7 +34,7 @@ def test_a_gradient_belongs_to_the_caller(name: str, reduction: str) -> None:
 
 
 def test_loss_scaling_saves_half_gradients_from_underflow() -> None:
-    """The purpose of torch.amp.GradScaler: the scaled gradient must not be made from an unscaled half."""
+    """With torch.amp.GradScaler, the scaled gradient must not come from an unscaled float16 gradient."""
     x = torch.full((1 << 16,), 1e-3, dtype=torch.float16, requires_grad=True)
     loss = specs.load("mse_loss").fn(x, torch.zeros_like(x))
     (scaled,) = torch.autograd.grad(loss, x, torch.tensor(2.0**15, dtype=torch.float16))

@@ -1,4 +1,4 @@
-"""Every numbered equation of the chapters is executed, and none of them could be wrong unnoticed."""
+"""Every numbered equation of the chapters is evaluated, and a mistake in any of them is noticed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from manual_grad.study.chapters import chapter
 
 
 class Hasty(Audit):
-    """Asks no more once something is wrong."""
+    """Stop at the first failure."""
 
     def _guarded(self, *arguments):
         if not self.wrong:
@@ -30,7 +30,7 @@ class Hasty(Audit):
 
 @functools.cache
 def drawn(name):
-    """The points of a loss, small ones first."""
+    """The points of a loss, smallest first."""
 
     def size(point):
         return sum(len(value) for value in point[0].values() if isinstance(value, Each))
@@ -39,7 +39,7 @@ def drawn(name):
 
 
 def audited(name, page, kind=Hasty):
-    """The audit of a page in a loss' place, up to the first point at which it is wrong."""
+    """Audit a page in place of a loss's own, up to the first point where it is wrong."""
     audit = kind(specs.load(name), page)
     for point in drawn(name):
         if audit.wrong:
@@ -49,7 +49,7 @@ def audited(name, page, kind=Hasty):
 
 
 def changed(name, old, new, count=1):
-    """The chapter of a loss with its ``count``-th ``old`` made ``new``."""
+    """The chapter of a loss, with the ``count``-th occurrence of ``old`` replaced by ``new``."""
     page, found = chapter(name), 0
     blocks = list(page.blocks)
     for i, block in enumerate(blocks):
@@ -69,7 +69,7 @@ def is_caught(name, page):
     return bool(audit.wrong) or any(not result.ok for result in audit.results())
 
 
-# the equations that cannot be executed, (loss, number) -> why, as their pages say
+# from (loss, number) of each equation that cannot be executed to the reason, as on its page
 UNEXECUTED: dict[tuple[str, str], str] = {}
 
 
@@ -90,7 +90,7 @@ def test_what_is_not_executed_is_counted():
     assert len(UNEXECUTED) == 0
 
 
-# mistakes that are none
+# changes that are not mistakes
 EQUIVALENT = {
     ("cosine_embedding_loss", r"\rho = b - \kappa a"): "any multiple of a may be taken out of b, so -kappa as well",
 }

@@ -1,4 +1,4 @@
-"""The examples run as a user runs them, and what they say of themselves is so."""
+"""The examples run as a user would run them, and their claims are true."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCRIPT = ROOT / "examples" / "digits.py"
 def example() -> ModuleType:
     spec = importlib.util.spec_from_file_location("digits", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
+    sys.modules[spec.name] = module  # dataclasses look up their module there
     spec.loader.exec_module(module)
     return module
 
@@ -40,7 +40,7 @@ def test_digits_as_a_user_runs_it(tmp_path: Path, example: ModuleType) -> None:
     for name in ("plain", "nines cost 5"):
         assert re.search(rf"^{name} +\d+\.\d% right$", run.stdout, re.MULTILINE)
         read_as = re.search(rf"^  {name} +(.*)$", run.stdout, re.MULTILINE)[1].split()
-        assert sum(int(count) for count in read_as if count != "·") == 120  # every nine of the test is accounted for
+        assert sum(int(count) for count in read_as if count != "·") == 120  # every nine of the test set is counted
 
     figure = matplotlib.image.imread(tmp_path / "figure.png")
     height, width, _ = figure.shape

@@ -1,7 +1,7 @@
-"""Every functional on arguments that nobody would choose: the results and errors of torch, and of its own formulas.
+"""Fuzz every functional: on unusual arguments, results and errors must agree with torch's and with the formulas.
 
-``MANUAL_GRAD_FUZZ=5000`` makes that many examples of each functional, instead of the same few every time; then
-``--hypothesis-seed`` chooses which.
+``MANUAL_GRAD_FUZZ=5000`` runs that many examples per functional, instead of the same few every time;
+``--hypothesis-seed`` then selects them.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from manual_grad.engine import older_torch
 from strategies import HALVES, REDUCTIONS, Draw, described
 
 EXAMPLES = int(os.environ.get("MANUAL_GRAD_FUZZ", "0"))
-# of the largest entry: what there is to find is a number from the wrong place; and torch's 1e-12 is a float's
+# relative to the largest entry, because the fuzzer looks for values from the wrong place; torch's 1e-12 is a float32
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 FEWEST_DIGITS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 Arguments = dict[str, Any]
-calls = dict.fromkeys(M.__all__, 0)  # of our functionals; one with its backward counts as one
+calls = dict.fromkeys(M.__all__, 0)  # calls of our functionals; a call with its backward counts once
 
 
 @dataclass
 class Outcome:
-    """What comes of a call and its backward."""
+    """The outcome of a call and its backward."""
 
     value: Tensor | None = None
     gradients: dict[str, Tensor | None] = field(default_factory=dict)
@@ -74,9 +74,9 @@ def widened(arguments: Arguments) -> Arguments:
     return {k: wide(t) for k, t in arguments.items()}
 
 
-# -- where torch is not the measure
+# -- where torch is not the reference
 
-# "a gradient for every input that torch differentiates, and for …, which torch does not"
+# the README: "a gradient for each input that torch differentiates, and for some that torch does not"
 MORE_GRADIENTS = {
     ("binary_cross_entropy", "weight"),
     ("binary_cross_entropy_with_logits", "weight"),
@@ -85,11 +85,11 @@ MORE_GRADIENTS = {
 }
 ROWWISE = {"cross_entropy", "linear_cross_entropy"}
 CLASS_MARGIN = {"multi_margin_loss", "multilabel_margin_loss"}
-MORE_DTYPES = {*CLASS_MARGIN, "ctc_loss"}  # torch has no bfloat16 and float16 of them on the CPU
+MORE_DTYPES = {*CLASS_MARGIN, "ctc_loss"}  # on the CPU, torch has no bfloat16 and float16 for these
 
 
 def classes_of(name: str, call: Arguments) -> int | None:
-    """How many classes an index of one may be of."""
+    """The number of classes that an index may select from."""
     if name == "linear_cross_entropy":
         return len(call["linear_weight"]) if call["linear_weight"].dim() else None
     x = call.get("input")
@@ -97,25 +97,25 @@ def classes_of(name: str, call: Arguments) -> int | None:
 
 
 def refused(name: str, call: Arguments, theirs: Exception | None) -> type[Exception] | None:
-    """The error that we raise where torch has no error, or another one."""
+    """The error that we raise where torch raises none, or a different one."""
     target = call.get("target")
     if name in CLASS_MARGIN and not target.numel() and target.dtype is not torch.int64 and theirs is None:
-        return RuntimeError  # of no labels torch takes any
+        return RuntimeError  # torch accepts any shape without labels
     weight = call.get("weight")
     if name == "nll_loss" and weight is not None and weight.dim() != 1 and theirs is None:
-        return RuntimeError  # torch looks at the number of weights only
+        return RuntimeError  # torch only checks the number of weights
     if name in CLASS_MARGIN and not call["input"].numel() and weight is not None and theirs is None:
-        return RuntimeError if weight.dtype is not call["input"].dtype else None  # torch has not looked at it yet
+        return RuntimeError if weight.dtype is not call["input"].dtype else None  # torch has not checked it yet
     if isinstance(theirs, UnicodeDecodeError):
-        return IndexError  # torch spells a wrong index of uint8 as a character
+        return IndexError  # torch prints a wrong uint8 index as a character
     rows = rows_without_classes(name, call) == "some" and target.dim() == max(call["input"].dim() - 1, 0)
     if rows and type(theirs) in (type(None), RuntimeError, IndexError):
-        return IndexError  # they have no class that an index could be of
+        return IndexError  # without classes, every index is out of range
     return None
 
 
 def rows_without_classes(name: str, call: Arguments) -> str:
-    """Whether there are rows, but no classes: some of which the loss would be, or only ignored ones."""
+    """Whether there are rows but no classes, and if so, whether all rows are ignored or some count."""
     if classes_of(name, call) != 0 or not call["target"].numel():
         return "none"
     ignore_index = call.get("ignore_index")
@@ -124,7 +124,7 @@ def rows_without_classes(name: str, call: Arguments) -> str:
 
 
 def accepted(name: str, call: Arguments, theirs: Exception | None) -> bool:
-    """Whether we take what torch refuses, or name another of two faults."""
+    """Whether we accept what torch rejects, or report the other one of two faults."""
     if theirs is None:
         return False
     weight = call.get("weight")
@@ -133,23 +133,23 @@ def accepted(name: str, call: Arguments, theirs: Exception | None) -> bool:
     if name in ("cross_entropy", "nll_loss") and (call["target"].dim() == 0 or call["target"].dtype is not torch.int64):
         return True
     if name == "cross_entropy" and call["input"].dim() == 1 and "doesn't match the broadcast shape" in str(theirs):
-        return True  # one row with a target of shape (1,), which torch takes unless it smooths
+        return True  # one row with a target of shape (1,), which torch accepts unless it smooths labels
     if name == "linear_cross_entropy" and call["target"].is_floating_point() and "target dtype" in str(theirs):
-        return True  # probabilities of another number of classes
+        return True  # probabilities for a different number of classes
     if name == "linear_cross_entropy" and weight is not None and weight.dim() != 1:
-        return "batch_size" in str(theirs)  # the target has a fault, too
+        return "batch_size" in str(theirs)  # the target is wrong, too
     if name in ("cross_entropy", "nll_loss", "linear_cross_entropy"):
-        if rows_without_classes(name, call) == "ignored":  # torch counts on classes where it gives an image its form
+        if rows_without_classes(name, call) == "ignored":  # torch needs at least one class to reshape an image
             return "size mismatch" in str(theirs)
-        # for rows that have a place, torch takes int64 only
+        # for rows with positions, torch accepts only int64
         return call["target"].dtype is torch.uint8 and "Long but found Byte" in str(theirs)
-    if name.startswith("triplet"):  # the norm of an empty vector is 0, whatever its degree
+    if name.startswith("triplet"):  # the norm of an empty vector is 0 for any degree
         return "this dimension is empty" in str(theirs)
     return False
 
 
 def unsafe(name: str, call: Arguments) -> bool:
-    """Whether torch would read outside of its memory: its ctc_loss does not look at labels, nor well at lengths."""
+    """Whether torch would read out of bounds: its ctc_loss does not check labels, and checks lengths only partly."""
     if name != "ctc_loss":
         return False
     x, targets = call["log_probs"], call["targets"]
@@ -172,7 +172,7 @@ def unsafe(name: str, call: Arguments) -> bool:
 
 
 def result_type(name: str, call: Arguments, theirs: torch.dtype) -> torch.dtype:
-    if name == "binary_cross_entropy_with_logits":  # torch: of the target alone
+    if name == "binary_cross_entropy_with_logits":  # torch uses the dtype of the target alone
         tensors = [*tensors_of(call).values()]
         for t in [t for t in tensors if t.dim()] or tensors:
             theirs = torch.promote_types(theirs, t.dtype)
@@ -180,12 +180,12 @@ def result_type(name: str, call: Arguments, theirs: torch.dtype) -> torch.dtype:
 
 
 def excused(name: str, call: Arguments, value: Tensor) -> Tensor:
-    """The losses of reduction 'none' that are not torch's on purpose, given torch's."""
+    """Which losses of reduction 'none' differ from torch's on purpose, given torch's."""
     nothing = torch.zeros(value.shape, dtype=torch.bool)
     if meaningless(name, call):
         return ~nothing
     x, t = (call.get(k) for k in ("input", "target"))
-    if name == "ctc_loss":  # also of a label that no path has reached yet
+    if name == "ctc_loss":  # also for a label that no path has reached yet
         return ~nothing if holds_nan(call) else nothing
     if name == "binary_cross_entropy_with_logits":
         return value.isnan() & (x == -torch.inf)  # the limit
@@ -193,49 +193,49 @@ def excused(name: str, call: Arguments, value: Tensor) -> Tensor:
         return value.isnan() & x.isinf().any()
     if name == "soft_margin_loss":
         return value.isinf()  # it overflows
-    if name == "huber_loss":  # delta |x - t| less half delta squared
+    if name == "huber_loss":  # delta |x - t| minus half delta squared
         return value.isnan() & (x - t).isinf() & torch.tensor(call["delta"] == torch.inf)
     if name == "kl_div":  # 0 log 0; and an infinite probability
         return value.isnan() & ((t == 0) & (not call["log_target"]) | t.isinf())
     if name == "poisson_nll_loss":
         if call["log_input"]:
             return value.isnan() & (x == -torch.inf) & (t == 0)
-        # an infinite count times a logarithm that is 0, but in float64 not quite
+        # an infinite count times a logarithm that is 0, but not exactly so in float64
         return value.isnan() & (x + call["eps"] == 0) & (t == 0) | t.isinf() & (x.float() + call["eps"] == 1)
-    if name == "hinge_embedding_loss":  # counted as both, x + max(0, m - x) has the limit m
+    if name == "hinge_embedding_loss":  # if a target counts as both, x + max(0, m - x) has the limit m
         return value.isnan() & (x == -torch.inf)
     if name in ("l1_loss", "mse_loss") and call.get("weight") is not None and x.shape != value.shape:
-        # torch adds the weights up before it broadcasts them
+        # torch sums the weights before broadcasting them
         return ~nothing if call["reduction"] == "mean" else nothing
-    if name in CLASS_MARGIN:  # they lose a NaN, that of inf - inf too
+    if name in CLASS_MARGIN:  # torch loses NaNs, including that of inf - inf
         return ~x.isfinite().all(-1).view(value.shape)
     if name == "cross_entropy":  # 0 log 0
         return value.isnan() & (x == -torch.inf).any(min(1, x.dim() - 1))
     if name == "linear_cross_entropy":
         return value.isnan() & ~torch.stack([u.isfinite().all() for u in tensors_of(call).values()]).all()
     if name == "cosine_embedding_loss" and call["input1"].shape[-1] != call["input2"].shape[-1]:
-        return ~nothing  # torch takes the length of a vector before it is broadcast
+        return ~nothing  # torch computes the norm of a vector before broadcasting it
     return nothing
 
 
 def open_to_choice(
     name: str, call: Arguments, value: Tensor, argument: str, gradient: Tensor, ours: Tensor | None
 ) -> Tensor:
-    """Where our gradient of an argument need not be torch's, given that and torch's losses."""
+    """Where our gradient of an argument may differ from torch's, given torch's gradient and losses."""
     t = call[argument]
-    # where the loss itself is NaN, or not torch's, anything goes
+    # where the loss itself is NaN or differs from torch's, accept any gradient
     wrong = of_rows(name, call, value.isnan() | excused(name, call, value), t)
     lost = gradient.isnan()
     if name in ("cosine_embedding_loss", "margin_ranking_loss", *ROWWISE) or name.startswith("triplet"):
-        # torch's 0 times infinity, or times an ignored NaN; also of the distance that swap leaves out
+        # torch multiplies 0 by infinity or by an ignored NaN, also for the distance that swap discards
         wrong = wrong | lost & of_rows(name, call, (value == 0) | value.isinf(), t)
-    if not value.numel():  # the gradient of nothing
+    if not value.numel():  # an empty gradient
         wrong = wrong | lost
     if argument == "target" and name == "binary_cross_entropy":
-        certain = (call["input"] == 0) | (call["input"] == 1)  # there the slope is cut off at 100
+        certain = (call["input"] == 0) | (call["input"] == 1)  # there the slope is clamped at 100
         wrong = wrong | certain.sum_to_size(t.shape) > 0
     if argument == "target" and name == "poisson_nll_loss":
-        wrong = wrong | lost & (t <= 1)  # torch masks what is NaN already
+        wrong = wrong | lost & (t <= 1)  # torch masks it after it has become NaN
     if argument == "target" and name == "kl_div":
         wrong = wrong | lost & ((t == 0) | ~t.isfinite())
     if argument == "var":
@@ -243,14 +243,14 @@ def open_to_choice(
     if name == "ctc_loss":
         wrong = wrong | lost & (t == -torch.inf)  # torch's inf - inf
     if ours is not None and t.dtype is torch.float16 and t.numel() < value.numel():
-        wrong = wrong | ~ours.isfinite()  # the terms, which overflow before they are added up; in float64 they do not
+        wrong = wrong | ~ours.isfinite()  # terms may overflow before they are summed; in float64 they do not
     if name == "ctc_loss" and (call["targets"] == call["blank"]).any():
-        return torch.ones_like(wrong)  # torch loses what goes through a last label that is the blank
+        return torch.ones_like(wrong)  # torch loses paths through a last label that is the blank
     return wrong
 
 
 def meaningless(name: str, call: Arguments) -> bool:
-    """Whether a probability, or its weight, is infinite: what inf - inf is depends on the order of the operations."""
+    """Whether a probability or its weight is infinite: then inf - inf depends on the order of operations."""
     if name == "ctc_loss":
         return bool((call["log_probs"] == torch.inf).any())
     if name in ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss", *ROWWISE):
@@ -260,7 +260,7 @@ def meaningless(name: str, call: Arguments) -> bool:
 
 
 def of_rows(name: str, call: Arguments, rows: Tensor, t: Tensor) -> Tensor:
-    """Which entries of an argument have a part in one of these losses."""
+    """Which entries of an argument affect one of these losses."""
     if name in ("cross_entropy", "nll_loss") and t is call["input"] and t.dim():
         rows = rows.unsqueeze(min(1, t.dim() - 1))
     elif name == "ctc_loss" and rows.dim():
@@ -270,7 +270,7 @@ def of_rows(name: str, call: Arguments, rows: Tensor, t: Tensor) -> Tensor:
     try:
         every = rows.expand(torch.broadcast_shapes(rows.shape, t.shape))
         return every.double().sum_to_size(t.shape) > 0
-    except RuntimeError:  # a weight of classes, a matrix
+    except RuntimeError:  # a class weight or a matrix
         return rows.any().expand(t.shape)
 
 
@@ -280,7 +280,7 @@ def of_rows(name: str, call: Arguments, rows: Tensor, t: Tensor) -> Tensor:
 def differences(
     label: str, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, bound: float, wrong: Tensor | None = None
 ) -> Iterator[str]:
-    """``b`` may be in float64 what ``a`` is in ``dtype``; entries of ``wrong`` are not compared."""
+    """Compare ``a``, computed in ``dtype``, with ``b``, possibly in float64; entries in ``wrong`` are skipped."""
     if a is None or b is None:
         present = b if a is None else a
         if present is not None and present.any():
@@ -310,7 +310,7 @@ def largest(*tensors: Tensor | None) -> float:
 
 
 def bound(dtype: torch.dtype, exact: Tensor | None, theirs: Tensor | None = None, scale: float = 0.0) -> float:
-    """A share of the largest entry, and a few times torch's own error in that dtype."""
+    """The tolerance: a fraction of the largest entry, and a few times torch's own error in that dtype."""
     error = 0.0
     if theirs is not None and exact is not None and theirs.shape == exact.shape:
         error = largest(theirs.double() - exact.double())
@@ -343,10 +343,12 @@ def against_formulas(name: str, call: Arguments, ours: Outcome, formulas: Outcom
 
 
 def undecided(name: str, call: Arguments) -> Tensor:
-    """The triplets whose distances to the negative are one in float32, in which the formulas compute halves."""
+    """The triplets whose distances to the negative are equal in float32, in which formulas compute half dtypes."""
     if not name.startswith("triplet") or not call.get("swap") or precision(call) not in HALVES:
         return torch.tensor(False)
     a, p, n = (call[k].detach().double() for k in ("anchor", "positive", "negative"))
+    if not n.shape[-1]:
+        return torch.tensor(False)
     distances = [torch.nn.functional.pairwise_distance(u, n, call.get("p", 2.0)) for u in (a, p)]
     return (distances[0] - distances[1]).abs() <= 1e-6 * distances[0]
 
@@ -354,14 +356,14 @@ def undecided(name: str, call: Arguments) -> Tensor:
 def against_torch(
     name: str, call: Arguments, ours: Outcome, theirs: Outcome, exact: Outcome, scale: float, values: Tensor | None
 ) -> Iterator[str]:
-    """``values`` are torch's of reduction 'none'."""
+    """``values`` are torch's losses with reduction 'none'."""
     refusal = refused(name, call, theirs.error)
     if refusal is not None:
         if type(ours.error) not in (refusal, type(theirs.error)):
             yield f"raises {ours.error!r}, not {refusal.__name__}"
         return
     if ours.error or theirs.error:
-        # one of two faults
+        # either of two faults may be reported
         both = ours.error and re.search("not differentiable with respect to|var has negative", str(theirs.error))
         if type(ours.error) is not type(theirs.error) and not (both or accepted(name, call, theirs.error)):
             yield f"raises {ours.error!r} against {theirs.error!r}"
@@ -373,7 +375,7 @@ def against_torch(
     if call["reduction"] != "none":
         wrong = wrong.any() if wrong.numel() or name not in CLASS_MARGIN else torch.tensor(True)
     dtype = result_type(name, call, theirs.value.dtype)
-    if digits in HALVES and call.get("distance_function") is not None:  # the distances cancel, as they are rounded
+    if digits in HALVES and call.get("distance_function") is not None:  # the rounded distances cancel
         return
     tolerance = bound(digits, exact.value, theirs.value, scale)
     yield from differences("value", ours.value, exact.value, dtype, tolerance, wrong)
@@ -391,7 +393,7 @@ def against_torch(
 
 
 def cancelling(name: str, call: Arguments, argument: str) -> float:
-    """The size of what cancels in the gradient of a weight by which a mean is taken, or in a product of matrices."""
+    """The size of the terms that cancel in the gradient of a mean's weight or in a matrix product."""
     if name == "linear_cross_entropy":
         return largest(call["input"].detach(), call["linear_weight"].detach())
     if (name, argument) not in (("l1_loss", "weight"), ("mse_loss", "weight")) or call["reduction"] != "mean":
@@ -403,9 +405,9 @@ def cancelling(name: str, call: Arguments, argument: str) -> float:
 
 
 def of_torch(name: str, call: Arguments, upstream: Callable[[Tensor], Tensor]) -> tuple[Outcome, Outcome]:
-    """torch's own outcome, and that in float64."""
+    """torch's outcome, and its outcome in float64."""
     function = older_torch.loss(name)
-    if name == "ctc_loss":  # of concatenated targets, torch counts where a sample's begin without their stride
+    if name == "ctc_loss":  # torch ignores the stride of concatenated targets
         call = {**call, "targets": call["targets"].contiguous()}
     theirs = outcome(function, call, upstream)
     while found := re.search(r"not differentiable with respect to argument '(\w+)'", str(theirs.error)):
@@ -416,7 +418,7 @@ def of_torch(name: str, call: Arguments, upstream: Callable[[Tensor], Tensor]) -
     first = next(iter(tensors_of(call).values()))
     if name in MORE_DTYPES and "not implemented for" in str(theirs.error) and first.dtype in HALVES:
         weight = call.get("weight")
-        if weight is not None and weight.dtype is not first.dtype:  # refused in other dtypes
+        if weight is not None and weight.dtype is not first.dtype:  # other dtypes raise an error
             refusal = Outcome(error=RuntimeError("expected one dtype"))
             return refusal, refusal
         exact = outcome(function, widened(call), upstream)
@@ -431,7 +433,7 @@ def of_torch(name: str, call: Arguments, upstream: Callable[[Tensor], Tensor]) -
 
 
 def amended(name: str, call: Arguments, found: Outcome, upstream: Callable[[Tensor], Tensor]) -> Outcome:
-    """torch's ctc_loss adds the probabilities, which vanish behind a softmax only."""
+    """torch's ctc_loss adds the probabilities to the gradient, which cancel only behind a softmax."""
     d = found.gradients.get("log_probs")
     if d is None:
         return found
@@ -459,7 +461,7 @@ def bits(t: Tensor) -> bytes:
 
 
 def problems(name: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> list[str]:
-    """What is wrong with one call of that loss, by all reductions."""
+    """The faults of one call of the loss, with all reductions."""
     ours = getattr(M, name)
     d = Draw(draw)
     d.dtype = d.mostly(torch.float32, torch.float64, *HALVES, weight=2)
@@ -489,7 +491,7 @@ def problems(name: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> list[s
             formulas = outcome(ours, call, upstream)
         if reduction == "none" and formulas.value is not None:
             scale = largest(formulas.value)
-            if name.startswith("triplet"):  # of distances that cancel, each known to float32's eps or its own
+            if name.startswith("triplet"):  # distances cancel, each known to float32's eps or its own
                 eps = torch.finfo(torch.promote_types(d.dtype, torch.float32)).eps
                 scale += 100 * eps / TOLERANCE[d.dtype] * largest(*(t.detach() for t in tensors.values()))
         elif reduction == "sum" and values is not None:

@@ -1,4 +1,4 @@
-"""What only gaussian_nll_loss has: variances that must not be negative, in several forms."""
+"""Tests of gaussian_nll_loss only: variances must not be negative, in several forms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import manual_grad.functional as M
 from manual_grad import kernels
 
 F = torch.nn.functional
-ENTRIES = 100_003  # several blocks, chunks and threads, and a last vector that is not full
+ENTRIES = 100_003  # several blocks, chunks and threads, and a partial last vector
 
 
 def inputs(

@@ -1,4 +1,4 @@
-"""What is written by a program: kernels of pointwise losses from their rules, exports from the catalogue."""
+"""Generated code: kernels of pointwise losses from their rules, exports from the catalogue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who audits the auditor? Rules that are wrong on purpose, each caught, and by the check that is meant for it."""
+"""Audit the auditor: every deliberately wrong rule is caught by the check meant for it."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class IgnoresUpstream(Right):
 
 
 class ScalesASavedTensor(Right):
-    """The gradient is kept from the first backward on, and multiplied by the upstream gradient in place."""
+    """A wrong rule: the stored gradient is multiplied by the upstream gradient in place."""
 
     @classmethod
     def backward(cls, ctx, g):
@@ -162,7 +162,7 @@ class OverwritesItsInput(Right):
 
 
 class ReadsStridesWrong(Right):
-    """Of an upstream gradient that is expanded it sees the first entry, and nothing beyond."""
+    """A wrong rule: it reads only the first entry of an expanded upstream gradient."""
 
     @classmethod
     def backward(cls, ctx, g):
@@ -185,7 +185,7 @@ class CoarseInHalf(Right):
 
 
 class LeavesMemory(Right):
-    """The last entry of the gradient is never written."""
+    """A wrong rule: it never writes the last entry of the gradient."""
 
     @classmethod
     def backward(cls, ctx, g):
@@ -205,7 +205,7 @@ class NeverTheSame(Right):
         return Right.elementwise(x, t) * (1 + 1e-15 * (next(cls.calls) % 2))
 
 
-# rule, the check meant for it, and whether it is the only one that can see the mistake
+# the rule, the check meant for it, and whether only that check can find the mistake
 MISTAKES = [
     (Zero, "definition", False),
     (OnePercentMore, "definition", False),
@@ -236,7 +236,7 @@ def test_a_wrong_rule_is_caught_by_the_check_meant_for_it(rule, check, alone):
 
 
 class AnyOrder(TorchDispatchMode):
-    """Matrices multiplied as a BLAS may: in parts, in an order that differs by threads and from run to run."""
+    """Multiply matrices as a BLAS may: in parts, in an order that varies with threads and from run to run."""
 
     def __init__(self):
         super().__init__()
@@ -278,12 +278,14 @@ def test_products_may_be_summed_in_any_order(name):
         if name == "linear_cross_entropy":
             once, again = (large.differentiate()[1]["linear_weight"] for _ in range(2))
             assert not torch.equal(once, again)
-        report = gradcheck.audit([spec], ("claims", "layout", "parity"), QUICK)  # those that ask for the same bits
+        report = gradcheck.audit(
+            [spec], ("claims", "layout", "parity"), QUICK
+        )  # the checks that require identical bits
     assert report and blas.calls > 1000, report
 
 
 class Scores(torch.autograd.Function):
-    """The sum of the squares of x W^T."""
+    """The sum of squares of x W^T."""
 
     @staticmethod
     def forward(ctx, x, W):
@@ -302,7 +304,7 @@ class Scores(torch.autograd.Function):
 
 
 class LosesARow(Scores):
-    """Two threads write to the same place, and what one of them has added for a row is lost."""
+    """A data race: two threads write to the same place, and one thread's contribution to a row is lost."""
 
     @staticmethod
     def of_weight(r, x):
@@ -332,7 +334,9 @@ def multiplying(rule):
 
 
 def test_what_is_more_than_the_rounding_of_a_product_is_caught():
-    wide = dataclasses.replace(QUICK, dtypes=(torch.float64, torch.float32))  # in half the rule rounds its scores
+    wide = dataclasses.replace(
+        QUICK, dtypes=(torch.float64, torch.float32)
+    )  # in half dtypes the rule rounds its scores
     with AnyOrder():
         assert gradcheck.audit([multiplying(Scores)], ("parity", "claims", "layout", "definition"), wide)
     assert caught(multiplying(AddsToWhatWasThere), "parity") == {"parity"}
@@ -354,7 +358,7 @@ def test_a_bad_call_that_is_accepted_is_caught():
 
 
 def test_finite_differences_do_not_trust_the_definition():
-    def detached(input, target, reduction="mean"):  # its autograd is wrong in the way of the rule
+    def detached(input, target, reduction="mean"):  # autograd of this is wrong in the same way as the rule
         return definition(input, target, reduction) + 0.01 * reduce(input - input.detach(), reduction)
 
     class Alike(Right):
@@ -486,7 +490,8 @@ def test_every_word_of_the_vocabulary_is_used_by_a_check():
     fields = {f.name: getattr(SPEC, f.name) for f in dataclasses.fields(Spec)}
     others = {"peer": torch.nn.functional.l1_loss, "chapter": "A title.\n\n.. math::\n    e = 1 \\tag{1}\n"}
     gradcheck.audit([Watched(**{**fields, **others})], settings=QUICK)
-    assert set(fields) - {"large", "smooth"} <= used  # of a device, and of a kink that is not declared
+    # "large" is run on a device only, and "smooth" is read where a kink is found that is not declared
+    assert set(fields) - {"large", "smooth"} <= used
 
 
 def test_losses_and_specs_mirror_each_other():

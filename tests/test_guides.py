@@ -1,4 +1,4 @@
-"""Every block of the guides runs, and shows what it says."""
+"""Every code block of the guides runs and prints what the guide shows."""
 
 from __future__ import annotations
 

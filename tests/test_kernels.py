@@ -96,7 +96,7 @@ def points(function: str, dtype: type) -> np.ndarray:
     elif function == "log1p_unit":
         x = np.concatenate([tiny, random.uniform(0, 1, 1500), [0.0, 1.0, 0.41421356237309503, 0.4142135623730951]])
     else:
-        near = 1 - 2.0 ** -np.arange(1, np.finfo(dtype).nmant + 2)  # down to the last number above -1
+        near = 1 - 2.0 ** -np.arange(1, np.finfo(dtype).nmant + 2)  # down to the smallest number above -1
         x = np.concatenate([tiny, random.uniform(0, 4, 1000), np.logspace(0, 37, 500), 2.0 ** np.arange(60), [0.0]])
         x = np.concatenate([x, -tiny[tiny < 0.9], random.uniform(-0.999, 0, 1000), -near, [0.5**0.5 - 1]])
     return np.pad(x.astype(dtype), (0, -len(x) % 16))
@@ -145,7 +145,7 @@ def test_exponential_for_float32_results(simd: ctypes.CDLL) -> None:
 
 def test_exponential_in_two_floats(simd: ctypes.CDLL) -> None:
     x = points("exp", np.float32)
-    x = x[x > -70]  # where the lower float is normal
+    x = x[x > -70]  # where the low float is normal
     x = np.pad(x, (0, -len(x) % 16))
     high, low = np.empty_like(x), np.empty_like(x)
     lanes = simd.exp_two_floats(*(v.ctypes.data_as(ctypes.c_void_p) for v in (x, high, low)), ctypes.c_long(len(x)))
@@ -153,7 +153,7 @@ def test_exponential_in_two_floats(simd: ctypes.CDLL) -> None:
         pytest.skip("this instruction set has no table in a register: float32 is computed in double")
     exact = np.exp(x.astype(np.float64))
     assert (np.abs((high.astype(np.float64) + low) / exact - 1)).max() <= 2.0**-24 / lanes
-    assert (np.abs(high / exact - 1)).max() > 2.0**-25  # what the lower float is for
+    assert (np.abs(high / exact - 1)).max() > 2.0**-25  # without the low float, the error is larger
 
 
 def test_exponential_of_a_difference_that_float_cannot_hold(simd: ctypes.CDLL) -> None:
@@ -164,7 +164,7 @@ def test_exponential_of_a_difference_that_float_cannot_hold(simd: ctypes.CDLL) -
     simd.exp_of_difference_f32(*(v.ctypes.data_as(ctypes.c_void_p) for v in (a, b, y)), ctypes.c_long(len(a)))
     exact = np.exp(a.astype(np.float64) - b.astype(np.float64))
     assert (np.abs(y - exact) / np.spacing(y)).max() <= 2
-    assert (np.abs(np.exp(a - b) - exact) / np.spacing(y)).max() > 10  # what it is for
+    assert (np.abs(np.exp(a - b) - exact) / np.spacing(y)).max() > 10  # a plain subtraction is less accurate
     a[:4] = [-np.inf, np.nan, -3e38, 1.0]
     b[:4] = [1.0, 1.0, 3e38, 1.0]
     simd.exp_of_difference_f32(*(v.ctypes.data_as(ctypes.c_void_p) for v in (a, b, y)), ctypes.c_long(len(a)))
@@ -277,14 +277,14 @@ def test_nan_and_infinity_propagate_as_in_torch(name: str) -> None:
     x = torch.tensor([float("nan"), float("inf"), -float("inf"), 1.0, 0.0]).repeat(20)
     t = torch.tensor([0.5, 0.5, 0.5, float("nan"), 0.25]).repeat(20)
     if name == "binary_cross_entropy_with_logits":
-        x[x == -float("inf")] = 3.0  # torch: inf - inf = nan; ours is the exact inf
+        x[x == -float("inf")] = 3.0  # torch gives inf - inf = nan; ours gives the exact inf
     for reduction in ("none", "sum", "mean"):
         ours, torchs = (getattr(module, name)(x, t, reduction=reduction) for module in (M, torch.nn.functional))
         torch.testing.assert_close(ours, torchs, equal_nan=True)
 
 
 def sweep_mse(x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Unreduced losses and the gradients of x and t."""
+    """The unreduced losses, and the gradients of x and t."""
     return kernels.op("mse_loss")(x, t, None, None, 1.0, False, True, True, True, False)
 
 
@@ -314,7 +314,7 @@ def test_results_are_laid_out_as_by_empty_like(layout: str) -> None:
 
 @needs_kernels
 def test_logits_that_meet_their_target() -> None:
-    """sigma - t cancels by anything from nothing to 27 bits."""
+    """In sigma - t, between 0 and 27 bits cancel."""
     random = torch.Generator().manual_seed(0)
     x = 4 * torch.randn(1 << 18, generator=random)
     size = 10.0 ** (-8 * torch.rand(x.shape, generator=random, dtype=torch.float64))
@@ -323,7 +323,7 @@ def test_logits_that_meet_their_target() -> None:
     (dx,) = torch.autograd.grad(M.binary_cross_entropy_with_logits(x, t, reduction="sum"), x)
     small = (-x.detach().double().abs()).sigmoid()
     exact = torch.where(x < 0, small - t, (1 - t.double()) - small)
-    known = exact.abs() > 2.0**-27 * small  # by float64
+    known = exact.abs() > 2.0**-27 * small  # accurate in float64
     assert known.float().mean() > 0.99
     error = ((dx - exact).abs() / exact.abs())[known].max() / torch.finfo(torch.float32).eps
     assert error <= 4
@@ -354,7 +354,7 @@ def test_kernels_refuse_tensors_that_do_not_fit() -> None:
     with pytest.raises(RuntimeError, match="do not fit together"):
         ce(torch.randn(3, 5), torch.tensor([1, 2]), None, None, -100, 0.0, True, 1.0, True, loss, None, None, None)
     x, flat, y, no = torch.randn(2, 3, 4), torch.randn(24), torch.zeros(8, dtype=torch.long), None
-    with pytest.raises(RuntimeError, match="one dtype and one shape"):  # as many elements are not enough
+    with pytest.raises(RuntimeError, match="one dtype and one shape"):  # the same number of elements is not enough
         sweep_mse(x, flat)
     with pytest.raises(RuntimeError, match="do not fit together"):
         ce(x, y, no, no, -100, 0.0, True, 1.0, True, loss, no, no, no)

@@ -1,4 +1,4 @@
-"""More elements, and longer strides, than 32 bits can count."""
+"""More elements and larger strides than fit into 32 bits."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_strides_of_more_than_32_bits(name: str) -> None:
 
 @needs_kernels
 def test_more_elements_than_32_bits_can_count() -> None:
-    """All of them are at one place; but in the second half of the rows they are others."""
+    """All elements of a row share one address, but the two rows differ."""
     x, t = torch.tensor([[3.0], [5.0]]).expand(2, MORE // 2), torch.zeros(2, 1).expand(2, MORE // 2)
     assert M.mse_loss(x, t, reduction="mean") == (9 + 25) / 2
 
 
 @pytest.mark.parametrize("source", sorted(str(path.relative_to(SOURCES)) for path in SOURCES.rglob("*.cpp")))
 def test_no_index_is_narrowed(source: str) -> None:
-    """A row of 2^31 classes, on paper: the compiler finds nothing that a number loses on its way."""
+    """A row of 2^31 classes, without running it: the compiler finds no narrowing conversion."""
     compiler = next(filter(shutil.which, ("c++", "g++", "clang++")), None)
     if compiler is None:
         pytest.skip("no C++ compiler")

@@ -1,4 +1,4 @@
-"""Linear cross entropy in blocks: the same as whole, in memory that does not grow with rows times classes."""
+"""Linear cross entropy in blocks: same result as unblocked, in memory that does not grow with rows times classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from manual_grad import kernels
 from manual_grad.engine import linear, older_torch
 from manual_grad.losses.linear.linear_cross_entropy import linear_cross_entropy
 
-# torch's, or the same composed of what torch 2.10 has
+# torch's, or a composition of torch 2.10's functions
 scores_first = older_torch.loss("linear_cross_entropy")
 needs_kernels = pytest.mark.skipif(kernels.op("cross_entropy") is None, reason="the kernels are not built here")
 
@@ -32,7 +32,7 @@ needs_kernels = pytest.mark.skipif(kernels.op("cross_entropy") is None, reason="
 def seed_and_one_thread() -> Iterator[None]:
     torch.manual_seed(0)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # more of them only wait for each other where tensors are this small
+    torch.set_num_threads(1)  # more threads are slower on tensors this small
     yield
     torch.set_num_threads(threads)
 
@@ -65,7 +65,7 @@ def problem(
     if bias:
         made["linear_bias"] = leaf(classes, *positions)
     if soft:
-        target = 7 * torch.randn(rows, classes, *positions, dtype=dtype).softmax(1) - 0.5  # torch takes any numbers
+        target = 7 * torch.randn(rows, classes, *positions, dtype=dtype).softmax(1) - 0.5  # torch accepts any numbers
         made["target"] = target.requires_grad_()
     else:
         made["target"] = torch.randint(max(classes, 1), (rows, *positions))
@@ -75,7 +75,7 @@ def problem(
 
 
 def derivatives(fn: Callable[..., Tensor], arguments: dict[str, Any], reduction: str) -> Iterator[Tensor]:
-    """The loss, its gradient, a product with its Hessian, and its derivative along a direction."""
+    """The loss, its gradient, a Hessian-vector product, and a directional derivative."""
     torch.manual_seed(1)
     names = [k for k, t in arguments.items() if isinstance(t, Tensor) and t.requires_grad]
     leaves = [arguments[k] for k in names]
@@ -129,7 +129,7 @@ def test_blocks_are_even_and_complete() -> None:
 
 
 class Largest(TorchDispatchMode):
-    """The size in bytes of the largest tensor that any operation makes."""
+    """The size in bytes of the largest tensor that any operation creates."""
 
     size = 0
 
@@ -166,10 +166,10 @@ def test_no_tensor_of_rows_times_classes(route: str, name: str, monkeypatch: pyt
 def test_peak_of_memory(options: dict[str, Any]) -> None:
     rows, classes = 4096, 1 << 16
     arguments = problem(rows=rows, classes=classes, features=8, dtype=torch.float32, **options)
-    linear_cross_entropy(**problem(dtype=torch.float32)).backward()  # loads what is loaded once
+    linear_cross_entropy(**problem(dtype=torch.float32)).backward()  # warm up
     before = memory.reset_peak()
     linear_cross_entropy(**arguments).backward()
-    scores = rows * classes * 4  # 1 GiB, which torch stores more than once
+    scores = rows * classes * 4  # 1 GiB, of which torch stores several copies
     assert memory.resident_peak() - before < scores / 8
 
 
@@ -232,9 +232,7 @@ def test_autocast(route: str, low: torch.dtype, name: str) -> None:
 def test_nothing_to_add_up(route: str, shape: tuple[int, int, int], soft: bool, reduction: str) -> None:
     arguments = problem(*shape, bias=True, soft=soft)
     ours, torchs = (list(derivatives(fn, arguments, reduction)) for fn in (linear_cross_entropy, scores_first))
-    for a, b in zip(
-        ours[:-1], torchs[:-1], strict=True
-    ):  # forward, a mean that is NaN moves by NaN here, by 0 in torch
+    for a, b in zip(ours[:-1], torchs[:-1], strict=True):  # the tangent of a mean that is NaN is NaN here, 0 in torch
         assert_close(a, b, equal_nan=True)
 
 
@@ -263,7 +261,7 @@ TORCHS = getattr(torch.nn, "LinearCrossEntropyLoss", None)
 
 
 class OnOlderTorch(older_torch._LinearCrossEntropyLoss):
-    """Ours as it is where torch has no such Module."""
+    """Our Module as it is if torch has none."""
 
     forward = OURS.forward
 

@@ -1,4 +1,4 @@
-"""What is cheap of tests/matrix.py: its rows, and the check that a machine changes first, under several at once."""
+"""The cheap parts of tests/matrix.py: its rows, and the check most sensitive to the machine, in several of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_every_row_is_listed_with_what_it_is_or_why_it_is_missing() -> None:
     command = [sys.executable, "tests/matrix.py", "--list"]
     lines = subprocess.run(command, cwd=matrix.ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split()[0] for line in lines] == [name for name, _ in matrix.rows()]
-    assert all(len(line.split()) > 1 for line in lines[1:])  # the first changes nothing
+    assert all(len(line.split()) > 1 for line in lines[1:])  # the first row sets no variables
 
 
 def test_parity_under_many_variables() -> None:

@@ -1,4 +1,4 @@
-"""Memory: none is lost, however a call ends, and too little is an error."""
+"""Memory: no call leaks, however it ends, and running out of memory is an error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CALLS = 1000
 
 
 class Allocated(ctypes.Structure):
-    """mallinfo2 of glibc: what is in use, in and beside its arenas."""
+    """glibc's mallinfo2: the memory in use, in arenas and mapped."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -37,17 +37,17 @@ needs_mallinfo = pytest.mark.skipif(mallinfo is None, reason="this C library doe
 
 
 def left_by(call: Callable[[], object]) -> tuple[float, float, float]:
-    """Of one call among many: bytes of C++ and blocks of Python that stay in use, objects only the collector frees."""
+    """Average leak per call: C++ bytes and Python blocks still in use, and objects that only the collector frees."""
 
     def measured() -> tuple[int, int, int]:
         garbage = gc.collect()
         found = mallinfo()
         return found.uordblks + found.hblkhd, sys.getallocatedblocks(), garbage
 
-    gc.freeze()  # what there was before is not looked at
+    gc.freeze()  # ignore objects that existed before
     gc.disable()
     try:
-        for _ in range(CALLS // 10):  # what is made once
+        for _ in range(CALLS // 10):  # warm up
             call()
         memory, blocks, _ = measured()
         for _ in range(CALLS):
@@ -67,7 +67,7 @@ def case(name: str) -> Case:
 @pytest.mark.parametrize("name", specs.NAMES)
 def test_no_call_leaves_anything_behind(name: str) -> None:
     memory, blocks, garbage = left_by(case(name).differentiate)
-    assert memory < 16  # malloc gives no less
+    assert memory < 16  # the smallest allocation of malloc
     assert blocks < 1
     assert garbage < 1
 
@@ -86,12 +86,12 @@ def test_no_call_that_fails_leaves_anything_behind(name: str) -> None:
             with contextlib.suppress(Exception):
                 this.spec.fn(**{**this.arguments, **arguments})
 
-    memory, blocks, _ = left_by(call)  # an exception and its frames may be a cycle
+    memory, blocks, _ = left_by(call)  # an exception and its frames may form a cycle
     assert memory < 16
     assert blocks < 1
 
 
-# -- too little
+# -- out of memory
 
 FAILING = """
 #define _GNU_SOURCE

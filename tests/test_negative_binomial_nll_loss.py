@@ -1,4 +1,4 @@
-"""What only negative_binomial_nll_loss has: a polynomial in place of Stirling's series, and Poisson's limit."""
+"""Tests of negative_binomial_nll_loss only: the polynomial in place of Stirling's series, and the Poisson limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_polynomial_stands_for_stirlings_series(z: float) -> None:
         z, w = mpf(z), 1 / mpf(z)
         j = loggamma(z) - (z - 0.5) * log(z) + z - log(2 * pi) / 2
         chi, bend = digamma(z) - log(z), psi(1, z) - w
-        assert abs(w * mp.polyval(VALUE[::-1], w) - j) < 5e-17  # it stands beside numbers that are larger than 1
+        assert abs(w * mp.polyval(VALUE[::-1], w) - j) < 5e-17  # it is added to numbers larger than 1
         assert abs(-w / 2 - w**2 * mp.polyval(SLOPE[::-1], w) - chi) < 1e-16 * abs(chi)
         assert abs(w**2 / 2 + w**3 * mp.polyval(BEND[::-1], w) - bend) < 1.5e-16 * bend
 
@@ -38,7 +38,7 @@ def test_the_limit_is_poissons(r: float, log_input: bool) -> None:
     x, t = torch.rand(100, dtype=torch.float64) + 1, torch.randint(20, (100,))
     x.requires_grad_()
     ours = negative_binomial_nll_loss(x, t, r, log_input=log_input)
-    limit = F.poisson_nll_loss(x, t, log_input=log_input) + (0 if log_input else 1e-8)  # its mean is without eps
+    limit = F.poisson_nll_loss(x, t, log_input=log_input) + (0 if log_input else 1e-8)  # it adds no eps to the mean
     torch.testing.assert_close(ours, limit, rtol=1e-13, atol=0)
     torch.testing.assert_close(*(torch.autograd.grad(e, x)[0] for e in (ours, limit)), rtol=1e-7, atol=1e-13)
 
@@ -52,7 +52,7 @@ def test_a_negative_total_count_that_cannot_be_read_makes_a_nan() -> None:
 
 
 def test_no_counts_at_all_and_next_to_none() -> None:
-    """log(target!) of a small count is small, and of none 0: it must not round the loss away."""
+    """log(target!) of a small count is small, and 0 for a count of 0; it must not absorb the rest of the loss."""
     x = torch.full((3,), -40.0, dtype=torch.float64)
     t = torch.tensor([0.0, 1e-12, 1e-6], dtype=torch.float64)
     for r in (0.3, 5.0, 1e9):

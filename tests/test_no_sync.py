@@ -1,9 +1,9 @@
-"""On CUDA tensors no loss waits for the device: neither forward nor backward, neither with kernels nor by the formulas.
+"""On CUDA tensors no loss waits for the device: neither in forward nor in backward, with kernels or with formulas.
 
-There need be no device. The tensors are fakes that say they are on one and have no values; whatever would need a value
-raises. (A graph of autograd is not built: a torch without CUDA would ask the driver for a stream. Its part, calling
-forward and backward with a context, is played here.) One loss waits on purpose: the adaptive softmax looks at which
-clusters there are, but not of fakes, nor while a graph is captured: test_adaptive_log_softmax_with_loss.py has that.
+No device is needed. The tensors are fakes that claim to be on one and have no values, so anything that needs a value
+raises. (No autograd graph is built, because a torch without CUDA would ask the driver for a stream. Instead, the tests
+call forward and backward with a context themselves.) One loss waits on purpose: the adaptive softmax reads which
+clusters are used, except with fakes or during graph capture; see test_adaptive_log_softmax_with_loss.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Waiting = DataDependentOutputException, DynamicOutputShapeException, RuntimeErro
 
 
 def item(t: Tensor, index: Any) -> Tensor:
-    """``t[index]`` by its ops, of numbers, slices and None, and then of tensors."""
+    """``t[index]`` in terms of ops: first numbers, slices and None, then tensors."""
     dim, tensors = 0, []
     for i in index if isinstance(index, tuple) else (index,):
         if isinstance(i, int):
@@ -53,7 +53,7 @@ def item(t: Tensor, index: Any) -> Tensor:
 
 
 class NoWaiting(TorchDispatchMode):
-    """Refuses what fakes let pass: a copy from a device to another, and a mask as an index to be written at."""
+    """Raise for what fakes allow: copies between devices, and writing at a boolean mask."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -68,9 +68,9 @@ class NoWaiting(TorchDispatchMode):
 
 
 class ByOps(TorchFunctionMode):
-    """Operators whose bindings ask for the device before anyone can tell them that there need be none.
+    """Replacements for operators whose bindings access the device before a mode can intercept them.
 
-    Put on the class and taken off again, ``__getitem__`` would leave Tensor a sequence for C, for all later tests.
+    They are not set on Tensor: after ``__getitem__`` has been set and deleted, C code would treat it as a sequence.
     """
 
     INSTEAD: ClassVar[dict[Any, Any]] = {
@@ -80,7 +80,7 @@ class ByOps(TorchFunctionMode):
     }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if hasattr(func, "__wrapped__"):  # a loss of ours, which is a function for torch's modes, too
+        if hasattr(func, "__wrapped__"):  # one of our losses, which torch's modes also intercept
             with self:
                 return func.__wrapped__(*args, **(kwargs or {}))
         return self.INSTEAD.get(func, func)(*args, **(kwargs or {}))
@@ -89,7 +89,7 @@ class ByOps(TorchFunctionMode):
 @contextlib.contextmanager
 def on_a_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, torch.no_grad(), FakeTensorMode(), NoWaiting(), ByOps():
-        # asks for the device, too, and torch calls it where it does not call modes
+        # it also accesses the device, and torch calls it without calling modes
         patch.setattr(Tensor, "copy_", lambda t, source: aten.copy_.default(t, source), raising=False)
         yield
 
@@ -100,7 +100,7 @@ def fake(t: Tensor) -> Tensor:
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The kernels that were started; the functions that start them get the tensors."""
+    """Record the kernels that are launched, with their tensors."""
     started: list[str] = []
     monkeypatch.setattr(kernels, "_op", lambda name, device: kernels_in_triton.OPS[name][1])
     monkeypatch.setattr(JITFunction, "run", lambda self, *args, **kwargs: started.append(self.__name__))
@@ -115,7 +115,7 @@ def every_loss(base: type) -> Iterator[type]:
 
 
 def forward_and_backward(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss of fakes, then the backward of each Function in it, in the first order and in the second."""
+    """Compute the loss of fakes, then the first- and second-order backward of each Function in it."""
     calls = []
 
     def apply(loss: Any, *args: Any) -> Tensor:
@@ -129,12 +129,12 @@ def forward_and_backward(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         for loss in every_loss(function.LossFunction):
             patch.setattr(loss, "eager", apply)
-        patch.setattr(torch, "is_grad_enabled", lambda: True)  # as far as the engine looks
+        patch.setattr(torch, "is_grad_enabled", lambda: True)  # for the check in the engine
         value = case.call(**tensors)
     assert value.is_cuda
     assert calls
     for context, value in calls:
-        for create_graph in (False, False, True):  # a gradient that was swept is handed out the first time
+        for create_graph in (False, False, True):  # the first backward returns the stored gradient
             with monkeypatch.context() as patch:
                 patch.setattr(torch, "is_grad_enabled", lambda create_graph=create_graph: create_graph)
                 found = function.Eager.backward(context, fake(value))
@@ -145,7 +145,7 @@ def forward_and_backward(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", specs.NAMES)
 def test_no_loss_waits(name: str, on: bool, launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     spec = specs.load(name)
-    # float16 leaves its gradient to backward
+    # float16 computes the gradient in backward
     for case in (*spec.covering(Settings(quick=True), torch.float32), spec.case(Settings(), dtype=torch.float16)):
         with switched(on), on_a_device():
             forward_and_backward(case, monkeypatch)
@@ -154,7 +154,7 @@ def test_no_loss_waits(name: str, on: bool, launched: list[str], monkeypatch: py
 
 @pytest.mark.parametrize("name", specs.NAMES)
 def test_every_loss_takes_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is registered for CUDA; the op returns fakes for fakes."""
+    """An op that is registered for CUDA and returns fakes for fakes."""
     served = []
     op = kernels.op
     monkeypatch.setattr(kernels, "op", lambda *args: served.append(op(*args)) or served[-1])

@@ -1,4 +1,4 @@
-"""The notebook is what its generator makes of the chapter as it is, shows what its code computes, and tells no more."""
+"""The notebook matches its generator and the chapter, and its outputs are what its code computes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def generate() -> ModuleType:
 
 
 def texts(cell: Any) -> list[str]:
-    """What a cell prints, which may come in pieces, and what else it shows, but for pictures."""
+    """What a cell prints, joined, and the other outputs except pictures."""
     printed = "".join("".join(out["text"]) for out in cell["outputs"] if "text" in out)
     return [printed, *("".join(out["data"]["text/plain"]) for out in cell["outputs"] if "data" in out)]
 

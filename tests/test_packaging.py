@@ -1,4 +1,4 @@
-"""The package as it reaches a user: what a wheel holds, that its kernels run, and that it works without them."""
+"""The package as users get it: the contents of the wheel, and that it works with and without kernels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(*command: object, cwd: Path, **environment: str) -> subprocess.Completed
 
 
 def build(tree: Path, what: str = "wheel", **environment: str) -> Path:
-    """Calls the build back end as pip does in an environment prepared for it; the result is in ``tree/dist``."""
+    """Call the build back end as pip does in a prepared environment; the result is in ``tree/dist``."""
     program = f"from setuptools import build_meta; print(build_meta.build_{what}('dist'))"
     done = run(sys.executable, "-c", program, cwd=tree, **environment)
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fake_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Logs its arguments and writes an empty file where its result belongs. Its objects are not the user's."""
+    """A fake compiler that logs its arguments and writes an empty output. It uses its own cache of objects."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     script = tmp_path / "fake-c++"
     script.write_text(
@@ -98,7 +98,7 @@ for dtype in (torch.float32, torch.float64):
 
 
 def huber(site: Path, cwd: Path, expected: str, **environment: str) -> str:
-    """Runs the Huber loss of the package in ``site`` and returns its ``show_config()``."""
+    """Run the Huber loss of the package in ``site``, and return its ``show_config()``."""
     done = run(sys.executable, "-I", "-c", HUBER, site, expected, cwd=cwd, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -158,7 +158,7 @@ def test_without_compiler_losses_run_from_their_formulas(tmp_path: Path) -> None
 )
 def test_wheel_tells_why_it_has_no_kernels(compiler: str, reason: str, tmp_path: Path) -> None:
     tree = copy_sources(tmp_path)
-    leftover = tree / "build" / "lib" / KERNELS / "manual_grad_baseline.so"  # of an earlier build with a compiler
+    leftover = tree / "build" / "lib" / KERNELS / "manual_grad_baseline.so"  # left by an earlier build with a compiler
     leftover.parent.mkdir(parents=True)
     leftover.touch()
     site = unpack(build(tree, CXX=compiler), tmp_path / "site")
@@ -198,7 +198,7 @@ def test_only_what_changed_is_compiled_again(fake_compiler: Path, tmp_path: Path
     append_to("abi.h")
     assert compiled() == everything
     shutil.rmtree(tree / "build")
-    assert compiled() == []  # objects are the user's, for every clone
+    assert compiled() == []  # the cache of objects is the user's, shared by all clones
     append_to("pairwise.h")
     assert compiled() == sorted(["cosine.cpp", "triplet.cpp"] * len(INSTRUCTION_SETS))
 
@@ -213,7 +213,7 @@ def test_editable_install_builds_into_the_source_tree(fake_compiler: Path, tmp_p
     assert built(MANUAL_GRAD_INSTRUCTION_SETS="all") == set(INSTRUCTION_SETS)
     assert built(MANUAL_GRAD_INSTRUCTION_SETS="baseline") == {"baseline"}
     assert built(ATEN_CPU_CAPABILITY="default") == {"baseline"}
-    if sys.platform == "linux":  # what torch chooses, which is installed here, is what is built where it is not
+    if sys.platform == "linux":  # without torch, the build selects the set that the installed torch chooses
         best = {"AVX512": "avx512", "AVX2": "avx2"}.get(capability_of_processor(), "baseline")
         assert built() == {best}
 
@@ -228,7 +228,7 @@ def test_config_tells_that_the_set_torch_chooses_is_not_built(tmp_path: Path) ->
     tree = copy_sources(tmp_path)
     build(tree, "editable", MANUAL_GRAD_INSTRUCTION_SETS="baseline", MANUAL_GRAD_REQUIRE_KERNELS="1")
     library = tree / KERNELS / "manual_grad_baseline.so"
-    library.rename(library.with_name("manual_grad_later.so"))  # a set beyond what torch chooses
+    library.rename(library.with_name("manual_grad_later.so"))  # a set that torch does not choose
     config = huber(tree, tmp_path, "formulas", ATEN_CPU_CAPABILITY="default")
     assert "none, losses run from their formulas: torch chooses baseline here, and only later is built;" in config
 
@@ -245,7 +245,7 @@ def test_objects_are_kept_in_the_tree_where_there_is_no_home(
     tree = copy_sources(tmp_path)
     monkeypatch.delenv("XDG_CACHE_HOME")
     folder = tmp_path / "home"
-    if home == "read-only":  # even root cannot make a folder below a file
+    if home == "read-only":  # even root cannot create a folder below a file
         folder.mkdir()
         for name in (".cache", "Library"):
             Path(folder, name).touch()
@@ -270,7 +270,7 @@ def test_builds_at_the_same_time_compile_everything_once(fake_compiler: Path, tm
     assert [process.returncode for process in builds] == [0, 0], told
     compiled = re.findall(r" -c \S+/(\w+\.cpp) ", (tmp_path / "log").read_text(encoding="utf-8"))
     assert sorted(compiled) == sorted(path.name for path in KERNELS_HERE)
-    assert any(f"{len(compiled)}/{len(compiled)} " in text for text in told)  # and is seen
+    assert any(f"{len(compiled)}/{len(compiled)} " in text for text in told)  # and the progress is shown
 
 
 def test_compiler_and_system_headers_belong_to_the_name_of_an_object(tmp_path: Path) -> None:
@@ -294,8 +294,8 @@ def test_wheel_can_be_built_from_sdist(fake_compiler: Path, tmp_path: Path) -> N
     assert not wheel.name.endswith("-any.whl")
 
 
-# The kernels declare torch's C functions themselves, in abi.h. Beside torch's own declarations, a wrong one is an error
-# of the compiler, and one that torch 2.10 lacks is so as well.
+# The kernels declare torch's C functions themselves, in abi.h. Compiled with torch's own declarations, a wrong one is
+# an error, and so is one that torch 2.10 lacks.
 BESIDE_TORCH = """
 #include <torch/csrc/stable/c/shim.h>
 #include <torch/headeronly/core/ScalarType.h>

@@ -1,4 +1,4 @@
-"""manual_grad.patch(): our losses in programs that know nothing of them."""
+"""manual_grad.patch(): our losses in unmodified programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TORCHS = {name: getattr(F, name) for name in SHARED}
 
 
 def methods() -> dict[str, dict[str, object]]:
-    """Of torch's Modules; Python adds __annotations__ to a class without them when somebody asks for it."""
+    """The attributes of torch's Modules, except __annotations__, which Python adds to a class when they are read."""
     found = {name: dict(vars(getattr(torch.nn, name))) for name in SHARED_MODULES}
     return {name: {k: v for k, v in of.items() if k != "__annotations__"} for name, of in found.items()}
 
@@ -51,7 +51,7 @@ def test_every_functional_is_put_in_place_and_taken_back() -> None:
         assert getattr(F, name) is getattr(torch.nn.modules.loss.F, name) is getattr(M, name)
     patch.undo()
     assert not in_place()
-    patch.undo()  # a second time does nothing
+    patch.undo()  # undoing twice does nothing
     assert not in_place()
 
 
@@ -118,11 +118,11 @@ def test_what_others_put_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(F, "mse_loss", another)
     with manual_grad.patch():
         assert F.mse_loss is M.mse_loss
-    assert F.mse_loss is another  # put there before
+    assert F.mse_loss is another  # set before the patch
 
     with manual_grad.patch():
         F.huber_loss = another
-    assert F.huber_loss is another  # put there since
+    assert F.huber_loss is another  # set after the patch
     F.huber_loss = TORCHS["huber_loss"]
 
 
@@ -138,7 +138,7 @@ def test_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert seen == {True}  # never undone under a thread that is still inside
+    assert seen == {True}  # never undone while a thread is still inside
 
 
 def test_pickles_are_torchs() -> None:
@@ -157,7 +157,7 @@ def test_pickles_are_torchs() -> None:
 
 @pytest.mark.parametrize("compiled_under", [False, True])
 def test_compiled_programs_follow(compiled_under: bool) -> None:
-    """One whole graph, with what is in place when it is called."""
+    """One full graph, with the losses that are in place when it is called."""
 
     class Program(torch.nn.Module):
         def __init__(self) -> None:
@@ -176,7 +176,9 @@ def test_compiled_programs_follow(compiled_under: bool) -> None:
 
     program = torch.compile(Program(), backend=backend, fullgraph=True)
     x, target = torch.randn(4, 3), torch.randint(3, (4,))
-    ours = {loss.__wrapped__ for loss in (M.cross_entropy, M.huber_loss)}  # without torch's dispatch on subclasses
+    ours = {
+        loss.__wrapped__ for loss in (M.cross_entropy, M.huber_loss)
+    }  # without the wrapper for torch's dispatch on subclasses
     for patched in (compiled_under, not compiled_under, compiled_under):
         patch = manual_grad.patch() if patched else None
         torch.testing.assert_close(program(x, target), Program()(x, target))

@@ -1,4 +1,4 @@
-"""What only poisson_nll_loss has: integers and complex numbers as inputs."""
+"""Tests of poisson_nll_loss only: integer and complex inputs."""
 
 from __future__ import annotations
 

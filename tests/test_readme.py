@@ -1,4 +1,4 @@
-"""Every Python block of the README runs, and shows what it says."""
+"""Every Python block of the README runs and prints what the README shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a graph holds of a call: no longer than it must, through any hooks, and never what has changed since."""
+"""Saved tensors: freed as early as possible, passed through hooks, and never used after a modification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from gradcheck.spec import Case, Settings
 from manual_grad import specs
 
 every_loss = pytest.mark.parametrize("name", specs.NAMES)
-every_reduction = pytest.mark.parametrize("reduction", ["none", "mean"])  # the upstream gradient is awaited, or not
+# 'none' computes the gradient in backward, 'mean' in forward
+every_reduction = pytest.mark.parametrize("reduction", ["none", "mean"])
 
 pytestmark = pytest.mark.usefixtures("route")
 
@@ -29,14 +30,14 @@ def case(name: str, reduction: str) -> Case:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """What dies in here dies of its last reference, not of the search for cycles."""
+    """Disable the garbage collector, so that objects are freed only by reference counting."""
     gc.disable()
     yield
     gc.enable()
 
 
 def passing(this: Case, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensor arguments as results of other operations, so that only the graph of the loss can hold them."""
+    """Tensor arguments that are results of operations, so that only the graph of the loss can hold them."""
     return {k: leaves[k] * 1 if k in leaves else t.clone() for k, t in this.tensors.items()}
 
 
@@ -48,7 +49,7 @@ def test_nothing_is_held_after_backward(name: str, reduction: str, no_collector:
     held = {k: weakref.ref(t) for k, t in tensors.items()}
     loss = this.call(**tensors)
     del tensors
-    assert any(held[k]() is not None for k in held)  # a graph without anything would prove nothing
+    assert any(held[k]() is not None for k in held)  # a graph that holds nothing would prove nothing
     loss.backward(torch.ones_like(loss))
     assert not [k for k in held if held[k]() is not None]
 
@@ -67,7 +68,7 @@ def test_nothing_outlives_the_loss(name: str, reduction: str, no_collector: None
 @every_loss
 @every_reduction
 def test_a_gradient_is_held_by_nobody_else(name: str, reduction: str, no_collector: None) -> None:
-    """Nor is one that was computed along with the loss, once it is handed out."""
+    """A gradient computed in forward is freed after backward has returned it."""
     this = case(name, reduction)
     leaves = this.leaves()
     loss = this.call(**leaves)
@@ -89,7 +90,7 @@ def through(context: Callable[[], object]) -> Callable[[Case, dict[str, Tensor]]
 def checkpointed(use_reentrant: bool) -> Callable[[Case, dict[str, Tensor]], Tensor]:
     def call(this: Case, leaves: dict[str, Tensor]) -> Tensor:
         function = this.function()
-        # behind an operation, as in a model: the loss is recomputed from what was recomputed
+        # after another operation, as in a model: the loss is recomputed from recomputed inputs
         return checkpoint(
             lambda *tensors: function(*(t * 1 for t in tensors)), *leaves.values(), use_reentrant=use_reentrant
         )
@@ -112,7 +113,7 @@ WAYS = {
 def test_saved_tensors_may_go_through_hooks(name: str, reduction: str, way: str) -> None:
     this = case(name, reduction)
     value = this.call()
-    g = torch.full_like(value, 2)  # exact, whether the gradient has been rounded before or not
+    g = torch.full_like(value, 2)  # an exact factor, so it does not matter when the gradient is rounded
     _, expected = this.differentiate(g=g)
     leaves = this.leaves()
     loss = WAYS[way](this, leaves)
@@ -125,7 +126,7 @@ def test_saved_tensors_may_go_through_hooks(name: str, reduction: str, way: str)
 @every_loss
 @every_reduction
 def test_a_tensor_changed_before_backward(name: str, reduction: str) -> None:
-    """It is an error, as in torch; or the gradient is that of what it was, if it has been computed already."""
+    """Raise as torch does, or return the gradient of the original value if it has already been computed."""
     this = case(name, reduction)
     for changed in this.tensors:
         leaves = this.leaves()

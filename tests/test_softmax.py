@@ -1,4 +1,4 @@
-"""The state of a softmax: beside exact numbers, in parts, differentiated; and its chapter, executed."""
+"""The softmax state: against exact numbers, merged from parts, differentiated; and its chapter, executed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise.cross_entropy import cross_entropy
 
 INF, NAN = math.inf, math.nan
-# of few bits, so that the difference of two is exact and all rounding is the state's
+# with few bits, so that differences are exact and only the state rounds
 ROWS = [
     [0.5, -1.25, 2.0, 1.75, -0.375],
     [2.0, 2.0, 2.0, 2.0, 2.0],
@@ -36,14 +36,14 @@ ROWS = [
     [-INF, 3.0, -INF, -INF, -INF],
 ]
 WEIGHTS = [
-    [0.0, 0.0, 1.0, 0.0, 0.0],  # of a label,
+    [0.0, 0.0, 1.0, 0.0, 0.0],  # a label
     [0.0, 1.0, 0.0, 0.0, 0.0],
-    [0.125, 0.5, 0.0625, 0.25, 0.75],  # of a distribution
+    [0.125, 0.5, 0.0625, 0.25, 0.75],  # a distribution
 ]
 
 
 def problem(dtype: torch.dtype = torch.float64, classes: int = 5) -> tuple[Tensor, Tensor]:
-    """Every row of scores with all weights, which are 0 where a class is impossible."""
+    """Every row of scores with every weight, which is 0 for impossible classes."""
     z = torch.tensor(ROWS, dtype=dtype).repeat_interleave(len(WEIGHTS), 0)[:, :classes]
     q = torch.tensor(WEIGHTS, dtype=dtype).repeat(len(ROWS), 1)[:, :classes]
     some = z.isfinite().any(1)
@@ -51,7 +51,7 @@ def problem(dtype: torch.dtype = torch.float64, classes: int = 5) -> tuple[Tenso
 
 
 def exact(scores: list[float], weights: list[float]) -> Iterator[tuple[mpf, mpf]]:
-    """Loss, entropy, distances and slopes of a row, each with the size of the terms that its stable form adds up."""
+    """Loss, entropy, distances and slopes of a row, each with the size of the terms in its stable form."""
     z, q = [mpf(x) for x in scores], [mpf(x) for x in weights]
     lse = log(sum(map(exp, z)))
     p, d, Q = [exp(x - lse) for x in z], [lse - x for x in z], sum(q)
@@ -68,7 +68,7 @@ def exact(scores: list[float], weights: list[float]) -> Iterator[tuple[mpf, mpf]
 
 @functools.cache
 def answers(dtype: torch.dtype, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What is exact for :func:`problem`, in two parts that add up to it, and the sizes."""
+    """The exact results for :func:`problem`, each as a sum of two parts, and the sizes."""
     with workdps(100):
         rows = [list(exact(*row)) for row in zip(*(t.tolist() for t in problem(dtype, classes)), strict=True)]
         parts = [[(float(x), float(x - float(x)) if abs(x) < INF else 0.0, float(s)) for x, s in row] for row in rows]
@@ -76,7 +76,7 @@ def answers(dtype: torch.dtype, classes: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def assert_exact(state: State, z: Tensor, q: Tensor) -> None:
-    """All that the state of all classes gives is right to a few eps."""
+    """Everything computed from the state of all classes is accurate to a few eps."""
     assert torch.equal(state.leader[:, 0], torch.tensor([row.index(max(row)) for row in z.tolist()]))
     given = state.finish(), state.entropy(), state.distances(z), state.slope(z, q), state.entropy_slope(z)
     found = torch.cat(given, 1).double()
@@ -150,14 +150,14 @@ def test_an_infinite_weight() -> None:
 
 
 def loss_and_entropy(z: Tensor, q: Tensor) -> Tensor:
-    """By their definitions."""
+    """Computed from the definitions."""
     logs = z.log_softmax(1)
     return torch.stack([-(q * logs).sum(), -(logs.exp() * logs).sum()])
 
 
 def test_slopes_and_their_derivatives() -> None:
     z, q = problem()
-    finite = z.isfinite().all(1) & (z.amax(1) < 15)  # where the definitions have digits
+    finite = z.isfinite().all(1) & (z.amax(1) < 15)  # where the definitions are accurate
     z, q = z[finite].requires_grad_(), q[finite].requires_grad_()
     loss, H = loss_and_entropy(z, q)
     v = torch.randn(z.shape, dtype=z.dtype, generator=torch.Generator().manual_seed(0))
@@ -222,7 +222,7 @@ def test_classes_in_the_rowwise_dimension(shape: tuple[int, ...]) -> None:
 
 
 def test_a_sure_leader_in_the_second_derivative_of_cross_entropy() -> None:
-    """By target and weight of a class it is the distance, which a log-softmax has rounded to 0."""
+    """The gradient by the target or weight of a class is the distance, which log-softmax would round to 0."""
     z = torch.tensor([[40.0, 0.0, 0.0]], dtype=torch.float64)
     t, w = (torch.ones(shape, dtype=z.dtype, requires_grad=True) for shape in ((1, 3), (3,)))
     (d,) = torch.autograd.grad(cross_entropy(z, t, w), t, create_graph=True)

@@ -1,4 +1,4 @@
-"""What only student_t_nll_loss has: degrees of freedom, from hardly any to a normal distribution's."""
+"""Tests of student_t_nll_loss only: degrees of freedom from near 0 to the normal limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines along which the losses are drawn, and the pictures."""
+"""The curves along which the losses are plotted, and the plots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from manual_grad import specs
 from manual_grad.study import curves
 
-STEP = 1e-5  # of central differences: right to about 1e-9 where the third derivative is moderate
+STEP = 1e-5  # of central differences: accurate to about 1e-9 if the third derivative is moderate
 
 
 def test_every_loss_has_a_line() -> None:
@@ -23,7 +23,7 @@ def test_every_loss_has_a_line() -> None:
 def test_drawn_slopes_and_curvatures_are_derivatives(loss: str) -> None:
     drawn = curves.trace(loss, points=61)
     for piece in drawn.pieces:
-        s = piece.s[1:-1]  # the ends lie beside a kink
+        s = piece.s[1:-1]  # the ends lie next to a kink
         (v0, d0, _), (v1, d1, _) = (curves.along(loss, s + h, drawn.params) for h in (-STEP, STEP))
         for found, difference in ((piece.y[1], v1 - v0), (piece.y[2], d1 - d0)):
             torch.testing.assert_close(found[1:-1], difference / (2 * STEP), rtol=1e-6, atol=1e-7)
@@ -36,7 +36,7 @@ def test_pieces_are_smooth_and_meet(loss: str) -> None:
         assert left.y[0][-1] == pytest.approx(float(right.y[0][0]), abs=1e-6)
     for piece in drawn.pieces:
         if len(piece.s) > 8:
-            # by the mean value theorem the slope in the middle of a step is that of the chord, nearly
+            # by the mean value theorem, the slope in the middle of a step is nearly that of the chord
             value, slope, _ = piece.y
             chord = value.diff() / piece.s.diff()
             assert ((chord - (slope[1:] + slope[:-1]) / 2).abs() <= 1e-3 + 0.1 * chord.abs()).all()
@@ -50,7 +50,7 @@ def test_kinks_are_found_where_they_are() -> None:
     assert curves.trace("cross_entropy").kinks == []
     (right_angle,) = curves.trace("cosine_embedding_loss").kinks
     assert right_angle.s == pytest.approx(math.pi / 2)
-    assert right_angle.y is None  # half of pi is no binary number
+    assert right_angle.y is None  # pi / 2 is not a floating-point number
 
 
 def test_a_pole_does_not_flatten_the_picture() -> None:

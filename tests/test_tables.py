@@ -1,4 +1,4 @@
-"""The README's tables: as the committed results have them, with a row for every loss."""
+"""The README's tables match the committed results, and have a row for every loss."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_summary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert loss["torch"] == committed["torch"] == list(accuracy.ABILITIES)
     for what in ("value", "gradient"):
         assert 0 < loss[what]["error"] <= 8
-        assert 0 < loss[what]["torch"] <= 8  # not the committed figure: torch rounds as its processor has it
+        assert (
+            0 < loss[what]["torch"] <= 8
+        )  # not the committed figure, because torch's rounding depends on the processor
         assert max(known[what]["error"] for known in loss["regimes"].values()) == loss[what]["error"]
     spec = specs.load("mse_loss")
     assert list(loss["regimes"]) == list(committed["regimes"]) == [*spec.samples, *spec.regimes]

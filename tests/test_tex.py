@@ -1,4 +1,4 @@
-"""Formulas as a terminal shows them."""
+"""Formulas as shown in the terminal."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def letters(text: str) -> Counter[str]:
 
 
 def meant(latex: str) -> Counter[str]:
-    """The letters and digits that a reader is to see."""
+    """The letters and digits that a reader must see."""
     names = "".join(command for command in re.findall(r"\\[A-Za-z]+", latex) if command in symbols.FUNCTIONS)
     left = re.sub(r"\\(begin|end)\{\w+\}|\\\\\[\d+ex\]|\\[A-Za-z]+", " ", latex)
     return letters(names + left + latex.count(r"^\top") * "T")

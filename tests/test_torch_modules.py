@@ -1,4 +1,4 @@
-"""PyTorch's own tests of its loss Modules, run against ours.
+"""PyTorch's own tests of its loss Modules, run on ours.
 
 ``torch.testing._internal`` ships with torch. Its ModuleInfo lists, for each Module, constructor arguments, inputs,
 reference functions and errors; its common_nn has whole test cases, which run under :func:`manual_grad.patch`.
@@ -30,8 +30,8 @@ common_nn = pytest.importorskip("torch.testing._internal.common_nn", reason=WHY)
 INFOS = {info.module_cls.__name__: info for info in common_modules.module_db}
 INFOS = {name: INFOS[name] for name in MODULES if name in INFOS}
 CASES = [(name, dtype) for name, info in INFOS.items() for dtype in sorted(info.supported_dtypes("cpu"), key=str)]
-MANY, FEW = 60, 8  # cases of a Module: LinearCrossEntropyLoss has 857; few are differentiated numerically
-FEWER = {"CTCLoss": 3}  # whose 50 frames are differentiated one after the other, by the formulas
+MANY, FEW = 60, 8  # limits on the cases per Module: LinearCrossEntropyLoss has 857; FEW are differentiated numerically
+FEWER = {"CTCLoss": 3}  # its 50 frames are differentiated one by one, by the formulas
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*deprecated",
@@ -61,7 +61,7 @@ def pair(name: str, case: Any, dtype: torch.dtype) -> tuple[torch.nn.Module, tor
 
 
 def call(module: torch.nn.Module, *args: Any) -> Tensor:
-    """torch's CTCLoss returns the gradient of what is before a log_softmax: only there are the two to be compared."""
+    """CTCLoss after a log_softmax: torch's gradient is that of the scores, so it can be compared only there."""
     if isinstance(module, torch.nn.CTCLoss):
         args = (args[0].log_softmax(-1), *args[1:])
     return module(*args)
@@ -75,7 +75,7 @@ def value_and_gradients(module: torch.nn.Module, *args: Any) -> list[Tensor | No
 
 
 def leaves(case: Any, dtype: torch.dtype) -> list[Any]:
-    """The inputs, as leaves: some are computed, or the same tensor twice."""
+    """The inputs as leaves, because some are results of operations, or the same tensor twice."""
     assert not case.forward_input.kwargs
     return [
         t.detach().to(dtype).clone().requires_grad_(t.requires_grad)
@@ -120,12 +120,12 @@ def function_of(module: torch.nn.Module) -> Callable[..., Tensor]:
 
 @pytest.mark.parametrize("name", INFOS)
 def test_first_and_second_derivatives(name: str) -> None:
-    """Of every Module, also where PyTorch has no second derivative and leaves it out."""
+    """Check every Module, even where PyTorch has no second derivative and skips it."""
     cases, differentiated = cases_of(name, torch.float64, at_most=FEWER.get(name, FEW)), 0
     for case in cases:
         ours, _ = pair(name, case, torch.float64)
         function, values = function_of(ours), (*ours.parameters(), *leaves(case, torch.float64))
-        if function(*values).isfinite().all():  # not the mean with every row ignored, or the logarithm of a negative
+        if function(*values).isfinite().all():  # skip the mean of only ignored rows, and logarithms of negative numbers
             assert gradcheck(function, values, fast_mode=True, check_batched_grad=True)
             assert gradgradcheck(function, values, fast_mode=True, check_batched_grad=True)
             differentiated += 1
@@ -149,7 +149,7 @@ def test_error_inputs(name: str) -> None:
 
 
 class Runner(common_nn.NNTestCase):
-    """What common_nn's test cases need to run."""
+    """The interface that common_nn's test cases need."""
 
     def runTest(self) -> None: ...
 
@@ -171,7 +171,7 @@ class Runner(common_nn.NNTestCase):
 
 
 def module_of(test: dict[str, Any]) -> str | None:
-    """Of our Modules, the one that a test case of common_nn is of."""
+    """Our Module for a test case of common_nn."""
     full = test.get("fullname", "").lower()
     return max((name for name in MODULES if full.startswith(name.lower())), key=len, default=None)
 
@@ -179,7 +179,7 @@ def module_of(test: dict[str, Any]) -> str | None:
 WHOLE = [(common_nn.CriterionTest, test) for test in common_nn.criterion_tests if module_of(test)]
 WHOLE += [(common_nn.NewModuleTest, test) for test in common_nn.get_new_module_tests() if module_of(test)]
 
-# twice and in every mode, also where PyTorch cannot differentiate; in the dtype that resolves it
+# check second derivatives and all modes, even where PyTorch cannot; in the dtype that resolves them
 THOROUGHLY = {
     "check_gradgrad": True,
     "supports_forward_ad": True,
@@ -196,6 +196,6 @@ def test_whole_cases(kind: type, test: dict[str, Any]) -> None:
 
 
 def test_every_module_is_tested() -> None:
-    """torch has neither for these two; OpInfo (test_torch_samples.py) has the function of one of them."""
+    """torch has neither for these two; test_torch_samples.py covers the function of one of them."""
     tested = {*INFOS, *(module_of(test) for _, test in WHOLE)}
     assert set(SHARED_MODULES) - tested <= {"AdaptiveLogSoftmaxWithLoss", "TripletMarginWithDistanceLoss"}

@@ -1,4 +1,4 @@
-"""Samples and error cases that PyTorch wrote for its own losses, run against ours.
+"""PyTorch's own samples and error cases for its losses, run on ours.
 
 ``torch.testing._internal`` ships with torch: OpInfo's sample inputs, error inputs and dtypes.
 """
@@ -25,7 +25,7 @@ OPS = {op.name.removeprefix("nn.functional."): op for op in internal.op_db if op
 OPS = {name: op for name, op in OPS.items() if name in M.__all__}
 CASES = [(name, dtype) for name, op in OPS.items() for dtype in sorted(op.supported_dtypes("cpu"), key=str)]
 
-# torch differentiates a logarithm that it masks only afterwards; the gradient that is right there is pinned in the spec
+# torch differentiates a logarithm before masking it; the spec pins the right gradient there
 NAN_IN_TORCH = {"poisson_nll_loss"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size", "ignore:.*deprecated")
@@ -42,7 +42,7 @@ def gradients(loss: torch.Tensor, inputs: list[torch.Tensor], g: torch.Tensor) -
 
 
 def behind_log_softmax(name: str, loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """torch's ctc_loss returns the gradient of what is before a log_softmax: only there are the two to be compared."""
+    """ctc_loss after a log_softmax: torch's gradient is that of the scores, so it can be compared only there."""
     return (lambda x, *rest, **kwargs: loss(x.log_softmax(-1), *rest, **kwargs)) if name == "ctc_loss" else loss
 
 
@@ -55,7 +55,7 @@ def compare(name: str, sample: object, dtype: torch.dtype) -> None:
     if not dtype.is_floating_point:
         return torch.testing.assert_close(result, expected)
     wide_arguments = [wide(a) for a in arguments]
-    # torch refuses some options in float64; without any it computes the same
+    # torch rejects some options in float64; without them the result is the same
     wide_kwargs = {k: wide(v) for k, v in sample.kwargs.items() if k != "options"}
     exact = torchs(*wide_arguments, **wide_kwargs)
     trios = [(result, expected, exact)]
@@ -92,7 +92,7 @@ def test_samples(name: str, dtype: torch.dtype) -> None:
     assert count > 0
 
 
-# a message of torch 2.10, and what later ones say instead, as ours do
+# torch 2.10's message, and the message of later versions and of ours
 REWORDED = {
     r"inconsistent target size, expected 5 but got \[5, 4\]": r"Expected target size \[5\], but got \[5, 4\]",
 }

@@ -1,4 +1,4 @@
-"""torch.jit and torch.export: what they make holds torch's own losses, of a program that is patched too."""
+"""torch.jit and torch.export: the result contains torch's own losses, even in a patched program."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def reloaded(program: Any) -> Any:
 
 
 def of_tensors(name: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
-    """An ordinary call as a function of its tensors, and these, of which the first requires a gradient."""
+    """An ordinary call as a function of its tensors, and the tensors; the first requires a gradient."""
     arguments = example(name)
     names = [k for k, v in arguments.items() if isinstance(v, Tensor)]
     rest = {k: v for k, v in arguments.items() if k not in names}
@@ -44,17 +44,19 @@ def of_tensors(name: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
 def test_a_traced_loss_is_saved_and_differentiated(name: str) -> None:
     function, tensors = of_tensors(name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # shapes become constants, with torch's as with ours
+        warnings.simplefilter(
+            "ignore", torch.jit.TracerWarning
+        )  # shapes become constants, with torch's losses as with ours
         traced = reloaded(torch.jit.trace(function, tensors))
     expected = function(*tensors)
     found = traced(*tensors)
     torch.testing.assert_close(found, expected)
-    if name != "ctc_loss":  # of which torch's gradient is another one
+    if name != "ctc_loss":  # its gradient differs from torch's on purpose
         ours, theirs = (torch.autograd.grad(loss.sum(), tensors[0])[0] for loss in (expected, found))
         torch.testing.assert_close(theirs, ours)
 
 
-UNEXPORTED = ("ctc_loss", "gaussian_nll_loss")  # torch's look at values, of which an export has none
+UNEXPORTED = ("ctc_loss", "gaussian_nll_loss")  # torch's read values, which do not exist during export
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -84,7 +86,7 @@ def test_functionals_script_where_torchs_do(name: str) -> None:
 
 @pytest.fixture(params=["ours", "patched"])
 def module(request: pytest.FixtureRequest) -> Iterator[Callable[[str], torch.nn.Module]]:
-    """Makes a Module that computes with our losses: one of ours, or torch's in a program that is patched."""
+    """Create a Module that uses our losses: one of ours, or torch's in a patched program."""
     if request.param == "ours":
         yield lambda name: pair(name, **constructor_arguments(name, required_only=True))[0]
         return

@@ -1,4 +1,4 @@
-"""The triplet losses where gradcheck's exact arithmetic does not reach, and where torch broadcasts on its own."""
+"""Tests of the triplet losses beyond gradcheck's exact arithmetic, and of torch's special broadcasting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def triplets(*shape: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("exponent", [-1000, 1000])
 @pytest.mark.parametrize("p", [-2.0, 0.5, 1.0, 2.0, 3.0, 100.0, float("inf")])
 def test_distances_whose_powers_leave_the_range_of_float64(p: float, exponent: int) -> None:
-    """The loss scales with the vectors, the gradient does not."""
+    """The loss scales with the vectors; the gradient does not."""
     unit = triplets(6, 5)
     c = 2.0**exponent
     scaled = [(c * x).detach().requires_grad_() for x in unit]

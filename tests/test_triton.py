@@ -1,4 +1,4 @@
-"""The kernels in Triton without a GPU: in the interpreter against the formulas, compiled ahead of time, and broken."""
+"""Test the Triton kernels without a GPU: interpreted against the formulas, compiled ahead of time, and mutated."""
 
 # ruff: noqa: E402 - where Triton is not installed, nothing below is imported
 from __future__ import annotations
@@ -32,7 +32,7 @@ def interpret(*arguments: object, root: Path = ROOT) -> subprocess.CompletedProc
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(root), str(ROOT))), "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, ROOT / "tests/interpreter.py", *map(str, arguments)]
     if "gradcheck" in arguments:
-        command += ["--jobs", "1"]  # other processes would run the interpreter as it comes, which is slow
+        command += ["--jobs", "1"]  # other processes would run the unmodified interpreter, which is slow
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
 
 
@@ -41,8 +41,8 @@ def test_in_the_interpreter() -> None:
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-# fault -> file, what is right there, what is wrong, and where it shows: loss, case, result. They are made all at once,
-# so each is looked for where no other shows: the scale of a sum is 1, and a mean of l1 has no use for the mask.
+# from fault to file, right code, wrong code, and where it shows: loss, case, result. All faults are applied at once,
+# so each is tested where no other shows: the scale of a sum is 1, and the mean of l1 does not use the mask.
 BROKEN = {
     "missing mask": (
         "pointwise.py", "tl.sum(tl.where(inside, e, 0))", "tl.sum(e)",
@@ -71,7 +71,7 @@ BROKEN = {
 
 
 def break_in_a_copy(root: Path, *changes: tuple[str, ...]) -> None:
-    """A copy of the package in which lines of kernels are wrong."""
+    """A copy of the package with faults in its kernels."""
     shutil.copytree(ROOT / "manual_grad", root / "manual_grad", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for file, right, wrong in changes:
         path = root / "manual_grad/kernels/triton" / file
@@ -81,7 +81,7 @@ def break_in_a_copy(root: Path, *changes: tuple[str, ...]) -> None:
 
 
 def test_every_broken_kernel_is_caught(tmp_path: Path) -> None:
-    """All of them in one run, which takes its time to begin."""
+    """Run all faults in one process, because it starts slowly."""
     break_in_a_copy(tmp_path, *(fault[:3] for fault in BROKEN.values()))
     report = tmp_path / "report.json"
     losses = dict.fromkeys(fault[3] for fault in BROKEN.values())
@@ -103,17 +103,17 @@ def test_a_32_bit_offset_is_caught(tmp_path: Path) -> None:
     )
     options = "-q", "-W", "ignore::RuntimeWarning", "-k", "beyond_32_bits"
     found = interpret("pytest", *options, ROOT / "tests/in_interpreter.py", root=tmp_path)
-    assert found.returncode != 0, found.stdout + found.stderr  # a wrong number, or an address that is nobody's
+    assert found.returncode != 0, found.stdout + found.stderr  # a wrong number or an invalid address
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPU tensors go to the functions that start the kernels."""
+    """Pass CPU tensors to the functions that launch the kernels."""
     monkeypatch.setattr(kernels, "_op", lambda name, device: kernels_in_triton.OPS[name][1])
 
 
 def calls() -> list[Any]:
-    """One that starts each kernel, with every input that it has and all results wanted; large ones for wide tiles."""
+    """Calls that launch each kernel with all inputs and outputs, with large tensors so that tiles are wide."""
     x, y, z = (torch.rand(300, requires_grad=True) for _ in range(3))
     scores, image = torch.rand(4, 9000, requires_grad=True), torch.rand(2, 40, 8, 8, requires_grad=True)
     vectors = torch.rand(3, 4, 1024, requires_grad=True)
@@ -145,7 +145,7 @@ def calls() -> list[Any]:
 def test_compiles_without_spills(
     served: None, architecture: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # all of them for the first, and each for one of the others: a thread has 255 registers on all
+    # compile all for the first device, and each for one of the others: all have 255 registers per thread
     share = slice(None) if architecture == ARCHITECTURES[0] else slice(ARCHITECTURES.index(architecture) - 1, None, 2)
     with ahead_of_time.compiling(architecture, tmp_path) as compiled:
         for call in calls()[share]:

@@ -1,4 +1,4 @@
-"""What only tweedie_loss has: powers, of which some are other losses, and products in exponents."""
+"""Tests of tweedie_loss only: powers that reduce to other losses, and products in exponents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_powers_that_are_other_losses(log_input: bool) -> None:
 
 @pytest.mark.parametrize("power", [0.0, 1.3, 2.7, 3.0])
 def test_what_makes_it_half_the_deviance(power: float) -> None:
-    """Then it is 0, and without slope, where the mean is the target, and positive elsewhere."""
+    """The deviance is 0 with slope 0 where the mean equals the target, and positive elsewhere."""
     t = torch.rand(100, dtype=torch.float64) + 0.5
     half = t ** (2 - power) / ((1 - power) * (2 - power))
     x = t.clone().requires_grad_()

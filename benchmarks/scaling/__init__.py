@@ -1,1 +1,1 @@
-"""``python -m benchmarks.scaling``: how time and memory grow, and what a change of dtype or of threads costs."""
+"""``python -m benchmarks.scaling``: how time and memory scale, and the effect of dtype and threads."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scaling``: ask, and show the answers as Markdown."""
+"""``python -m benchmarks.scaling``: measure, and print the tables as Markdown."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from benchmarks.scaling.questions import FULL, QUESTIONS, QUICK, Red
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 1 if a loss is wrong, or 2 for bad usage."""
+    """Return the exit status: 0; 1 if a loss is wrong; 2 for bad usage."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling",
-        description="How time and memory grow, and what a change of dtype or of threads costs.",
+        description="Measure how time and memory scale, and the effect of dtype and threads.",
     )
-    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="a glance, at smaller sizes")
+    parser.add_argument(
+        "questions", nargs="*", metavar="QUESTION", help=f"one of {', '.join(QUESTIONS)}; all by default"
+    )
+    parser.add_argument("--quick", action="store_true", help="a quick run at smaller sizes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every figure, machine-readable")
     args = parser.parse_args(argv)
     for question in args.questions:
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         taken = f"{time.perf_counter() - start:.0f} s" if answers[question] else "cannot be measured on this system"
         print(f"{question}: {taken}", file=sys.stderr, flush=True)
-        if args.json:  # every time, since it takes minutes, and may be stopped
+        if args.json:  # after every question, because a run takes minutes and may be interrupted
             tables.write_json(answers, machine, args.json)
     print(tables.markdown(answers, machine))
     return 0

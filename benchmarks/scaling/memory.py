@@ -1,7 +1,7 @@
-"""What a call takes beside its inputs: the peak of the resident set, as the kernel of Linux counts it.
+"""Measure the memory of a call beyond its inputs: the peak resident set size, as reported by the Linux kernel.
 
-Allocators cannot be asked instead, since scratch memory in C++ does not go through torch's. Every figure comes from a
-process of its own, forked from a server that has torch loaded and no thread running.
+torch's allocator cannot report it, because C++ scratch memory does not come from it. Every measurement runs in its own
+process, forked from a server that has loaded torch and runs no other thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.cases import Case
 from benchmarks.timing import step
 
-Task = tuple[Case, Callable[..., Tensor], "str | tuple[int, ...]"]  # the loss of a case, at a size or a shape
+Task = tuple[Case, Callable[..., Tensor], "str | tuple[int, ...]"]  # a case, its loss, and a size or a shape
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
@@ -28,7 +28,7 @@ def measurable() -> bool:
 
 
 def peaks(tasks: Sequence[Task]) -> list[int]:
-    """Bytes for each task, at the worst moment of forward and backward: what was resident before is not counted."""
+    """The peak bytes of each task during forward and backward, beyond what was resident before."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with context.Pool(1, maxtasksperchild=1) as pool:
@@ -38,14 +38,14 @@ def peaks(tasks: Sequence[Task]) -> list[int]:
 def peak(case: Case, loss: Callable[..., Tensor], size: str | tuple[int, ...]) -> int:
     step(case, loss, case.inputs("medium"))()  # loads code and starts threads
     run = step(case, loss, case.inputs(size))
-    ctypes.CDLL(None).malloc_trim(0)  # memory that is free but resident would be taken without being counted
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise the call could reuse free resident memory, which is not counted
     before = reset_peak()
     run()
     return resident_peak() - before
 
 
 def reset_peak() -> int:
-    """What is resident now, in bytes, which is the peak from here on."""
+    """Reset the peak to the current resident size, and return it in bytes."""
     CLEAR.write_text(RESET_PEAK, encoding="utf-8")
     return resident_peak()
 

@@ -1,19 +1,19 @@
-"""What is asked, and how each answer is measured.
+"""The questions, and how each is measured.
 
 ===========  ===============================================================================================
 size         time of pointwise losses from 2²⁰ to 2²⁷ elements
 classes      time of cross entropy from 10 to 262,144 classes, at the same number of scores
-threads      one thread against all, where arithmetic is the limit
+threads      one thread against all, where arithmetic is the bottleneck
 dtype        bfloat16 and float16 against float32
 upstream     an upstream gradient of 0.5 against 1
-sweeps       the gradient computed together with the value, against each by a sweep of its own
-memory       the most that forward and backward hold beside their inputs
-projection   the same for linear_cross_entropy, which is not to grow with the number of scores
-overhead     the least that a Function written in Python costs
+sweeps       the gradient computed together with the value, against a separate sweep for each
+memory       the peak memory of forward and backward beyond their inputs
+projection   the same for linear_cross_entropy, which must not grow with the number of scores
+overhead     the minimal cost of a Function written in Python
 ===========  ===============================================================================================
 
-All settings of a loss take turns in one process, and so does torch eager: see :mod:`benchmarks.timing`. A loss that is
-wrong is not timed.
+All settings of a loss, and torch eager, take turns in one process; see :mod:`benchmarks.timing`. A loss that is wrong
+is not timed.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from manual_grad.catalogue import BY_NAME
 from manual_grad.engine import older_torch
 
 IMPLEMENTATIONS = ("manual_grad", "eager")
-DTYPES = {  # torch multiplies matrices in float16 thirty times more slowly than in float32
+DTYPES = {  # no eager float16, in which torch multiplies matrices thirty times more slowly than in float32
     "manual_grad": (torch.float32, torch.bfloat16, torch.float16),
     "eager": (torch.float32, torch.bfloat16),
 }
 POINTWISE = ("mse_loss", "binary_cross_entropy_with_logits", "kl_div")
-# a million numbers: inputs and gradient fit into the cache, and a call is far longer than its overhead
+# a million numbers: inputs and gradient fit into the cache, and the overhead of a call is negligible
 COMPUTE_BOUND = {
     "binary_cross_entropy_with_logits": (1 << 20,),
     "gaussian_nll_loss": (1 << 20,),
@@ -67,7 +67,7 @@ Run = Callable[[], object]
 class Scope:
     """How much is measured."""
 
-    seconds: float  # of taking turns, at least, for each loss
+    seconds: float  # minimal time for each loss
     elements: tuple[int, ...]
     scores: int
     classes: tuple[int, ...]
@@ -95,7 +95,7 @@ QUICK = Scope(
 
 @dataclass(frozen=True)
 class Row:
-    """One loss by one implementation: its figures by what is varied."""
+    """The results of one implementation of a loss, by setting."""
 
     name: str
     by: str
@@ -104,7 +104,7 @@ class Row:
 
 
 class Red(Exception):
-    """A loss that is wrong is not measured."""
+    """Raised for a loss that is wrong; it is not measured."""
 
 
 def size(scope: Scope) -> Iterator[Row]:
@@ -163,7 +163,7 @@ def in_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
 
 
 def _takes(case: Case, by: str, dtype: torch.dtype) -> bool:
-    """torch has some losses for float32 and float64 only."""
+    """Whether an implementation supports the dtype; torch has some losses for float32 and float64 only."""
     try:
         step(case, loss_of(case, by), in_dtype(case.inputs("small"), dtype))()
     except NotImplementedError:
@@ -180,7 +180,7 @@ def upstream(scope: Scope) -> Iterator[Row]:
 
 
 def sweeps(scope: Scope) -> Iterator[Row]:
-    """One sweep holds the gradient from forward to backward; two hold the loss alone, but read the inputs again."""
+    """One sweep holds the gradient from forward to backward; two hold only the loss, but read the inputs twice."""
     if not kernels.loaded("cpu"):
         return
     for name in SWEPT:
@@ -194,7 +194,7 @@ def sweeps(scope: Scope) -> Iterator[Row]:
 
 
 class Swept:
-    """A call as its Function saw it, to be swept anew in either way."""
+    """The arguments of a call as its Function received them, to run it in one sweep or in two."""
 
     def __init__(self, value: Tensor) -> None:
         node: Any = value.grad_fn  # of manual_grad.engine.function.Eager
@@ -247,7 +247,7 @@ def _peaks(of: list[tuple[Case, str | tuple[int, ...]]]) -> Iterator[Row]:
 
 
 class Empty(Function):
-    """Nothing but what torch does around any Function."""
+    """A Function that computes nothing, to time what torch does around any Function."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gradient: Tensor) -> Tensor:
@@ -282,7 +282,9 @@ def loss_of(case: Case, by: str = "manual_grad") -> Callable[..., Tensor]:
 
 
 def require_right(case: Case, dtype: torch.dtype = torch.float32, upstream: float = 1.0) -> None:
-    size = "small" if dtype is torch.float16 else "medium"  # more elements, and the gradient of their mean is subnormal
+    size = (
+        "small" if dtype is torch.float16 else "medium"
+    )  # with more elements, the float16 gradient of the mean would be subnormal
     off = error(case, in_dtype(case.inputs(size), dtype), loss_of(case), upstream)
     if not off <= TOLERANCE:
         raise Red(f"{case.name} in {dtype} is off by {off:.3g} eps, {TOLERANCE:g} allowed")

@@ -1,4 +1,4 @@
-"""The answers as Markdown and as JSON: one small table for each question, or for several that ask it of every loss."""
+"""The answers as Markdown tables and as JSON. Some tables combine several questions that cover every loss."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def by_threads(answers: Answers) -> list[list[str]]:
 
 
 def by_loss(answers: Answers) -> list[list[str]]:
-    """Every ratio that each loss has, beside torch's: dtype, upstream gradient, memory."""
+    """The ratios for dtype, upstream gradient and memory of every loss, beside torch's."""
     columns = [
         _ratios(answers.get("dtype", []), "manual_grad", "bfloat16", "float32"),
         _ratios(answers.get("dtype", []), "eager", "bfloat16", "float32"),
@@ -107,22 +107,26 @@ def by_overhead(answers: Answers) -> list[list[str]]:
 
 
 TABLES: tuple[tuple[tuple[str, ...], str, Callable[[Answers], list[list[str]]]], ...] = (
-    (("size",), "Nanoseconds for an element, by the number of elements", by_elements),
-    (("classes",), "Nanoseconds for a score, by the number of classes", by_classes),
-    (("threads",), "Threads, a million elements: in the cache, arithmetic is the limit", by_threads),
+    (("size",), "Nanoseconds per element, by number of elements", by_elements),
+    (("classes",), "Nanoseconds per score, by number of classes", by_classes),
+    (
+        ("threads",),
+        "Threads, at a million elements: all data fits into the cache, so arithmetic is the limit",
+        by_threads,
+    ),
     (
         ("dtype", "upstream", "memory"),
-        "Time in a half dtype over that in float32; with 0.5 from upstream over that with 1; peak memory beside the "
-        "inputs, in gradients",
+        "Time in a half dtype relative to float32; time with an upstream gradient of 0.5 relative to 1; peak memory "
+        "beyond the inputs, in multiples of the gradients' size",
         by_loss,
     ),
     (
         ("sweeps",),
-        "The gradient in the same sweep as the loss, or by a second one; what is held from forward to backward",
+        "Gradient computed in the same sweep as the loss, or in a second one; memory held from forward to backward",
         by_sweeps,
     ),
-    (("projection",), "linear_cross_entropy: peak memory beside inputs and gradients", by_projection),
-    (("overhead",), "A call at the small size", by_overhead),
+    (("projection",), "linear_cross_entropy: peak memory beyond inputs and gradients", by_projection),
+    (("overhead",), "Time of one call at the small size", by_overhead),
 )
 
 

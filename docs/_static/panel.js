@@ -1,7 +1,7 @@
 "use strict";
 // Draws the curves of a loss for the positions of its sliders, with the tangent at one point.
-// The curves were computed by the loss; between their points a cubic through two values and slopes is drawn. The slope of
-// the curvature alone is found here, by differences.
+// The loss itself computed the points of the curves; between them, a cubic through two values and slopes is drawn. Only
+// the slope of the curvature is computed here, by finite differences.
 
 const CHARTS = [
   { name: "loss", height: 220 },
@@ -45,7 +45,7 @@ function differences(y, h) {
   });
 }
 
-// What the loss does at s: value, slope, curvature.
+// Value, slope and curvature of the loss at s.
 function at(trace, s) {
   const kink = trace.kinks.find((k) => k.length > 2 && Math.abs(k[1] - s) < 1e-6);
   if (kink) return kink.slice(2);
@@ -170,7 +170,7 @@ class Panel {
     return d;
   }
 
-  // The words for what is drawn: outputs beside the sliders, a sentence below, and what a screen reader says.
+  // The text of the panel: outputs beside the sliders, a sentence below, and labels for screen readers.
   label(y) {
     const turned = Object.values(this.data.sliders);
     this.sliders.forEach((slider, k) => this.say(slider, digits(turned[k][slider.value])));

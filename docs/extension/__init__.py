@@ -1,4 +1,4 @@
-"""The pages of the losses, made from the losses: their chapters, curves, code and committed results."""
+"""Generates the pages of the losses from their chapters, curves, code and committed results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTS = {
 
 
 def part(render: Callable[..., str]) -> type[SphinxDirective]:
-    """A directive that is replaced by the HTML which ``render`` makes of its arguments."""
+    """A directive that inserts the HTML which ``render`` returns for its arguments."""
 
     class Part(SphinxDirective):
         optional_arguments = 1

@@ -1,4 +1,4 @@
-"""How exact a loss is, regime by regime, beside torch's own: from the committed results of benchmarks.accuracy."""
+"""The errors of a loss and of torch's own, by regime, from the committed results of benchmarks.accuracy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 
 from benchmarks import readme
 
-NO_DIGIT = 0.99 / torch.finfo(torch.float32).eps  # an error, in eps, of the size of the result; files round
-LOW, HIGH = -2.0, 8.0  # decades of eps that are drawn
+NO_DIGIT = 0.99 / torch.finfo(torch.float32).eps  # in eps: an error as large as the result; the files are rounded
+LOW, HIGH = -2.0, 8.0  # the range of the scale, in decades of eps
 
 
 @functools.cache
@@ -32,9 +32,9 @@ def html(loss: str) -> str:
         for regime, errors in known()[loss]["regimes"].items()
     )
     return (
-        "<p>The worst error in float32, in eps (units of 1.2e-7 of the result), against exact arithmetic: of the "
-        "value, and of any component of any gradient. At 8.4e6 no digit is right; a dash stands where torch has "
-        "no such result. On the scale, which is logarithmic, ● is manual_grad and ○ is torch; the line is 1 eps.</p>"
+        "<p>The worst float32 error against exact arithmetic, of the value and of any component of any gradient, in "
+        "eps (1.2e-7 times the result). At 8.4e6 no digit is correct. A dash means that torch has no such result. "
+        "On the logarithmic scale, ● is manual_grad and ○ is torch; the line marks 1 eps.</p>"
         '<div class="scroll" tabindex="0"><table class="results"><thead><tr><th rowspan="2" scope="col">regime</th>'
         '<th colspan="3" scope="colgroup">value</th><th colspan="3" scope="colgroup">gradient</th></tr><tr>'
         + 2
@@ -51,7 +51,7 @@ def _cells(errors: dict[str, Any]) -> str:
 
 
 def is_lost(error: float | str | None) -> bool:
-    """Whether no digit is right."""
+    """Whether no digit is correct."""
     return error is not None and float(error) >= NO_DIGIT
 
 

@@ -1,4 +1,4 @@
-"""The code of a loss, with the equations that it cites beside it."""
+"""The code of a loss, beside the equations that it cites."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def source(loss: str) -> str:
 
 
 def displayed(loss: str) -> dict[str, str]:
-    """The numbered equations of the chapter: number -> LaTeX."""
+    """The numbered equations of the chapter, as a dict from number to LaTeX."""
     return {equation.label: equation.latex for equation in chapter(loss).equations if equation.label}
 
 
 @functools.cache
 def citations(loss: str) -> dict[str, list[int]]:
-    """Number of an equation -> the lines whose comment cites it."""
+    """A dict from the number of an equation to the lines whose comments cite it."""
     found: dict[str, list[int]] = {}
     for token in tokenize.generate_tokens(io.StringIO(source(loss)).readline):
         if token.type == tokenize.COMMENT:
@@ -48,7 +48,7 @@ def html(loss: str) -> str:
         (rule if of_rule else rest).append(_row(loss, lines, start, end))
     return (
         f'<div class="beside">{"".join(rule)}</div>'
-        "<details><summary>The function and the Module: arguments are checked, then the rule is evaluated</summary>"
+        "<details><summary>The function and the Module, which check the arguments and then evaluate the rule</summary>"
         f'<div class="beside">{"".join(rest)}</div></details>'
     )
 
@@ -71,7 +71,7 @@ def _row(loss: str, lines: list[str], start: int, end: int) -> str:
 
 
 def _highlighted(loss: str) -> list[str]:
-    """The lines as HTML, where a number of an equation in a comment or docstring is a link."""
+    """The lines as HTML, in which the equation numbers in comments and docstrings are links."""
     known = displayed(loss)
 
     def linked(m: re.Match[str]) -> str:
@@ -82,9 +82,9 @@ def _highlighted(loss: str) -> list[str]:
 
 
 def _chunks(loss: str) -> Iterator[tuple[int, int, bool]]:
-    """First and last line of each definition, and of each method, and whether it belongs to the rule.
+    """The first and last line of each definition or method, and whether it belongs to the rule.
 
-    The rule comes first in a file; what the user calls, and the checks of its arguments, come after it.
+    The rule comes first in a file. The functions that users call and the argument checks come after it.
     """
     lines, interface = source(loss).splitlines(), {loss, *manual_grad.__all__}
     starts: list[tuple[int, bool]] = []
@@ -105,7 +105,7 @@ def _chunks(loss: str) -> Iterator[tuple[int, int, bool]]:
 
 
 def _first_line(node: ast.stmt, lines: list[str]) -> int:
-    """With its decorators and the comment above."""
+    """The first line of a definition, including its decorators and the comment above it."""
     line = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
     while lines[line - 2].lstrip().startswith("#"):
         line -= 1

@@ -1,8 +1,8 @@
-"""Equations as MathML, which browsers set themselves, in a font that lies beside the pages.
+"""Equations as MathML, which browsers render themselves, in a font stored with the pages.
 
-An equation with a ``\\tag`` shows its number, which is a link to it, and the lines of code that cite it; with
-``\\unexecuted`` it says that no check computes it, and why. In the text and in the code of a loss its number, in
-parentheses, is a link too.
+An equation with a ``\\tag`` shows its number, which links to it, and the lines of code that cite it. With
+``\\unexecuted`` it says that no check evaluates it, and why. In the text and code of a loss, an equation number in
+parentheses is also a link.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradcheck.chapter import Equation, equation
 from gradcheck.latex import read, source
 
 CITATION = re.compile(r"\((\d+\w?)\)")
-# Chromium does not enlarge a \big parenthesis that has an exponent: where it can be, the size is left to the browser
+# Chromium does not enlarge a \big parenthesis that has an exponent, so the size is left to the browser where possible
 SIZED = re.compile(r"\\[bB]igg?[lr]?\s*(\\[{}]|[()\[\]])")
 CHARACTERS = (
     *range(0x20, 0x180),  # Latin
@@ -35,7 +35,7 @@ CHARACTERS = (
     *range(0x1D434, 0x1D468),  # italic
     *range(0x1D6A4, 0x1D71C),  # Greek italic
 )
-LONG = 40  # a formula in the text, in characters of LaTeX, that may be broken at an equals sign
+LONG = 40  # characters of LaTeX from which an inline formula may be broken at an equals sign
 _converter = LatexToMathML(annotation=False)
 
 
@@ -54,7 +54,7 @@ def _convert(latex: str, display: bool = False) -> str:
 
 
 def _split(latex: str, separator: str) -> list[str]:
-    """The formulas between separators that are in no group: a narrow page may set them below each other."""
+    """The formulas between top-level separators, which a narrow page may place below each other."""
     parts = [[]]
     for part in read(latex):
         if part.token == separator:
@@ -98,7 +98,7 @@ def _equations(node: nodes.math_block) -> list[Equation]:
 
 
 class CitedEquations(SphinxPostTransform):
-    """Makes links of the numbers of equations, and tells the equations who cites them."""
+    """Turns equation numbers into links, and tells each equation which lines cite it."""
 
     default_priority = 100
     formats = ("html",)
@@ -128,7 +128,7 @@ def _linked(pieces: list[str], tags: set[str]):
 
 
 def write_font(app: Sphinx, exception: Exception | None) -> None:
-    """STIX Two Math (SIL Open Font License), without the scripts that no formula is written in."""
+    """Write STIX Two Math (SIL Open Font License), reduced to the characters that formulas use."""
     if exception or app.builder.format != "html":
         return
     options = subset.Options(flavor="woff", hinting=False, layout_features=["ssty", "dtls"])

@@ -1,4 +1,4 @@
-"""The home page: what the package achieves, from the committed results, and the losses by family."""
+"""The home page: headline figures from the committed results, and the losses by family."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def headline() -> str:
         (
             f"{eager:.1f}×",
             "as fast as torch eager",
-            f"{compiled:.1f}× as fast as torch.compile: forward and backward of {len(large)} cases on large tensors, "
-            f"geometric mean, {speed.known()[1]['threads']} CPU threads.",
+            f"{compiled:.1f}× as fast as torch.compile: geometric means over {len(large)} cases, forward plus "
+            f"backward, large tensors, {speed.known()[1]['threads']} CPU threads.",
         ),
         (
             f"{worst:.1f} eps",
-            "is the worst error in float32",
-            f"of any value or gradient in {regimes} regimes of {count} losses. For {lost} of them torch's own function "
-            "has a regime in which no digit is right.",
+            "worst error in float32",
+            f"over all values and gradients, in {regimes} regimes of {count} losses. For {lost} of these, torch's "
+            "own function has a regime where no digit is correct.",
         ),
         (
             f"{len(CHECKS)} checks",
-            "prove each rule",
-            f"of {count}: against autograd, finite differences and exact arithmetic, at kinks, to second order, under "
-            "every transform.",
+            "verify each loss",
+            f"of {count}: against autograd, finite differences and exact arithmetic, at kinks, to second order and "
+            "under every transform.",
         ),
     ]
     return (
@@ -55,7 +55,7 @@ def headline() -> str:
 
 
 class LossesByFamily(SphinxDirective):
-    """A heading, a row of cards and a part of the table of contents for each family."""
+    """A heading, a row of cards and a section of the table of contents for each family."""
 
     def run(self) -> list[nodes.Node]:
         text = "\n\n".join(_family(name) for name in FAMILIES)
@@ -63,7 +63,7 @@ class LossesByFamily(SphinxDirective):
 
 
 class Folders(SphinxDirective):
-    """A part of the table of contents for each of these folders that has pages."""
+    """A section of the table of contents for each of these folders that has pages."""
 
     has_content = True
 
@@ -77,7 +77,7 @@ class Folders(SphinxDirective):
 
 
 class LossesTable(SphinxDirective):
-    """Function and Modules of each loss, by family."""
+    """The function and the Modules of each loss, by family."""
 
     def run(self) -> list[nodes.Node]:
         lines = [".. list-table::", "   :header-rows: 1", "", "   * - family", "     - function", "     - Module"]
@@ -116,7 +116,7 @@ def _card(loss: str) -> str:
 
 
 def _sketch(loss: str, width: int = 120, height: int = 48) -> str:
-    """The curve of the loss, and its gradient behind."""
+    """The curve of the loss, with its gradient behind it."""
     drawn = trace(loss, points=49)
     low, high = drawn.curve.span
 

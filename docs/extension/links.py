@@ -1,4 +1,4 @@
-"""References that Sphinx cannot resolve by itself: names without their package, and torch's own."""
+"""References that Sphinx cannot resolve: names without their package, and torch's names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nod
         return nodes.reference("", "", content, internal=False, refuri=f"{TORCH}tensors.html#torch.Tensor")
     if node.get("refdomain") != "py":
         return None
-    # by its last name, as from within its own module
+    # look it up by its last component, as if from within its own module
     found = env.get_domain("py").find_obj(env, None, None, name, node["reftype"], searchmode=1)
     if len(found) != 1:
         return None

@@ -1,4 +1,4 @@
-"""The source of the pages of the losses: what is not in the loss' own docstring is in the parts."""
+"""The sources of the loss pages: the chapter from the docstring, and the parts that the directives render."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ Interface
 
 
 def write(folder: Path) -> None:
-    """Write a page for each loss below the folder, and its figure."""
+    """Write the page and the figure of each loss into ``folder/losses``."""
     pages = Path(folder, "losses")
     pages.mkdir(exist_ok=True)
     for loss in specs.NAMES:
@@ -77,8 +77,8 @@ def page(loss: str) -> str:
     where = "There are no kinks."
     if drawn.kinks:
         places = ", ".join(f"{s:.3g}" for s in dict.fromkeys(k.s for k in drawn.kinks)).replace("-", "−")
-        choice = "; a full dot is the rule's choice there" if any(k.y for k in drawn.kinks) else ""
-        where = f"What is dotted is a kink, at {places}{choice}."
+        choice = "; a filled dot is the value that the rule chooses there" if any(k.y for k in drawn.kinks) else ""
+        where = f"Dotted lines mark kinks, at {places}{choice}."
     against = f"Loss, gradient and curvature against: {drawn.curve.axis}."
     return PAGE.format(
         loss=loss,
@@ -111,13 +111,13 @@ def worst_error(loss: str) -> str:
 
 
 def speedup(loss: str) -> str:
-    """How many times faster it is than torch at the large size, as the README says it; empty if it is not timed."""
+    """The speed-up over torch at the large size, as in the README; empty if the loss is not timed."""
     timed = [r for r in speed.known()[0] if r.loss == loss]
     return readme.row(specs.load(loss), accuracy.known()[loss], timed)[-1] if timed else ""
 
 
 def facts(loss: str) -> str:
-    """In one line what the loss is and achieves, and the way to the sections."""
+    """A one-line summary of the loss, and links to the sections of its page."""
     spec = specs.load(loss)
     abilities = [name for name in ("forward", "vmap", "compile") if name in spec.promises]
     shown = {

@@ -1,6 +1,6 @@
-"""The interactive panel of a loss: its curves for every position of the sliders, for panel.js to draw.
+"""The data of a loss's interactive panel: its curves for every slider position, which panel.js draws.
 
-Nothing is computed in the browser but the place of a tangent: value, slope and curvature come from the loss itself.
+Values, slopes and curvatures come from the loss itself. The browser only interpolates between them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 
 from manual_grad.study.curves import Trace, curve_of, trace
 
-POINTS = 49  # of a curve; between them a cubic through values and slopes is drawn
-STEPS = 200  # of the position along it
+POINTS = 49  # per curve; panel.js interpolates between them by a cubic through values and slopes
+STEPS = 200  # of the slider that moves along the curve
 
 
 def html(loss: str) -> str:
@@ -58,7 +58,7 @@ def data(loss: str) -> dict[str, Any]:
         "span": curve.span,
         "sliders": {name: slider.values for name, slider in curve.sliders.items()},
         "limits": [[_short(min(low)), _short(max(high))] for low, high in limits],
-        "traces": [_rounded(drawn) for drawn in traces],  # the last slider turns fastest
+        "traces": [_rounded(drawn) for drawn in traces],  # the last slider varies fastest
     }
 
 
@@ -74,6 +74,6 @@ def _numbers(y: torch.Tensor) -> list[float]:
 
 
 def _short(x: float) -> float:
-    """Four digits are more than a screen can show."""
+    """Round to four digits, more than a screen can show."""
     x = float(f"{x:.4g}")
     return int(x) if x == int(x) else x

@@ -1,4 +1,4 @@
-"""How fast a loss is, beside torch: from the committed results of the benchmarks."""
+"""The times of a loss beside torch's, from the committed results of the benchmarks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def known() -> tuple[list[Result], dict[str, str]]:
 def html(loss: str) -> str:
     results = [r for r in known()[0] if r.loss == loss and not r.red]
     if not results:
-        return "<p>It is not among the losses that are timed.</p>"
+        return "<p>This loss is not timed.</p>"
     machine = known()[1]
     return (
-        "<p>Forward and backward together, the median; the bars of a size are on one scale. "
+        "<p>Median times of forward plus backward. The bars of one size share a scale. "
         f"{escape(machine['CPU'])}, {machine['threads']} threads, torch {escape(machine['torch'])}.</p>"
         + "".join(_group(r) for r in results)
         + "<p>Measured by <code>python -m benchmarks</code>.</p>"

@@ -1,6 +1,6 @@
 """``python docs/notebooks/generate.py``: write the notebook from the chapter of cross entropy and the code below.
 
-The chapter is taken as it is, and behind the equation that a piece of code is for stands the code. Needs nbclient,
+The chapter is copied unchanged, and each piece of code follows the equation that it illustrates. Needs nbclient,
 ipykernel and matplotlib.
 """
 
@@ -19,8 +19,8 @@ NOTEBOOK = Path(__file__).with_name("softmax_cross_entropy.ipynb")
 TITLE = """
 # Softmax cross entropy by hand
 
-The derivation is the chapter of `manual_grad/losses/rowwise/cross_entropy.py`; between its equations each of them is
-tried out on one row of scores.
+The text is the chapter of `manual_grad/losses/rowwise/cross_entropy.py`. Code between the equations evaluates them on
+one row of scores.
 """
 START = """
 import matplotlib.pyplot as plt
@@ -32,7 +32,7 @@ import manual_grad.functional as F
 z = torch.tensor([2.0, 1.0, -1.0])  # the logits of one example
 y = torch.tensor(0)  # its class
 """
-# what one equation has, and no other -> what to try once it has been derived
+# from a fragment that occurs in exactly one equation to the code that follows it
 CODE = {
     r"p_c = \frac{e^{z_c}}": """
 p = z.exp() / z.exp().sum()
@@ -99,7 +99,7 @@ print(F.kl_div(log_p, t, reduction="sum") + eta, F.cross_entropy(z, t))
 }
 END = (
     """
-**Together.** The loss, its slope and its curvature as the logit of the class grows, the other two logits being 0.
+**Summary.** The loss, its slope and its curvature as the logit of the class grows, while the other two logits are 0.
 """,
     """
 s = torch.linspace(-6, 8, 200, dtype=torch.float64)
@@ -127,7 +127,7 @@ def cells() -> Iterator[tuple[str, str]]:
     for fragment in CODE:
         places = sum(isinstance(block, Equation) and fragment in block.latex for block in blocks)
         if places != 1:
-            raise ValueError(f"{fragment} is to mark one equation of the chapter, and is in {places}")
+            raise ValueError(f"{fragment} must occur in exactly one equation of the chapter, but occurs in {places}")
     yield "markdown", TITLE
     yield "code", START
     prose: list[str] = []
@@ -149,7 +149,7 @@ def cells() -> Iterator[tuple[str, str]]:
 
 
 def markdown(paragraph: str) -> str:
-    """From reStructuredText; what is bold or italic looks the same."""
+    """Convert from reStructuredText; bold and italic text need no conversion."""
     if paragraph.startswith(">>>"):
         return f"```python\n{paragraph}\n```"
     for pattern, replacement in {
