@@ -23,9 +23,9 @@ GRADIENT_OF = "gradient of "
 
 
 def judge(
-    result: Result, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, scale: Callable[[], Tensor | None]
+    result: Result, a: Tensor | None, b: Tensor | None, dtype: torch.dtype, scale: Callable[[], Named], what: str
 ) -> Result:
-    """``result`` of comparing ``a`` with ``b``; if it failed, what comes of their scale.
+    """``result`` of comparing ``a`` with ``b``; if it failed, what comes of the scale of ``what``.
 
     That is a note where the case leaves so few digits that a wrong answer could not be told from a right one.
     """
@@ -34,7 +34,7 @@ def judge(
     if a.dtype is not torch.float64 and overflows(a, b, dtype):
         return noted(result.what, f"is out of the range of {result.dtype} there")
     bound = max(result.bound, LEAST)
-    size = scale()
+    size = scale().get(what)
     if size is None or size.shape != b.shape or not b.isfinite().any():
         return result
     size = size.maximum(b.abs()[b.isfinite()].max().to(size))  # no less than without a scale

@@ -5,6 +5,7 @@ Against autograd of the definition, in float64.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -28,15 +29,15 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     def body(case: Case) -> Iterator[Result]:
         value, gradient = case.differentiate()
         expected, expected_gradient = case.differentiate(spec.definition)
-        g = case.upstream(value)
+        size = functools.cache(functools.partial(scales, case, case.upstream(value)))
         result = compare("value", value, expected, BOUND)
-        yield judge(result, value, expected, torch.float64, lambda: scales(case, g)["value"])
+        yield judge(result, value, expected, torch.float64, size, "value")
         for name, d in gradient.items():
             wanted = expected_gradient[name]
             (silent if wanted is None or not wanted.any() else heard).add(name)
             what = f"gradient of {name}"
             result = compare(what, d, wanted, BOUND)
-            yield judge(result, d, wanted, torch.float64, lambda what=what: scales(case, g).get(what))
+            yield judge(result, d, wanted, torch.float64, size, what)
 
     yield from each(spec.cases(settings), body)
     for name in sorted(silent - heard):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -61,15 +62,16 @@ def inputs(case: Case) -> Iterator[Result]:
 def same(label: str, case: Case, found: Derivatives, wanted: Derivatives) -> Iterator[Result]:
     result = compare(f"value, {label}", found[0], wanted[0], BOUND)
     g = case.upstream(wanted[0])
-    yield judge(result, found[0], wanted[0], torch.float64, lambda: scales(case, g)["value"])
+    yield judge(result, found[0], wanted[0], torch.float64, functools.partial(scales, case, g), "value")
     yield from same_gradient(label, case, found[1], wanted[1], g)
 
 
 def same_gradient(label: str, case: Case, found: Gradient, wanted: Gradient, g: Tensor) -> Iterator[Result]:
+    size = functools.cache(functools.partial(scales, case, g))
     for name, d in found.items():
         what = f"gradient of {name}"
         result = compare(f"{what}, {label}", d, wanted[name], BOUND)
-        yield judge(result, d, wanted[name], torch.float64, lambda what=what: scales(case, g).get(what))
+        yield judge(result, d, wanted[name], torch.float64, size, what)
 
 
 def upstreams(case: Case) -> Iterator[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -78,14 +79,11 @@ def switched(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
     """Kernels on against kernels off."""
     with case.spec.kernels.switched(False):
         formulas = everything(case)
+    size = functools.cache(functools.partial(conditioning.scales, case, case.upstream(formulas["value"])))
     for what, t in ours.items():
         scale = scales.get(what, None if case.dtype is widest(case) else formulas[what])
         result = alike(f"{what}, by kernel", t, formulas[what], case, scale)
-        yield judge(result, t, formulas[what], case.dtype, lambda what=what: scale_of_case(case, formulas)[what])
-
-
-def scale_of_case(case: Case, ours: Named) -> Named:
-    return conditioning.scales(case, case.upstream(ours["value"]))
+        yield judge(result, t, formulas[what], case.dtype, size, what)
 
 
 def widest(case: Case) -> torch.dtype:
@@ -151,6 +149,7 @@ def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Resul
     wide = case.at({k: t.double() for k, t in case.tensors.items() if t.is_floating_point()})
     exact = named(*wide.differentiate(case.spec.definition, g=g.double()))
     theirs = of_another(case, g)
+    size = functools.cache(functools.partial(conditioning.scales, case, g))
     for what, t in ours.items():
         if exact[what] is None:
             continue
@@ -162,7 +161,7 @@ def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Resul
         least = 4.0 if dtype is widest(case) or scale is not None else 2.0 if dtype is torch.float32 else 1.0
         bound = min(max(2 * (error or 0.0), least), 0.05 / torch.finfo(dtype).eps)
         result = compare(what, t, exact[what], bound, dtype=dtype, scale=scale)._replace(peer_error=error)
-        result = judge(result, t, exact[what], dtype, lambda what=what: scale_of_case(case, ours)[what])
+        result = judge(result, t, exact[what], dtype, size, what)
         if not result.ok and error is not None and result.bound < result.error <= 2 * error:
             result = noted(what, f"{dtype} has no digits for it there, and none is left by the function itself")
         yield result

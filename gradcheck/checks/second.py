@@ -6,6 +6,7 @@ against finite differences of the gradient; torch's gradgradcheck besides, once 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,11 +34,12 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
         for name, v in directions(case).items():
             ours = derivatives(case, v, spec.order)
             if spec.definition is not None:
+                size = functools.cache(functools.partial(scale, case, v))
                 theirs = derivatives(case, v, spec.order, spec.definition)
                 noise = NOISE * max(float(d.abs().max()) for d in theirs.values() if d.numel())
                 for (what, d), expected in zip(ours.items(), theirs.values(), strict=True):
                     result = compare(f"{what} of d/d{name}", d, expected, BOUND, noise=noise)
-                    yield judge(result, d, expected, torch.float64, lambda what=what, v=v: scale(case, v)[what])
+                    yield judge(result, d, expected, torch.float64, size, what)
             step = room(case, v)
             if step is not None:
                 bent = torch.cat([ours[f"d/d{k}"].flatten() for k in case.differentiable])
