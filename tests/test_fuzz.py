@@ -136,7 +136,7 @@ def accepted(name: str, call: Arguments, theirs: Exception | None) -> bool:
         return True  # one row with a target of shape (1,), which torch accepts unless it smooths labels
     if name == "linear_cross_entropy" and call["target"].is_floating_point() and "target dtype" in str(theirs):
         return True  # probabilities for a different number of classes
-    if name == "linear_cross_entropy" and weight is not None and weight.dim() != 1:
+    if name == "linear_cross_entropy" and weight is not None and weight.shape != (classes_of(name, call),):
         return "batch_size" in str(theirs)  # the target is wrong, too
     if name in ("cross_entropy", "nll_loss", "linear_cross_entropy"):
         if rows_without_classes(name, call) == "ignored":  # torch needs at least one class to reshape an image
@@ -349,7 +349,7 @@ def undecided(call: Arguments) -> Tensor:
     if not call.get("swap") or precision(call) not in HALVES:
         return torch.tensor(False)
     a, p, n = (call[k].detach().double() for k in ("anchor", "positive", "negative"))
-    if not n.shape[-1]:
+    if not n.numel() or not n.dim():
         return torch.tensor(False)
     distances = [torch.nn.functional.pairwise_distance(u, n, call.get("p", 2.0)) for u in (a, p)]
     return (distances[0] - distances[1]).abs() <= 1e-6 * distances[0]
@@ -396,6 +396,8 @@ def against_torch(
 
 def cancelling(name: str, call: Arguments, argument: str) -> float:
     """The size of the terms that cancel in the gradient of a mean's weight or in a matrix product."""
+    if name == "cross_entropy" and call["target"].is_floating_point() and argument == "input":
+        return largest(call["target"].detach())  # Q p - q
     if name == "linear_cross_entropy":
         return largest(call["input"].detach(), call["linear_weight"].detach())
     if (name, argument) not in (("l1_loss", "weight"), ("mse_loss", "weight")) or call["reduction"] != "mean":
