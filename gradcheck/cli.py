@@ -1,17 +1,19 @@
-"""``python -m gradcheck``: audit the functions of every installed package that brings specs, such as manual_grad."""
+"""``python -m gradcheck``: audit the functions of every installed package that brings specs, or one that is named."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from gradcheck import html, report, sources, terminal
+from gradcheck import api, html, report, sources, target, terminal
 from gradcheck.checks import CHECKS
 from gradcheck.compare import Result
 from gradcheck.run import Listener, Report, audit, audit_in_processes
@@ -27,13 +29,18 @@ def main(argv: Sequence[str] | None = None, fresh: bool = False) -> int:
     """
     parser = _parser()
     args = parser.parse_args(argv)
+    if args.watch:
+        return watch([a for a in (sys.argv[1:] if argv is None else argv) if a != "--watch"], args.losses)
+    if any(map(target.is_target, args.losses)):
+        return _of_ones_own(parser, args)
+    for option in ("like", "call", "definition", "promise"):
+        if getattr(args, option):
+            parser.error(f"--{option} describes a function of your own, named as file.py:Name or package.module:Name")
     try:
         losses = tuple(dict.fromkeys(map(sources.find, args.losses))) or sources.names()
     except ValueError as error:
         parser.error(str(error))
-    for name in args.check or ():
-        if name not in CHECKS:
-            parser.error(f"no check named {name!r}; there are: {', '.join(CHECKS)}")
+    checks = _checks(parser, args)
     if args.device == "cuda" and not torch.cuda.is_available():
         print("--device cuda: there is no CUDA device here; what needs none runs on the CPU", file=sys.stderr)
         args.device = "cpu"
@@ -42,7 +49,6 @@ def main(argv: Sequence[str] | None = None, fresh: bool = False) -> int:
             parser.error(f"{path}: no such folder")
     dtypes = tuple(DTYPES[name] for name in args.dtype or DTYPES)
     settings = Settings(args.device, dtypes, args.quick, args.seed, args.inductor)
-    checks = tuple(args.check or CHECKS)
     progress = _progress(losses, checks)
     jobs = min(args.jobs, len(losses))
     if jobs > 1:
@@ -50,6 +56,10 @@ def main(argv: Sequence[str] | None = None, fresh: bool = False) -> int:
     else:
         with progress as listen:
             found = audit([sources.load(name) for name in losses], checks, settings, listen)
+    return _finish(found, args)
+
+
+def _finish(found: Report, args: argparse.Namespace) -> int:
     _show(found)
     if args.json:
         report.write_json(found, args.json)
@@ -58,13 +68,84 @@ def main(argv: Sequence[str] | None = None, fresh: bool = False) -> int:
     return 130 if found.interrupted else int(not found.ok)
 
 
+def _checks(parser: argparse.ArgumentParser, args: argparse.Namespace) -> tuple[str, ...]:
+    for name in args.check or ():
+        if name not in CHECKS:
+            parser.error(f"no check named {name!r}; there are: {', '.join(CHECKS)}")
+    return tuple(args.check or CHECKS)
+
+
+def _of_ones_own(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    """A function that is named by its place, without a spec."""
+    if len(args.losses) > 1:
+        parser.error("one function of your own at a time")
+    (text,) = args.losses
+    checks = _checks(parser, args)
+    try:
+        module, value = target.load(text)
+        definition = args.definition and getattr(module, args.definition, None)
+        if args.definition and definition is None:
+            raise ValueError(f"--definition: there is no {args.definition} in {text.rpartition(':')[0]}")
+        if args.call:
+            found = target.recorded(text, args.call)
+        elif args.like and args.like.startswith(":"):
+            found = target.made(value, getattr(module, args.like[1:]))
+        elif args.like:
+            found = target.described(value, args.like)
+        else:
+            names = target.argument_names(value) or ["x"]
+            shapes = "; ".join(f"{name}: 3 4" for name in names)
+            raise ValueError(f'{text}: what are its inputs like? For example --like "{shapes}"')
+        names = tuple(args.dtype or ("float64", "float32"))
+        settings = Settings(args.device, tuple(DTYPES[n] for n in names), args.quick, args.seed, args.inductor)
+        promises, name = tuple(args.promise or ()), text.rpartition(":")[2]
+        made = api.check(
+            found.fn, definition, found.inputs, domain=found.domain, order=args.order, promises=promises,
+            checks=checks, settings=settings, name=name,
+        )  # fmt: skip
+    except (ValueError, AttributeError) as error:
+        parser.error(str(error))
+    return _finish(made, args)
+
+
+def watch(argv: Sequence[str], losses: Sequence[str]) -> int:
+    """Run again whenever a Python file beside the target, or in this folder, changes; until it is interrupted."""
+    places = [Path(text.rpartition(":")[0]) for text in losses if target.is_target(text)]
+    folders = {place.parent for place in places if place.suffix == ".py"} or {Path()}
+
+    def state() -> dict[Path, float]:
+        return {path: path.stat().st_mtime for folder in folders for path in folder.rglob("*.py")}
+
+    status = 0
+    try:
+        while True:
+            before = state()
+            status = subprocess.call([sys.executable, "-m", "gradcheck", *argv])
+            print("waiting for a change ...", file=sys.stderr, flush=True)
+            while state() == before:
+                time.sleep(0.5)
+    except KeyboardInterrupt:
+        return status
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m gradcheck",
         description="Audit every hand-written rule: value, gradient, second derivative, forward mode, digits.",
     )
-    losses = f"of {', '.join(sources.names())}, or its Module; all by default"
-    parser.add_argument("losses", nargs="*", metavar="LOSS", help=losses)
+    losses = (
+        f"of {', '.join(sources.names())}, or its Module; all by default; or one function of your own, as "
+        "path/to/file.py:Name or package.module:Name"
+    )
+    parser.add_argument("losses", nargs="*", metavar="FUNCTION", help=losses)
+    like = 'shapes of its inputs, "x: 3 4; p: [0,1] 3 4; label: <10 3"; or :name of a function there that makes them'
+    parser.add_argument("--like", metavar="INPUTS", help=like)
+    parser.add_argument("--call", metavar="SCRIPT", help="or the inputs of the first call in a script that is run")
+    parser.add_argument("--definition", metavar="NAME", help="the same function in torch ops, in the same module")
+    parser.add_argument("--order", type=int, default=1, help="the highest derivative that it has")
+    promised = "which of forward, nested, vmap, compile and asynchronous it also promises"
+    parser.add_argument("--promise", nargs="+", action="extend", metavar="WHAT", help=promised)
+    parser.add_argument("--watch", action="store_true", help="run again whenever a file changes")
     parser.add_argument("--check", nargs="+", action="extend", metavar="NAME", help=f"of {', '.join(CHECKS)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", nargs="+", action="extend", choices=DTYPES, help="of the oracle and of parity")

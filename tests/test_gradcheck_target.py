@@ -1,0 +1,147 @@
+"""``python -m gradcheck`` on a function that is named by its place, and the pytest plugin."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from gradcheck import cli, target
+
+ROOT = Path(__file__).resolve().parents[1]
+MINE = """
+import torch
+from torch.autograd import Function
+
+class Power(Function):
+    @staticmethod
+    def forward(ctx, x, w, power):
+        ctx.save_for_backward(x, w)
+        ctx.power = power
+        return (w * x**power).sum()
+
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        return g * w * ctx.power * x ** (ctx.power - 1), g * x**ctx.power, None
+
+class Wrong(Power):
+    @staticmethod
+    def backward(ctx, g):
+        dx, dw, _ = Power.backward(ctx, g)
+        return dx / 10, dw, None
+
+def square(x, w):
+    return (w * x**2).sum()
+
+def inputs():
+    return torch.randn(3, 4), torch.randn(3, 4), 2
+
+def picked(x, y):
+    return x.gather(1, y[:, None]).log().sum()
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "mine_to_check.py").write_text(MINE)
+    script = "import torch, mine_to_check\nx = torch.randn(5, 2)\nmine_to_check.Wrong.apply(x, torch.ones(5, 2), 3)\n"
+    (tmp_path / "script.py").write_text(script)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine_to_check", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "status"),
+    [
+        (["mine_to_check.py:Power", "--like", ":inputs", "--definition", "square"], "loss ", 0),
+        (["mine_to_check:Wrong", "--like", ":inputs"], "WRONG Wrong: the gradient of x is wrong", 1),
+        (["mine_to_check.py:Wrong", "--call", "script.py"], "WRONG Wrong: the gradient of x is wrong", 1),
+        (["mine_to_check.py:square", "--like", "x: 3 4; w: 3 4", "--order", "2", "--promise", "vmap"], "loss ", 0),
+        (["mine_to_check.py:picked", "--like", "x: [0.5,2] 3 4; y: <4 3"], "loss ", 0),
+        (["torch.nn.functional:softplus", "--like", "x: 3 4", "--check", "differences"], "loss ", 0),
+    ],
+)  # fmt: skip
+def test_a_function_in_one_line(
+    mine: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], first: str, status: int
+) -> None:
+    sys.path.insert(0, str(mine))
+    try:
+        assert cli.main(arguments) == status
+    finally:
+        sys.path.remove(str(mine))
+    assert capsys.readouterr().out.startswith(first)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mine_to_check.py:Power"], '--like "x: 3 4; w: 3 4; power: 3 4"'),
+        (["mine_to_check.py:Nothing", "--like", "x: 3"], "autograd Functions there: Power, Wrong"),
+        (["elsewhere.py:Power", "--like", "x: 3"], "no such file"),
+        (["no_such_package.module:Power", "--like", "x: 3"], "No module named"),
+        (["mine_to_check.py:Power", "--like", "x 3"], "expected 'name: sizes'"),
+        (["mine_to_check.py:Power", "--like", "x: three"], "must be integers"),
+        (["mine_to_check.py:Power", "--like", ":inputs", "--definition", "cube"], "there is no cube"),
+        (["huber_loss", "--like", "x: 3"], "--like describes a function of your own"),
+    ],
+)
+def test_bad_usage(mine: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_call_is_recorded_once(mine: Path) -> None:
+    module, value = target.load("mine_to_check.py:Power")
+    with target.recording(value, module, "Power") as calls:
+        value.apply(*module.inputs())
+    value.apply(*module.inputs())
+    assert [len(arguments) for arguments in calls] == [3]
+
+
+PLUGGED = """
+import pytest, torch
+from gradcheck import Input, Spec
+from mine_to_check import Power, Wrong, square
+
+def test_right(gradcheck):
+    gradcheck(lambda x, w: Power.apply(x, w, 2), square, {"x": (3, 4), "w": (3, 4)})
+
+def test_wrong(gradcheck):
+    gradcheck(lambda x, w: Wrong.apply(x, w, 2), square, {"x": (3, 4), "w": (3, 4)})
+
+def sample(draw):
+    return dict(x=draw.normal(3, 4), w=draw.normal(3, 4))
+
+SPEC = Spec(square, (Input("x"), Input("w")), {"plain": sample}, definition=square, promises=("forward", "vmap"))
+
+@pytest.mark.gradcheck(SPEC, checks=("definition", "second"))
+def test_spec(gradcheck):
+    gradcheck()
+"""
+
+
+@pytest.mark.parametrize("processes", [[], ["-n", "2"]])
+def test_plugin(mine: Path, processes: list[str]) -> None:
+    (mine / "test_mine.py").write_text(PLUGGED)
+    installed = any(entry.value == "gradcheck.pytest_plugin" for entry in metadata.entry_points(group="pytest11"))
+    plugin = [] if installed else ["-p", "gradcheck.pytest_plugin"]
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", *plugin, *processes, "--gradcheck-html=page.html"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(
+        [*command, "--junitxml=junit.xml"], cwd=mine, capture_output=True, text=True, env=environment
+    )
+    assert found.returncode == 1, found.stdout + found.stderr
+    for line in ("PASSED test_mine.py::test_right", "PASSED test_mine.py::test_spec[definition]", "1 failed, 3 passed"):
+        assert line in found.stdout, found.stdout
+    assert "WRONG test_wrong: the gradient of x is wrong" in found.stdout
+    assert "WRONG test_wrong" in (mine / "junit.xml").read_text()
+    page = (mine / "page.html").read_text()
+    assert "test_right" in page and "test_wrong" in page and "square" in page
