@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,8 +32,8 @@ def check(
     """Audit a function, such as the ``apply`` of an ``autograd.Function``.
 
     Args:
-        fn: Called with one tensor for each of ``inputs``, in that order, and with each of ``params`` as keywords. It
-            must take float64, in which most checks run.
+        fn: Called with one tensor for each of ``inputs``, in that order, and with each of ``params`` as keywords. Most
+            checks run in float64. A function that refuses float64 is audited in float32; then it needs a definition.
         definition: The same function in plain torch ops, called likewise. Without it only the finite differences judge.
         inputs: For each tensor argument its name and its shape, or an example of it. An example of integers, or of
             data with a meaning, is used as it is; for a shape, two different random tensors are drawn.
@@ -95,6 +96,7 @@ def check(
         return call
 
     owner = getattr(fn, "__self__", None)
+    settings = settings or Settings(dtypes=(torch.float64, torch.float32))
     spec = Spec(
         fn=positional(fn),
         name=name or getattr(owner, "__name__", None) or getattr(fn, "__name__", "function"),
@@ -108,7 +110,20 @@ def check(
         order=order,
         promises=tuple(promises),
     )
-    return audit([spec], checks, settings or Settings(dtypes=(torch.float64, torch.float32)))
+    return audit([replace(spec, double=_takes_float64(spec, settings))], checks, settings)
+
+
+def _takes_float64(spec: Spec, settings: Settings) -> bool:
+    """Unless it refuses float64 and takes float32: what it refuses for another reason, the checks are to show."""
+
+    def takes(dtype: torch.dtype) -> bool:
+        try:
+            spec.case(settings, dtype=dtype).call()
+        except Exception:
+            return False
+        return True
+
+    return takes(torch.float64) or not takes(torch.float32)
 
 
 def _drawn(draw: Draw, given: Sequence[int] | Tensor, domain: tuple[float, float]) -> Tensor:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -24,7 +24,7 @@ import torch
 from gradcheck import sources
 from gradcheck.checks import CHECKS
 from gradcheck.checks.cases import raised
-from gradcheck.compare import Result, failed
+from gradcheck.compare import Result, failed, noted
 from gradcheck.families import FAMILIES
 from gradcheck.spec import Settings, Spec
 
@@ -164,9 +164,21 @@ def _of_name(name: str, check: str, settings: Settings) -> list[Result]:
         return list(_of(sources.load(name), check, settings))
 
 
+NEEDS_DOUBLE = ("differences", "kinks")
+ROUNDER = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+
+
 def _of(spec: Spec, check: str, settings: Settings) -> Iterator[Result]:
+    if not spec.double:
+        if check in NEEDS_DOUBLE:
+            yield noted(check, "the function does not take float64")
+            return
+        settings = replace(settings, dtypes=tuple(d for d in settings.dtypes if d is not torch.float64))
     try:
-        yield from CHECKS[check](spec, settings)
+        for result in CHECKS[check](spec, settings):
+            if not spec.double and result.dtype == "float64":  # what was compared is float32
+                result = result._replace(error=result.error * ROUNDER, dtype="float32")
+            yield result
     except Exception as error:  # in the spec itself: a sample, a kink's distance
         yield failed("spec", raised(error))
 

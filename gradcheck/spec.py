@@ -160,6 +160,8 @@ class Spec:
         errors: Bad calls.
         exact: Whether every entry of a gradient is to be right to a few eps of float32 where the oracle is known,
             however much cancels in it; if not, to what the rounding of the inputs leaves.
+        double: Whether it takes float64, in which most checks run; if not, they run in float32, and those that need
+            more digits do not.
         order: The highest derivative that is promised.
         promises: Which of 'forward' (forward mode), 'nested' (forward mode over itself, which torch lets come out as
             zero for a Function whose jvp knows nothing of it), 'vmap' (torch.func) and 'compile' (torch.compile) hold.
@@ -186,6 +188,7 @@ class Spec:
     pins: tuple[Pin, ...] = ()
     errors: tuple[Error, ...] = ()
     exact: bool = True
+    double: bool = True
     order: int = 2
     promises: Collection[str] = ("forward", "nested", "vmap", "compile")
     kernels: Kernels | None = None
@@ -209,6 +212,11 @@ class Spec:
     def interpreted(self) -> bool:
         return self.kernels is not None and self.kernels.interpreted()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The widest dtype that it takes."""
+        return torch.float64 if self.double else torch.float32
+
     @functools.cached_property
     def by_name(self) -> dict[str, Input]:
         return {i.name: i for i in self.inputs}
@@ -218,21 +226,21 @@ class Spec:
         settings: Settings,
         sample: str | None = None,
         params: Mapping[str, Any] | None = None,
-        dtype: torch.dtype = torch.float64,
+        dtype: torch.dtype | None = None,
         take: int = 0,
     ) -> Case:
         """One call: ``sample`` (by default the first) drawn with ``params``; ``take`` gives another draw of it."""
         sample = next(iter(self.samples)) if sample is None else sample
         params = self.params[0] if params is None else params
         seed = zlib.crc32(f"{self.name} {sample} {take} {settings.seed}".encode())
-        made = {**self.samples, **self.regimes}[sample](Draw(seed, dtype, settings.device))
+        made = {**self.samples, **self.regimes}[sample](Draw(seed, dtype or self.dtype, settings.device))
         case = Case(self, sample, {**params, **made}, {k: v for k, v in params.items() if k not in made})
         if case.outside:
             raise ValueError(f"the spec of {self.name} does not admit its own sample {sample!r}: {case.outside}")
         return case
 
     def cases(
-        self, settings: Settings, dtype: torch.dtype = torch.float64, samples: Mapping[str, Sample] | None = None
+        self, settings: Settings, dtype: torch.dtype | None = None, samples: Mapping[str, Sample] | None = None
     ) -> Iterator[Case]:
         """Every sample with every params; only a covering of them if quick."""
         if settings.quick:
@@ -243,7 +251,7 @@ class Spec:
                 yield self.case(settings, sample, params, dtype)
 
     def covering(
-        self, settings: Settings, dtype: torch.dtype = torch.float64, samples: Mapping[str, Sample] | None = None
+        self, settings: Settings, dtype: torch.dtype | None = None, samples: Mapping[str, Sample] | None = None
     ) -> Iterator[Case]:
         """Every sample and every params at least once, in step: for the checks that take their time."""
         names = tuple(self.samples if samples is None else samples)

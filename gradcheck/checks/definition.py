@@ -8,8 +8,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
-import torch
-
 from gradcheck.checks.cases import each
 from gradcheck.compare import Result, compare, failed, noted
 from gradcheck.conditioning import judge, scales
@@ -31,13 +29,13 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
         expected, expected_gradient = case.differentiate(spec.definition)
         size = functools.cache(functools.partial(scales, case, case.upstream(value)))
         result = compare("value", value, expected, BOUND)
-        yield judge(result, value, expected, torch.float64, size, "value")
+        yield judge(result, value, expected, case.dtype, size, "value")
         for name, d in gradient.items():
             wanted = expected_gradient[name]
             (silent if wanted is None or not wanted.any() else heard).add(name)
             what = f"gradient of {name}"
             result = compare(what, d, wanted, BOUND)
-            yield judge(result, d, wanted, torch.float64, size, what)
+            yield judge(result, d, wanted, case.dtype, size, what)
 
     yield from each(spec.cases(settings), body)
     for name in sorted(silent - heard):

@@ -62,7 +62,7 @@ def inputs(case: Case) -> Iterator[Result]:
 def same(label: str, case: Case, found: Derivatives, wanted: Derivatives) -> Iterator[Result]:
     result = compare(f"value, {label}", found[0], wanted[0], BOUND)
     g = case.upstream(wanted[0])
-    yield judge(result, found[0], wanted[0], torch.float64, functools.partial(scales, case, g), "value")
+    yield judge(result, found[0], wanted[0], case.dtype, functools.partial(scales, case, g), "value")
     yield from same_gradient(label, case, found[1], wanted[1], g)
 
 
@@ -71,7 +71,7 @@ def same_gradient(label: str, case: Case, found: Gradient, wanted: Gradient, g: 
     for name, d in found.items():
         what = f"gradient of {name}"
         result = compare(f"{what}, {label}", d, wanted[name], BOUND)
-        yield judge(result, d, wanted[name], torch.float64, size, what)
+        yield judge(result, d, wanted[name], case.dtype, size, what)
 
 
 def upstreams(case: Case) -> Iterator[Result]:

@@ -39,7 +39,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
                 noise = NOISE * max(float(d.abs().max()) for d in theirs.values() if d.numel())
                 for (what, d), expected in zip(ours.items(), theirs.values(), strict=True):
                     result = compare(f"{what} of d/d{name}", d, expected, BOUND, noise=noise)
-                    yield judge(result, d, expected, torch.float64, size, what)
+                    yield judge(result, d, expected, case.dtype, size, what)
             step = room(case, v)
             if step is not None:
                 bent = torch.cat([ours[f"d/d{k}"].flatten() for k in case.differentiable])

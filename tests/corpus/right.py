@@ -405,3 +405,27 @@ class Cube(Function):
     def jvp(ctx, v):
         (x,) = ctx.saved_tensors
         return v * 3 * x**2
+
+
+def only_float32(x: Tensor) -> None:
+    if x.dtype is not torch.float32:
+        raise TypeError(f"expected float32, got {x.dtype}")
+
+
+@by_hand((4, 300), (300,), definition=lambda x, y: (x * y).softmax(-1))
+class OnlyInFloat32(Function):
+    """As many kernels are."""
+
+    @staticmethod
+    def forward(ctx, x, y):
+        only_float32(x)
+        p = (x * y).softmax(-1)
+        ctx.save_for_backward(p, x, y)
+        return p
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        p, x, y = ctx.saved_tensors
+        d = p * (g - (g * p).sum(-1, keepdim=True))
+        return d * y, (d * x).sum(0)

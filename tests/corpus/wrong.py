@@ -272,6 +272,37 @@ class TwiceAtOrderTwo(Function):
         return 3 * g * (2 * x**2 - x.detach() ** 2)
 
 
+class OnlyInFloat32(Function):
+    """The spread of a softmax, with a fault."""
+
+    fault: Callable[[Tensor], Tensor]
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        if x.dtype is not torch.float32:
+            raise TypeError(f"expected float32, got {x.dtype}")
+        p = x.softmax(-1)
+        ctx.save_for_backward(p)
+        return p
+
+    @classmethod
+    def backward(cls, ctx: Any, g: Tensor) -> Tensor:
+        (p,) = ctx.saved_tensors
+        return cls.fault(p * (g - (g * p).sum(-1, keepdim=True)))
+
+
+class HalfInFloat32(OnlyInFloat32):
+    fault = staticmethod(lambda d: 0.5 * d)
+
+
+class RoundedToBfloat16(OnlyInFloat32):
+    fault = staticmethod(lambda d: d.bfloat16().float())
+
+
+class BehindTheBlock(OnlyInFloat32):
+    fault = staticmethod(lambda d: torch.cat([d[:, :256], torch.zeros_like(d[:, 256:])], 1))
+
+
 @dataclass(frozen=True)
 class Wrong:
     fn: Callable[..., Tensor]
@@ -305,6 +336,9 @@ def everything() -> Iterator[tuple[str, Wrong]]:
         (TwiceAtOrderTwo, "second derivative is wrong", {}),
     ):
         yield f"{fn.__name__} {options}", Wrong(fn.apply, lambda x: x**3, {"x": (4, 4)}, cause, options)
+    for function_of_rows in (HalfInFloat32, RoundedToBfloat16, BehindTheBlock):
+        wrong = Wrong(function_of_rows.apply, lambda x: x.softmax(-1), {"x": (4, 300)}, GRADIENT, {})
+        yield function_of_rows.__name__, wrong
 
 
 WRONG = dict(everything())
