@@ -32,7 +32,8 @@ logarithm avoids this and leaves a function of :math:`w`, which is ``expm1`` of 
 
 This keeps all digits of the slope, and of the value for large residuals. For small ones the two terms of the value
 cancel from :math:`m` down to :math:`m^2 / 2`: for a residual of :math:`10^{-8}` in float64, no digit would be left.
-There the loss is computed from the hyperbolic sine, by :math:`\cosh^2 = 1 + \sinh^2`, in terms of the same :math:`w`:
+There the loss is computed from the hyperbolic sine, whose square is that of the hyperbolic cosine minus 1, in terms of
+the same :math:`w`:
 
 .. math::
     e(x, t) = \frac12 \log \Big( 1 + \frac{w^2}{4\,(1 + w)} \Big) \tag{5}
