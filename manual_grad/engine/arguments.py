@@ -212,7 +212,7 @@ def unreduced(argument: str, value: Tensor, input: Tensor) -> Tensor:
         return value
     raise ValueError(
         f"{argument} is of incorrect size: got {list(value.shape)} for an input of size {list(input.shape)}; expected "
-        "the same, or the last dimension missing, or one dimension of size 1"
+        "the same size, or the last dimension missing, or one dimension of size 1"
     )
 
 

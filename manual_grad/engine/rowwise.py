@@ -92,7 +92,7 @@ def check_constant_weight(name: str, x: Tensor, w: Tensor) -> None:
         raise RuntimeError(f"weight: expected scalar type {scalar_type(x.dtype)} but found {scalar_type(w.dtype)}")
     if w.requires_grad:
         raise RuntimeError(
-            f"{name} is not differentiable with respect to argument 'weight' of class indices. "
+            f"{name} is not differentiable with respect to argument 'weight' if the target holds class indices. "
             "This input cannot have requires_grad True."
         )
 

@@ -283,7 +283,7 @@ void with_dtype(Dtype dtype, const Body& body) {
     case Dtype::f64: return body(double{});
     case Dtype::bf16: return body(bf16{});
     case Dtype::f16: return body(f16{});
-    default: throw std::runtime_error("manual_grad: kernels take float64, float32, bfloat16 and float16");
+    default: throw std::runtime_error("manual_grad: kernels support float64, float32, bfloat16 and float16");
   }
 }
 

@@ -224,14 +224,14 @@ def asymmetric_loss(
 def _gamma(name: str, value: float) -> float:
     gamma = arguments.real("asymmetric_loss", name, value)
     if not 0 <= gamma < math.inf:
-        raise ValueError(f"asymmetric_loss(): argument '{name}' must be finite and not negative, but is {gamma}")
+        raise ValueError(f"asymmetric_loss(): argument '{name}' must be finite and not negative, but got {gamma}")
     return gamma
 
 
 def _clip(value: float) -> float:
     clip = arguments.real("asymmetric_loss", "clip", value)
     if not 0 <= clip < 1:
-        raise ValueError(f"asymmetric_loss(): argument 'clip' must be at least 0 and below 1, but is {clip}")
+        raise ValueError(f"asymmetric_loss(): argument 'clip' must be at least 0 and below 1, but got {clip}")
     return clip
 
 

@@ -83,8 +83,7 @@ class BCELossFunction(PointwiseLoss):
     plain = True
     by_hand = True
     messages = (
-        "all elements of input should be between 0 and 1; "
-        "are they logits? binary_cross_entropy_with_logits takes those",
+        "all elements of input should be between 0 and 1; if they are logits, use binary_cross_entropy_with_logits",
         "all elements of target should be between 0 and 1",
     )
 
@@ -163,7 +162,7 @@ def binary_cross_entropy(
     if input.is_cuda and torch.is_autocast_enabled("cuda"):
         raise RuntimeError(
             "binary_cross_entropy and BCELoss are unsafe to autocast: "
-            "combine them with the sigmoid before, in binary_cross_entropy_with_logits or BCEWithLogitsLoss"
+            "replace them and the preceding sigmoid by binary_cross_entropy_with_logits or BCEWithLogitsLoss"
         )
     arguments.broadcasts_into("weight", weight, input)
     arguments.require_floating("binary_cross_entropy", input)

@@ -183,8 +183,8 @@ def binary_cross_entropy_with_logits(
     arguments.refuse_complex("binary_cross_entropy_with_logits", target, weight, pos_weight)
     if not target.is_floating_point():
         raise RuntimeError(
-            f"target: expected a floating point dtype but found {target.dtype}; labels 0 and 1 are probabilities, too: "
-            "pass target.to(input.dtype)"
+            f"target: expected a floating point dtype but found {target.dtype}; "
+            "for labels 0 and 1, pass target.to(input.dtype)"
         )
     arguments.require_floating("binary_cross_entropy_with_logits", input)
     arguments.broadcasts_into("weight", weight, input)

@@ -113,7 +113,7 @@ def _divisor(k: Tensor) -> Tensor:
 def _eps(value: float) -> float:
     eps = arguments.real("charbonnier_loss", "eps", value)
     if not 0 <= eps < math.inf:
-        raise ValueError(f"charbonnier_loss(): argument 'eps' must be finite and not negative, but is {eps}")
+        raise ValueError(f"charbonnier_loss(): argument 'eps' must be finite and not negative, but got {eps}")
     return eps
 
 

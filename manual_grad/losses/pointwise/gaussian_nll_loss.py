@@ -60,7 +60,7 @@ class GaussianNLLLossFunction(PointwiseLoss):
 
     kernel = "gaussian_nll_loss"
     refusal = ValueError
-    messages = ("var has negative entry/entries; a variance is 0 or positive",)
+    messages = ("var has negative entry/entries; a variance must not be negative",)
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, a: Tensor, full: bool, eps: float) -> Tensor:

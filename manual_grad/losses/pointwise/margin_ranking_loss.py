@@ -119,7 +119,7 @@ def margin_ranking_loss(
     margin = arguments.real("margin_ranking_loss", "margin", margin)
     if torch.bool in (input1.dtype, input2.dtype, target.dtype):
         raise RuntimeError(
-            "margin_ranking_loss: boolean tensors have no difference and no sign: "
+            "margin_ranking_loss: boolean tensors are not supported: "
             f"got input1: {input1.dtype}, input2: {input2.dtype}, target: {target.dtype}"
         )
     x1, x2, t = arguments.together(input1, input2, target)

@@ -165,7 +165,7 @@ class NegativeBinomialNLLLossFunction(PointwiseLoss):
 
     kernel = "negative_binomial_nll_loss"
     refusal = ValueError
-    messages = ("total_count has negative entry/entries; it is positive",)
+    messages = ("total_count has negative entry/entries; it must not be negative",)
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, a: Tensor, log_input: bool, full: bool, eps: float) -> Tensor:

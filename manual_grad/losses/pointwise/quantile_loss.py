@@ -74,7 +74,7 @@ class QuantileLossFunction(PointwiseLoss):
 def _quantile(value: float) -> float:
     quantile = arguments.real("quantile_loss", "quantile", value)
     if not 0 < quantile < 1:
-        raise ValueError(f"quantile_loss(): argument 'quantile' must lie between 0 and 1, but is {quantile}")
+        raise ValueError(f"quantile_loss(): argument 'quantile' must be between 0 and 1, but got {quantile}")
     return quantile
 
 

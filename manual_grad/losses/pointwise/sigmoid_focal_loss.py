@@ -288,14 +288,14 @@ def sigmoid_focal_loss(
 def _alpha(value: float) -> float:
     alpha = arguments.real("sigmoid_focal_loss", "alpha", value)
     if not alpha <= 1:
-        raise ValueError(f"sigmoid_focal_loss(): argument 'alpha' must be at most 1, but is {alpha}")
+        raise ValueError(f"sigmoid_focal_loss(): argument 'alpha' must be at most 1, but got {alpha}")
     return alpha
 
 
 def _gamma(value: float) -> float:
     gamma = arguments.real("sigmoid_focal_loss", "gamma", value)
     if not 0 <= gamma < math.inf:
-        raise ValueError(f"sigmoid_focal_loss(): argument 'gamma' must be finite and not negative, but is {gamma}")
+        raise ValueError(f"sigmoid_focal_loss(): argument 'gamma' must be finite and not negative, but got {gamma}")
     return gamma
 
 

@@ -98,7 +98,7 @@ class StudentTNLLLossFunction(PointwiseLoss):
 
     kernel = "student_t_nll_loss"
     refusal = ValueError
-    messages = ("scale has negative entry/entries; it is positive",)
+    messages = ("scale has negative entry/entries; it must not be negative",)
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, a: Tensor, df: float, constant: float, eps: float) -> Tensor:

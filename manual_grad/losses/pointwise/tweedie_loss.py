@@ -188,11 +188,11 @@ def tweedie_loss(
     reduction = arguments.reduction_of(reduction)
     power = arguments.real("tweedie_loss", "power", power)
     if not (power == 0 or 1 <= power < math.inf):
-        raise ValueError(f"tweedie_loss(): argument 'power' must be 0 or at least 1, and finite, but got {power}")
+        raise ValueError(f"tweedie_loss(): argument 'power' must be finite, and 0 or at least 1, but got {power}")
     log_input = arguments.boolean("tweedie_loss", "log_input", log_input)
     eps = arguments.real("tweedie_loss", "eps", eps)
     if not 0 <= eps < math.inf:
-        raise ValueError(f"tweedie_loss(): argument 'eps' must not be negative or infinite, but got {eps}")
+        raise ValueError(f"tweedie_loss(): argument 'eps' must be finite and not negative, but got {eps}")
     weight = arguments.weight_of(weight, input, target)
     x, t, w = arguments.together(input, target, weight, arithmetic=True)
     arguments.require_floating("tweedie_loss", x)
