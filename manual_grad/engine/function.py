@@ -5,7 +5,7 @@ reduction. A family (:mod:`~manual_grad.engine.pointwise`, …) and its losses d
 
 =============================  =====================================================================================
 ``value(X)``                   :math:`\ell`, unreduced
-``gradient(g, X)``             :math:`J^\top g`, one tensor for each of ``X``, given an upstream ``g`` per value
+``gradient(g, X)``             :math:`J^\top g`, one tensor for each of ``X``; ``g`` has one upstream gradient per value
 ``curvature(g, X, v)``         :math:`H v` with :math:`H = \nabla^2 \langle g, \ell(X) \rangle`, symmetric
 ``contract(terms)``            sums a tensor of the inputs' shape down to the shape of :math:`\ell`
 =============================  =====================================================================================
@@ -216,7 +216,7 @@ def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
         return loss.compute(args[: loss.tensors], args[loss.tensors : -1], args[-1])
     if transforming():
         return loss.apply(*args)
-    # Without a graph, forward must not compute gradients. Inside Eager.forward, grad mode can no longer be told.
+    # Without a graph, no gradient must be computed. Inside Eager.forward grad mode is always off, so check it here.
     return loss.eager(loss, *args) if torch.is_grad_enabled() else loss.forward(*args)
 
 
@@ -256,7 +256,7 @@ class Call:
 
 
 class Gradient(Function):
-    """``apply(call, g, *X)``: the entries of ``loss.gradient`` that ``call.needs`` asks for, as a tuple."""
+    """``apply(call, g, *X)``: the entries of ``loss.gradient`` selected by ``call.needs``, as a tuple."""
 
     generate_vmap_rule = True
 

@@ -145,7 +145,7 @@ SPEC = Spec(
             gradient=dict(linear_bias=[-0.5, 0.0, 0.5], linear_weight=[[-0.5], [0.0], [0.5]])),
         Pin(dict(input=[[1.0]], linear_weight=[[0.0], [0.0]], linear_bias=[0.0, -INF], target=[1], reduction="sum"),
             "an impossible class that is the target", value=INF),
-        Pin(dict(input=[[NAN]], linear_weight=[[1.0], [1.0]], target=[1], reduction="none"), "a NaN spoils its row",
+        Pin(dict(input=[[NAN]], linear_weight=[[1.0], [1.0]], target=[1], reduction="none"), "NaN stays in its row",
             value=[NAN]),
     ),
     errors=(
