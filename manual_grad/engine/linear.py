@@ -252,7 +252,7 @@ def _add(total: Tensor, part: Tensor, begun: bool) -> None:
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor, begun: bool) -> None:
     if total.dtype is a.dtype:
-        total.addmm_(a, b, beta=int(begun))  # beta=0 ignores the contents of uninitialised memory
+        total.addmm_(a, b, beta=int(begun))  # beta=0 ignores the contents of uninitialized memory
     else:
         _add(total, a @ b, begun)
 

@@ -1,7 +1,7 @@
 // Losses of paths through a lattice: CTC. Notation and equation numbers are those of losses/path/ctc_loss.py.
 //
 // Every second state of CTC's lattice is a blank. A frame is therefore stored as two arrays, blank[i] for state 2i and
-// label[i] for state 2i + 1. The neighbours of a state are then at the same or an adjacent index, all blanks share one
+// label[i] for state 2i + 1. The neighbors of a state are then at the same or an adjacent index, all blanks share one
 // emission, and everything works on vectors of states. All dtypes are computed in double.
 #include <algorithm>
 

@@ -27,7 +27,7 @@ def _log_add(a, b):  # (9)
 
 @triton.jit
 def _shifted(v, i, by: tl.constexpr, BLOCK: tl.constexpr):
-    """The value of each lane's neighbour at distance ``by``; -inf past the ends."""
+    """The value of each lane's neighbor at distance ``by``; -inf past the ends."""
     at = i + by
     inside = (at >= 0) & (at < BLOCK)
     return tl.where(inside, tl.gather(v, tl.where(inside, at, 0).to(tl.int32), 0), -_INFINITY)
