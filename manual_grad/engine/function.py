@@ -1,4 +1,4 @@
-r"""The mechanics of automatic differentiation, once for every loss.
+r"""Automatic differentiation, implemented once for all losses.
 
 A loss is a map :math:`\ell(X)` from a tuple of tensors ``X`` to one value per element, row or sample, followed by a
 reduction. A family (:mod:`~manual_grad.engine.pointwise`, …) and its losses define four formulas in torch ops:

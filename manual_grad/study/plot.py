@@ -32,7 +32,7 @@ def draw(loss: str, drawn: Trace, path: str | os.PathLike) -> None:
 
     style: dict[Any, Any] = {
         "font.size": 11,
-        "svg.fonttype": "none",  # text stays text
+        "svg.fonttype": "none",  # keeps text as text
         "svg.hashsalt": loss,  # makes the file reproducible
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     }

@@ -111,7 +111,7 @@ class ClassMargin {
       for (int64_t i = 0; i < size_; i += kLanes<T>) {
         const Vec<T> h = (load(x_.get() + i) - at_y) + margin;  // (1)
         const Mask<T> open = __builtin_convertvector(load_raw<Open>(open_.get() + i), Mask<T>);
-        const Vec<T> excess = (open & has_label & ~(h <= zero)) ? h : zero;  // a NaN is not dropped
+        const Vec<T> excess = (open & has_label & ~(h <= zero)) ? h : zero;  // keeps NaN
         const Vec<T> slope = squared ? excess + excess : (excess > zero ? one : excess);
         sum += squared ? excess * excess : excess;
         slopes += slope;

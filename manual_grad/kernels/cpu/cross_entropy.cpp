@@ -46,7 +46,7 @@ class CrossEntropy {
  private:
   struct Buffers {
     const T* z;
-    T *e, *q, *scores, *t, *w;  // e may lie on z
+    T *e, *q, *scores, *t, *w;  // e may alias z
   };
 
   template <class Pack>

@@ -66,7 +66,7 @@ struct Across {
     return splat(static_cast<T>(total.total()));
   }
   static Vec<T> max(Vec<T> v) {
-    return splat(fold<T>(v, [](T a, T b) { return a > b || a != a ? a : b; }));  // a NaN stays
+    return splat(fold<T>(v, [](T a, T b) { return a > b || a != a ? a : b; }));  // keeps NaN
   }
   static Vec<T> per_class(const T* values, int64_t i) { return load(values + i * kLanes<T>); }
   static Vec<T> per_row(const T* values) { return splat(values[0]); }

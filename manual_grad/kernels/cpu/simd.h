@@ -40,7 +40,7 @@ struct Simd<double> {
   static constexpr int mantissa_bits = 52;
   static constexpr Bits exponent_bias = 1023;
   static constexpr double round_magic = 0x1.8p52;  // adding it rounds to an integer, found in the low bits
-  static constexpr double exp_low = -746.0, exp_high = 710.0;  // e^x is 0 and inf from there
+  static constexpr double exp_low = -746.0, exp_high = 710.0;  // beyond these, e^x is 0 or inf
   static constexpr double least_normal = 0x1p-1022, raise = 0x1p54, raised = 54;
   static constexpr double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
 };

@@ -253,8 +253,8 @@ def linear_cross_entropy(
         ignore_index: Rows with this class index count neither in the loss nor in the mean; None means -100. Not for
             probabilities.
         label_smoothing: As in :func:`cross_entropy`.
-        options: A :class:`torch.nn.LinearCrossEntropyOptions`. Its trade-offs between memory and features do not apply
-            here: nothing is given up. As in torch, for bfloat16 and float16 it also selects products in float32.
+        options: A :class:`torch.nn.LinearCrossEntropyOptions`. Features that torch gives up with it to save memory
+            remain available here. As in torch, for bfloat16 and float16 it also selects products in float32.
 
     Returns:
         A scalar, or for 'none' a tensor of the shape of class indices, in the dtype that :func:`cross_entropy` of the

@@ -144,7 +144,7 @@ def _power(q: float, is_0: bool, x: Tensor, log_input: bool, eps: float) -> Tens
     if not log_input:
         return (x + eps).pow(q)
     h = q * x
-    return h.exp() * (1 + torch.where(h.abs() < 1e3, product_error(q, x), 0))  # beyond, it is 0 or infinite
+    return h.exp() * (1 + torch.where(h.abs() < 1e3, product_error(q, x), 0))  # beyond, the power is 0 or infinite
 
 
 def _times(t: Tensor, v: Tensor) -> Tensor:

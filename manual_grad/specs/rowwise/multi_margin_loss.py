@@ -51,7 +51,7 @@ def scores(draw, *shape, high=5, **options):
 
 
 def symbols(draw, input, target, p=1, margin=1.0, weight=None, **_):
-    if len(input) > 9:  # the equations are checked with few classes
+    if len(input) > 9:  # few classes suffice to check the equations
         return None
     v = draw.normal(len(input)).tolist()
     return {"x": input, "y": target, "p": p, "m": margin, "w": weight or [1.0] * len(input), "C": len(input),

@@ -51,7 +51,7 @@ def boundary(draw):
 
 
 def symbols(input, target, **_):
-    if len(input) > 9:  # the equations are checked with few classes
+    if len(input) > 9:  # few classes suffice to check the equations
         return None
     labels = target[: target.index(-1)] if -1 in target else target
     return {"x": input, "y": dict(enumerate(labels, 1)), "Y": frozenset(labels), "L": len(labels), "C": len(input),
