@@ -1,7 +1,7 @@
-"""Loss functions whose forward, backward and second derivative were derived by hand.
+"""Loss functions with hand-derived forward, backward and second derivative.
 
-The Modules of :mod:`manual_grad.modules`, which are all here too, and the functions of :mod:`manual_grad.functional`
-have the names and signatures of torch's. ``python -m manual_grad list`` says what each of them is.
+The Modules of :mod:`manual_grad.modules`, which are also available here, and the functions of
+:mod:`manual_grad.functional` have torch's names and signatures. ``python -m manual_grad list`` describes each of them.
 """
 
 from manual_grad import functional

@@ -1,4 +1,4 @@
-"""``python -m manual_grad``: the losses, their derivations and pictures, in the terminal."""
+"""``python -m manual_grad``: the losses, their derivations and plots, from the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from manual_grad.study.chapters import chapter
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 1 if something is not installed; bad usage exits with 2."""
+    """Run the command; return the exit status: 0, or 1 if something is not installed. Bad usage exits with 2."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if rest and args.command != "plot":
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         help="draw value, gradient and curvature of a loss",
         usage="%(prog)s LOSS [-o FILE] [--PARAMETER VALUE ...]",
         description="Draw value, gradient and curvature of a loss into a file.",
-        epilog="Parameters are the loss' own, such as --delta 0.5; a wrong name lists those there are.",
+        epilog="Parameters depend on the loss, such as --delta 0.5; a wrong name lists the valid ones.",
     )
     command.add_argument("loss", metavar="LOSS", help="its name, such as huber_loss or HuberLoss")
     command.add_argument("-o", "--output", type=Path, metavar="FILE", help=".png, .svg or .pdf; LOSS.png by default")
@@ -70,7 +70,7 @@ def _list() -> None:
             rows.append((textwrap.fill(start + title, width, subsequent_indent=" " * len(head)), ""))
     rows += [
         ("", ""),
-        ("CPU, CUDA: is there a kernel here? python -m manual_grad config tells more.", ""),
+        ("CPU, CUDA: whether a kernel is available here; see python -m manual_grad config.", ""),
     ]
     console = terminal.console()
     for row, style in rows:
@@ -97,30 +97,30 @@ def _plot(loss: str, path: Path, params: dict[str, float]) -> int:
     except ImportError as error:
         print(f"plot needs {error.name}: pip install 'manual_grad[study]'", file=sys.stderr)
         return 1
-    except (OSError, RuntimeError) as error:  # a file that cannot be written, a parameter that the loss refuses
+    except (OSError, RuntimeError) as error:  # a file that cannot be written, or a parameter that the loss rejects
         raise ValueError(error) from error
     print(path)
     return 0
 
 
 def _parameters(arguments: Sequence[str]) -> dict[str, float]:
-    """From --delta 0.5 or --delta=0.5."""
+    """Parse --delta 0.5 or --delta=0.5."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
     found = {}
     for name, value in zip_longest(words[::2], words[1::2], fillvalue=""):
         try:
             found[name.removeprefix("--").replace("-", "_")] = float(value)
         except ValueError:
-            raise ValueError(f"a parameter is given as --NAME NUMBER, not as {name} {value}".rstrip()) from None
+            raise ValueError(f"expected a parameter as --NAME NUMBER, but got {name} {value}".rstrip()) from None
     return found
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # where ∂ cannot be shown, ? is
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # shows ? where the encoding lacks ∂
     try:
         status = main()
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, head or less, has seen enough
+    except BrokenPipeError:  # the reader, such as head or less, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     sys.exit(status)

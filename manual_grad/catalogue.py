@@ -1,4 +1,4 @@
-"""Which losses there are: everything that needs a list of them, their families or their peers reads it here."""
+"""The catalogue of losses, the single source for lists of them, their families and their peers."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FAMILIES = {  # by what a loss is a function of
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss, which lives in ``losses/<family>/<name>.py``.
+    """A loss, defined in ``losses/<family>/<name>.py``.
 
     Args:
         name: The name of its files and, with ``functional``, of its function in :mod:`manual_grad.functional`.
         family: One of :data:`FAMILIES`.
         modules: The names of its Modules.
-        torch: Whether torch has it under these names, if it is new enough.
+        torch: Whether torch, in a recent enough version, has it under these names.
         functional: Whether there is a function besides the Modules.
     """
 
@@ -56,11 +56,11 @@ class Loss:
 
     @property
     def peer(self) -> Callable[..., Any] | None:
-        """torch's own function, or what computes the same where this torch is too old for it; None if it has none."""
+        """torch's function, or a stand-in if the installed torch is too old to have it; None if torch has none."""
         return older_torch.loss(self.name) if self.torch and self.functional else None
 
     def kernels(self) -> set[str]:
-        """The kernels of its Functions, its own and those of the losses that its file builds on."""
+        """The kernels used by its Functions, including those of the losses that it builds on."""
         found: set[str] = set()
         for value in vars(self.module).values():
             kernel = getattr(value, "kernel", None)
@@ -113,9 +113,9 @@ def of_family(family: str) -> list[Loss]:
 
 
 def find(name: str) -> Loss:
-    """The loss that ``name`` means: its own name or a Module's, with or without "Loss", or the start of one.
+    """The loss that ``name`` refers to: its name or a Module's, with or without "Loss", or a prefix of one.
 
-    Case and underscores do not matter. A start that several losses share is refused, as is a wrong name.
+    Case and underscores do not matter. Raises ValueError for an unknown name or an ambiguous prefix.
     """
     known, wanted = _spellings(), _plain(name)
     found = {known[wanted]} if wanted in known else {loss for key, loss in known.items() if key.startswith(wanted)}
@@ -130,7 +130,7 @@ def find(name: str) -> Loss:
 
 @functools.cache
 def _spellings() -> dict[str, str]:
-    """Plain spelling -> loss. BCE is BCELoss, not the start of BCEWithLogitsLoss."""
+    """Plain spelling -> loss. BCE is BCELoss, not a prefix of BCEWithLogitsLoss."""
     plain = [(_plain(name), loss.name) for loss in LOSSES for name in (loss.name, *loss.modules)]
     return dict([*((key.removesuffix("loss"), loss) for key, loss in plain), *plain])
 

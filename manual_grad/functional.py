@@ -1,5 +1,5 @@
 # Written by python -m manual_grad.generate from catalogue.py.
-"""The losses as functions, by torch's names and signatures: ``import manual_grad.functional as F``."""
+"""The losses as functions, with torch's names and signatures: ``import manual_grad.functional as F``."""
 
 from manual_grad.losses.linear.linear_cross_entropy import linear_cross_entropy
 from manual_grad.losses.pairwise.cosine_embedding_loss import cosine_embedding_loss

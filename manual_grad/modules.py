@@ -1,5 +1,5 @@
 # Written by python -m manual_grad.generate from catalogue.py.
-"""The losses as Modules, by family, that is, by what the loss is a function of.
+"""The losses as Modules, grouped by what the loss is a function of.
 
 =========  =========================================  ==========================================================
 pointwise  one element of each input                  L1, MSE, SmoothL1, Huber, GaussianNLL, PoissonNLL, BCE,

@@ -1,4 +1,4 @@
-"""The losses of manual_grad in place of torch's, in a program that knows nothing of them."""
+"""Replaces torch's losses by those of manual_grad in an unmodified program."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Place = tuple[Any, str]  # a module or a class, and the name of one of its attri
 
 @dataclass
 class _Held:
-    """A place that holds something of ours."""
+    """A place that currently holds one of our objects."""
 
     before: Any  # _ABSENT if there was nothing
     ours: Any
-    patches: int = 0  # that have asked for it and have not been undone
+    patches: int = 0  # the number of active patches of this place
 
 
 _ABSENT = object()
@@ -29,32 +29,30 @@ _LOCK = threading.Lock()
 
 
 def patch(*names: str) -> Patch:
-    """Put the losses of manual_grad in place of torch's, everywhere in the running program.
+    """Replace torch's losses by those of manual_grad everywhere in the running program.
 
-    ``manual_grad.patch()`` holds until the program ends, or until :meth:`Patch.undo` of what it returns; in a ``with``
-    statement it holds for the block::
+    ``manual_grad.patch()`` is active until the program ends or :meth:`Patch.undo` is called on the result; in a
+    ``with`` statement it is active for the block::
 
         manual_grad.patch()  # from here on
 
         with manual_grad.patch("cross_entropy", "ctc_loss"):  # only these, only here
             trainer.fit()
 
-    What is replaced are the functions of :mod:`torch.nn.functional`. torch's Modules look them up in every call, so
-    that each instance computes with the new ones, made before or after; its class, state dict and pickle stay torch's.
-    (A Module that calls no loss function, such as ``AdaptiveLogSoftmaxWithLoss``, has its methods replaced.)
-    A function compiled by torch.compile is compiled anew after a change.
+    This replaces the functions of :mod:`torch.nn.functional`. torch's Modules look these up in every call, so all
+    instances use the new ones, even those created earlier; their class, state dict and pickle remain torch's. (For a
+    Module that calls no loss function, such as ``AdaptiveLogSoftmaxWithLoss``, the methods are replaced.) A function
+    compiled by torch.compile is recompiled after a change.
 
-    Patches may be nested, overlap and be undone in any order, in a ``with`` block also by an exception: a name is
-    torch's again, or whatever else it was, when the last patch that holds it is undone. What someone else has put
-    there since is left alone.
+    Patches may be nested, overlap and be undone in any order, in a ``with`` block also by an exception. A name gets its
+    original value back when the last patch of it is undone, unless someone else has replaced it in the meantime.
 
-    The change is one of the process: all threads see it at once, while processes that are spawned patch for
-    themselves. A name taken out of torch before (``from torch.nn.functional import cross_entropy``) keeps torch's
-    function, so patch first. What torch.jit scripts or traces and what torch.export exports is torch's own loss,
-    patched or not.
+    The change applies to the whole process: all threads see it at once, while spawned processes must patch themselves.
+    A name imported before (``from torch.nn.functional import cross_entropy``) still refers to torch's function, so
+    patch first. torch.jit and torch.export always use torch's own loss, patched or not.
 
     Args:
-        names: Names of :mod:`manual_grad.functional`, or of Modules that have no function there; all by default.
+        names: Names of functions in :mod:`manual_grad.functional`, or of Modules without a function; all by default.
 
     Raises:
         ValueError: There is no such loss.
@@ -67,7 +65,7 @@ def patch(*names: str) -> Patch:
 
 
 class Patch:
-    """What :func:`patch` has put in place, until :meth:`undo`, or the end of a ``with`` block."""
+    """The replacements made by :func:`patch`, until :meth:`undo` or the end of a ``with`` block."""
 
     def __init__(self, replacements: dict[Place, Any]) -> None:
         self._places = list(replacements)
@@ -79,7 +77,7 @@ class Patch:
                 setattr(owner, name, new)
 
     def undo(self) -> None:
-        """Give torch its losses back, but those that another patch still holds; a second time does nothing."""
+        """Restore torch's losses, except those held by another patch. Calling it again has no effect."""
         with _LOCK:
             while self._places:
                 place = owner, name = self._places.pop()
@@ -103,7 +101,7 @@ class Patch:
 
 
 def _losses() -> dict[str, dict[Place, Any]]:
-    """Name -> what goes where, of all that this torch has."""
+    """Name -> replacements, for every loss that the installed torch has."""
     found: dict[str, dict[Place, Any]] = {}
     for name in manual_grad.functional.__all__:
         if hasattr(torch.nn.functional, name):

@@ -66,14 +66,28 @@ def test_code_cites_equations_that_exist(name):
 
 @each_loss
 def test_examples_run(name):
-    test = doctest.DocTestParser().get_doctest(module(name).__doc__, {}, name, module(name).__file__, 0)
-    assert doctest.DocTestRunner().run(test).failed == 0
+    functional = getattr(module(name), name, None)  # adaptive_log_softmax_with_loss has none
+    for text in (module(name).__doc__, inspect.getdoc(functional) if functional else ""):
+        test = doctest.DocTestParser().get_doctest(text, {}, name, module(name).__file__, 0)
+        assert doctest.DocTestRunner().run(test).failed == 0
 
 
 def test_there_are_examples_of_what_every_tutorial_states():
     assert all(
         ">>>" in module(name).__doc__ for name in ("cross_entropy", "kl_div", "binary_cross_entropy_with_logits")
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    (
+        "cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss "
+        "huber_loss kl_div ctc_loss triplet_margin_loss cosine_embedding_loss gaussian_nll_loss poisson_nll_loss "
+        "linear_cross_entropy sigmoid_focal_loss"
+    ).split(),
+)
+def test_the_usual_functionals_have_examples(name):
+    assert "\n\nExamples:\n    >>> " in inspect.getdoc(getattr(module(name), name))
 
 
 def test_reading_a_chapter():

@@ -168,7 +168,7 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unrecognized arguments: --delta 1" in fails(capsys, "explain", "huber_loss", "--delta", "1")
     assert "required: COMMAND" in fails(capsys)
     for words in (["--delta"], ["--delta", "wide"], ["delta=x"]):
-        assert f"--NAME NUMBER, not as {words[0].split('=')[0]}" in fails(capsys, "plot", "huber_loss", *words)
+        assert f"--NAME NUMBER, but got {words[0].split('=')[0]}" in fails(capsys, "plot", "huber_loss", *words)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_an_operation_that_cannot_be_printed_is_named() -> None:
         def first(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             return x, t
 
-    with pytest.raises(ValueError, match=r"no kernel can be printed from round\("):
+    with pytest.raises(ValueError, match=r"no kernel can be generated from round\("):
         list(trace.variants(Rounded))
 
 

@@ -79,9 +79,9 @@ def test_every_end_of_a_slider_can_be_drawn(loss: str) -> None:
 @pytest.mark.parametrize(
     ("loss", "params", "message"),
     [
-        ("huber", {}, "no loss 'huber'.*huber_loss"),
-        ("huber_loss", {"beta": 1.0}, "not drawn with a parameter 'beta': it has delta"),
-        ("hinge_embedding_loss", {"p": 1.0}, "'p': it has target, margin"),
+        ("huber", {}, "no loss named 'huber'.*huber_loss"),
+        ("huber_loss", {"beta": 1.0}, "no parameter 'beta' to draw; there are: delta"),
+        ("hinge_embedding_loss", {"p": 1.0}, "'p' to draw; there are: target, margin"),
     ],
 )
 def test_what_is_unknown_is_named(loss: str, params: dict[str, float], message: str) -> None:

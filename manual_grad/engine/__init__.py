@@ -1,1 +1,1 @@
-"""What every loss shares: automatic differentiation, dtypes, reductions, argument checks, the families."""
+"""Code shared by all losses: automatic differentiation, dtypes, reductions, argument checks, the families."""

@@ -1,4 +1,4 @@
-"""Checks and conversions that several losses make on their arguments."""
+"""Checks and conversions of arguments, shared by several losses."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from manual_grad.engine import older_torch, torch_private
 from manual_grad.engine.dtypes import autocast, autocast_is_on, promote
 
 F = TypeVar("F", bound=Callable[..., Any])
-FUNCTIONALS: list[Callable[..., Any]] = []  # as they were written, without the wrapper below
+FUNCTIONALS: list[Callable[..., Any]] = []  # unwrapped
 _REDUCTIONS = frozenset(("none", "mean", "sum"))
 
 
 def functional(function: F) -> F:
-    """Make a functional of a function, as torch's own losses are.
+    """Decorator that makes a function behave like torch's own functionals.
 
-    A tensor subclass can take the call over through ``__torch_function__``; torch.compile puts the call into its graph
-    as it is and traces the kernels or formulas below it (Dynamo itself refuses a Function with a ``jvp``).
+    A tensor subclass can override the call through ``__torch_function__``. torch.compile puts the call into its graph
+    unchanged and traces the kernels or formulas below it (Dynamo itself refuses a Function with a ``jvp``).
     """
     FUNCTIONALS.append(function)
-    if "manual_grad.engine.in_graph" in sys.modules:  # too late to be found in the list
+    if "manual_grad.engine.in_graph" in sys.modules:  # it has already read the list
         torch.compiler.allow_in_graph(function)
     return overridable(function)
 
 
 def overridable(function: F) -> F:
-    """A functional but for torch.compile, which traces the call itself: for one that takes a callable."""
+    """Like :func:`functional`, but torch.compile traces into the function, as it must if an argument is a callable."""
     kinds = {p.name: _KINDS.get(p.annotation, object) for p in inspect.signature(function).parameters.values()}
     in_order = tuple(kinds.items())
     torchs = older_torch.loss(function.__name__)
@@ -53,7 +53,7 @@ def overridable(function: F) -> F:
             from manual_grad.engine import in_graph  # noqa: F401
         elif torchs is not None and _is_taken_apart():
             return torchs(*args, **kwargs)
-        for value, (name, kind) in zip(args, in_order):  # noqa: B905 - too many arguments are Python's to refuse
+        for value, (name, kind) in zip(args, in_order):  # noqa: B905 - Python itself rejects excess arguments below
             if not isinstance(value, kind):
                 raise _wrong_kind(function, name, value)
         for name, value in kwargs.items():
@@ -61,7 +61,7 @@ def overridable(function: F) -> F:
                 raise _wrong_kind(function, name, value)
         try:
             return function(*args, **kwargs)
-        except NotImplementedError:  # complex numbers, which hardly a rule here is for, are torch's to take or refuse
+        except NotImplementedError:  # hardly any rule here supports complex numbers; torch decides whether it does
             if torchs is None or not any(isinstance(t, Tensor) and t.is_complex() for t in (*args, *kwargs.values())):
                 raise
         return torchs(*args, **kwargs)
@@ -71,13 +71,13 @@ def overridable(function: F) -> F:
     return dispatch  # type: ignore[return-value]
 
 
-# What torch.jit traces or scripts, torch.export exports, and torch.func.functionalize takes apart, is torch's own loss:
-# in what they make of it there is no Function, and without one our kernels have no gradient.
+# torch.jit, torch.export and torch.func.functionalize get torch's own loss: they record no autograd Function, and
+# without one our kernels have no gradient.
 def _is_taken_apart() -> bool:
     return bool(torch_private.tracing_state()) or torch_private.is_functionalized()
 
 
-# What an argument so annotated may be.
+# The types that an annotation accepts.
 _KINDS: dict[str, Any] = {
     "Tensor": Tensor,
     "Tensor | None": (Tensor, type(None)),
@@ -97,9 +97,9 @@ def _wrong_kind(function: Callable[..., Any], name: str, value: Any) -> TypeErro
 def reduction_of(
     reduction: str, size_average: bool | None = None, reduce: bool | None = None, refusal: str | None = None
 ) -> str:
-    """'none', 'mean' or 'sum', from the argument or torch's legacy pair, with torch's warnings and errors.
+    """'none', 'mean' or 'sum', from ``reduction`` or torch's legacy pair, with torch's warnings and errors.
 
-    ``refusal`` is what a loss that takes no 'elementwise_mean' says of it, and of any other name.
+    ``refusal`` is the error message, after the name, of a loss that does not accept 'elementwise_mean' either.
     """
     if size_average is not None or reduce is not None:
         return _reduction.legacy_get_string(size_average, reduce)
@@ -111,14 +111,14 @@ def reduction_of(
     return "mean"
 
 
-# A number may come from numpy. torch.compile may hand in a symbol; to take its value makes the graph one for this value
-# alone, as it does in torch.
+# Numbers may come from numpy. torch.compile may pass a symbol; reading its value specializes the graph to that value,
+# as in torch.
 _REAL = (Real, torch.SymFloat, torch.SymInt)
 _INTEGRAL = (Integral, torch.SymInt)
 
 
 def real(name: str, argument: str, value: Any) -> float:
-    """A float argument, by the rule of torch's parser: ints, bools and scalar tensors pass, strings and None do not."""
+    """A float argument, by the rules of torch's parser: ints, bools, scalar tensors pass; strings and None do not."""
     if isinstance(value, _REAL) or _is_scalar(value) or _is_numpys_bool(value):
         return float(value)
     raise TypeError(f"{name}(): argument '{argument}' must be float, not {type(value).__name__}")
@@ -133,7 +133,7 @@ def positive(name: str, argument: str, value: Any) -> float:
 
 
 def integer(name: str, argument: str, value: Any) -> int:
-    """An int argument, by the rule of torch's parser: neither floats nor bools pass."""
+    """An int argument, by the rules of torch's parser: neither floats nor bools pass."""
     is_number = isinstance(value, _INTEGRAL) or (_is_scalar(value) and not _has_point(value))
     if is_number and type(value) is not bool:
         return int(value)
@@ -141,7 +141,7 @@ def integer(name: str, argument: str, value: Any) -> int:
 
 
 def boolean(name: str, argument: str, value: Any) -> bool:
-    """A bool argument, by the rule of torch's parser: ints do not pass."""
+    """A bool argument, by the rules of torch's parser: ints do not pass."""
     if isinstance(value, bool):
         return value
     if _is_numpys_bool(value):
@@ -150,7 +150,7 @@ def boolean(name: str, argument: str, value: Any) -> bool:
 
 
 def as_tensor(value: Tensor | float, like: Tensor) -> Tensor:
-    """A number as a tensor of the dtype that torch promotes it to beside ``like``; a tensor as it is."""
+    """Turn a number into a tensor of the dtype that torch promotes it to with ``like``; return a tensor unchanged."""
     if isinstance(value, Tensor):
         return value
     return torch.full((), value, dtype=torch.result_type(like, value), device=like.device)
@@ -174,14 +174,14 @@ def require_floating(name: str, x: Tensor) -> None:
 
 
 def refuse_complex(name: str, *tensors: Tensor | None) -> None:
-    """By the error on which the call is handed to torch's own function."""
+    """Raise the error on which ``overridable`` calls torch's own function instead."""
     for t in tensors:
         if t is not None and t.is_complex():
             require_floating(name, t)
 
 
 def weight_of(weight: Tensor | None, input: Tensor, target: Tensor) -> Tensor | None:
-    """A weight of the input's shape; one without dimensions takes its dtype from a target that has some."""
+    """Check that the weight has the input's shape; a 0-d one takes the promoted dtype if the target has dimensions."""
     if weight is None:
         return None
     if weight.shape != input.shape:
@@ -203,7 +203,7 @@ def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
 
 
 def unreduced(argument: str, value: Tensor, input: Tensor) -> Tensor:
-    """``value``, one for each element of ``input`` or one for all of a dimension, so that it broadcasts."""
+    """``value`` in a shape that broadcasts to ``input``: one per element, or one for a whole dimension."""
     if value.shape == input.shape:
         return value
     if value.shape == input.shape[:-1]:
@@ -212,17 +212,17 @@ def unreduced(argument: str, value: Tensor, input: Tensor) -> Tensor:
         return value
     raise ValueError(
         f"{argument} is of incorrect size: got {list(value.shape)} for an input of size {list(input.shape)}; expected "
-        "the same, or the last dimension missing, or one dimension of size 1"
+        "the same size, or the last dimension missing, or one dimension of size 1"
     )
 
 
 def scalar_type(dtype: torch.dtype) -> str:
-    """A dtype as torch's own messages call it: Float, Long."""
+    """The name of a dtype in torch's error messages: Float, Long."""
     return torch.empty((), dtype=dtype).type().rpartition(".")[2].removesuffix("Tensor")
 
 
 def readable(t: Tensor, waits: bool = False) -> bool:
-    """Whether the values of a tensor may be looked at: without waiting for a device, or, if it ``waits``, at all."""
+    """Whether the values of a tensor can be read: without synchronizing with a device or, with ``waits``, at all."""
     if type(t) is not Tensor or t.is_meta or torch_private.is_wrapped(t) or torch_private.is_recorded_by_make_fx():
         return False
     return t.is_cpu or (waits and not (t.is_cuda and torch.cuda.is_current_stream_capturing()))
@@ -231,13 +231,13 @@ def readable(t: Tensor, waits: bool = False) -> bool:
 def together(
     first: Tensor, *others: Tensor | None, autocasts: bool = True, warns: bool = False, arithmetic: bool = False
 ) -> tuple[Tensor | None, ...]:
-    """The tensors in one dtype (autocast, then promotion) and one shape (broadcasting); None stays None.
+    """Bring the tensors to one dtype (autocast, then promotion) and one shape (broadcasting); None stays None.
 
-    With ``warns``, a second tensor of another size than the first is broadcast with torch's warning. With
-    ``arithmetic`` the promotion is that of an operator, where a tensor without dimensions has no say beside others.
+    With ``warns``, broadcasting a second tensor of a different shape emits torch's warning. With ``arithmetic``, dtypes
+    are promoted as by an arithmetic operator, where 0-d tensors do not count if there are others.
     """
     dtype, shape, autocasts = first.dtype, first.shape, autocasts and autocast_is_on()
-    if not autocasts:  # mostly nothing is to be done, and small losses feel every microsecond
+    if not autocasts:  # usually there is nothing to do, and for small losses every microsecond matters
         for t in others:
             if t is not None and (t.dtype is not dtype or t.shape != shape):
                 break

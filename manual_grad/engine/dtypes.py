@@ -1,4 +1,4 @@
-"""Which dtype a loss is computed in, and which it is returned in."""
+"""The dtype in which a loss is computed and the one in which it is returned."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ HALF = frozenset((torch.bfloat16, torch.float16))
 def compute_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which the formulas run for an input like ``x``.
 
-    Two steps up: bfloat16 and float16 in float32, float32 in float64 where the device has a fast float64 (the CPU). A
-    float32 result is then the rounding of an almost exact one, whatever cancels on the way.
+    The next wider one: float32 for bfloat16 and float16, float64 for float32 where float64 is fast (on the CPU). A
+    float32 result is then an almost exact one, rounded, even if digits cancel along the way.
     """
     if x.dtype in HALF:
         return torch.float32
@@ -24,12 +24,12 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def widen(tensors: tuple[Tensor | None, ...], dtype: torch.dtype) -> tuple[Tensor | None, ...]:
-    """The floating point tensors in ``dtype``, the others as they are."""
+    """Convert the floating-point tensors to ``dtype``; leave the others unchanged."""
     return tuple(t.to(dtype) if t is not None and t.is_floating_point() else t for t in tensors)
 
 
 def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The tensors as torch's autocast hands them to a loss: low-precision floating point becomes float32."""
+    """Cast the tensors as torch's autocast does for a loss: half precision becomes float32."""
     if not autocast_is_on():
         return tensors
     device = tensors[0].device.type  # type: ignore[union-attr]
@@ -39,7 +39,7 @@ def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 def promote(*tensors: Tensor | None, arithmetic: bool = False) -> tuple[Tensor | None, ...]:
-    """The tensors in their common dtype; with ``arithmetic`` those without dimensions have no say beside others."""
+    """Promote the tensors to a common dtype; with ``arithmetic``, 0-d tensors do not count if there are others."""
     common = tensors[0].dtype  # type: ignore[union-attr]
     for t in tensors:
         if t is not None and t.dtype is not common:
@@ -48,7 +48,7 @@ def promote(*tensors: Tensor | None, arithmetic: bool = False) -> tuple[Tensor |
         return tensors
     given = [t for t in tensors if t is not None]
     asked = [t for t in given if t.dim()] if arithmetic else given
-    if not any(t.is_floating_point() for t in asked):  # a floating point number counts among integers
+    if not any(t.is_floating_point() for t in asked):  # among integers, a floating-point 0-d tensor counts
         asked = given
     common = asked[0].dtype
     for t in asked:

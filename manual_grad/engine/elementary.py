@@ -1,4 +1,4 @@
-"""Elementary functions whose edges, or whose last digits, torch's own do not give."""
+"""Elementary functions that torch lacks or gets wrong in edge cases or in the last digits."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 
 def size(x: Tensor) -> Tensor:
-    """abs(x), with the slope 1 at 0 (torch's abs: 0).
+    """abs(x) with slope 1 at 0 (torch's abs has slope 0).
 
-    An even function written in it keeps the derivatives of every order at 0, when torch differentiates it further.
+    With it, an even function keeps its derivatives of all orders at 0 when torch differentiates it further.
     """
     return torch.where(x < 0, -x, x)
 
 
 def times(c: Tensor, x: Tensor) -> Tensor:
-    """c x, and 0 for a c of 0 and an infinite x."""
+    """c x, but 0 if c is 0 and x is infinite."""
     return torch.where((c == 0) & (x.abs() == torch.inf), 0, c * x)
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
-    """x to a constant power, by multiplication where that is shorter. 0 to the power 0 is 1."""
+    """x to a constant power, by multiplication where that is cheaper. 0 to the power 0 is 1."""
     if exponent == 0:
         return torch.ones_like(x)
     if exponent == 1:
@@ -36,9 +36,9 @@ def power(x: Tensor, exponent: float) -> Tensor:
 
 
 def product_error(a: Any, b: Any) -> Any:
-    """What the rounding of a b has taken off, for numbers of float64 whose product neither overflows nor underflows.
+    """The rounding error of a b, for float64 numbers whose product neither overflows nor underflows.
 
-    By Dekker's product of halves. A kernel is printed with one fused multiply-add in its place.
+    Uses Dekker's product. Generated kernels use one fused multiply-add instead.
     """
     if has_torch_function((a, b)):
         return handle_torch_function(product_error, (a, b), a, b)
@@ -47,7 +47,7 @@ def product_error(a: Any, b: Any) -> Any:
 
 
 def _halves(a: Any) -> tuple[Any, Any]:
-    """The upper bits of a number and the rest of it, so that products of them are exact (Veltkamp)."""
+    """Split a number into high and low bits whose products are exact (Veltkamp)."""
     c = (2.0**27 + 1) * a
     high = c - (c - a)
     return high, a - high

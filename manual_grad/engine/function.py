@@ -1,24 +1,24 @@
-r"""The mechanics of automatic differentiation, once for every loss.
+r"""Automatic differentiation, implemented once for all losses.
 
 A loss is a map :math:`\ell(X)` from a tuple of tensors ``X`` to one value per element, row or sample, followed by a
-reduction. A family (:mod:`~manual_grad.engine.pointwise`, …) and its losses state four formulas in torch ops:
+reduction. A family (:mod:`~manual_grad.engine.pointwise`, …) and its losses define four formulas in torch ops:
 
 =============================  =====================================================================================
 ``value(X)``                   :math:`\ell`, unreduced
-``gradient(g, X)``             :math:`J^\top g`, one tensor for each of ``X``, with one upstream ``g`` per value
+``gradient(g, X)``             :math:`J^\top g`, one tensor for each of ``X``; ``g`` has one upstream gradient per value
 ``curvature(g, X, v)``         :math:`H v` with :math:`H = \nabla^2 \langle g, \ell(X) \rangle`, symmetric
 ``contract(terms)``            sums a tensor of the inputs' shape down to the shape of :math:`\ell`
 =============================  =====================================================================================
 
-Everything else follows. With :math:`\dot\ell = J v = \mathrm{contract}(\mathrm{gradient}(1, X) \cdot v)` the three
+The rest follows from these. With :math:`\dot\ell = J v = \mathrm{contract}(\mathrm{gradient}(1, X) \cdot v)` the three
 Functions below are closed under differentiation:
 
 * :class:`LossFunction`  :math:`X \mapsto \mathrm{reduce}(\ell)`; backward is ``Gradient``, jvp is ``Tangent``;
 * :class:`Gradient`      :math:`(g, X) \mapsto J^\top g`; backward of :math:`v` is :math:`(J v,\; H v)`;
 * :class:`Tangent`       :math:`(X, v) \mapsto J v`; backward of :math:`g` is :math:`(H v,\; J^\top g)`.
 
-``curvature`` is written in differentiable torch ops, so the third and every higher order come from autograd.
-A kernel (``fused``) never replaces a formula: it is asked first, and may decline.
+``curvature`` is written in differentiable torch ops, so autograd supplies the third and all higher orders.
+A kernel (``fused``) never replaces a formula: it is tried first and may decline.
 """
 
 from __future__ import annotations
@@ -40,36 +40,37 @@ Options = tuple[Any, ...]
 
 
 def transforming() -> bool:
-    """True under torch.func's transforms and forward-mode differentiation."""
+    """True under torch.func transforms or forward-mode differentiation."""
     return torch_private.transforms_are_active() or torch_private.is_differentiating_forwards()
 
 
 class LossFunction(Function):
     """Base of every loss: ``apply(*tensors, *options, reduction)``.
 
-    ``tensors`` is how many leading arguments are tensors (an absent optional one is None); the options are plain
-    Python values; ``reduction`` is 'none', 'mean' or 'sum'. Subclasses state ``value``, ``gradient``, ``curvature``
-    and ``contract`` (all of ``(…, *options)``) and may override ``denominator``.
+    ``tensors`` is the number of leading arguments that are tensors (an absent optional one is None). The options are
+    plain Python values. ``reduction`` is 'none', 'mean' or 'sum'. Subclasses define ``value``, ``gradient``,
+    ``curvature`` and ``contract`` (each takes ``(…, *options)``) and may override ``denominator``.
 
-    ``kernel`` names the op that computes the same, ``(*X, g, *options, scale, reduce, loss, *gradients)``: it writes
-    the loss, of each row or, if it is to ``reduce``, their sum times ``scale``, and the gradients for the upstream
-    ``g`` times ``scale``, whichever of these there are. The mean is decided here. Only where it is taken by weights
-    that a kernel reads anyway (``weighs``), the op is told to, by one more option.
+    ``kernel`` names an op that computes the same, ``(*X, g, *options, scale, reduce, loss, *gradients)``. It writes
+    the outputs that are not None: ``loss``, one value per row or, with ``reduce``, the sum of all rows times
+    ``scale``; and ``gradients``, for the upstream gradient ``g`` times ``scale``. The denominator of the mean is
+    computed here and passed in ``scale``, with one exception: if the mean is weighted by something that the kernel
+    reads anyway (``weighs``), one more option asks the op to divide by it.
     """
 
     generate_vmap_rule = True
     tensors: ClassVar[int]
     kernel: ClassVar[str | None] = None
     weighs: ClassVar[bool] = False
-    swept: ClassVar[int] = 1  # how many of the leading tensors a kernel has gradients of
+    swept: ClassVar[int] = 1  # how many leading tensors a kernel computes gradients for
     curved: ClassVar[bool] = True  # False where the second derivative is zero everywhere
-    eager: ClassVar[Callable[..., Tensor]]  # the apply of its Eager, named after the loss
+    eager: ClassVar[Callable[..., Tensor]]  # apply of the subclass of Eager that is named after this loss
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.eager = Eager.of(cls)
 
-    # -- the mathematics, stated by a family and its losses
+    # -- the mathematics, defined by a family and its losses
 
     @staticmethod
     def value(X: Tensors, *options: Any) -> Tensor:
@@ -89,7 +90,7 @@ class LossFunction(Function):
 
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, *options: Any) -> Tensor | float:
-        """What the mean divides the sum by."""
+        """The divisor of the mean."""
         return loss.numel()
 
     @classmethod
@@ -101,12 +102,12 @@ class LossFunction(Function):
 
     @classmethod
     def op(cls, X: Tensors, *options: Any) -> Any:
-        """The kernel, or None if there is none that serves these tensors."""
+        """The kernel, or None if none supports these tensors."""
         return kernels.op(cls.kernel, *X)
 
     @classmethod
     def scale(cls, X: Tensors, *options: Any) -> float:
-        """What the mean multiplies the sum by, beside the weights that a kernel counts."""
+        """The factor by which the mean multiplies the sum, apart from any weights that the kernel sums itself."""
         divisor = cls.shape(X, *options).numel()
         return 1 / divisor if divisor else float("nan")
 
@@ -114,9 +115,9 @@ class LossFunction(Function):
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        """The loss (if ``value``) and the gradients that ``needs`` asks for from one sweep of a kernel, or None.
+        """Compute the loss (if ``value``) and the gradients selected by ``needs`` in one kernel pass; None without one.
 
-        Without ``g`` the gradients are those of the reduced loss itself (upstream 1).
+        Without ``g`` the gradients are those of the reduced loss itself (an upstream gradient of 1).
         """
         op = cls.op(X, *options)
         if op is None:
@@ -139,7 +140,7 @@ class LossFunction(Function):
 
     @classmethod
     def spread(cls, g: Tensor, X: Tensors, options: Options, reduction: str) -> Tensor:
-        """The upstream gradient of each unreduced value: the transpose of :meth:`reduce`."""
+        """The upstream gradient of each unreduced value, by the transpose of :meth:`reduce`."""
         if reduction == "none":
             return g
         shape = cls.shape(X, *options)
@@ -155,7 +156,7 @@ class LossFunction(Function):
 
     @classmethod
     def compute(cls, X: Tensors, options: Options, reduction: str) -> Tensor:
-        """The reduced loss from the formulas, in the dtype of the first input."""
+        """The reduced loss by the formulas, in the dtype of the first input."""
         dtype = compute_dtype(X[0])
         wide = widen(X, dtype)
         return cls.reduce(cls.value(wide, *options), wide, options, reduction).to(X[0].dtype)
@@ -183,7 +184,7 @@ class LossFunction(Function):
     def jvp(cls, ctx: Any, *tangents: Any) -> Tensor:
         with torch_private.forward_differentiation(True):
             X, v = _primals(ctx), tangents[: cls.tensors]
-            if not cls.curved:  # the slope is a constant, and needs no graph
+            if not cls.curved:  # the first derivative is constant and needs no graph
                 X = tuple(None if x is None else x.detach() for x in X)
             return cls.reduce(Tangent.apply(Call(cls, ctx.options), *X, *v), X, ctx.options, ctx.reduction)
 
@@ -191,7 +192,7 @@ class LossFunction(Function):
     def differentiable_gradient(
         cls, g: Tensor, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...]
     ) -> Tensors:
-        """The gradients of the inputs in ``needs``, differentiable once more by the hand-derived second derivative."""
+        """The gradients of the inputs in ``needs``; their backward is the hand-derived second derivative."""
         rows = cls.spread(g, X, options, reduction)
         return _scatter(Gradient.apply(Call(cls, options, tuple(needs)), rows, *X), needs)
 
@@ -199,29 +200,29 @@ class LossFunction(Function):
     def sweep(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        """:meth:`fused` where a kernel can run at all: never on a tensor that torch.func has wrapped."""
+        """:meth:`fused`, except under torch.func transforms: a kernel cannot read the tensors that they wrap."""
         if torch_private.transforms_are_active():
             return None
         return cls.fused(X, options, reduction, needs, g, value)
 
 
 def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
-    """``loss.apply(*args)`` by the shortest way: what the functionals call.
+    """``loss.apply(*args)`` with the least overhead; the functionals call this.
 
-    What torch.jit traces or torch.export exports are the formulas: in what they make of a call there is no Function,
-    and without one a kernel has no gradient. (A loss that torch has is not asked; its functional has handed over.)
+    torch.jit.trace and torch.export get the formulas: they record no autograd Function, and without one a kernel has
+    no gradient. (This concerns losses that torch lacks; for the others the functional has called torch's own.)
     """
     if torch_private.tracing_state() or torch_private.is_exporting():
         return loss.compute(args[: loss.tensors], args[loss.tensors : -1], args[-1])
     if transforming():
         return loss.apply(*args)
-    # without a graph no gradient is to be swept along; inside forward it would be too late to know
+    # Without a graph, no gradient must be computed. Inside Eager.forward grad mode is always off, so check it here.
     return loss.eager(loss, *args) if torch.is_grad_enabled() else loss.forward(*args)
 
 
 @dataclass(frozen=True)
 class Call:
-    """What Gradient and Tangent are told of a loss: one opaque argument, since torch.func flattens tuples."""
+    """All that Gradient and Tangent need to know about a loss, as one opaque argument: torch.func flattens tuples."""
 
     loss: type[LossFunction]
     options: Options
@@ -240,7 +241,7 @@ class Call:
         return _narrow(self.loss.curvature(g.to(dtype), widen(X, dtype), widen(v, dtype), *self.options), X)
 
     def along(self, X: Tensors, v: Tensors, bent: Tensors | None = None) -> Tensor:
-        """J v; or, for the curvature ``bent`` = H u of every value, the second derivative along u and v."""
+        """J v, or with ``bent`` = u, the second derivative of each value along u and v."""
         dtype = compute_dtype(X[0])
         wide, v = widen(X, dtype), widen(v, dtype)
         ones = torch.ones((), dtype=dtype, device=X[0].device).expand(self.value_shape(X))
@@ -255,7 +256,7 @@ class Call:
 
 
 class Gradient(Function):
-    """``apply(call, g, *X)``: the entries of ``loss.gradient`` that ``call.needs`` asks for, as a tuple."""
+    """``apply(call, g, *X)``: the entries of ``loss.gradient`` selected by ``call.needs``, as a tuple."""
 
     generate_vmap_rule = True
 
@@ -325,23 +326,23 @@ class Tangent(Function):
 
 
 class Eager(Function):
-    """The shortest way from a call to its gradient: ``apply(loss, *tensors, *options, reduction)``.
+    """The fast path for eager mode: ``apply(loss, *tensors, *options, reduction)``.
 
-    Where a kernel serves the call, one sweep over the inputs gives the reduced loss and its gradient together, and
-    backward has nothing left to compute but the product with its upstream gradient. The swept gradient is handed out
-    once, since it belongs to the caller from then on; whoever comes again (``retain_graph``) has it computed anew.
+    If a kernel supports the call, one pass over the inputs computes the reduced loss and its gradient, and backward
+    only multiplies that gradient by the upstream gradient. The precomputed gradient is returned once, because the
+    caller then owns it; a second backward (``retain_graph``) computes it again.
     """
 
     @classmethod
     def of(cls, loss: type[LossFunction]) -> Callable[..., Tensor]:
-        """``apply`` of a subclass by whose name a graph shows the loss: HuberLossFunction gives HuberLossBackward."""
+        """``apply`` of a subclass named after the loss: HuberLossFunction appears in graphs as HuberLossBackward."""
         name = loss.__name__.removesuffix("Function")
         metaclass: Any = type(cls)
         function = metaclass(name, (cls,), {"__module__": loss.__module__})
-        # The engine calls apply, which would find out on every call that backward is what it is to call.
+        # The autograd engine calls apply, which would look up backward on every call.
         function._backward_cls.apply = function.backward
         # Function.apply binds default arguments through inspect.signature on every call, which costs more than a small
-        # loss: this is the apply below it.
+        # loss. This is the apply of its base class.
         above: Any = super(Function, function)
         return above.apply
 
@@ -351,9 +352,11 @@ class Eager(Function):
         X, options = args[:n], args[n:-1]
         ctx.call, ctx.kernels = (loss, options, reduction), kernels.on()
         ctx.save_for_backward(*_savable(X))
-        # 'none' must wait for its upstream gradient; so must float16, which it is to save from underflow, where
-        # backward cannot look at it; and whoever hooks what is saved (a checkpoint, an offload to another device) is
-        # not to have a gradient held beside it
+        # The gradient is left to backward if
+        # - the reduction is 'none': it depends on the upstream gradient;
+        # - the dtype is float16 on a device: the gradient may underflow unless the upstream gradient (a loss scale) is
+        #   applied first, and backward cannot inspect that without synchronizing;
+        # - there are hooks on saved tensors (checkpointing, offloading): a gradient kept here would escape them.
         waits = (
             reduction == "none"
             or (X[0].dtype is torch.float16 and not X[0].is_cpu)
@@ -364,7 +367,7 @@ class Eager(Function):
         if result is None:
             return loss.compute(X, options, reduction)
         value, gradients = result
-        if not waits and gradients:  # a loss may leave its gradient to backward
+        if not waits and gradients:  # fused may leave the gradients to backward
             ctx.swept = gradients
         return value
 
@@ -372,7 +375,7 @@ class Eager(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         if kernels.on() is ctx.kernels:
             return Eager._backward(ctx, g)
-        with kernels.switched(ctx.kernels):  # the engine may call from another thread, or after the context has ended
+        with kernels.switched(ctx.kernels):  # backward may run on another thread or after the context was exited
             return Eager._backward(ctx, g)
 
     @staticmethod
@@ -382,10 +385,10 @@ class Eager(Function):
         swept = ctx.__dict__.pop("swept", None)
         create_graph = torch.is_grad_enabled() or transforming()
         if swept is not None and not create_graph:
-            # a tracer's tensor, or one of several, has no value
+            # neither a tracer's tensor nor a batched one has a value that can be read
             if type(g) is not Tensor or torch_private.is_legacy_batched(g):
                 return None, *(None if d is None else d * g for d in swept), *rest
-            if not g.is_cpu:  # its value is on a device, which nobody is to wait for
+            if not g.is_cpu:  # reading the value would synchronize with the device
                 scale_ = kernels.op("scale_", g)
                 if scale_ is None:
                     return None, *(None if d is None else d * g for d in swept), *rest
@@ -395,7 +398,7 @@ class Eager(Function):
                 return None, *swept, *rest
             if g.item() == 1:
                 return None, *swept, *rest
-            if g.dtype not in HALF:  # a half has lost what the upstream gradient was to save from underflow
+            if g.dtype not in HALF:  # in half precision, what underflowed for want of the upstream gradient is lost
                 return None, *(None if d is None else d.mul_(g) for d in swept), *rest
         n, X = loss.tensors, ctx.saved_tensors
         needs = ctx.needs_input_grad[1 : n + 1]
@@ -413,7 +416,7 @@ class Eager(Function):
 
 
 def _savable(tensors: Any) -> Any:
-    """The tensors, copies of those made in inference mode, which autograd refuses to save."""
+    """The tensors, with inference tensors cloned, since autograd refuses to save those."""
     for t in tensors:
         if t is not None and t.is_inference():
             return tuple(t if t is None or not t.is_inference() else t.clone() for t in tensors)
@@ -428,10 +431,10 @@ def _save(ctx: Any, tensors: Any) -> None:
 
 
 def _primals(ctx: Any) -> tuple[Tensor | None, ...]:
-    """The saved tensors without their tangents of the level being differentiated; outer levels keep theirs.
+    """The saved tensors without the tangents of the level being differentiated; those of outer levels are kept.
 
-    torch calls jvp with forward differentiation off, which silently drops the tangents of the outer levels
-    (jacfwd of jacfwd was zero); switched on, the tangents of this very level are in the way.
+    torch calls jvp with forward differentiation off, which silently drops the tangents of outer levels (jacfwd of
+    jacfwd gave zero). With it on, the tangents of the current level must be removed.
     """
     return tuple(None if t is None else torch_private.primal(t) for t in ctx.saved_tensors)
 

@@ -1,7 +1,7 @@
-"""Lets torch.compile put the functionals into its graph as they are.
+"""Lets torch.compile put the functionals into its graph unchanged.
 
-Dynamo imports this module when it traces a functional for the first time: at the import of manual_grad it would load
-Dynamo itself, which takes longer than everything else together.
+This module is imported when Dynamo first traces a functional. Importing it with manual_grad would load Dynamo, which
+takes longer than everything else together.
 """
 
 import torch

@@ -1,18 +1,18 @@
-r"""Losses of class scores that a projection makes, without ever holding all of the scores.
+r"""Losses of class scores computed by a linear projection, without ever storing all the scores.
 
 With :math:`x \in \mathbb R^{N \times D}` and :math:`W \in \mathbb R^{C \times D}`,
 
 .. math::
     z = x W^\top + b, \qquad \ell = \ell_{\mathrm{row}}(z, \dots) \tag{1}
 
-for a loss :math:`\ell_{\mathrm{row}}` of the rows of :math:`z`, whose own rules give
-:math:`r = \partial \ell / \partial z` and :math:`H = \partial r / \partial z`. The chain rule through (1) is three
+where :math:`\ell_{\mathrm{row}}` is a loss of the rows of :math:`z` whose own rules give
+:math:`r = \partial \ell / \partial z` and :math:`H = \partial r / \partial z`. The chain rule through (1) gives three
 products,
 
 .. math::
     dx = r W, \qquad dW = r^\top x, \qquad db = \sum_n r_n \tag{2}
 
-and along a direction :math:`\dot x, \dot W, \dot b` the scores move by
+and along a direction :math:`\dot x, \dot W, \dot b` the scores change by
 
 .. math::
     \dot z = \dot x W^\top + x \dot W^\top + \dot b, \qquad J v = \langle r, \dot z \rangle \tag{3}
@@ -27,14 +27,15 @@ Differentiating (2) and (3) once more, with :math:`\dot r = H \dot z`,
     \ddot \ell(u, v) = \langle H \dot z_u, \dot z_v \rangle + \langle r, \ddot z \rangle, \qquad
     \ddot z = \dot x_u \dot W_v^\top + \dot x_v \dot W_u^\top \tag{5}
 
-All of it goes by blocks of rows: what belongs to a row is put together, what the rows share is summed. So the memory
-that is needed beside inputs and results does not grow with :math:`N \times C`. (The graph of a derivative does, where a
-third one is asked for.)
+Everything is computed in blocks of rows: results per row are concatenated, results shared by the rows are summed. So
+the memory needed beyond inputs and results does not grow with :math:`N \times C`. (For a third derivative, the graph of
+the second does.)
 
-The products are torch's, whose BLAS promises no order of its sums: what it gives may depend on the number of threads,
-on the processor, and on where in memory a matrix lies. The sum of :math:`K` terms, in whatever order, is within
-:math:`K / 2` eps of the sum of their sizes; so two runs of (1) or (2) differ by no more than :math:`K` eps of that, and
-what is computed from them accordingly. Only what a kernel makes of the same scores is the same bit by bit.
+The matrix products are torch's. BLAS guarantees no order of summation: a result may depend on the number of threads,
+the processor and the alignment of a matrix in memory. A sum of :math:`K` terms, in any order, is within :math:`K / 2`
+eps of the exact sum, relative to the sum of the absolute values. So two evaluations of (1) or (2) differ by at most
+:math:`K` eps on that scale, and the results computed from them differ accordingly. For identical scores, a kernel's
+results are bitwise reproducible.
 """
 
 from __future__ import annotations
@@ -60,21 +61,22 @@ from manual_grad.engine.function import (
     _scatter,
 )
 
-SCORES = 8 << 20  # held at a time on a CPU: 32 MB of float32
-# Held at a time on a GPU: 1 GB. Each block of rows reads and writes the whole sum of dW, so a block needs enough rows
-# to hide that. With 131,072 classes it has 2048 rows, and an H100 multiplies them for six times as long as it moves dW.
+SCORES = 8 << 20  # per block on the CPU: 32 MB of float32
+# Per block on a GPU: 1 GB. Each block of rows reads and writes the accumulator of dW once, so it needs enough rows to
+# hide that traffic. With 131,072 classes it has 2048 rows, and an H100 spends six times as long on the product as on
+# moving dW.
 SCORES_ON_DEVICE = 256 << 20
-SCORES_OF_FORMULAS = 1 << 20  # held at a time by the formulas, whose ten or so temporaries should fit into the cache
-LEAST_ROWS = 32  # with fewer rows, blocks of classes are faster, though their scores are computed twice
-MOST_ROWS = 1024  # of a block of classes
+SCORES_OF_FORMULAS = 1 << 20  # per block of the formulas, whose ten or so temporaries should fit in the cache
+LEAST_ROWS = 32  # below this, blocks of classes are faster although their scores are computed twice
+MOST_ROWS = 1024  # per block of classes
 
 
 class LinearLoss(LossFunction):
-    """``apply(x, W, b, t, w, dtype, *options, reduction)``: a loss ``rowwise`` of the scores (1).
+    """``apply(x, W, b, t, w, dtype, *options, reduction)``: the loss ``rowwise`` applied to the scores (1).
 
-    ``x`` is (N, D), ``W`` (C, P, D), ``b`` (C, P) or None. The scores are (N, C, P): P losses for each of the N rows,
-    all of the same x. ``t`` holds class indices (N, P), or, floating point, one number for each score (N, C, P); ``w``
-    is (C) or None. The loss has dtype ``dtype``; the products are taken in that of ``x``.
+    ``x`` is (N, D), ``W`` is (C, P, D), ``b`` is (C, P) or None. The scores are (N, C, P): each row of ``x`` gives P
+    losses. ``t`` holds class indices (N, P) or floating-point probabilities (N, C, P); ``w`` is (C) or None. The loss
+    has dtype ``dtype``; the products are computed in the dtype of ``x``.
     """
 
     tensors = 5
@@ -133,7 +135,7 @@ class LinearLoss(LossFunction):
 
     @classmethod
     def along(cls, X: Tensors, v: Tensors, u: Tensors | None, dtype: torch.dtype, *options: Any) -> Tensor:
-        """J v by (3), or, with ``u``, the second derivative along both by (5)."""
+        """J v by (3) or, with ``u``, the second derivative along u and v by (5)."""
         rowwise = Call(cls.rowwise, options)
         ux, uW, ub, ut, uw = (None,) * len(v) if u is None else u
         vx, vW, vb, vt, vw = v
@@ -149,7 +151,7 @@ class LinearLoss(LossFunction):
 
         return by_blocks(block, X, X[0], X[3], vx, vt, ux, ut)[0]
 
-    # -- the engine's rules, without its widening of the inputs: only the scores of a block are made wider
+    # -- the engine's rules without its widening of the inputs: only the scores of a block are widened
 
     @classmethod
     def compute(cls, X: Tensors, options: Options, reduction: str) -> Tensor:
@@ -185,10 +187,10 @@ class LinearCall(Call):
 
 
 class Products:
-    """The products of (1) and (2) by blocks, in memory that is taken once: for a sweep that autograd need not follow.
+    """The products (1) and (2) by blocks, in buffers allocated once; autograd does not record them.
 
-    ``rows`` and ``classes`` are the blocks, of at most ``scores`` scores. All classes are one block, unless
-    :func:`too_few_rows` of them fit.
+    ``rows`` and ``classes`` are the slices that make up the blocks, each of at most ``scores`` scores. A block has all
+    the classes unless :func:`too_few_rows` would then fit.
     """
 
     def __init__(self, X: Tensors, dtype: torch.dtype, needs: tuple[bool, ...], scores: int) -> None:
@@ -210,11 +212,11 @@ class Products:
 
     @property
     def wanted(self) -> bool:
-        """Whether any of the gradients (2) is."""
+        """Whether any of the gradients (2) is needed."""
         return any(d is not None for d in self.sums)
 
     def scores(self, i: slice, c: slice) -> Tensor:
-        """(1) of a block, (n, c, P): valid until the next, and the caller's to write over."""
+        """(1) for a block, of shape (n, c, P): valid until the next call; the caller may overwrite it."""
         x, W, b = self.X
         x, shape, W = x[i], W[c].shape[:2], W[c].flatten(0, 1)
         z = self.scratch[: len(x) * len(W)].view(len(x), len(W))
@@ -225,7 +227,7 @@ class Products:
         return _cast(z, self.wide).unflatten(1, shape)
 
     def add(self, i: slice, c: slice, r: Tensor) -> None:
-        """(2) of a block."""
+        """Add (2) for a block."""
         (x, W, _), (dx, dW, db) = self.X, self.sums
         r = r.flatten(1)
         if db is not None:
@@ -250,7 +252,7 @@ def _add(total: Tensor, part: Tensor, begun: bool) -> None:
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor, begun: bool) -> None:
     if total.dtype is a.dtype:
-        total.addmm_(a, b, beta=int(begun))  # 0 ignores what uninitialised memory holds
+        total.addmm_(a, b, beta=int(begun))  # beta=0 ignores the contents of uninitialized memory
     else:
         _add(total, a @ b, begun)
 
@@ -269,7 +271,7 @@ def too_few_rows(N: int, scores_of_row: int, scores: int) -> bool:
 
 
 def blocks(total: int, most: int) -> list[slice]:
-    """[0, total) in the least number of slices of at most ``most`` elements, about equally long; never no slice."""
+    """Split [0, total) into the fewest slices of at most ``most`` elements, about equally long; at least one slice."""
     count = max(1, -(-total // max(1, most)))
     step = -(-total // count)
     return [slice(i * step, min(total, (i + 1) * step)) for i in range(count)]
@@ -278,7 +280,7 @@ def blocks(total: int, most: int) -> list[slice]:
 def by_blocks(
     block: Callable[..., tuple[Tensors, Tensors]], X: Tensors, *by_row: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """What ``block`` makes of blocks of rows of ``by_row``: its first tuple is put together, its second summed."""
+    """Apply ``block`` to blocks of rows of ``by_row``; concatenate its first tuple of results, sum its second."""
     together, shared = [], None
     most = max(LEAST_ROWS, SCORES_OF_FORMULAS // max(1, X[1].shape[:2].numel()))
     for rows in blocks(len(X[0]), most):
@@ -299,21 +301,21 @@ def _project(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
 
 
 def _back(r: Tensor, x: Tensor, W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(2); what the rows share in r's dtype, since blocks of it are summed."""
+    """(2); dW and db in the dtype of r, since blocks of them are summed."""
     C, P, D = W.shape
     flat = r.reshape(len(x), C * P).to(x.dtype)
     return flat @ W.reshape(C * P, D), (flat.mT @ x).reshape(W.shape).to(r.dtype), r.sum(0)
 
 
 def _scores(x: Tensor, t: Tensor, X: Tensors, dtype: torch.dtype) -> Tensors:
-    """The arguments of the rowwise loss: scores, target, and the weight as it wants it."""
+    """The arguments of the rowwise loss: scores, target, and the weight in the shape it expects."""
     z = _project(x, X[1], X[2]).to(row_dtype(dtype))
     t, w = widen((t, X[4]), z.dtype)
     return z, t, per_score(w, t)
 
 
 def _moved(x: Tensor, t: Tensor, X: Tensors, v: Tensors, dtype: torch.dtype) -> Tensors:
-    """The direction of :func:`_scores`' result, (3)."""
+    """The directional derivative of :func:`_scores`, (3)."""
     vx, vW, vb, vt, vw = v
     terms = []
     if vx is not None:
@@ -327,7 +329,7 @@ def _moved(x: Tensor, t: Tensor, X: Tensors, v: Tensors, dtype: torch.dtype) -> 
 
 
 def per_score(w: Tensor | None, t: Tensor) -> Tensor | None:
-    """The class weights: expanded to the scores where the target too has a number for each."""
+    """The class weights, expanded to the shape of the scores if the target holds probabilities."""
     return w if w is None or not t.is_floating_point() else w.unsqueeze(1).expand(t.shape)
 
 
@@ -337,5 +339,5 @@ def per_class(dw: Tensor | None) -> Tensor | None:
 
 
 def _of_probabilities(t: Tensor, dt: Tensor | None, dw: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """What class indices and the weight beside them do not have."""
+    """The gradients of target and weight; None for class indices, with which neither has a gradient."""
     return (dt, per_class(dw)) if t.is_floating_point() else (None, None)

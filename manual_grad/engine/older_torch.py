@@ -1,4 +1,4 @@
-"""What torch 2.10, the oldest that this package runs with, does not have; all in one place, to be deleted one day."""
+"""Stand-ins for what torch 2.10, the oldest supported version, lacks; delete this module with that support."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 def loss(name: str) -> Callable[..., Tensor] | None:
-    """torch's loss of that name, or what computes the same; None where no torch has one."""
+    """torch's loss of that name, or a stand-in for it; None if no version of torch has one."""
     return getattr(F, name, _STAND_INS.get(name))
 
 
@@ -26,7 +26,7 @@ def _linear_cross_entropy(
     options: None = None,
     **others: Any,
 ) -> Tensor:
-    """Stores the scores whole, as torch itself does where it has no options."""
+    """Materializes all scores, as torch itself does without options."""
     bias = None if linear_bias is None else linear_bias.flatten()
     scores = F.linear(input, linear_weight.flatten(0, -2), bias).reshape(input.shape[:-1] + linear_weight.shape[:-1])
     return F.cross_entropy(scores, target, ignore_index=-100 if ignore_index is None else ignore_index, **others)
@@ -36,7 +36,7 @@ _STAND_INS = {"linear_cross_entropy": _linear_cross_entropy}
 
 
 class _LinearCrossEntropyLoss(torch.nn.modules.loss._WeightedLoss):
-    """torch's Module of that name without its forward: parameters, attributes, state dict and representation."""
+    """torch's Module of that name without its forward: same parameters, attributes, state dict and repr."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Losses of two or three vectors, the rows of tensors (D) or (N, D), with one value a row; or of their distances."""
+"""Losses of two or three vectors, given as tensors (D) or (N, D), with one value per row; or of their distances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from manual_grad.engine.pointwise import PointwiseLoss
 
 
 class PairwiseLoss(LossFunction):
-    """A loss whose first tensor holds vectors."""
+    """A loss whose first tensor holds one vector per row."""
 
     @classmethod
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
@@ -24,4 +24,4 @@ class PairwiseLoss(LossFunction):
 
 
 class DistanceLoss(PointwiseLoss):
-    """A loss of distances that somebody else has measured: of one element of each."""
+    """A loss of distances that the caller has computed: elementwise in each of them."""

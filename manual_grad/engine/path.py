@@ -1,4 +1,4 @@
-"""Losses of a lattice of alignments: of scores (T, N, C) of frames, with one value a sample."""
+"""Losses of a lattice of alignments: frame scores are (T, N, C), with one value per sample."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from manual_grad.engine.function import LossFunction, Tensors
 
 
 class PathLoss(LossFunction):
-    """A loss whose first tensor holds scores."""
+    """A loss whose first tensor holds frame scores."""
 
     @classmethod
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:

@@ -1,7 +1,8 @@
-r"""Losses of one element of each input: :math:`\ell_n = w_n\, e(x_n, t_n, \dots)`.
+r"""Elementwise losses: :math:`\ell_n = w_n\, e(x_n, t_n, \dots)`.
 
-A loss states its rule once, as ``elementwise``, ``first`` and ``second``. They run on tensors, and from the first two
-``manual_grad.generate`` prints the kernels. The optional weight ``w`` and its derivatives are added here:
+A loss defines its rule once, as ``elementwise``, ``first`` and ``second``. These run on tensors, and
+``manual_grad.generate`` generates the kernels from the first two. This module adds the optional weight ``w`` and its
+derivatives:
 
 .. math::
     \partial_i \ell = w\, e_i, \qquad \partial_w \ell = e, \qquad
@@ -21,28 +22,29 @@ from manual_grad.engine.dtypes import compute_dtype, widen
 from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
 
 INPUTS = ("Tensor", "Tensor | None")
-OPTIONS = ("float", "bool")  # those that a kernel knows
+OPTIONS = ("float", "bool")  # option types that are passed to a kernel
 
 
 class PointwiseLoss(LossFunction):
     """``apply(*inputs, weight, *options, reduction)``, all tensors of one shape, ``weight`` possibly None.
 
-    Subclasses state, on equally shaped tensors: ``elementwise(x, t, …)``; ``first(x, t, …)``, the derivative by each
-    input; ``second(x, t, …)``, the matrix of second derivatives, with a plain 0 for one that vanishes everywhere. The
-    annotations of ``elementwise`` say what its arguments are: a ``Tensor`` is an input, ``Tensor | None`` one that may
-    be absent, anything else an option; kernels are told of those that are a ``float`` or a ``bool``.
+    Subclasses define, on tensors of equal shape: ``elementwise(x, t, …)``; ``first(x, t, …)``, the derivative with
+    respect to each input; ``second(x, t, …)``, the matrix of second derivatives, where a plain 0 stands for one that
+    vanishes everywhere. The annotations of ``elementwise`` give the kind of each argument: a ``Tensor`` is an input,
+    ``Tensor | None`` an optional input, anything else an option. A kernel receives the options that are ``float`` or
+    ``bool``.
 
-    Where the inputs have a domain, ``outside(x, t, …)`` gives a mask for each way to leave it, and ``messages`` what is
-    wrong with it; the error is ``refusal``.
+    If the inputs have a restricted domain, ``outside(x, t, …)`` returns one mask per way to violate it, and
+    ``messages`` the message for each; the exception type is ``refusal``.
     """
 
     inputs: ClassVar[tuple[str, ...]]
     optional: ClassVar[tuple[str, ...]]
     options: ClassVar[dict[str, str]]  # name -> annotation
-    special: ClassVar[dict[str, tuple[float, ...]]] = {}  # numbers for which kernels have a shorter rule, behind an ==
-    factor: ClassVar[int] = 1  # of all slopes: last, since a slope that overflows may be brought back by 1 / N before
-    plain: ClassVar[bool] = False  # whether nothing cancels that float32 has not cancelled already
-    by_hand: ClassVar[bool] = False  # whether its kernels are written by hand, since they are tuned beyond the rule
+    special: ClassVar[dict[str, tuple[float, ...]]] = {}  # option values that a kernel specializes for, tested by ==
+    factor: ClassVar[int] = 1  # of all slopes; applied last, so that 1 / N can first prevent an overflow
+    plain: ClassVar[bool] = False  # no cancellation beyond what float32 inputs imply: kernels need no wider dtype
+    by_hand: ClassVar[bool] = False  # the kernels are written and tuned by hand instead of generated
     messages: ClassVar[tuple[str, ...]] = ()
     refusal: ClassVar[type[Exception]] = RuntimeError
 
@@ -112,7 +114,7 @@ class PointwiseLoss(LossFunction):
 
     @classmethod
     def _check(cls, inputs: list[Tensor]) -> None:
-        """What a kernel checks in its loop. What cannot be read, on a GPU not without waiting, is not checked."""
+        """Check the domain, as a kernel does in its loop. Skipped where reading values would need synchronization."""
         if cls.messages and all(readable(t) for t in inputs if t is not None):
             for mask, message in zip(cls.outside(*inputs), cls.messages, strict=True):
                 if mask.any():
@@ -127,7 +129,7 @@ class PointwiseLoss(LossFunction):
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        """As :meth:`LossFunction.fused`; this kernel makes its results itself, laid out as the inputs are."""
+        """As :meth:`LossFunction.fused`, but the kernel allocates its results, laid out like the inputs."""
         op = cls.op(X)
         if op is None:
             return None
@@ -138,17 +140,17 @@ class PointwiseLoss(LossFunction):
 
 
 def _kind(parameter: inspect.Parameter) -> str:
-    """What its annotation says; a Tensor without one."""
+    """The annotation of a parameter as a string; "Tensor" without one."""
     if parameter.annotation is parameter.empty:
         return "Tensor"
     return inspect.formatannotation(parameter.annotation).strip("'").replace("torch.", "")
 
 
 def weighted_mean(loss: type[PointwiseLoss], *args: Any) -> Tensor:
-    r""":math:`\sum w e / \sum w`, for a loss whose mean is taken by weight.
+    r""":math:`\sum w e / \sum w`, for a loss whose mean is weighted.
 
-    The weight has a share in the gradient through the denominator too, :math:`\partial_w = (e - \ell) / \sum w`, where
-    digits cancel: the quotient is taken in the wider dtype.
+    The denominator contributes to the gradient of the weight, :math:`\partial_w = (e - \ell) / \sum w`, where digits
+    cancel. The quotient is therefore computed in the wider dtype.
     """
     X, options = args[: loss.tensors], args[loss.tensors :]
     wide = widen(X, compute_dtype(X[0]))

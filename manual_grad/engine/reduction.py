@@ -1,4 +1,4 @@
-"""Reductions of values that no rule here differentiates: integers, and complex inputs."""
+"""Reductions of values that are not differentiated by a rule of this package: integer and complex inputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def reduced(values: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:
-    """'none', 'mean' (by weight) or 'sum' by torch's own ops, which refuse the mean of integers."""
+    """'none', 'mean' (weighted) or 'sum' by torch's own ops, which reject the mean of integers."""
     if weight is not None:
         values = weight * values
         if reduction == "mean":

@@ -1,7 +1,7 @@
-"""Losses of one row of class scores, and what several of them ask of class indices.
+"""Losses of one row of class scores, and the checks of class indices that several of them share.
 
-Scores are (C), (N, C) or (N, C, d1, …): dimension 1, or the only one, counts the classes. There is one value a row, of
-shape (), (N) or (N, d1, …).
+Scores are (C), (N, C) or (N, C, d1, …): the class dimension is dimension 1, or the only one. There is one value per
+row, so the loss has shape (), (N) or (N, d1, …).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def class_dim(x: Tensor) -> int:
 
 
 def class_indices(name: str, x: Tensor, y: Tensor, ignore_index: int) -> Tensor:
-    """The class indices ``y`` in int64 and of the shape of the loss, with the errors of torch's nll_loss."""
+    """The class indices ``y`` as int64 in the shape of the loss, with the errors of torch's nll_loss."""
     shape = x.shape
     rows = shape[:1] if len(shape) == 2 else shape[:1] + shape[2:] if len(shape) > 2 else ()
     if y.shape != rows:
@@ -61,7 +61,7 @@ def class_indices(name: str, x: Tensor, y: Tensor, ignore_index: int) -> Tensor:
         return y
     if y.dtype is torch.uint8:
         return y.long()
-    hint = "" if y.is_floating_point() else "; target.long() has it"
+    hint = "" if y.is_floating_point() else "; use target.long()"
     raise RuntimeError(f"expected target dtype to be Long or Byte, but got {y.dtype}{hint}")
 
 
@@ -69,12 +69,12 @@ def check_probabilities(t: Tensor) -> None:
     if not t.is_floating_point():
         raise RuntimeError(
             f"Expected floating point type for target with class probabilities, got {t.dtype}; "
-            "of one-hot labels pass the classes, target.argmax(1), or target.to(input.dtype)"
+            "for one-hot labels pass class indices, target.argmax(1), or target.to(input.dtype)"
         )
 
 
 def class_weight(x: Tensor, w: Tensor, by_index: bool = True) -> Tensor:
-    """The weights of the classes as a vector, which torch does not insist on for class indices of an image."""
+    """The class weights as a vector; like torch, accepts any shape of C elements for class indices of an image."""
     classes = x.shape[class_dim(x)]
     if w.shape == (classes,):
         return w
@@ -87,18 +87,18 @@ def class_weight(x: Tensor, w: Tensor, by_index: bool = True) -> Tensor:
 
 
 def check_constant_weight(name: str, x: Tensor, w: Tensor) -> None:
-    """A class weight that is picked by an index: of the scores' dtype, and without a gradient, as in torch."""
+    """Require, as torch does with class indices, that the weight has the scores' dtype and requires no gradient."""
     if w.dtype is not x.dtype:
         raise RuntimeError(f"weight: expected scalar type {scalar_type(x.dtype)} but found {scalar_type(w.dtype)}")
     if w.requires_grad:
         raise RuntimeError(
-            f"{name} is not differentiable with respect to argument 'weight' of class indices. "
+            f"{name} is not differentiable with respect to argument 'weight' if the target holds class indices. "
             "This input cannot have requires_grad True."
         )
 
 
 def kept_rows(name: str, y: Tensor, classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Which rows are not ignored, and an index that is in range for every row."""
+    """A mask of the rows that are not ignored, and an index that is in range for every row."""
     bad = label_outside(y, classes, ignore_index)
     if bad is not None:
         raise IndexError(
@@ -110,20 +110,23 @@ def kept_rows(name: str, y: Tensor, classes: int, ignore_index: int) -> tuple[Te
 
 
 def each_of(w: Tensor, y: Tensor) -> Tensor:
-    """w[y], which of a single index would ask for its value."""
+    """w[y], without reading the value of a 0-d ``y``, as indexing would."""
     return w.index_select(0, y.flatten()).view(y.shape)
 
 
 def kept_weight(y: Tensor, w: Tensor | None, ignore_index: int, like: Tensor) -> Tensor:
-    """The weight of all rows that are not ignored: what the mean of class indices divides by."""
+    """The total weight of the rows that are not ignored: the divisor of the mean for class indices."""
     kept = y != ignore_index
     weights = torch.ones_like(like) if w is None or not w.numel() else each_of(w, torch.where(kept, y, 0))
     return torch.where(kept, weights, 0).sum().to(like.dtype)
 
 
 def label_outside(y: Tensor, classes: int, *others: int) -> int | None:
-    """A label that is neither in [0, classes) nor one of the others: what the kernels check before they touch memory,
-    for the formulas; on the CPU, where it needs no waiting."""
+    """A label that is neither in [0, classes) nor one of ``others``, or None.
+
+    The kernels check this before they touch memory; the formulas check it here, only where that needs no
+    synchronization (on the CPU).
+    """
     if not readable(y):
         return None
     outside = (y < 0) | (y >= classes)
@@ -133,7 +136,7 @@ def label_outside(y: Tensor, classes: int, *others: int) -> int | None:
 
 
 def matrix_size(x: Tensor) -> tuple[int, int]:
-    """Rows and classes of (N, C), (C) or (); with torch's error for everything else."""
+    """The numbers of rows and classes of (N, C), (C) or (); torch's error for any other shape."""
     if x.dim() > 2 or 0 in x.shape[-1:]:
         raise RuntimeError(
             f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(x.shape)}"
@@ -147,5 +150,5 @@ def check_long(labels: Tensor) -> None:
 
 
 def step(excess: Tensor) -> Tensor:
-    """The slope of max(0, h), given that value: 1 where it is positive, else 0, and NaN for a NaN."""
+    """The slope of max(0, h) by h, given its value: 1 where that is positive, NaN where it is NaN, else 0."""
     return torch.where(excess > 0, 1, excess)

@@ -1,23 +1,23 @@
-r"""The state of a softmax: what some of the classes of a row have to tell about all their scores.
+r"""The state of a softmax: a summary of the scores of some of the classes of a row, to be merged with others.
 
-**What is kept.** Of a set :math:`S` of classes with scores :math:`z`, keep the leader, which is the first of those with
-the largest score, that score, and what the exponentials of the others add up to beside the leader's own 1:
+**What is kept.** For a set :math:`S` of classes with scores :math:`z`, keep the leader (the first class with the
+largest score), its score, and the sum of the exponentials of the other classes relative to it:
 
 .. math::
     k(S) = \operatorname{argmax}_{c \in S} z_c, \qquad m(S) = z_{k(S)}, \qquad
     \rho(S) = \sum_{c \in S,\, c \ne k(S)} e^{z_c - m(S)} \tag{1}
 
-The 1 is left out because it would round off the rest of a leader that is far ahead. A loss that charges the classes
-with weights :math:`q_c` (of a label, a distribution, a smoothing) keeps two sums more, beside the leader's own
-:math:`q_k`; one that asks for the entropy keeps one:
+The leader's own term, 1, is left out because adding it would round off :math:`\rho` if the leader is far ahead. A loss
+that weights the classes by :math:`q_c` (from a label, a distribution or label smoothing) keeps two more sums and the
+leader's :math:`q_k`; one that needs the entropy keeps one more:
 
 .. math::
     \bar q(S) = \sum_{c \in S,\, c \ne k(S)} q_c, \qquad \delta(S) = \sum_{c \in S} q_c\, (m(S) - z_c), \qquad
     \tau(S) = \sum_{c \in S,\, c \ne k(S)} e^{z_c - m(S)}\, (m(S) - z_c) \tag{2}
 
-**Union.** What two disjoint sets know, the second with the smaller maximum, is all that their union has to know. With
-:math:`\gamma = m(S) - m(T) \ge 0`, the exponentials of :math:`T` shrink by :math:`e^{-\gamma}`, its distances grow by
-:math:`\gamma`, and its leader joins the others:
+**Union.** The states of two disjoint sets determine the state of their union. Let :math:`T` be the one with the smaller
+maximum and :math:`\gamma = m(S) - m(T) \ge 0`. The exponentials of :math:`T` shrink by :math:`e^{-\gamma}`, its
+distances grow by :math:`\gamma`, and its leader joins the other classes:
 
 .. math::
     \rho(S \cup T) = \rho(S) + e^{-\gamma}\, (1 + \rho(T)), \qquad \gamma = m(S) - m(T) \ge 0 \tag{3}
@@ -29,11 +29,11 @@ with weights :math:`q_c` (of a label, a distribution, a smoothing) keeps two sum
 .. math::
     \tau(S \cup T) = \tau(S) + e^{-\gamma}\, \big(\tau(T) + \gamma\, (1 + \rho(T))\big) \tag{5}
 
-No term is negative (for weights that are not), so that no digit is lost however far the leader is ahead, in whatever
-order the sets are united. Sums that follow the maximum are due to Milakov and Gimelshein [1]: they save the softmax
-from overflow. Without the leader they also keep its digits.
+No term is negative (for non-negative weights), so no digits are lost, however far the leader is ahead and in whatever
+order the sets are merged. Sums rescaled to a running maximum are due to Milakov and Gimelshein [1]; they keep the
+softmax from overflowing. Leaving out the leader also preserves its digits.
 
-**Finish.** Of the set :math:`A` of all classes,
+**Finish.** For the set :math:`A` of all classes,
 
 .. math::
     \mathrm{lse}(z) = \log \sum_c e^{z_c} = m(A) + \log(1 + \rho(A)), \qquad
@@ -44,26 +44,26 @@ from overflow. Without the leader they also keep its digits.
     H = -\sum_c p_c \log p_c = \log(1 + \rho(A)) + \bar\tau, \qquad
     \bar\tau = \frac{\tau(A)}{1 + \rho(A)} \tag{7}
 
-As the difference of :math:`\mathrm{lse}(z)` and the mean score, the entropy has no digit left in float32 where the
-leader is 20 ahead. In (7) nothing is subtracted.
+Computed as the difference of :math:`\mathrm{lse}(z)` and the mean score, the entropy has no correct digit left in
+float32 once the leader is 20 ahead. In (7) nothing is subtracted.
 
-**Slope.** The derivative of the log-sum-exp is the softmax :math:`p`, and :math:`p_k` is rounded before 1 is taken from
-it; but :math:`1 - p_k = \rho / (1 + \rho)` is known to its last digit:
+**Slope.** The derivative of the log-sum-exp is the softmax :math:`p`, and :math:`p_k` is rounded before 1 is subtracted
+from it. But :math:`1 - p_k = \rho / (1 + \rho)` is known to its last digit:
 
 .. math::
     \frac{\partial \ell}{\partial z_c} = Q(A)\, p_c - q_c, \qquad
     \frac{\partial \ell}{\partial z_{k(A)}} = \bar q(A) - \frac{Q(A)\, \rho(A)}{1 + \rho(A)} \tag{8}
 
-The second form is for a leader with more than half of all probability; with less, it is the first that keeps the
-digits. In the derivative of the entropy the logarithms of :math:`\log p_c` and of :math:`H` cancel each other:
+The second form is for a leader with more than half of the probability; with less, the first is the accurate one. In the
+derivative of the entropy, the terms :math:`\log(1 + \rho)` of :math:`\log p_c` and of :math:`H` cancel:
 
 .. math::
     \frac{\partial H}{\partial z_c} = -p_c\, (\log p_c + H) = p_c\, (m(A) - z_c - \bar\tau) \tag{9}
 
-A score of :math:`-\infty` rules its class out, and a set of such classes adds nothing to another. Where no class is
-left there is no softmax, and everything is NaN, as it is in a row with a score of :math:`+\infty` or NaN.
+A score of :math:`-\infty` rules out its class, and a set of such classes adds nothing to another. If all classes are
+ruled out, or if a score is :math:`+\infty` or NaN, there is no softmax and everything is NaN.
 
-The kernels of cross entropy have the same sums in loops of their own.
+The cross entropy kernels compute the same sums in their own loops.
 
 Sources:
 
@@ -83,16 +83,16 @@ from manual_grad.engine.rowwise import class_dim
 
 
 class State(NamedTuple):
-    """(1) and (2) of some classes of each row; every tensor has the scores' shape, with 1 for the classes.
+    """(1) and (2) for some classes of each row; every tensor has the scores' shape with class dimension 1.
 
-    Autograd may differentiate :func:`slope`, :func:`entropy_slope` and :func:`distances`; :func:`finish` and
-    :func:`entropy` have their derivatives there.
+    Autograd can differentiate through :func:`slope`, :func:`entropy_slope` and :func:`distances`. The derivatives of
+    :func:`finish` and :func:`entropy` are :func:`slope` and :func:`entropy_slope`.
     """
 
     m: Tensor
     leader: Tensor
     rest: Tensor  # rho
-    q: Tensor | None = None  # the leader's
+    q: Tensor | None = None  # of the leader
     rest_q: Tensor | None = None
     distance: Tensor | None = None  # delta
     tau: Tensor | None = None
@@ -101,9 +101,9 @@ class State(NamedTuple):
     def of(
         cls, z: Tensor, q: Tensor | None = None, first: int = 0, *, value: bool = False, entropy: bool = False
     ) -> State:
-        """Of the classes ``first``, … with scores z, their dimension as in :mod:`~manual_grad.engine.rowwise`.
+        """The state of classes ``first``, … with scores z, laid out as in :mod:`~manual_grad.engine.rowwise`.
 
-        With ``q``, of the scores' shape, there is a :func:`slope`; with ``value`` there is what to :func:`finish`.
+        ``q``, of the scores' shape, is required by :func:`slope`, and ``value`` by :func:`finish`.
         """
         dim = class_dim(z)
         m, leader = z.max(dim, keepdim=True)
@@ -113,8 +113,8 @@ class State(NamedTuple):
 
         gap = torch.where(m == -math.inf, 0, m) - z
         e = (-gap).exp()
-        # the leader's e is 1, or the NaN of a row without a leader; 0 where it is impossible, as then is 1 + rest
-        # (0 * m would be a NaN likewise, but inductor takes it for 0)
+        # The leader's e is 1, NaN in a row without a leader, or 0 if its score is -inf, which makes 1 + rest 0 too.
+        # (0 * m would also give the NaN, but inductor simplifies it to 0.)
         rest = others(e) + (e.gather(dim, leader) - 1).detach()
         own = rest_q = distance = tau = None
         if q is not None:
@@ -126,7 +126,7 @@ class State(NamedTuple):
         return cls(m, leader + first, rest, own, rest_q, distance, tau)  # (1) (2)
 
     def union(self, other: State) -> State:
-        """Of both sets of classes."""
+        """The state of both sets of classes."""
         ahead = torch.where(self.m == other.m, self.leader < other.leader, self.m > other.m)
         a, b = (
             State(*(u if u is None else torch.where(which, u, v) for u, v in zip(self, other, strict=True)))
@@ -149,7 +149,7 @@ class State(NamedTuple):
         return self.q + self.rest_q
 
     def finish(self) -> Tensor:
-        """The loss (6) of a state of all classes."""
+        """The loss (6), for the state of all classes."""
         return self.distance + self.total * self.rest.log1p()
 
     def entropy(self) -> Tensor:
@@ -157,17 +157,17 @@ class State(NamedTuple):
         return self.rest.log1p() + self._mean_gap()
 
     def distances(self, z: Tensor) -> Tensor:
-        """-log p of classes with scores z."""
+        """-log p of the classes with scores z."""
         return (self.m - z) + self.rest.log1p()
 
     def slope(self, z: Tensor, q: Tensor) -> Tensor:
-        """The derivative of the loss by scores z, the q of which is given."""
+        """The derivative of the loss with respect to scores z with weights q."""
         p, total = self._probabilities(z), self.total
-        sure = (p > 0.5) & total.isfinite()  # an infinite Q would take rest_q off
+        sure = (p > 0.5) & total.isfinite()  # with an infinite Q, rest_q - Q (…) may be inf - inf
         return torch.where(sure, self.rest_q - total * (self.rest / (1 + self.rest)), total * p - q)  # (8)
 
     def entropy_slope(self, z: Tensor) -> Tensor:
-        """The derivative of the entropy by scores z."""
+        """The derivative of the entropy with respect to scores z."""
         gap = self.m - z
         return self._probabilities(z) * (torch.where(gap == math.inf, 0, gap) - self._mean_gap())  # (9)
 

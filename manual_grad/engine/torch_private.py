@@ -1,6 +1,6 @@
-"""The private names of torch that this package uses, in one place: no public name answers these questions.
+"""The private torch APIs that this package uses; none of them has a public equivalent.
 
-All of them were found, with the same meaning, in torch 2.10 and 2.13, under which the tests run.
+All exist with the same meaning in torch 2.10 and 2.13, the versions tested.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from torch.autograd import forward_ad
 
 _functorch = torch._C._functorch
 
-# Whether torch.func.grad, vmap, jvp, … is at work. Asked in every call, where a public way would cost microseconds.
+# Whether a torch.func transform (grad, vmap, jvp, …) is active. A public query would cost microseconds per call.
 transforms_are_active = torch._C._are_functorch_transforms_active
 # Whether autocast is on for any device; torch.is_autocast_enabled asks for one.
 autocast_is_on = torch._C._is_any_autocast_enabled
-# Whether torch.jit traces; torch.jit.is_tracing asks the same through a Python module.
+# Whether torch.jit is tracing; torch.jit.is_tracing is the same with more overhead.
 tracing_state = torch._C._get_tracing_state
-# The hooks on saved tensors, given True also while tracing: a checkpoint, or an offload to another device.
+# The hooks on saved tensors (checkpointing, offloading); with True, also while tracing.
 saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks
-# torch.autograd.grad(…, is_grads_batched=True) wraps the upstream gradient in a tensor that has no storage.
+# torch.autograd.grad(…, is_grads_batched=True) wraps the upstream gradient in a tensor without storage.
 is_legacy_batched = _functorch.is_legacy_batchedtensor
-# What torch.func has wrapped.
+# Whether torch.func has wrapped a tensor.
 is_wrapped = _functorch.is_functorch_wrapped_tensor
-# A context in which forward differentiation is on. torch turns it off around a Function's jvp.
+# A context manager that turns forward differentiation on or off; torch turns it off around a Function's jvp.
 forward_differentiation = forward_ad._set_fwd_grad_enabled
 # Whether an op has an implementation for a dispatch key.
 has_implementation = torch._C._dispatch_has_kernel_for_dispatch_key
@@ -34,12 +34,12 @@ _PROXY = torch._C._TorchDispatchModeKey.PROXY
 
 
 def is_differentiating_forwards() -> bool:
-    """Whether there is a level of torch.autograd.forward_ad."""
+    """Whether a level of torch.autograd.forward_ad is active."""
     return forward_ad._current_level >= 0
 
 
 def is_functionalized() -> bool:
-    """Whether torch.func.functionalize is at work."""
+    """Whether torch.func.functionalize is active."""
     if not transforms_are_active():
         return False
     stack = _functorch.get_interpreter_stack()
@@ -47,12 +47,12 @@ def is_functionalized() -> bool:
 
 
 def is_exporting() -> bool:
-    """Whether torch.export traces; the Dynamo of torch 2.10 takes ``torch.compiler.is_exporting()`` for True always."""
+    """Whether torch.export is tracing; Dynamo in torch 2.10 always takes ``torch.compiler.is_exporting()`` as True."""
     return torch.compiler._is_exporting_flag
 
 
 def is_recorded_by_make_fx() -> bool:
-    """Whether operations are being recorded, so that no number may come out of a tensor."""
+    """Whether make_fx is recording, so that the value of a tensor must not be read."""
     return bool(torch._C._len_torch_dispatch_stack()) and torch._C._get_dispatch_mode(_PROXY) is not None
 
 
@@ -65,5 +65,5 @@ def primal(t: Tensor) -> Tensor:
 
 
 def call_of(overload: Any) -> Any:
-    """What calling an op's overload calls, a microsecond earlier."""
+    """The callable behind an op overload; calling it directly saves a microsecond."""
     return overload._op

@@ -1,4 +1,5 @@
-"""The files that are written by a program: ``python -m manual_grad.generate`` writes them anew.
+"""The generator of source files: ``python -m manual_grad.generate`` rewrites them.
 
-They are committed, so that nobody needs this to install the package; a test compares them with what it writes.
+The generated files are committed, so that installing the package does not need this. A test checks that they are up to
+date.
 """

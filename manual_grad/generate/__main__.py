@@ -1,4 +1,4 @@
-"""``python -m manual_grad.generate``: write the generated files anew; with ``--check`` only say which differ."""
+"""``python -m manual_grad.generate``: rewrite the generated files; with ``--check``, only list those that differ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IN_CPP, IN_TRITON = ROOT / "kernels/cpu/generated", ROOT / "kernels/triton/gener
 
 
 def files() -> dict[Path, str]:
-    """What each generated file is to hold."""
+    """The contents of each generated file."""
     catalogue = ROOT / "catalogue.py"
     found = {
         ROOT / "functional.py": _marked("#", exports.functional(), catalogue),
@@ -32,7 +32,7 @@ def files() -> dict[Path, str]:
 
 
 def rule_of(loss: Loss) -> type[PointwiseLoss] | None:
-    """The pointwise Function of its file, if its kernels are printed."""
+    """The pointwise Function of the loss, if its kernels are generated."""
     for value in vars(loss.module).values():
         if isinstance(value, type) and issubclass(value, PointwiseLoss) and value.kernel == loss.name:
             return None if value.by_hand else value

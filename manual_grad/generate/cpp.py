@@ -1,4 +1,4 @@
-"""The C++ functor of a pointwise loss, from its rule."""
+"""Generates the C++ functor of a pointwise loss from its rule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ERRORS = {RuntimeError: "std::runtime_error", ValueError: "std::domain_error"}
 
 
 def source(name: str, loss: type[PointwiseLoss]) -> str:
-    """A file of kernels/cpu/generated."""
+    """The contents of a file of kernels/cpu/generated."""
     found = list(variants(loss))
     camel = loss.__name__.removesuffix("Function")
     lines = ['#include "../pointwise.h"', "", "namespace mg {", "namespace {", ""]
@@ -97,7 +97,7 @@ def _test(name: str, value: bool | float | None, loss: type[PointwiseLoss]) -> s
 
 
 class _Printer:
-    """Statements that compute ``results``, a variable for each operation."""
+    """Prints statements that compute ``results``, with one variable per operation."""
 
     def __init__(self, loss: type[PointwiseLoss], results: list[Node]) -> None:
         self.loss, self.nodes = loss, order(results)
@@ -139,7 +139,7 @@ class _Printer:
         if node.op == "sign":
             zero, one = "Vec<T>{}", "splat(T{1})"
             return f"({a[0]} > {zero} ? {one} : {zero}) - ({a[0]} < {zero} ? {one} : {zero})"
-        if node.op == "exp":  # which saves what takes care of an overflow where there is none
+        if node.op == "exp":  # exp_for needs no check for overflow
             return f"{'exp_for' if not_positive(node.arguments[0]) else 'exp_signed'}<S, T>({a[0]})"
         if node.op == "log1p" and node.arguments[0].op == "exp" and not_positive(node.arguments[0].arguments[0]):
             return f"log1p_unit<T>({a[0]})"
@@ -151,14 +151,14 @@ class _Printer:
             product = self.of(node.arguments[0], True), self.of(node.arguments[1], True)
             return f"fma({', '.join(product)}, -({a[0]} * {a[1]}))"
         if node.op == "expm1" and not not_positive(node.arguments[0]):
-            raise ValueError("expm1 is for an argument that is seen not to be positive, such as -x.abs()")
+            raise ValueError("expm1 needs an argument that is provably not positive, such as -x.abs()")
         if node.op in ("abs", "log", "log1p", "expm1", "sqrt"):
             return f"{node.op}<T>({', '.join(a)})"
         raise ValueError(f"no C++ for {node.op}; see generate/cpp.py")
 
 
 def not_positive(node: Node) -> bool:
-    """Whether that can be seen from the operation; a NaN may be either."""
+    """Whether the operation shows that its result is not positive (or NaN)."""
     if node.op == "neg":
         return not_negative(node.arguments[0])
     if node.op == "mul":
@@ -184,4 +184,4 @@ def _number(number: float) -> str:
     if math.isinf(number):
         return f"static_cast<T>({'-' if number < 0 else ''}__builtin_inf())"
     exact = unpack("f", pack("f", number))[0] == number if abs(number) < 1e38 else False
-    return f"T{{{number!r}}}" if exact else f"static_cast<T>({number!r})"  # which a float would have to round
+    return f"T{{{number!r}}}" if exact else f"static_cast<T>({number!r})"  # inexact in float

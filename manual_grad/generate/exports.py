@@ -1,4 +1,4 @@
-"""The modules that export the losses, from the catalogue."""
+"""Generates the modules that export the losses from the catalogue."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from manual_grad.catalogue import FAMILIES, LOSSES, of_family
 
 def functional() -> str:
     names = [(loss.path, loss.name) for loss in LOSSES if loss.functional]
-    title = '"""The losses as functions, by torch\'s names and signatures: ``import manual_grad.functional as F``."""'
+    title = '"""The losses as functions, with torch\'s names and signatures: ``import manual_grad.functional as F``."""'
     return _exporting(title, names)
 
 
 def modules() -> str:
-    title = '"""The losses as Modules, by family, that is, by what the loss is a function of.\n\n' + _table() + '"""'
+    title = '"""The losses as Modules, grouped by what the loss is a function of.\n\n' + _table() + '"""'
     return _exporting(title, [(loss.path, name) for loss in LOSSES for name in loss.modules])
 
 
@@ -29,7 +29,7 @@ def _exporting(docstring: str, names: Iterable[tuple[str, str]]) -> str:
 
 
 def _table() -> str:
-    """The families, what they are functions of, and their Modules without the word Loss."""
+    """A table of the families, what their losses are functions of, and their Modules without the suffix Loss."""
     left, middle, right = max(map(len, FAMILIES)), max(map(len, FAMILIES.values())), 58
     rule = f"{'=' * left}  {'=' * middle}  {'=' * right}"
     lines = [rule]

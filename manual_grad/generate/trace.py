@@ -1,10 +1,10 @@
-"""The rule of a pointwise loss as a graph of elementary operations, in which each occurs once.
+"""Traces the rule of a pointwise loss into a graph of elementary operations without duplicates.
 
-:mod:`torch.fx` records what ``elementwise`` and ``first`` do; operations that are the same become one, so that the
-value and the slopes share what they have in common.
+:mod:`torch.fx` records what ``elementwise`` and ``first`` do. Equal operations are merged, so that the value and the
+slopes share common subexpressions.
 
-A rule has a variant for each choice of its options that are a ``bool``, of each ``special`` value of a number or any
-other, and of each optional input that is there or not: Python's ``if`` has been decided in it.
+A rule is traced once for each combination of its ``bool`` options, of the ``special`` values of its numbers (or any
+other value), and of the presence of its optional inputs. In such a variant, Python's ``if`` statements are resolved.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torch import fx
 from manual_grad.engine import elementary
 from manual_grad.engine.pointwise import PointwiseLoss
 
-VECTOR, MASK, SCALAR = "vector", "mask", "scalar"  # numbers for each element, truth for each element, one number
+VECTOR, MASK, SCALAR = "vector", "mask", "scalar"  # a number per element, a bool per element, a single number
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """``op`` of ``arguments``; an 'input' or an 'option' has its name, a 'constant' its number as the only one."""
+    """``op`` applied to ``arguments``, which hold the name of an 'input' or 'option' or the value of a 'constant'."""
 
     op: str
     arguments: tuple[Any, ...]
@@ -49,7 +49,7 @@ class Variant:
 
     chosen: dict[str, bool | float | None]
     value: Node
-    slopes: dict[str, Node]  # by each input that is there
+    slopes: dict[str, Node]  # one per input that is present
     outside: tuple[Node, ...]
 
 
@@ -64,7 +64,7 @@ def variants(loss: type[PointwiseLoss]) -> Iterator[Variant]:
 
 
 def suffix(variant: Variant) -> str:
-    """Of the names of what is printed from it."""
+    """The suffix of the names in the code generated from a variant."""
 
     def word(name: str, value: bool | float | None) -> str:
         if isinstance(value, float):
@@ -75,7 +75,7 @@ def suffix(variant: Variant) -> str:
 
 
 def order(results: list[Node]) -> list[Node]:
-    """What has to be computed for ``results``, each after its arguments."""
+    """The operations that ``results`` need, each after its arguments."""
     found: dict[Node, None] = {}
 
     def visit(node: Node) -> None:
@@ -91,7 +91,7 @@ def order(results: list[Node]) -> list[Node]:
 
 
 class _Number(fx.Proxy):
-    """An option without a special value: a rule that is shorter for some number is written for any other."""
+    """An option without a special value: comparisons with constants are False, which selects the general rule."""
 
     def __eq__(self, other: Any) -> Any:
         return super().__eq__(other) if isinstance(other, fx.Proxy) else False
@@ -103,7 +103,7 @@ class _Number(fx.Proxy):
 
 
 class _Builder:
-    """Makes every node once."""
+    """Creates nodes without duplicates."""
 
     def __init__(self) -> None:
         self.nodes: dict[tuple[Any, ...], Node] = {}
@@ -122,7 +122,7 @@ def _kind(op: str, arguments: tuple[Node, ...]) -> str:
     kinds = {a.kind for a in arguments}
     if op in COMPARISONS or op in ("and", "or", "not"):
         if kinds == {SCALAR}:
-            raise ValueError(f"a rule decides by an option alone ({op}); that belongs into an option that is a bool")
+            raise ValueError(f"a rule decides by an option alone ({op}); use an option that is a bool instead")
         return MASK
     return VECTOR if VECTOR in kinds or op == "where" else SCALAR
 
@@ -147,7 +147,7 @@ def _trace(loss: type[PointwiseLoss], chosen: dict[str, Any]) -> Variant:
             number = argument(name, "option", SCALAR)
             options[name] = _Number(number.node, tracer)
         else:
-            options[name] = None  # no kernel knows of such a kind: it must not be used
+            options[name] = None  # kernels do not support this kind of option; the rule must not use it
     value = loss.elementwise(*inputs.values(), *options.values())
     slopes = loss.first(*inputs.values(), *options.values())
     outside = loss.outside(*inputs.values())
@@ -209,7 +209,7 @@ _FOLDED: dict[str, Callable[..., float]] = {
 
 
 def _is_size(condition: Node, negated: Node, x: Node) -> bool:
-    """Whether it says -x where x < 0 and x elsewhere."""
+    """Whether a where selects -x for x < 0 and x elsewhere."""
     if (condition.op, negated.op) != ("lt", "neg"):
         return False
     y, bound = condition.arguments
@@ -251,7 +251,7 @@ def _translated(node: fx.Node, nodes: dict[fx.Node, Node], build: _Builder) -> N
         return build("abs", arguments[2])
     if op is None or node.kwargs:
         arguments = ", ".join(map(str, node.args))
-        raise ValueError(f"no kernel can be printed from {name}({arguments}); see generate/trace.py")
+        raise ValueError(f"no kernel can be generated from {name}({arguments}); see generate/trace.py")
     if op == "pow" and arguments[1].is_constant and arguments[1].arguments[0] in _POWERS:
         return _POWERS[arguments[1].arguments[0]](build, arguments[0])
     if op in _FOLDED and all(a.is_constant for a in arguments):

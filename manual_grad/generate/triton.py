@@ -1,4 +1,4 @@
-"""The Triton functions of a pointwise loss, from its rule."""
+"""Generates the Triton functions of a pointwise loss from its rule."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from manual_grad.generate.trace import SCALAR, VECTOR, Node, Variant, order, suf
 
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|"}
 _OPERATORS |= {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
-_LONG = 70  # operations, from which on eight elements of a thread take more registers than there are
-_POWER = 30  # operations that a power is worth
+_LONG = 70  # with more operations, eight elements per thread need more registers than there are
+_POWER = 30  # operations that a power counts as
 _UNUSED = "  # noqa: F401 - the interpreter looks for it in every file"
-_OURS = ("exp", "log1p", "expm1", "pow", "at_least", "at_most")  # of kernels/triton/math.py
+_OURS = ("exp", "log1p", "expm1", "pow", "at_least", "at_most")  # in kernels/triton/math.py
 
 
 def source(name: str, loss: type[PointwiseLoss]) -> str:
-    """A file of kernels/triton/generated."""
+    """The contents of a file of kernels/triton/generated."""
     body: list[str] = []
     entries = []
     longest = 0
@@ -63,15 +63,15 @@ def source(name: str, loss: type[PointwiseLoss]) -> str:
 
 
 def table(names: list[str]) -> str:
-    """The __init__ of the folder."""
+    """The contents of kernels/triton/generated/__init__.py."""
     rows = [f'    "{name}": {name}.LOSS,' for name in names]
     imports = ["from manual_grad.kernels.triton.generated import (", *(f"    {name}," for name in sorted(names)), ")"]
-    title = '"""The kernels of the pointwise losses whose rules are printed."""'
+    title = '"""The generated kernels of the pointwise losses."""'
     return "\n".join([title, "", *imports, "", "LOSSES = {", *rows, "}", ""])
 
 
 class _Printer:
-    """The body of a function, a variable for each operation."""
+    """Prints the body of a function, with one variable per operation."""
 
     def __init__(self, loss: type[PointwiseLoss], results: list[Node]) -> None:
         self.loss, self.results, self.nodes = loss, results, order(results)
@@ -84,7 +84,7 @@ class _Printer:
         self.names |= {node: f"v{i}" for i, node in enumerate(self.nodes, 1)}
 
     def lines(self, variant: Variant | None) -> Iterator[str]:
-        """Of the value, or of the slopes of a variant."""
+        """The body of the value function or, for a variant, of its slopes."""
         leaves = sorted(self.leaves, key=lambda node: (node.op, self._place(node)))
         like = next((self.of(node) for node in leaves if node.op == "input"), None)
         if like is None:
@@ -106,7 +106,7 @@ class _Printer:
         return self.loss.inputs.index(name) if node.op == "input" else self.options.index(name)
 
     def of(self, node: Node, beside: str = SCALAR) -> str:
-        """Options, and what is made of them alone, are in float64 until they meet an element."""
+        """Options and expressions of options only are in float64 until they are combined with an element."""
         if node.is_constant:
             return _number(node.arguments[0])
         meets = node.kind == SCALAR and beside != SCALAR
@@ -130,7 +130,7 @@ class _Printer:
             return f"tl.zeros_like({self.like}) + {a[0]}"
         if node.op in ("clamp_min", "clamp_max"):
             return f"{'at_least' if node.op == 'clamp_min' else 'at_most'}({a[0]}, {a[1]})"
-        if node.op in ("minimum", "maximum"):  # a NaN stays one
+        if node.op in ("minimum", "maximum"):  # propagates NaN
             sign = "<" if node.op == "minimum" else ">"
             return f"tl.where({a[0]} {sign} {a[1]}, {a[0]}, tl.where({a[0]} == {a[0]}, {a[1]}, {a[0]}))"
         if node.op == "sign":
@@ -154,8 +154,10 @@ class _Printer:
 
 
 def _fused(node: Node, used: list[Node]) -> tuple[Node, Node] | None:
-    """The product, used nowhere else, and the other term of a sum: one rounding, as a C++ compiler has it, for float32,
-    in which it may cancel."""
+    """A product that is used only in this sum, and the other term; None if there is none.
+
+    They become one fused multiply-add, as in C++: with a single rounding, float32 loses fewer digits to cancellation.
+    """
     if node.op not in ("add", "sub"):
         return None
     for product, other in (node.arguments, node.arguments[::-1]):

@@ -1,4 +1,4 @@
-"""The kernels, in C++ for the CPU and in Triton for CUDA: which are loaded, and which calls they serve."""
+"""Loading and lookup of the kernels, which are in C++ for the CPU and in Triton for CUDA."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ import manual_grad
 from manual_grad.engine import torch_private
 
 _FOLDER = Path(__file__).parent / "cpu"
-# torch.backends.cpu.get_cpu_capability() -> the libraries that run there, best first
+# torch.backends.cpu.get_cpu_capability() -> the libraries that can run, best first
 _LIBRARIES = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
 _BUILD_ALL = "MANUAL_GRAD_INSTRUCTION_SETS=all pip install -e ."
 _DENSE = torch.strided
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
-_CAPABILITY = (8, 0)  # the least of a device, of those that the kernels in Triton are compiled for in the tests
+_CAPABILITY = (8, 0)  # the lowest compute capability for which the tests compile the Triton kernels
 _CHOICE = os.environ.get("MANUAL_GRAD_KERNELS", "1")
 
 _ON: ContextVar[bool] = ContextVar("manual_grad.kernels", default=True)
-on = _ON.get  # whether kernels are used in this context: by this thread, or this task of asyncio
-interpreting = _CHOICE == "triton"  # the kernels in Triton on CPU tensors, one instance after the other, as a test
+on = _ON.get  # whether kernels are used in this context, that is, in this thread or asyncio task
+interpreting = _CHOICE == "triton"  # for tests: run the Triton kernels on CPU tensors in Triton's interpreter
 
 
 @contextlib.contextmanager
 def switched(to: bool) -> Iterator[None]:
-    """Whether the losses called in this context use their kernels, or their formulas. Backward does as forward did."""
+    """Context manager that selects kernels (True) or formulas (False). Backward uses what its forward used."""
     token = _ON.set(to)
     try:
         yield
@@ -50,10 +50,10 @@ def _built() -> list[str]:
 
 @functools.cache
 def _load() -> tuple[str | None, str | None]:
-    """The instruction set of the library in use, or None and the reason."""
+    """Load the CPU library; return its instruction set, or None and the reason."""
     if _CHOICE != "1":
         return None, f"switched off by MANUAL_GRAD_KERNELS={_CHOICE}"
-    note = _FOLDER / "not_built.txt"  # left by setup.py where it had to go without kernels
+    note = _FOLDER / "not_built.txt"  # written by setup.py if it could not build the kernels
     if note.exists():
         why = note.read_text(encoding="utf-8").strip()
         reason = f"{why}; install a C++17 compiler (g++ or clang++), then reinstall manual_grad from its sources"
@@ -80,7 +80,7 @@ def _load() -> tuple[str | None, str | None]:
 
 @functools.cache
 def _load_triton() -> tuple[str | None, str | None]:
-    """The version of Triton in use, or None and the reason. No device is needed: a graph may be traced for one."""
+    """Load the Triton kernels; return Triton's version, or None and the reason. Tracing needs them without a device."""
     if _CHOICE == "0":
         return None, "switched off by MANUAL_GRAD_KERNELS=0"
     if torch.version.hip is not None:
@@ -97,12 +97,13 @@ def _load_triton() -> tuple[str | None, str | None]:
         return None, f"Triton is not importable ({cause})"
     if interpreting and not kernels.INTERPRETED:
         return None, "MANUAL_GRAD_KERNELS=triton also needs TRITON_INTERPRET=1"
-    _load()  # the C++ library defines the ops that it has, and nobody may have defined them before
+    _load()  # must come first: the C++ library defines its ops unconditionally
     kernels.register("CUDA", *(["CPU"] if interpreting else []))
     return triton.__version__, None
 
 
-_LOCK = threading.Lock()  # functools.cache lets two threads compute the same, and torch 2.10 registers nothing twice
+# functools.cache may call a function from two threads at once, and torch 2.10 rejects a second registration
+_LOCK = threading.Lock()
 
 
 @functools.cache
@@ -123,7 +124,7 @@ def _fake(name: str, results: int) -> None:
 
 
 def _pointwise_results(count: int) -> Callable[..., tuple[Tensor | None, ...]]:
-    """What a pointwise kernel returns, without its values: the loss, and gradients of its inputs and its weight."""
+    """A fake implementation of a pointwise kernel: the loss and the gradients of inputs and weight, without values."""
 
     def results(*args: Any) -> tuple[Tensor | None, ...]:
         x, (reduce, value, *wanted) = args[0], args[-count - 1 :]
@@ -134,18 +135,18 @@ def _pointwise_results(count: int) -> Callable[..., tuple[Tensor | None, ...]]:
 
 
 def loaded(device: str = "cpu") -> bool:
-    """Whether there are kernels for tensors of that type of device, and they are not switched off."""
+    """Whether the kernels for a device type are loaded and not switched off."""
     load = _load if device == "cpu" and not interpreting else _load_triton
     return on() and load()[0] is not None
 
 
 def available(name: str, device: str = "cpu") -> bool:
-    """Whether there is a kernel of that name for tensors of that type of device."""
+    """Whether there is a kernel of that name for a device type."""
     return on() and _op(name, device) is not None
 
 
 def op(name: str | None, *tensors: Tensor | None) -> Any:
-    """The kernel of that name, or None where there is none for these tensors: one floating dtype, dense, one device."""
+    """The kernel of that name, or None unless the tensors are dense and share a device and a supported dtype."""
     if not on() or name is None:
         return None
     if not tensors:
@@ -168,11 +169,11 @@ def op(name: str | None, *tensors: Tensor | None) -> Any:
 
 
 def show_config() -> str:
-    """Versions, the kernels in use or why there are none, and threads: one line each, for people and bug reports.
+    """Describe versions, the kernels in use (or why there are none) and threads, one line each; for bug reports.
 
-    The CPU kernels of a wheel are built for several instruction sets, those of an editable install for this
-    processor's; torch's choice decides (``ATEN_CPU_CAPABILITY`` lowers it, for the kernels too).
-    ``MANUAL_GRAD_KERNELS=0`` switches all kernels off. Those for CUDA devices need Triton.
+    The CPU kernels of a wheel are built for several instruction sets, those of an editable install for this processor
+    only. The one used follows torch's choice, so ``ATEN_CPU_CAPABILITY`` also applies to the kernels.
+    ``MANUAL_GRAD_KERNELS=0`` switches all kernels off. The kernels for CUDA devices need Triton.
     """
     isa, reason = _load() if on() else (None, "switched off in this context")
     cpu = f"none, losses run from their formulas: {reason}" if isa is None else f"{isa} (built: {', '.join(_built())})"

@@ -1,1 +1,1 @@
-"""One file per loss: derivation, value, first and second derivative, Function, functional, Module."""
+"""The losses, one file each: derivation, value, first and second derivative, Function, functional, Module."""

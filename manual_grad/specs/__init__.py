@@ -1,4 +1,4 @@
-"""What gradcheck audits: one spec for each loss, in a file that mirrors the loss' own."""
+"""The specs that gradcheck audits: one per loss, in a file that mirrors the loss's own."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ KERNELS = Kernels(kernels.loaded, kernels.switched, lambda: kernels.interpreting
 
 
 def module(name: str) -> ModuleType:
-    """The file of a loss' spec, which also says how the loss is drawn (``CURVE``)."""
+    """The module of a loss's spec, which also defines how the loss is drawn (``CURVE``)."""
     return importlib.import_module(f"{__name__}.{catalogue.BY_NAME[name].family}.{name}")
 
 
 @functools.cache
 def load(name: str) -> Spec:
-    """The ``SPEC`` of its file, and what the catalogue says: its family, and its peer unless the file has another."""
+    """The ``SPEC`` of its module, completed from the catalogue: family, and peer unless the spec has its own."""
     spec, loss = module(name).SPEC, catalogue.BY_NAME[name]
     return dataclasses.replace(spec, family=loss.family, peer=spec.peer or loss.peer, kernels=KERNELS)
 

@@ -1,1 +1,1 @@
-"""For studying the losses: their chapters, in the terminal too, the line along which each is drawn, and its plot."""
+"""Tools for studying the losses: their chapters, also in the terminal, and plots along a line through their domain."""

@@ -1,11 +1,11 @@
-"""Pieces of text of several lines that are set side by side or one above the other, as a formula needs it."""
+"""Multi-line pieces of text that are placed side by side or stacked to lay out a formula."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import NamedTuple
 
-# top, an extension, middle, an extension, bottom; a delimiter that is not here does not grow
+# top, extension, middle, extension, bottom; other delimiters do not grow
 _TALL = {
     "(": "⎛⎜⎜⎜⎝",
     ")": "⎞⎟⎟⎟⎠",
@@ -17,7 +17,7 @@ _TALL = {
 
 
 class Box(NamedTuple):
-    """Lines of one width, and which of them is the line of writing."""
+    """Lines of equal width, and the index of the baseline."""
 
     lines: tuple[str, ...]
     base: int = 0
@@ -28,12 +28,12 @@ class Box(NamedTuple):
 
     @property
     def flat(self) -> str | None:
-        """The text of a box of one line."""
+        """The text of a box with a single line, else None."""
         return self.lines[0] if len(self.lines) == 1 else None
 
 
 def width(text: str) -> int:
-    """Columns: an accent, like the hat of â, stands above the letter before it."""
+    """The number of columns: combining accents, such as the hat of â, take none."""
     return sum(not unicodedata.combining(c) for c in text)
 
 
@@ -42,7 +42,7 @@ def text(line: str) -> Box:
 
 
 def beside(*boxes: Box) -> Box:
-    """Left to right on one line of writing."""
+    """Boxes from left to right on one baseline."""
     above = max(box.base for box in boxes)
     below = max(len(box.lines) - box.base for box in boxes)
     columns = []
@@ -53,7 +53,7 @@ def beside(*boxes: Box) -> Box:
 
 
 def stack(boxes: list[Box], base: int, centred: bool = False) -> Box:
-    """Top to bottom, the line of writing being the line ``base`` of all."""
+    """Boxes from top to bottom; line ``base`` of the result is its baseline."""
     most = max(box.width for box in boxes)
     lines = []
     for box in boxes:
@@ -68,14 +68,14 @@ def fraction(above: Box, below: Box) -> Box:
 
 
 def at_corner(content: Box, script: str, top: bool) -> Box:
-    """The script behind the first line of the content, or behind its last."""
+    """The script after the first line of the content, or after its last."""
     column = [" " * width(script)] * len(content.lines)
     column[0 if top else -1] = script
     return beside(content, Box(tuple(column), content.base))
 
 
 def with_scripts(content: Box, above: str = "", below: str = "") -> Box:
-    """An exponent and an index in lines of their own; behind a tall content they go to its corners."""
+    """An exponent and an index on their own lines, or at the corners of tall content."""
     if not above and not below:
         return content
     if len(content.lines) > 2:
@@ -85,12 +85,12 @@ def with_scripts(content: Box, above: str = "", below: str = "") -> Box:
 
 
 def delimited(opening: str, content: Box, closing: str) -> Box:
-    """The content in brackets of its height; an empty delimiter is none."""
+    """The content in brackets of its height; an empty string stands for no bracket."""
     return beside(_tall(opening, content), content, _tall(closing, content))
 
 
 def grid(rows: list[list[Box]], gap: int) -> Box:
-    """Rows of cells in columns, an odd number of lines, the middle one the line of writing."""
+    """Rows of cells in aligned columns, with an odd number of lines and the baseline in the middle."""
     count = max(map(len, rows))
     rows = [row + [text("")] * (count - len(row)) for row in rows]
     widths = [max(row[j].width for row in rows) + (gap if j < count - 1 else 0) for j in range(count)]

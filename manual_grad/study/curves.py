@@ -1,7 +1,7 @@
-"""A line through the domain of each loss, along which its value, slope and curvature are worth a look.
+"""A line through the domain of each loss, along which its value, slope and curvature are drawn.
 
-Which line that is, the spec of the loss says as its ``CURVE``; :func:`trace` follows it. What is drawn is computed by
-the losses themselves, in float64, and the kinks are those that the specs declare.
+The line is defined by ``CURVE`` in the spec of the loss; :func:`trace` follows it. The loss itself computes the values,
+in float64, and the kinks are those declared in the spec.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from manual_grad.catalogue import BY_NAME
 
 @dataclass(frozen=True)
 class Slider:
-    """A parameter that may be turned: what it means, and the values it takes."""
+    """An adjustable parameter: its label and its range of values."""
 
     label: str
     default: float
@@ -36,14 +36,14 @@ class Slider:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through a loss' domain.
+    """A line through a loss's domain.
 
     Args:
-        axis: What the position on the line is, as the label of an axis.
-        span: The positions that are drawn.
-        arguments: The keyword arguments of the call at a batch of positions and at values of the parameters.
+        axis: The label of the axis, which says what the position on the line means.
+        span: The range of positions.
+        arguments: Returns the keyword arguments of the call for a batch of positions and values of the parameters.
         sliders: The parameters, by name.
-        loss: The function, if it is not the one that the spec describes.
+        loss: The function, if it is not the one of the spec.
     """
 
     axis: str
@@ -55,7 +55,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of the line without a kink: positions, and ``y``: value, slope and curvature there."""
+    """A part of the line without kinks: positions ``s``, and ``y``: value, slope and curvature there."""
 
     s: Tensor
     y: tuple[Tensor, Tensor, Tensor]
@@ -63,9 +63,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Kink:
-    """Where the derivative of that order jumps, and ``y``: value, slope and curvature by the rule's choice.
+    """A position where the derivative of that order jumps, and ``y``: value, slope and curvature chosen by the rule.
 
-    ``y`` is None where no number lies exactly on the kink, so that the rule has nothing to choose.
+    ``y`` is None if no floating-point number lies exactly on the kink.
     """
 
     order: int
@@ -75,7 +75,7 @@ class Kink:
 
 @dataclass(frozen=True)
 class Trace:
-    """What a loss does along its line: smooth pieces, and the kinks between them."""
+    """A loss along its line: smooth pieces, and the kinks between them."""
 
     curve: Curve
     params: dict[str, float]
@@ -83,7 +83,7 @@ class Trace:
     kinks: list[Kink]
 
     def limits(self, order: int) -> tuple[float, float]:
-        """The part of an axis that shows the value, the slope or the curvature; a pole may leave it."""
+        """The range of the axis for the value, the slope or the curvature; poles may exceed it."""
         y = torch.cat([piece.y[order] for piece in self.pieces])
         low, high = y.quantile(torch.tensor([0.05, 0.95], dtype=y.dtype)).tolist()
         low, high = max(float(y.min()), 2 * low - high), min(float(y.max()), 2 * high - low)
@@ -93,17 +93,17 @@ class Trace:
 
 def curve_of(loss: str) -> Curve:
     if loss not in BY_NAME:
-        raise ValueError(f"there is no loss {loss!r}: it is one of {', '.join(BY_NAME)}")
+        raise ValueError(f"no loss named {loss!r}; there are: {', '.join(BY_NAME)}")
     return specs.module(loss).CURVE
 
 
 def trace(loss: str, params: Mapping[str, float] | None = None, points: int = 241) -> Trace:
-    """Follow the line of a loss, at about so many points; parameters that are not given have their defaults."""
+    """Evaluate a loss along its line at about ``points`` positions; omitted parameters have their defaults."""
     params = params or {}
     curve = curve_of(loss)
     if unknown := [name for name in params if name not in curve.sliders]:
         known = ", ".join(curve.sliders) or "none"
-        raise ValueError(f"{loss} is not drawn with a parameter {unknown[0]!r}: it has {known}")
+        raise ValueError(f"{loss} has no parameter {unknown[0]!r} to draw; there are: {known}")
     params = {name: params.get(name, slider.default) for name, slider in curve.sliders.items()}
     low, high = curve.span
     kinks = sorted(_kinks(loss, curve, params), key=lambda kink: kink.s)
@@ -117,7 +117,7 @@ def trace(loss: str, params: Mapping[str, float] | None = None, points: int = 24
 
 
 def along(loss: str, s: Tensor, params: Mapping[str, float]) -> tuple[Tensor, Tensor, Tensor]:
-    """Value, slope and curvature at the positions ``s``, by the loss' own derivatives."""
+    """Value, slope and curvature at the positions ``s``, by the loss's own derivatives."""
     curve = curve_of(loss)
     s = s.detach().requires_grad_()
     function = curve.loss or specs.load(loss).fn
@@ -134,7 +134,7 @@ def _derivative(value: Tensor, s: Tensor) -> Tensor:
 
 
 def _kinks(loss: str, curve: Curve, params: Mapping[str, float]) -> Iterator[Kink]:
-    """Where a signed distance of the loss' spec passes 0, by bisection."""
+    """The positions where a signed distance of the loss's spec changes sign, by bisection."""
 
     def point(s: float) -> Tensor:
         return torch.tensor([s], dtype=torch.float64)
@@ -188,7 +188,7 @@ def weighted_residual(s: Tensor, weight: float) -> dict[str, Any]:
 
 
 def negative_passes(s: Tensor, **options: Any) -> dict[str, Any]:
-    """The anchor is the origin, the positive (0, 1); the negative passes the anchor at a distance of 0.3."""
+    """The anchor is the origin, the positive is (0, 1), and the negative passes the anchor at a distance of 0.3."""
     return dict(anchor=rows(s, 0, 0), positive=rows(s, 0, 1), negative=rows(s, s, -0.3), **options)
 
 

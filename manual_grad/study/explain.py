@@ -1,4 +1,4 @@
-"""A chapter in the terminal: its reStructuredText as plain text, or with rich in bold, colour and links."""
+"""A chapter in the terminal: its reStructuredText as plain text, or with rich in bold, color and links."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _MARKUP = re.compile(
 )
 _ITEM = re.compile(r"^(?:[-*]|\d+\.) ", re.MULTILINE)
 _CODE = "cyan"
-_HARD, _LONG = "\N{NO-BREAK SPACE}", 24  # a formula of this length stays on one line
+_HARD, _LONG = "\N{NO-BREAK SPACE}", 24  # a formula up to this length is not broken across lines
 
 
 class Span(NamedTuple):
-    """A piece of a paragraph, in rich's words: a style, and where it links to."""
+    """A piece of a paragraph: its text, its style as named by rich, and its link target."""
 
     text: str
     style: str = ""
@@ -60,7 +60,7 @@ def spans(paragraph: str) -> Iterator[Span]:
 
 
 def plain(chapter: Chapter, width: int) -> str:
-    """Text alone; what is a link shows where it leads."""
+    """The chapter as plain text, with the addresses of links spelled out."""
 
     def line(paragraph: str) -> str:
         return "".join(_spelled(span) if span.url else span.text for span in spans(paragraph))
@@ -78,7 +78,7 @@ def plain(chapter: Chapter, width: int) -> str:
 
 
 def show(chapter: Chapter, console: Console) -> None:
-    """With the styles and the links that the terminal knows."""
+    """Print the chapter with the styles and links that the terminal supports."""
     from rich.text import Text
 
     def line(paragraph: str) -> Text:
@@ -98,7 +98,7 @@ def show(chapter: Chapter, console: Console) -> None:
 
 
 def _blocks(chapter: Chapter) -> Iterator[tuple[str | None, str | Equation]]:
-    """Equations; paragraphs and items with the indent of their later lines; and, with None, what stays as it is."""
+    """Blocks with the indent of their continuation lines; None for preformatted text."""
     for block in chapter.blocks:
         if isinstance(block, Equation):
             yield "", block
@@ -115,13 +115,13 @@ def _blocks(chapter: Chapter) -> Iterator[tuple[str | None, str | Equation]]:
 
 
 def _spelled(link: Span) -> str:
-    """The address, behind the text where it does not say as much: https://doi.org/10.1 for doi:10.1."""
+    """The address, preceded by the text unless that is redundant: https://doi.org/10.1 for doi:10.1."""
     identifier = link.text.partition(":")[2]
     return link.url if identifier and link.url.endswith(identifier) else f"{link.text} <{link.url}>"
 
 
 def _target(role: str) -> str:
-    """What a reference like ~torch.nn.HuberLoss shows."""
+    """The text of a reference like ~torch.nn.HuberLoss."""
     if role.endswith(">"):
         return role.partition(" <")[0]
     return role.rpartition(".")[2] if role.startswith("~") else role

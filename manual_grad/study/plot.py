@@ -1,4 +1,4 @@
-"""A picture of a loss: value, gradient and curvature along its line, with the kinks marked."""
+"""Plots of a loss: value, gradient and curvature along its line, with the kinks marked."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from manual_grad.study.curves import Kink, Trace, trace
 
-PANELS = {"loss": "#2b8cc4", "gradient": "#d9660b", "curvature": "#1a9a78"}  # told apart by the colour-blind too
+PANELS = {"loss": "#2b8cc4", "gradient": "#d9660b", "curvature": "#1a9a78"}  # distinguishable with color blindness
 INK = "#767b85"  # readable on white and on black
 
 
 def plot(loss: str, path: str | os.PathLike, **params: float) -> None:
-    """Draw a loss of :mod:`manual_grad.functional` into a file, whose suffix says what kind: .png, .svg, .pdf, …
+    """Plot a loss of :mod:`manual_grad.functional` to a file.
 
     Args:
-        loss: Its name, such as ``"huber_loss"``.
-        path: The file to write.
-        params: Parameters of the loss that are not to have their defaults; the ``CURVE`` of its spec lists them.
+        loss: The name of the loss, such as ``"huber_loss"``.
+        path: The file to write; its suffix determines the format: .png, .svg, .pdf, …
+        params: Values of parameters other than their defaults; the ``CURVE`` of the loss's spec lists the parameters.
 
     Raises:
         ValueError: there is no such loss, or it has no such parameter.
@@ -26,14 +26,14 @@ def plot(loss: str, path: str | os.PathLike, **params: float) -> None:
 
 
 def draw(loss: str, drawn: Trace, path: str | os.PathLike) -> None:
-    """Draw what :func:`~manual_grad.study.curves.trace` found."""
+    """Draw the result of :func:`~manual_grad.study.curves.trace`."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     style: dict[Any, Any] = {
         "font.size": 11,
-        "svg.fonttype": "none",  # text stays text
-        "svg.hashsalt": loss,  # the same picture, the same file
+        "svg.fonttype": "none",  # keeps text as text
+        "svg.hashsalt": loss,  # makes the file reproducible
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     }
     with rc_context(style):
@@ -57,7 +57,7 @@ def draw(loss: str, drawn: Trace, path: str | os.PathLike) -> None:
 
 
 def _mark(ax: Any, drawn: Trace, kink: Kink, order: int, color: str) -> None:
-    """A line at the kink; open dots where a derivative jumps, and a full one for what the rule gives there."""
+    """Draw a line at the kink, open dots where a derivative jumps, and a filled one for the value chosen there."""
     ax.axvline(kink.s, color=INK, linewidth=1, linestyle=(0, (2, 3)))
     if order >= kink.order:
         for piece in drawn.pieces:

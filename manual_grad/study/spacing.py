@@ -1,4 +1,4 @@
-"""Space: between the signs of a formula, by their kinds, and between the lines of one that is wide."""
+"""Spacing between the symbols of a formula, by their kinds, and line breaks of wide formulas."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from manual_grad.study import box
 from manual_grad.study.box import Box
 
 INDENT = 4
-# behind one of these a sign belongs to what follows: −x
+# after one of these, a sign is unary, as in −x
 UNARY = frozenset("start open rel bin sign slash punct name sum".split())
 
 
 class Atom(NamedTuple):
-    """A part of a formula, and its kind.
+    """A part of a formula and its kind.
 
-    The kinds are those of :data:`~manual_grad.study.symbols.SYMBOLS` and besides the name of a function, a group in
-    brackets, a fraction, a sign of what follows, and the wide spaces quad and qquad.
+    The kinds are those of :data:`~manual_grad.study.symbols.SYMBOLS`, and also name (of a function), group (in
+    brackets), fraction, sign (unary), quad and qquad.
     """
 
     kind: str
@@ -24,7 +24,7 @@ class Atom(NamedTuple):
 
 
 def pack(atoms: list[Atom], room: int) -> list[Box]:
-    """Statements side by side while they fit; one that is too wide is broken at a wide space, a relation, a sign."""
+    """Place statements side by side while they fit; break one that is too wide at a quad, a relation or a sign."""
     rows: list[Box] = []
     for part in _split(atoms, "qquad", keep=False):
         whole = join(part)
@@ -34,7 +34,7 @@ def pack(atoms: list[Atom], room: int) -> list[Box]:
             rows.append(whole)
         else:
             first, *rest = _broken(part, room - INDENT, ["quad", "rel", "bin"])
-            blank = Atom("ord", box.text(" " * (INDENT - 1)))  # behind it a sign is still between two things
+            blank = Atom("ord", box.text(" " * (INDENT - 1)))  # after it, a sign is still binary
             rows += [join(first), *(join([blank, *line]) for line in rest)]
     return rows
 
@@ -43,7 +43,7 @@ def _broken(atoms: list[Atom], room: int, kinds: list[str]) -> list[list[Atom]]:
     if join(atoms).width <= room or not kinds:
         return [atoms]
     parts = _split(atoms, kinds[0], keep=True)
-    if kinds[0] == "rel":  # what is defined stays beside its definition
+    if kinds[0] == "rel":  # do not break before the first relation of a definition
         parts[:2] = [[atom for part in parts[:2] for atom in part]]
     lines: list[list[Atom]] = []
     for part in parts:
@@ -65,7 +65,7 @@ def _split(atoms: list[Atom], kind: str, keep: bool) -> list[list[Atom]]:
 
 
 def join(atoms: list[Atom], tight: bool = False) -> Box:
-    """Side by side, with the space that the kinds ask for; ``tight`` as in an index."""
+    """Place atoms side by side with the space that their kinds need; ``tight`` as in an index."""
     boxes, before, gap = [box.text("")], Atom("start", box.text("")), 0
     for atom in atoms:
         if atom.kind in ("space", "quad", "qquad"):
@@ -90,6 +90,6 @@ def _apart(before: Atom, atom: Atom, tight: bool) -> bool:
         return not tight
     if before.kind == "prefix" or (atom.kind == "group" and before.kind != "sum"):
         return "fraction" in kinds
-    if kinds == {"letter"}:  # a product; but dx is one
+    if kinds == {"letter"}:  # a product, except in dx
         return not tight and before.box.flat != "d"
     return bool(kinds & {"fraction", "name", "sum"})

@@ -1,4 +1,4 @@
-"""LaTeX's commands and the signs for them, by kind: what tells the space around a sign."""
+"""LaTeX commands and their symbols, by kind, which determines the spacing."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ SUBSCRIPTS = str.maketrans("0123456789+−=()aehijklmnoprstuvxβγρφχ", "₀�
 
 
 def small(script: str, table: dict[int, int]) -> str:
-    """The script in the small letters of ``table``; nothing where one is missing, or for a word, hard to read so."""
+    """The script in the small letters of ``table``; empty if one is missing, or for words, which are hard to read."""
     if script.isalpha() and script.isascii() and len(script) > 3:
         return ""
     return script.translate(table) if all(ord(c) in table for c in script) else ""
 
 
 def is_word(script: str) -> bool:
-    """Whether it can stand behind _ or ^ without brackets: nothing in it is an operator or a script itself."""
+    """Whether the script needs no brackets after _ or ^, as it contains neither operators nor scripts."""
     return script.isalnum() and unicodedata.is_normalized("NFKC", script)
 
 
 def greek(token: str) -> str:
-    """The letter of a command like alpha or Gamma; anything else is returned as it is."""
+    """The letter of a command like alpha or Gamma; anything else is returned unchanged."""
     name = token.removeprefix("\\")
     if name == token:
         return token

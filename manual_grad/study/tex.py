@@ -1,8 +1,8 @@
-r"""LaTeX's mathematics in a terminal: ``∂e/∂x = max(−δ, min(r, δ))``, in one line or, displayed, in several.
+r"""LaTeX math in a terminal: ``∂e/∂x = max(−δ, min(r, δ))``, inline on one line or displayed on several.
 
-Of the converters to plain text none keeps the meaning: :math:`e^{a - b}` becomes e^a - b, the lines of cases run
-together, :math:`\tfrac12` is read as 12. This one sets the tree that the equations are executed from, and leaves a
-command that it does not know as it is.
+Other converters to plain text lose the meaning: :math:`e^{a - b}` becomes e^a - b, the lines of cases run together,
+:math:`\tfrac12` is read as 12. This one renders the same tree from which the equations are executed, and leaves unknown
+commands unchanged.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from manual_grad.study.symbols import KINDS
 
 
 def inline(tex: str) -> str:
-    """The formula in one line."""
+    """The formula on one line."""
     return _line(read(tex))
 
 
 def display(tex: str, number: str = "", width: int = 80) -> str:
-    """The formula in as many lines as it needs, its number at the right end."""
+    """The formula on as many lines as it needs, with its number at the right margin."""
     end = f"({number})" if number else ""
     rows = pack(_atoms(read(tex), flat=False), width - INDENT - len(end) - 1)
     lines: list[str] = []
@@ -81,7 +81,7 @@ def _command(part: Part, flat: bool) -> Atom:
         return Atom("letter", box.text("√" + _factor(rows[0])))
     if token.startswith(r"\begin{"):
         return _environment(part, flat)
-    if rows:  # a script of nothing
+    if rows:  # a script without a base
         return _with_scripts(Atom("ord", box.text("")), (part,), flat)
     command, _, word = token.removesuffix("}").partition("{")
     if word:
@@ -121,7 +121,7 @@ def _with_scripts(atom: Atom, scripts: Row, flat: bool) -> Atom:
 
 
 def _in_line(script: str, sign: str, flat: bool) -> str:
-    """The script in small letters, or behind its sign where that reads well; else nothing."""
+    """The script in small letters, or after _ or ^ if that is readable; else empty."""
     small = symbols.small(script, symbols.SUBSCRIPTS if sign == "_" else symbols.SUPERSCRIPTS)
     if small or not script:
         return small
@@ -140,6 +140,6 @@ def _environment(part: Part, flat: bool) -> Atom:
 
 
 def _factor(row: Row) -> str:
-    """In one line, in brackets unless it is one thing."""
+    """The row on one line, in brackets unless it is a single atom."""
     line = _line(row)
     return line if len(_atoms(row, flat=True)) == 1 or line.isdigit() else f"({line})"

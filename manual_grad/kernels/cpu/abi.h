@@ -1,9 +1,9 @@
-// LibTorch's stable C ABI, as much of it as the kernels use.
+// The part of LibTorch's stable C ABI that the kernels use.
 //
 // Every libtorch_cpu from 2.10 on exports these functions, and their meaning is frozen (torch/csrc/stable/c/shim.h).
-// They are declared here, not included, so that the library builds where no torch is installed, in an isolated build
-// environment too; tests/test_packaging.py compiles this file beside torch's own headers, so that a wrong declaration
-// is a compile error.
+// They are declared here rather than included so that the library builds without torch, for instance in an isolated
+// build environment. tests/test_packaging.py compiles this file together with torch's headers, so that a wrong
+// declaration is a compile error.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,7 @@ inline void check(AOTITorchError error, const char* what) {
   if (error != 0) throw std::runtime_error(std::string("manual_grad: torch failed in ") + what);
 }
 
-// torch's ScalarType numbers (c10/core/ScalarType.h); part of its serialisation format, so they cannot change.
+// torch's ScalarType numbers (c10/core/ScalarType.h); they are part of its serialization format and cannot change.
 enum class Dtype : int32_t {
   u8 = 0,
   i8 = 1,
@@ -61,8 +61,8 @@ enum class Dtype : int32_t {
   bf16 = 15
 };
 
-// Owns one reference to a tensor that torch has put on the argument stack; an absent optional has data == nullptr
-// and exists() == false.
+// Owns one reference to a tensor, taken from the argument stack or newly allocated. An absent optional has
+// data == nullptr and exists() == false.
 class Tensor {
  public:
   Tensor() = default;
@@ -122,7 +122,7 @@ class Arguments {
  public:
   explicit Arguments(StableIValue* stack) : next_(stack) {}
   Tensor tensor() { return Tensor(reinterpret_cast<AtenTensorHandle>(*next_++)); }
-  Tensor optional_tensor() {  // an optional is a heap cell that we own, or null
+  Tensor optional_tensor() {  // null, or a heap cell that we own
     auto* cell = reinterpret_cast<StableIValue*>(*next_++);
     if (cell == nullptr) return {};
     Tensor value(reinterpret_cast<AtenTensorHandle>(*cell));
@@ -141,7 +141,7 @@ class Arguments {
   StableIValue* next_;
 };
 
-// Puts an op's results on torch's stack, in the order of its schema, each declared as Tensor? there.
+// Puts an op's results on torch's stack, in the order of its schema; all of them are Tensor?.
 class Results {
  public:
   explicit Results(StableIValue* stack) : next_(stack) {}
@@ -166,7 +166,7 @@ void parallel_for(int64_t n, int64_t grain, const Body& body) {
   check(torch_parallel_for(0, n, grain, call, const_cast<Body*>(&body)), "parallel_for");
 }
 
-// An op, which library.cpp registers. Those of all files are in one list, which the construction of each adds to.
+// An op, to be registered by library.cpp. The constructor adds it to the list of all ops.
 struct Op {
   using Boxed = void (*)(StableIValue* stack, uint64_t arguments, uint64_t results);
   Op(const char* name, std::string schema, Boxed boxed)

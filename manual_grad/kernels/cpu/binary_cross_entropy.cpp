@@ -1,4 +1,4 @@
-// By hand: the inverse hyperbolic tangent of (6) is a series.
+// Written by hand because the inverse hyperbolic tangent of (6) is evaluated by a series.
 #include "pointwise.h"
 
 namespace mg {

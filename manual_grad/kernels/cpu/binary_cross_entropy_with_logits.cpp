@@ -1,10 +1,10 @@
-// By hand: two floats where float cancels, and one exponential for everything.
+// Written by hand: pairs of floats where a float would cancel, and one exponential shared by all results.
 #include "pointwise.h"
 
 namespace mg {
 namespace {
 
-// c x, and 0 where c is, for an infinite x too
+// c x, but 0 where c is 0, even if x is infinite
 template <class T>
 inline Vec<T> times(Vec<T> c, Vec<T> x) {
   const Vec<T> zero{};
@@ -16,13 +16,13 @@ struct WithoutPosWeight : Paired {
   template <class S, class T>
   static Element<T, 3> eval(const Vec<T>* in, const T*) {
     const Vec<T> x = in[0], t = in[1];
-    // With s the lesser of sigma and 1 - sigma, (5) is s - t or (1 - t) - s: digits go only where the two are close.
+    // With s the lesser of sigma and 1 - sigma, (5) is s - t or (1 - t) - s: digits cancel only if the terms are close.
     const Vec<T> zero{}, one = splat(T{1}), not_t = one - t, near = x < zero ? t : not_t;
     const Vec<T> linear = times<T>(x < zero ? -t : not_t, x);
     if constexpr (in_pairs<S, T>) {
       const TwoFloats u = exp_two_floats(-abs<T>(x)), d = two_sum(one, u.high, u.low);
       const Vec<T> per_d = one / d.high, s = u.high * per_d;
-      const Vec<T> s_low = (fma(-s, d.high, u.high) + (u.low - s * d.low)) * per_d;  // what the quotient leaves over
+      const Vec<T> s_low = (fma(-s, d.high, u.high) + (u.low - s * d.low)) * per_d;  // remainder of the quotient
       const Vec<T> low = x < zero ? s_low : s_low - ((one - not_t) - t), distance = s - near, dx = distance + low;
       const Mask<T> cancels = (abs<T>(distance) < s * kClose) | (t < zero) | (t > one);
       return {linear + log1p_unit<T>(u.high), {x < zero ? dx : -dx, -x, zero}, cancels};

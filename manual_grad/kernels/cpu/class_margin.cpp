@@ -1,5 +1,5 @@
-// losses/rowwise/multi_margin_loss.py and losses/rowwise/multilabel_margin_loss.py: the classes of a row are compared
-// with its labels: one, or as many as come before the first -1.
+// losses/rowwise/multi_margin_loss.py and losses/rowwise/multilabel_margin_loss.py. The classes of a row are compared
+// with its labels; there is one label, or as many as precede the first -1.
 #include "rowwise.h"
 
 namespace mg {
@@ -65,7 +65,7 @@ class ClassMargin {
         const double w = call.w.exists() ? class_weight(call.w, labels_[j][0]) : 1.0;
         share[j] = static_cast<T>(w / static_cast<double>(of_.rows_.classes));
       }
-      // what costs nothing has no use for its weight, though that be infinite
+      // a cost of 0 stays 0 even if its weight is infinite
       const Vec<T> of_row = Pack::per_row(share), cost = Pack::sum(total), zero{};
       Pack::per_row(cost == zero ? zero : of_row * cost, loss);
       if (!call.dx.exists()) return;
@@ -89,13 +89,13 @@ class ClassMargin {
       }
     }
 
-    // Which classes stand against the labels: all but the labels themselves.
+    // Marks the labels (mark 0) so that only the other classes are compared with them, or unmarks them.
     void mark_labels(int64_t n, int8_t mark) {
       for (int64_t j = 0; j < n; ++j)
         for (int64_t k = 0; k < count_[j]; ++k) open_[Pack::at(label(j, k), j)] = mark;
     }
 
-    // The k-th label of every row against all open classes; d receives their slopes.
+    // Compares the k-th label of every row with all open classes and adds their slopes to d.
     template <bool squared>
     [[gnu::noinline]] Vec<T> compare(int64_t k, int64_t n) {
       alignas(64) T own[kRows] = {}, has[kRows] = {}, received[kRows];
@@ -111,7 +111,7 @@ class ClassMargin {
       for (int64_t i = 0; i < size_; i += kLanes<T>) {
         const Vec<T> h = (load(x_.get() + i) - at_y) + margin;  // (1)
         const Mask<T> open = __builtin_convertvector(load_raw<Open>(open_.get() + i), Mask<T>);
-        const Vec<T> excess = (open & has_label & ~(h <= zero)) ? h : zero;  // a NaN is not dropped
+        const Vec<T> excess = (open & has_label & ~(h <= zero)) ? h : zero;  // keeps NaN
         const Vec<T> slope = squared ? excess + excess : (excess > zero ? one : excess);
         sum += squared ? excess * excess : excess;
         slopes += slope;
@@ -132,7 +132,7 @@ class ClassMargin {
     int64_t count_[kRows];
   };
 
-  // Checks every label before any memory is touched by it.
+  // Checks every label before it is used as an index.
   void check_labels() const {
     const int64_t low = many_labels_ ? -1 : 0, high = rows_.classes - 1;
     FirstRow bad(rows_.count);

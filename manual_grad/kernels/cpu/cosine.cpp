@@ -1,4 +1,4 @@
-// losses/pairwise/cosine_embedding_loss.py. Letters: a and b the vectors, kappa and rho as there.
+// losses/pairwise/cosine_embedding_loss.py. a and b are the vectors; kappa and rho are as defined there.
 #include <cmath>
 
 #include "pairwise.h"
@@ -21,11 +21,11 @@ double dot(const double* a, const double* b, int64_t n) {
   return mg::sum<double>(sum);
 }
 
-// x without the lower half of its bits: the product of two such numbers is exact
+// x with the lower half of its mantissa cleared, so that the product of two such numbers is exact
 double head(double x) { return bitcast<double>(bitcast<uint64_t>(x) & ~uint64_t{0x7ffffff}); }
 Vec<double> head(Vec<double> x) { return bitcast<Vec<double>>(bitcast<Mask<double>>(x) & ~int64_t{0x7ffffff}); }
 
-// Two vectors and their products.
+// Two vectors and their dot products.
 struct Products {
   const double *a, *b;
   double aa, bb, ab;
@@ -49,7 +49,7 @@ double residual(const Products& x, int64_t n, double* rho) {
   return a_rho;
 }
 
-// The gradient of the cosine by a, times slope: (6) in (3); rho is overwritten by it.
+// Overwrites rho with the gradient of the cosine with respect to a, times slope: (6) in (3).
 void cosine_gradient(const Products& x, double a_rho, double slope, int64_t n, double* rho) {
   const double na2 = x.aa + kEpsilon, factor = slope / (na2 * std::sqrt(na2 * (x.bb + kEpsilon)));
   for (int64_t i = 0; i < n; i += kLanes<double>) {

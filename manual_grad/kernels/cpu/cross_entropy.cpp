@@ -1,6 +1,6 @@
-// losses/rowwise/cross_entropy.py, by the sums of engine/softmax.py, whose equations are meant by numbers. Letters: z
+// losses/rowwise/cross_entropy.py by the sums of engine/softmax.py; equation numbers refer to the latter. Notation: z
 // logits, q effective target, Q its sum, m largest logit, e = exp(z - m), rest the sum of e without the leader's, g
-// upstream.
+// upstream gradient.
 #include <cmath>
 
 #include "rowwise.h"
@@ -18,9 +18,9 @@ struct Call {
   Tensor value, dz, dt, dw;
 };
 
-// T is the compute type. Where the target is a class index, nothing cancels that is not taken care of, and float32 need
-// not be widened; a soft target can come arbitrarily close to p. S is the type of the scores, which tells how exact an
-// exponential must be; bf16 stands for both halves.
+// T is the compute type. With class indices, every cancellation is avoided by the formulas, so float32 is not widened;
+// a soft target can be arbitrarily close to p. S is the type of the scores and determines how accurate an exponential
+// must be; bf16 stands for both half-precision types.
 template <class S, class T>
 class CrossEntropy {
   static constexpr bool kByIndexOnly = std::is_same_v<S, float> && std::is_same_v<T, float>;
@@ -46,7 +46,7 @@ class CrossEntropy {
  private:
   struct Buffers {
     const T* z;
-    T *e, *q, *scores, *t, *w;  // e may lie on z
+    T *e, *q, *scores, *t, *w;  // e may alias z
   };
 
   template <class Pack>
@@ -66,7 +66,7 @@ class CrossEntropy {
     void operator()(int64_t r, int64_t n, T* loss) {
       Buffers buffers{z_.get(), z_.get(), q_.get(), scores_.get(), t_.get(), w_.get()};
       if constexpr (kInPlace) {
-        if (in_place_) {  // straight from the row of z to that of dz
+        if (in_place_) {  // read the row of z and write that of dz without staging
           int64_t from, to;
           of_.rows_.offsets(of_.call_.z, r, 1, true, &from);
           buffers.z = of_.call_.z.template as<S>() + from;
@@ -98,7 +98,7 @@ class CrossEntropy {
     const Scratch<T> z_, q_, scores_, t_, w_;
   };
 
-  // The check of the indices gives the weight by the way.
+  // kept_weight also checks the indices.
   static double divisor(const Call& call, const Rows& rows) {
     if (call.t.dtype != Dtype::i64) return 1;
     const double weight = kept_weight("cross_entropy", rows, call.t, call.w, call.ignore_index);
@@ -119,13 +119,13 @@ class CrossEntropy {
   }
 
   struct Sums {
-    Vec<T> m, rest, leaders, rest_q, distance;  // (1), how many lead, (2)
+    Vec<T> m, rest, leaders, rest_q, distance;  // (1), the number of leaders, (2)
   };
 
   template <class Pack>
   static Vec<T> largest(const Pack& pack, const T* z) {
     const Vec<T> low = splat(static_cast<T>(-INFINITY));
-    Vec<T> m[4] = {low, low, low, low};  // four chains, since a comparison takes a few cycles
+    Vec<T> m[4] = {low, low, low, low};  // four independent chains hide the latency of the comparison
     auto join = [](Vec<T>& m, Vec<T> v) { m = ((v > m) | (v != v)) ? v : m; };
     int64_t i = 0;
     for (; i + 4 <= pack.vectors; i += 4)
@@ -144,8 +144,8 @@ class CrossEntropy {
     }
   }
 
-  // (1), with e = exp(z - m) for the gradient, and (2). The leading class' own e = 1 is left out of rest, and those of
-  // others that lead with it are put back. q(i) is the effective target of the i-th vector of the pack.
+  // (1) and (2); also writes e = exp(z - m) for the gradient. rest leaves out the leader's own e = 1; those of classes
+  // that tie with it are added back. q(i) is the effective target of the i-th vector of the pack.
   template <class Pack, class Target>
   static Sums exponentials(const Pack& pack, const T* z, T* e_out, const Target* q) {
     const Vec<T> m = largest(pack, z), zero{}, one = splat(T{1}), low = splat(static_cast<T>(-INFINITY));
@@ -159,7 +159,7 @@ class CrossEntropy {
       if (q != nullptr) {
         const Vec<T> at_q = (*q)(i);
         rest_q += e == one ? zero : at_q;
-        distance -= (at_q == zero) | (v == m) ? zero : at_q * (v - m);  // 0 log 0 = 0, and no inf 0 for the leader
+        distance -= (at_q == zero) | (v == m) ? zero : at_q * (v - m);  // 0 log 0 = 0; avoids inf * 0 for the leader
       }
     });
     leaders = Pack::sum(leaders);
@@ -170,13 +170,13 @@ class CrossEntropy {
     return {m, Pack::sum(rest.narrow()) + (leaders - one), leaders, rest_q, distance};
   }
 
-  // Rows with a leader whose p is above 1/2, for the second form of (8). An infinite Q would take rest_q off.
+  // Rows with a leader whose p is above 1/2, for the second form of (8), where an infinite Q could give inf - inf.
   static Mask<T> sole_leader(const Sums& sums, Vec<T> Q) {
     const Vec<T> one = splat(T{1});
     return (sums.leaders == one) & (sums.rest < one) & (abs<T>(Q) < static_cast<T>(INFINITY));
   }
 
-  // e becomes up times (8), in the second form for a leader with a target of its own.
+  // Overwrites e with up times (8); lanes of aimed_at use the second form for the leader.
   template <class Pack, class Target>
   static void gradient(const Pack& pack, T* e, const Target* q, Vec<T> Q, Vec<T> up, const Sums& sums,
                        Mask<T> aimed_at) {
@@ -199,7 +199,7 @@ class CrossEntropy {
     rows_.offsets(call_.t, r, n, false, at);
     for (int64_t j = 0; j < n; ++j) {
       y[j] = call_.t.as<int64_t>()[at[j]];
-      if (y[j] == call_.ignore_index) {  // whatever the row holds, it has no part in the result
+      if (y[j] == call_.ignore_index) {  // an ignored row contributes nothing, whatever it holds
         for (int64_t c = 0; c < rows_.classes; ++c) e[Pack::at(c, j)] = 0;
         if (Pack::kRows == 1) {
           loss[0] = 0;
@@ -223,7 +223,7 @@ class CrossEntropy {
     if (!call_.dz.exists()) return;
 
     for (int64_t j = 0; j < Pack::kRows; ++j) e_y[j] = j < n ? e[Pack::at(y[j], j)] : T{0};
-    // the mean over no rows has a scale of 1/0, which must not reach an ignored row
+    // the mean over no rows has the scale 1/0, which must not reach ignored rows
     const Vec<T> at_e = Pack::per_row(e_y), up = is_kept == one ? sweep_.template upstream<Pack>(r, n) : Vec<T>{};
     const Mask<T> leads = at_e == one, sole = sole_leader(sums, Q), exact = leads & sole;
     sums.rest_q += leads ? Vec<T>{} : at_y;
@@ -278,7 +278,7 @@ class CrossEntropy {
   const Rows rows_;
   const bool by_index_;
   const RowSweep<T> sweep_;
-  Scratch<T> base_;  // index targets: the smoothing's share of every class, zero beyond the last
+  Scratch<T> base_;  // for class indices: the label smoothing of each class, zero beyond the last
   T base_total_ = 0;
 };
 

@@ -78,7 +78,7 @@ Tensor empty_like(const Tensor& like) {
     order[i] = static_cast<int>(like.dim) - 1 - i;
     for (int j = i - 1, k = i; j >= 0; --j) {
       const int64_t a = like.strides[order[j]], b = like.strides[order[k]];
-      if (a == 0 || b == 0) continue;  // an expanded dimension lies nowhere
+      if (a == 0 || b == 0) continue;  // an expanded dimension has no place in the order
       if (a < b || (a == b && like.sizes[order[j]] <= like.sizes[order[k]])) {
         if (a < b) break;
         continue;

@@ -1,8 +1,8 @@
-// From tensors of any dtype and stride to blocks of the compute type, and back.
+// Conversion between tensors of any dtype and strides and blocks of the compute type.
 //
-// A kernel sees only short contiguous arrays of its compute type T. Whatever a tensor is like (bfloat16, transposed,
-// expanded with stride 0, channels_last), only the functions here know: a kernel is compiled for one or two compute
-// types, not for every dtype.
+// A kernel sees only short contiguous arrays of its compute type T. Only the functions here know the dtype and layout
+// of a tensor (bfloat16, transposed, expanded with stride 0, channels_last), so a kernel is compiled for one or two
+// compute types instead of every dtype.
 #pragma once
 
 #include <cstdlib>
@@ -25,7 +25,7 @@ inline float widen(float x) { return x; }
 inline double widen(double x) { return x; }
 inline float widen(f16 x) {
   uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16, rest = static_cast<uint32_t>(x.bits & 0x7fff) << 13;
-  // the exponent of a half sits 112 below a float's; the product also normalises subnormals
+  // the exponent bias of a half is 112 less than a float's; the product also normalizes subnormals
   uint32_t finite = bitcast<uint32_t>(bitcast<float>(rest) * 0x1p112f);
   uint32_t special = rest | 0x7f800000;
   return bitcast<float>(sign | ((x.bits & 0x7c00) == 0x7c00 ? special : finite));
@@ -60,8 +60,8 @@ inline f16 narrow<f16>(double x) {  // round to nearest even
   return {static_cast<uint16_t>(half | (sign >> 16))};
 }
 
-// Unless a loss says otherwise, float32 is computed in double: every result is the rounding of an almost exact one,
-// whatever cancels on the way.
+// By default float32 is computed in double, so that every result is an almost exact one, rounded, even if digits cancel
+// along the way.
 template <class S>
 struct ComputeType {
   using T = float;
@@ -75,7 +75,7 @@ struct ComputeType<float> {
   using T = double;
 };
 
-// A vector of the compute type from, and to, as many contiguous elements: the same conversions, lane by lane.
+// Load and store one vector of the compute type from and to contiguous elements, with the same conversions.
 template <class Bits, int lanes>
 struct Raw {
   typedef Bits V __attribute__((vector_size(lanes * sizeof(Bits))));
@@ -126,7 +126,7 @@ inline void store_vector(f16* p, Vec<float> v) {
 #endif
 }
 
-// Contiguous elements of the compute type from, and to, elements of any dtype that are a stride apart.
+// Copy strided elements of any dtype to contiguous elements of the compute type, and back.
 template <class S, class T>
 void load_elements(const S* __restrict p, int64_t stride, int64_t n, T* __restrict out) {
   if (stride == 1) {
@@ -148,44 +148,44 @@ void store_elements(S* __restrict p, int64_t stride, int64_t n, const T* __restr
   }
 }
 
-constexpr int kMaxDims = 64;  // as many as torch takes
+constexpr int kMaxDims = 64;  // torch's limit
 
-// Of a floating dtype.
+// The size of an element of a floating-point dtype.
 constexpr int64_t element_bytes(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
 
 // layout.cpp
 
-// The elements of a tensor at offset, offset + stride, … as double, whatever its dtype.
+// Access to the elements at offset, offset + stride, … of a tensor of any floating-point dtype, as double.
 struct Runs {
   void (*load)(const Tensor& from, int64_t offset, int64_t stride, int64_t n, double* out);
   void (*store)(const Tensor& to, int64_t offset, int64_t stride, int64_t n, const double* from);
-  // those at offset + index[i] * stride
+  // the elements at offset + index[i] * stride
   void (*pick)(const Tensor& from, int64_t offset, int64_t stride, const int64_t* index, int64_t n, double* out);
 };
 Runs runs_of(Dtype dtype);
 
-// Elements of a tensor of floating dtype, each at an offset of its own; T is float or double.
+// Copy the elements of a floating-point tensor at the offsets at[i]; T is float or double.
 template <class T>
 void gather(const Tensor& from, const int64_t* at, int64_t n, T* out);
 template <class T>
 void scatter(const Tensor& to, const int64_t* at, int64_t n, const T* from);
 
-// One element of a tensor of any real dtype, labels among them; and of a floating dtype, rounded to it.
+// Read one element of a tensor of any real dtype, including labels; write one, rounded to a floating-point dtype.
 double number_at(const Tensor& tensor, int64_t offset);
 void set_number(const Tensor& tensor, int64_t offset, double value);
 
-// A large result, if there is one, is fresh memory, and touching it 4 KiB at a time costs more than computing it: asks
-// for huge pages.
+// Asks for huge pages if the tensor exists and is large: a new result is fresh memory, and faulting it in 4 KiB at a
+// time costs more than computing it.
 void advise_huge_pages(const Tensor& tensor);
 
 inline bool same_shape(const Tensor& a, const Tensor& b) {
   return a.dim == b.dim && std::equal(a.sizes, a.sizes + a.dim, b.sizes);
 }
 
-// New memory for one value.
+// A new 0-d tensor.
 inline Tensor empty_scalar(Dtype dtype) { return Tensor::empty(0, nullptr, nullptr, dtype); }
 
-// New memory of a tensor's shape, laid out as torch.empty_like does it: without gaps, the dimensions in the same order.
+// A new tensor laid out as by torch.empty_like: without gaps, dimensions in the same order in memory.
 Tensor empty_like(const Tensor& like);
 
 // Fixed-size scratch memory, aligned for vectors.
@@ -206,7 +206,7 @@ class Scratch {
   T* data_;
 };
 
-// The sum of vectors, in double whatever they are.
+// The sum of all lanes of vectors of float or double, accumulated in double.
 class LaneSum {
  public:
   void add(Vec<double> v) { low_ += v; }
@@ -220,7 +220,7 @@ class LaneSum {
   Vec<double> low_{}, high_{};
 };
 
-// A sum in every lane, in double whatever the lanes are.
+// Lane-wise sums of vectors of float or double, accumulated in double.
 template <class T>
 class WideSum;
 template <>
@@ -248,7 +248,7 @@ class WideSum<float> {
   }
 
  private:
-  static constexpr int kRecent = 8;  // terms that are added up in float, since widening one takes longer than adding it
+  static constexpr int kRecent = 8;  // terms added in float first, since widening one takes longer than adding it
   void flush() {
     low_ += lower(recent_);
     high_ += upper(recent_);
@@ -260,8 +260,8 @@ class WideSum<float> {
   int64_t count_ = 0;
 };
 
-// A sum that carries its rounding errors along (Neumaier): partial sums of fixed blocks are added in a fixed order, so
-// the result depends neither on the number of threads nor, to an ulp, on the number of terms.
+// A compensated sum (Neumaier). Partial sums of fixed blocks are added in a fixed order, so a result does not depend on
+// the number of threads, and its error, to within an ulp, not on the number of terms.
 class ExactSum {
  public:
   void add(double x) {
@@ -275,7 +275,7 @@ class ExactSum {
   double sum_ = 0, error_ = 0;
 };
 
-// Calls body with a value of the tensor's element type: with_dtype(t.dtype, [&](auto s) { using S = decltype(s); … }).
+// Calls body with a value of the element type: with_dtype(t.dtype, [&](auto s) { using S = decltype(s); … }).
 template <class Body>
 void with_dtype(Dtype dtype, const Body& body) {
   switch (dtype) {
@@ -283,11 +283,11 @@ void with_dtype(Dtype dtype, const Body& body) {
     case Dtype::f64: return body(double{});
     case Dtype::bf16: return body(bf16{});
     case Dtype::f16: return body(f16{});
-    default: throw std::runtime_error("manual_grad: kernels take float64, float32, bfloat16 and float16");
+    default: throw std::runtime_error("manual_grad: kernels support float64, float32, bfloat16 and float16");
   }
 }
 
-// Calls body with a value of the type that a loss computes in, unless it says otherwise.
+// Calls body with a value of the default compute type.
 template <class Body>
 void with_compute_type(Dtype dtype, const Body& body) {
   with_dtype(dtype, [&](auto s) { body(typename ComputeType<decltype(s)>::T{}); });

@@ -19,8 +19,8 @@ struct Registration {
 }  // namespace
 }  // namespace mg
 
-// Called once by manual_grad/kernels/__init__.py, through C: returns null, or what went wrong. The registrations live
-// as long as the process.
+// Called once by manual_grad/kernels/__init__.py through ctypes. Returns null or an error message. The registrations
+// live as long as the process.
 extern "C" __attribute__((visibility("default"))) const char* manual_grad_register() noexcept try {
   static const mg::Registration once;
   return nullptr;

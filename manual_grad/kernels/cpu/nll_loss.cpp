@@ -1,5 +1,5 @@
-// losses/rowwise/nll_loss.py. The gradient is zero but for one entry of a row: the rows are zeroed and their entries
-// written in one sweep.
+// losses/rowwise/nll_loss.py. The gradient of a row has a single nonzero entry, so rows are zeroed and their entries
+// written in the same pass.
 #include "rowwise.h"
 
 namespace mg {
@@ -30,7 +30,7 @@ class NegativeLogLikelihood {
 
  private:
   static double divisor(const Call& call, const Rows& rows) {
-    const double weight = kept_weight("nll_loss", rows, call.t, call.w, call.ignore_index);  // checks the indices, too
+    const double weight = kept_weight("nll_loss", rows, call.t, call.w, call.ignore_index);  // also checks the indices
     return call.by_weight ? weight : 1;
   }
 
@@ -75,7 +75,7 @@ class NegativeLogLikelihood {
     std::memset(dx.as<char>() + offset * bytes, 0, static_cast<size_t>(n * bytes));
   }
 
-  // Rows that lie one after the other, or side by side, are zeroed together.
+  // Zeroes runs of rows that are adjacent in memory, one after the other or interleaved, at once.
   void zero(const Tensor& dx, int64_t step, const int64_t* at, int64_t n) const {
     const int64_t C = rows_.classes, next = step == 1 ? C : 1;
     for (int64_t j = 0, length = 1; j < n; j += length, length = 1) {

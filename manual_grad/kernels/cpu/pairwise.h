@@ -1,6 +1,6 @@
-// Losses of two or three feature vectors: how the vectors are staged, and the sweep over the rows.
+// Losses of two or three feature vectors: staging of the vectors, and the loop over the rows.
 //
-// Vectors are staged as double, halves too: the products of a long one leave float's range.
+// Vectors are staged as double even in half precision, because the dot product of long vectors can overflow a float.
 #pragma once
 
 #include <algorithm>
@@ -9,8 +9,8 @@
 
 namespace mg {
 
-// The rows in chunks of a fixed size, which the threads take one at a time. A loss computes the value of a row; it is
-// stored or summed here, and what arrives from upstream is asked for here.
+// A parallel loop over the rows in chunks of a fixed size. The loss computes the value of each row; this class stores
+// or sums it and provides the upstream gradient.
 class VectorSweep {
   static constexpr int64_t kChunkElements = 1 << 14;  // vector components per unit of parallel work and per partial sum
 
@@ -28,7 +28,7 @@ class VectorSweep {
     for (const Tensor* d : gradients) advise_huge_pages(*d);
   }
 
-  // Every thread makes a worker for itself; worker(r) returns the loss of row r.
+  // Every thread makes its own worker; worker(r) returns the loss of row r.
   template <class MakeWorker>
   void run(const MakeWorker& make_worker) const {
     const bool want_sum = reduces_ && value_.exists();
@@ -54,7 +54,7 @@ class VectorSweep {
     set_number(value_, 0, sum.value() * scale_);
   }
 
-  // The upstream gradient of a row, with the reduction's share.
+  // The upstream gradient of a row, including the scale of the reduction.
   double upstream(int64_t r) const {
     return g_.exists() ? scale_ * number_at(g_, g_.numel == 1 ? 0 : of_row(g_, r)) : scale_;
   }
@@ -66,7 +66,7 @@ class VectorSweep {
     runs_.store(vectors, of_row(vectors, r), vectors.strides[vectors.dim - 1], size, from);
   }
 
-  const int64_t size, pitch;  // of a vector, and rounded up to whole ones of the processor
+  const int64_t size, pitch;  // length of a vector, and the same rounded up to whole SIMD vectors
 
  private:
   int64_t of_row(const Tensor& tensor, int64_t r) const { return rows_ == 1 ? 0 : r * tensor.strides[0]; }
@@ -78,7 +78,8 @@ class VectorSweep {
   const Runs runs_;
 };
 
-// Vectors and their gradients are like the first, (D) or (N, D); the upstream gradient is one for all rows or for each.
+// Checks that all vectors and gradients have the shape of the first, (D) or (N, D), and that the upstream gradient is a
+// scalar or has one element per row.
 inline void check_vectors(const char* loss, const Tensor& first, std::initializer_list<const Tensor*> like,
                           int64_t rows, const Tensor& g, const Tensor& value, bool reduce) {
   bool fit = (first.dim == 1 && rows == 1) || (first.dim == 2 && first.sizes[0] == rows);

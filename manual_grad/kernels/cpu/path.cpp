@@ -1,8 +1,8 @@
-// Losses of the paths through a lattice: CTC (losses/path/ctc_loss.py, whose letters and equations these are).
+// Losses of paths through a lattice: CTC. Notation and equation numbers are those of losses/path/ctc_loss.py.
 //
-// Every second state of CTC's lattice is a blank. A frame is therefore two rows, blank[i] for state 2i and label[i] for
-// state 2i + 1: the neighbours of a state sit at the same index or the next, one number is emitted by all blanks, and
-// everything is done on vectors of states. All dtypes are computed in double.
+// Every second state of CTC's lattice is a blank. A frame is therefore stored as two arrays, blank[i] for state 2i and
+// label[i] for state 2i + 1. The neighbors of a state are then at the same or an adjacent index, all blanks share one
+// emission, and everything works on vectors of states. All dtypes are computed in double.
 #include <algorithm>
 
 #include "layout.h"
@@ -22,12 +22,12 @@ inline double largest(V v) {
 
 // (9)
 inline V log_add(V a, V b) {
-  const V high = larger(a, b), low = a > b ? b : a;  // complementary, so that a nan is in one of them
-  const V base = high > splat(-kInfinity) ? high : V{};  // -inf - -inf would be nan
+  const V high = larger(a, b), low = a > b ? b : a;  // complementary, so that a NaN ends up in one of them
+  const V base = high > splat(-kInfinity) ? high : V{};  // -inf - -inf would be NaN
   return high + log1p_unit<double>(exp<double>(low - base));
 }
 
-// The logarithms of one frame, `width` labels and as many blanks, with room for a vector before and behind both.
+// The log weights of one frame: `width` labels and as many blanks, with one vector of padding before and after each.
 struct Frame {
   Frame(double* memory, int64_t width) : label(memory + kStep), blank(memory + width + 2 * kStep), width(width) {}
   static int64_t size(int64_t width) { return 2 * width + 3 * kStep; }
@@ -73,7 +73,7 @@ void check_lengths(const Call& call) {
     total += static_cast<uint64_t>(labels);
     most_labels = std::max(most_labels, labels);
   }
-  // the sum may wrap around, but not while every length is at most the number of labels
+  // the sum may wrap around, but not if no length exceeds the number of labels
   const int64_t stored = call.targets.numel;
   if (concatenated && (total != static_cast<uint64_t>(stored) || most_labels > stored))
     wrong_size(std::to_string(total), 0, stored);
@@ -81,7 +81,8 @@ void check_lengths(const Call& call) {
     wrong_size("at least " + std::to_string(most_labels), 1, call.targets.sizes[1]);
 }
 
-// Where the labels of each sample begin: in its row of a matrix, or after those of the sample before.
+// Computes where the labels of each sample begin, in its row of a matrix or after those of the previous sample, and
+// checks them.
 void locate(const Call& call, int64_t* begin) {
   const bool concatenated = call.targets.dim == 1;
   const int64_t step = call.targets.strides[call.targets.dim - 1];
@@ -99,7 +100,7 @@ void locate(const Call& call, int64_t* begin) {
   }
 }
 
-// One sample at a time: its loss, and its part of the gradient.
+// Computes one sample at a time: its loss and its part of the gradient.
 class Sample {
  public:
   Sample(const Call& call, int64_t most_frames, int64_t most_labels)
@@ -145,13 +146,13 @@ class Sample {
   static int64_t round_up(int64_t n) { return (n + kStep - 1) / kStep * kStep; }
   Frame frame(int64_t t) const { return {table_.get() + (keep_ ? t : t & 1) * Frame::size(width_), width_}; }
 
-  // Vectors of states that a path can be in at frame t: there have been frames enough to get there, and are enough to
-  // get to the end from there. In the vectors next to them alpha is -inf, and farther ones are never read; beta is -inf
-  // where the end is out of reach, and anything where the start is, which alpha rules out.
+  // The states, rounded to whole vectors, that a path can be in at frame t: reachable from the start, and able to reach
+  // the end. In the adjacent vectors alpha is -inf; vectors beyond are never read. beta is -inf where the end is out of
+  // reach. Where the start is out of reach it is arbitrary, since alpha is -inf there.
   int64_t begin(int64_t t) const { return std::max<int64_t>(0, count_ - (frames_ - t)) / kStep * kStep; }
   int64_t end(int64_t t) const { return round_up(std::min(count_, t) + 1); }
 
-  // Reads what the states emit at frame t, less the largest of it, which is returned.
+  // Loads the emissions of the states at frame t, subtracts the largest one and returns it.
   double emit(int64_t t) {
     const int64_t first = begin(t), behind = end(t), last = std::min(behind, count_);
     const int64_t at = t * call_.x.strides[0] + n_ * call_.x.strides[1], stride = call_.x.strides[2];
@@ -165,12 +166,12 @@ class Sample {
     return level;
   }
 
-  // (2) with each frame's own emission included, frame t in row t + 1; returns log P. Every frame is measured from the
-  // largest weight of the one before, so that the digits of the numbers are spent on the differences between states.
+  // (2) including each frame's own emission, with frame t in row t + 1; returns log P. Every frame is stored relative
+  // to the largest weight of the previous one, so that the digits represent the differences between states.
   double forward() {
     if (count_ > frames_) return -kInfinity;
     frame(0).clear();
-    frame(0).blank[0] = 0;  // before the first frame every path is in the first blank, which has emitted nothing
+    frame(0).blank[0] = 0;  // before the first frame, every path is in the first blank, with nothing emitted
     ExactSum log_p;
     double offset = 0;
     for (int64_t t = 0; t < frames_; ++t) {
@@ -180,7 +181,7 @@ class Sample {
       log_p.add(offset);
       const double blank_emission = blank_emission_ - offset;
       V top = splat(-kInfinity);
-      for (int64_t i = first; i < behind; i += kStep)  // arrives in the blank, or behind it where it may be skipped
+      for (int64_t i = first; i < behind; i += kStep)  // arrivals in the blank, or past it where it may be skipped
         store(around_.get() + i, log_add(load(from.blank + i), load(from.label + i - 1)));
       for (int64_t i = first; i < behind; i += kStep) {
         const V around = load(around_.get() + i), before = load(skip_.get() + i) != V{} ? around : load(from.blank + i);
@@ -198,19 +199,19 @@ class Sample {
     return log_p.value();
   }
 
-  // (3), (5) and (6), one frame after the other from the last: beta needs the frame ahead only.
+  // (3), (5) and (6), frame by frame from the last one: beta needs only the next frame.
   void backward(double upstream) {
-    const Frame ahead(ahead_.get(), width_);  // beta of the frame ahead with that frame's own emission
+    const Frame ahead(ahead_.get(), width_);  // beta of the next frame, including its own emission
     ahead.clear();
-    ahead.blank[count_] = 0;  // behind the last frame every path is in the last blank
+    ahead.blank[count_] = 0;  // after the last frame, every path is in the last blank
     double offset = 0;
     for (int64_t t = frames_ - 1; t >= 0; --t) {
-      const Frame alpha = frame(t + 1);  // becomes log gamma, but for a constant of the frame, and then gamma
+      const Frame alpha = frame(t + 1);  // becomes log gamma up to a constant per frame, then gamma up to a factor
       const int64_t first = begin(t), behind = end(t);
       emit(t);
       const double blank_emission = blank_emission_ - offset;
       V top = splat(-kInfinity), far = splat(-kInfinity);
-      // a label leaps to the next one, which in the frame ahead may be a vector further
+      // a label may skip to the next label, which may be in the next vector
       store(around_.get() + behind, log_add(load(ahead.blank + behind), load(ahead.label + behind)));
       for (int64_t i = first; i < behind; i += kStep) {
         const V beta = log_add(load(ahead.blank + i), load(ahead.label + i));
@@ -265,7 +266,7 @@ class Sample {
   static double finite_or_zero(double x) { return __builtin_isfinite(x) ? x : 0; }
 
   const Call& call_;
-  const bool keep_;  // every frame, for the gradient; the loss alone needs two
+  const bool keep_;  // keep every frame for the gradient; the loss alone needs two
   const Runs runs_;
   int64_t n_ = 0, frames_ = 0, count_ = 0, width_ = 0;
   double blank_emission_ = 0;
@@ -285,7 +286,7 @@ void run(const Call& call) {
   }
   advise_huge_pages(call.dx);
 
-  auto share = [&](int64_t n) {  // of a sample in the reduced loss
+  auto share = [&](int64_t n) {  // weight of a sample in the reduced loss
     return call.by_length ? call.scale / static_cast<double>(std::max<int64_t>(call.labels(n), 1)) : call.scale;
   };
   Scratch<double> losses(samples);

@@ -1,4 +1,4 @@
-// The loop over the blocks of every pointwise loss, in every dtype: it moves elements, and knows only their size.
+// The loop over blocks shared by all pointwise losses and dtypes. It moves elements and knows only their size.
 #include "pointwise.h"
 
 #include <algorithm>
@@ -11,11 +11,11 @@ namespace {
 constexpr int64_t kChunk = 32 * kBlock;  // elements per partial sum and per unit of parallel work
 constexpr int kMaxOperands = 2 * kMostInputs + 4;
 
-// A tensor as it is walked, and its place in a block.
+// A tensor to iterate over, and the place of its pointer in a block.
 struct Operand {
   char* data;
   int64_t stride[kMaxDims];
-  size_t place;  // of its pointer in a PointwiseBlock
+  size_t place;  // offset of its pointer in a PointwiseBlock
   bool is_result;
 };
 
@@ -23,7 +23,7 @@ void*& pointer(PointwiseBlock& block, size_t place) {
   return *reinterpret_cast<void**>(reinterpret_cast<char*>(&block) + place);
 }
 
-// The index space and the tensors in it.
+// The iteration space and its tensors.
 struct Space {
   explicit Space(const Tensor& x) : dim(static_cast<int>(x.dim)), numel(x.numel), bytes(element_bytes(x.dtype)) {
     std::copy(x.sizes, x.sizes + dim, size);
@@ -39,8 +39,8 @@ struct Space {
     if (is_result) advise_huge_pages(tensor);
   }
 
-  // Orders the dimensions by the first operand's strides, so that memory is walked forwards, and merges those that
-  // every operand walks as one.
+  // Sorts the dimensions by the first operand's strides, so that memory is traversed in order, and merges dimensions
+  // that are contiguous in every operand.
   void simplify() {
     for (int d = 1; d < dim; ++d)
       for (int e = d; e > 0 && operand[0].stride[e - 1] < operand[0].stride[e]; --e) {
@@ -62,20 +62,20 @@ struct Space {
     dim = last + 1;
   }
 
-  bool is_dense() const {  // every operand one straight run
+  bool is_dense() const {  // whether every operand is one contiguous run
     bool dense = dim <= 1;
     for (int o = 0; dense && o < count; ++o) dense = dim == 0 || operand[o].stride[0] == 1;
     return dense;
   }
 
-  // All elements as they lie in memory, where every operand is one straight run.
+  // A block that points directly at the operands; valid if is_dense().
   PointwiseBlock in_place() const {
     PointwiseBlock block;
     for (int o = 0; o < count; ++o) pointer(block, operand[o].place) = operand[o].data;
     return block;
   }
 
-  // Calls run(position in the block, offset of its first element, length) for the straight runs of [start, start + n).
+  // Splits [start, start + n) into runs of constant stride; calls run(position in the block, offset, length) for each.
   template <class Run>
   void for_runs(const Operand& of, int64_t start, int64_t n, const Run& run) const {
     const int inner = dim - 1;
@@ -98,7 +98,7 @@ struct Space {
   int64_t step(const Operand& of) const { return dim == 0 ? 1 : of.stride[dim - 1]; }
 
   int dim, count = 0;
-  int64_t size[kMaxDims], numel, bytes;  // bytes: of an element
+  int64_t size[kMaxDims], numel, bytes;  // bytes: per element
   Operand operand[kMaxOperands];
 };
 
@@ -117,7 +117,7 @@ void copy(const char* from, int64_t from_step, char* to, int64_t to_step, int64_
     copy_each<2>(from, from_step, to, to_step, n);
 }
 
-// The memory of a thread's blocks, for tensors that are not straight runs of whole vectors.
+// A thread's staging memory for blocks that are not contiguous or not whole vectors.
 class Stage {
  public:
   explicit Stage(const Space& space) : space_(space) {}
@@ -133,7 +133,7 @@ class Stage {
       space_.for_runs(from, start, n, [&](int64_t at, int64_t offset, int64_t length) {
         copy(from.data + offset * bytes, step, to + at * bytes, 1, length, bytes);
       });
-      // a last vector that is not whole is filled up with its last element
+      // pad a partial last vector with the last element
       for (int64_t i = n; i % kLanes<float> != 0; ++i) copy(to + (n - 1) * bytes, 1, to + i * bytes, 1, 1, bytes);
     }
     return block;
@@ -208,9 +208,9 @@ void run(PointwiseCall& call, const PointwiseKernel& kernel) {
 
 }  // namespace
 
-// x and p stand for the inputs and the options by their numbers, d for the gradients. reduce: the value is the sum
-// times scale, else there is one for each element. The booleans after it say which results are wanted; the gradients
-// are for the upstream g times scale.
+// x0, x1, … are the inputs, p0, p1, … the options and d0, d1, … the gradients. With reduce, the value is the sum times
+// scale, else one per element. The booleans after it select the results. Gradients are for the upstream gradient g
+// times scale.
 std::string pointwise_schema(const PointwiseSignature& signature) {
   std::string arguments = "(", wanted, results = ") -> (Tensor?";
   for (int i = 0; i < signature.inputs; ++i) {

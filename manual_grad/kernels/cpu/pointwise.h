@@ -1,8 +1,8 @@
-// Losses of one element of each input: one loop, into which a loss plugs its scalar formulas.
+// Elementwise losses: one loop, into which a loss plugs its scalar formulas.
 //
-// A functor says how many inputs and options it has, and computes, for a vector of elements, the loss e and its
-// derivative d by each input. Most functors are written by manual_grad.generate from the rule in the loss' file, into
-// generated/; those that are tuned beyond the rule are written by hand, in files of their own.
+// A functor declares its numbers of inputs and options. For a vector of elements it computes the loss e and its
+// derivatives d with respect to each input. Most functors are generated into generated/ by manual_grad.generate from
+// the rule in the loss's file; those that are tuned beyond the rule are written by hand in their own files.
 #pragma once
 
 #include <array>
@@ -12,24 +12,24 @@
 #include "layout.h"
 
 namespace mg {
-constexpr int kMostInputs = 8, kMostOptions = 8;  // for the arrays of a call; a functor that needs more may raise them
+constexpr int kMostInputs = 8, kMostOptions = 8;  // array sizes of a call; raise them if a functor needs more
 
 template <class T, int inputs>
 struct Element {
   Vec<T> e, d[inputs];
-  Mask<T> cancels{};  // where digits are missing: of a Paired loss, these vectors are computed once more, in double
+  Mask<T> cancels{};  // lanes that lost digits; a Paired loss recomputes vectors with such lanes in double
 };
 
-// What a functor need not say. One with a domain names the errors of leaving it, and has a function
-// outside(in, Mask<T>* lanes) that marks in lanes[i] where the i-th is made.
+// Defaults of a functor. One with a restricted domain lists its error messages in `errors` and has a function
+// outside(in, Mask<T>* lanes) that marks in lanes[i] where the i-th error occurs.
 struct Unlimited {
-  static constexpr unsigned kOptional = 0;  // a bit for each input that may be absent
-  static constexpr int kFactor = 1;  // left out of the slopes, which could overflow otherwise
+  static constexpr unsigned kOptional = 0;  // bit i: input i may be absent
+  static constexpr int kFactor = 1;  // left out of the slopes, which could overflow with it
   static constexpr std::array<const char*, 0> errors{};
   using Error = std::runtime_error;  // a RuntimeError in Python; std::domain_error is a ValueError
 };
 
-// Where nothing cancels that the input has not cancelled already, float32 need not be widened.
+// For formulas without cancellation beyond what the rounding of the inputs implies: float32 is not widened.
 struct Plain : Unlimited {
   template <class S>
   using Compute = std::conditional_t<std::is_same_v<S, double>, double, float>;
@@ -39,7 +39,7 @@ struct Widened : Unlimited {
   using Compute = typename ComputeType<S>::T;
 };
 
-// Where float needs the help of TwoFloats, and float32 is widened if it has none.
+// For formulas that are accurate in float32 with the help of TwoFloats; without those, float32 is widened.
 struct Paired : Unlimited {
   template <class S>
   using Compute = std::conditional_t<kPairs && std::is_same_v<S, float>, float, typename ComputeType<S>::T>;
@@ -47,12 +47,12 @@ struct Paired : Unlimited {
   static constexpr bool in_pairs = kPairs && std::is_same_v<S, float> && std::is_same_v<T, float>;
 };
 
-// A loss that has a functor for each choice of its options: choose(call, body) calls body with one of them.
+// A loss with one functor per choice of its options: choose(call, body) calls body with the one selected.
 struct Variants {
   static constexpr unsigned kOptional = 0;
 };
 
-// As torch's clamp_min and clamp_max: a NaN stays one, in x as in the bound.
+// Like torch's clamp_min and clamp_max: a NaN in x or in the bound is propagated.
 template <class T>
 inline Vec<T> at_least(Vec<T> x, T least) {
   const Vec<T> bound = splat(least);
@@ -64,7 +64,7 @@ inline Vec<T> at_most(Vec<T> x, T most) {
   return most == most ? (x > bound ? bound : x) : bound;
 }
 
-// A vector of float, computed in double: of a Paired loss.
+// Evaluates a vector of floats in double, for a Paired loss.
 template <class F, class S>
 [[gnu::noinline]] Element<float, F::kInputs> eval_wide(const Vec<float>* in, const float* option) {
   constexpr int n = kLanes<double>, inputs = F::kInputs;
@@ -84,7 +84,7 @@ template <class F, class S>
   return at;
 }
 
-constexpr int64_t kBlock = 512;  // elements computed at a time: where they are staged, every array stays in L1
+constexpr int64_t kBlock = 512;  // elements computed at a time; all arrays of a staged block fit in L1
 
 struct PointwiseCall {
   int inputs;
@@ -95,7 +95,8 @@ struct PointwiseCall {
   double upstream;  // the factor of all gradients
 };
 
-// What a loss reads and writes, contiguous or null: g if there is one for each element, value if it is not reduced.
+// The arrays that a loss reads and writes, contiguous or null. g is set if it has one element per element of the
+// inputs, value if it is not reduced.
 struct PointwiseBlock {
   void *in[kMostInputs] = {}, *w = nullptr, *g = nullptr;
   void *value = nullptr, *d[kMostInputs] = {}, *dw = nullptr;
@@ -103,19 +104,19 @@ struct PointwiseBlock {
 
 struct Outcome {
   double sum = 0;  // of the losses
-  unsigned errors = 0;  // one bit for each that was made
+  unsigned errors = 0;  // bit i: error i occurred
 };
 
-// Zero but for the first n lanes. Not inlined, since an index that is not known would keep the vector in memory; cold,
-// so that the loop around it keeps its registers.
+// Zeroes all but the first n lanes. Not inlined, because indexing by a variable would force the vector into memory;
+// cold, so that the loop around it keeps its registers.
 template <class T>
 [[gnu::noinline, gnu::cold]] Vec<T> first_lanes(Vec<T> v, int64_t n) {
   for (int64_t lane = n > 0 ? n : 0; lane < kLanes<T>; ++lane) v[lane] = 0;
   return v;
 }
 
-// The elements [start, start + n) of a block. Memory is read and written in whole vectors; what lies past the end must
-// be in the loss' domain.
+// Computes the elements [start, start + n) of a block. Memory is read and written in whole vectors; the padding past
+// the end must be in the loss's domain.
 template <class F, class S>
 Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& block, int64_t start, int64_t n) {
   using T = typename F::template Compute<S>;
@@ -163,8 +164,8 @@ Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& block, in
     if (valid < kLanes<T>) e = first_lanes<T>(e, valid);
     sum.add(e);
   };
-  // Two vectors at a time: the chain of operations of one is long, and the processor does not look far ahead. Of an odd
-  // number the last is computed twice, and added once.
+  // Two vectors at a time: the dependency chain of one is long, and out-of-order execution does not look far enough
+  // ahead. If the number of vectors is odd, the last is computed twice and added once.
   for (int64_t i = 0; i < n; i += 2 * kLanes<T>) {
     const int64_t next = i + kLanes<T>, j = next < n ? next : i;
     const At first = eval(i), second = eval(j);
@@ -177,7 +178,7 @@ Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& block, in
   return outcome;
 }
 
-// A loss for tensors of one dtype, as the loop over their blocks sees it.
+// The type-erased kernel of a loss for one dtype, as used by the loop over blocks.
 struct PointwiseKernel {
   Outcome (*compute)(const PointwiseCall&, const PointwiseBlock&, int64_t start, int64_t n) = nullptr;
   const char* const* errors = nullptr;

@@ -9,7 +9,7 @@ bool side_by_side(const int64_t* at, int64_t n) {
   return true;
 }
 
-// Calls body with a value of the tensor's element type, one of those that are computed in T.
+// Calls body with a value of the element type, for the element types whose compute type can be T.
 template <class T, class Body>
 void with_source(Dtype dtype, const Body& body) {
   with_dtype(dtype, [&](auto s) {
@@ -48,7 +48,7 @@ void Rows::offsets_in_order(const Tensor& tensor, int64_t r, int64_t n, bool wit
     if (run == n) return;
     offset += run * step;
     index[last] += run;
-    for (int d = last; index[d] == size_[d]; --d) {  // carry into the dimension before
+    for (int d = last; index[d] == size_[d]; --d) {  // carry into the previous dimension
       offset += stride(d - 1) - size_[d] * stride(d);
       index[d] = 0;
       ++index[d - 1];

@@ -1,8 +1,8 @@
-// Losses of one row of class scores: the rows, how they are staged, and the sweep over them.
+// Losses of one row of class scores: the rows, their staging, and the loop over them.
 //
-// Rows are staged as the compute type in scratch memory that stays in cache, a pack at a time, worked on there, and
-// written out once. A pack is either one long row, with the classes across the lanes of a vector, or as many short rows
-// as a vector has lanes, one row a lane; the arithmetic is the same text for both.
+// Rows are processed one pack at a time: loaded as the compute type into scratch memory that stays in cache, worked on
+// there, and written out once. A pack is either one long row, with its classes across the lanes of vectors, or as many
+// short rows as a vector has lanes, one row per lane. Both use the same arithmetic code.
 #pragma once
 
 #include <algorithm>
@@ -12,12 +12,12 @@
 
 namespace mg {
 
-// The rows of a tensor (N, C, d1, ...) or (C): everything but the class dimension, in the order of the loss.
+// The rows of a tensor (N, C, d1, ...) or (C): all dimensions except the class dimension, in the order of the loss.
 class Rows {
  public:
   explicit Rows(const Tensor& z);
 
-  // Offsets of the rows [r, r + n) in a tensor of class scores (with_classes) or of one value a row.
+  // Offsets of the rows [r, r + n) in a tensor of class scores (with_classes) or of one value per row.
   void offsets(const Tensor& tensor, int64_t r, int64_t n, bool with_classes, int64_t* out) const {
     if (dim_ == 1) {
       const int64_t step = tensor.strides[0];
@@ -28,7 +28,7 @@ class Rows {
   }
   int64_t class_stride(const Tensor& tensor) const { return tensor.strides[class_dim_]; }
 
-  // Whether a tensor has one value a row, or the scores' shape (with_classes).
+  // Whether a tensor has one value per row, or the shape of the scores (with_classes).
   bool fit(const Tensor& tensor, bool with_classes) const {
     if (tensor.dim != dim_ + with_classes) return false;
     for (int d = 0; d < tensor.dim; ++d) {
@@ -48,7 +48,7 @@ class Rows {
   int64_t size_[kMaxDims];
 };
 
-// One row a pack; the classes lie across the lanes, padded to whole vectors where the row is staged.
+// One row per pack, its classes across the lanes; a staged row is padded to whole vectors.
 template <class T>
 struct Across {
   static constexpr int64_t kRows = 1;
@@ -66,15 +66,15 @@ struct Across {
     return splat(static_cast<T>(total.total()));
   }
   static Vec<T> max(Vec<T> v) {
-    return splat(fold<T>(v, [](T a, T b) { return a > b || a != a ? a : b; }));  // a NaN stays
+    return splat(fold<T>(v, [](T a, T b) { return a > b || a != a ? a : b; }));  // keeps NaN
   }
   static Vec<T> per_class(const T* values, int64_t i) { return load(values + i * kLanes<T>); }
   static Vec<T> per_row(const T* values) { return splat(values[0]); }
   static void per_row(Vec<T> v, T* values) { values[0] = v[0]; }
-  int64_t vectors, rest = 0;  // rest: lanes in use of a last vector that is not whole
+  int64_t vectors, rest = 0;  // rest: lanes used of a partial last vector
 };
 
-// A row in every lane.
+// One row per lane.
 template <class T>
 struct Down {
   static constexpr int64_t kRows = kLanes<T>;
@@ -89,7 +89,7 @@ struct Down {
   static constexpr int64_t rest = 0;
 };
 
-// Calls body(i, load, store) for each vector of a pack, the last of which need not be whole.
+// Calls body(i, load, store) for each vector of a pack, including a partial last one.
 template <class T, class Pack, class Body>
 void for_each_vector(const Pack& pack, const Body& body) {
   for (int64_t i = 0; i < pack.vectors; ++i) {
@@ -104,7 +104,7 @@ void for_each_vector(const Pack& pack, const Body& body) {
   }
 }
 
-// The rows [r, r + n) of a tensor of class scores, into a pack and out of it.
+// Copy the rows [r, r + n) of a tensor of class scores into a pack and back.
 template <class T>
 void load_pack(const Rows& rows, const Tensor& from, int64_t r, int64_t n, const Across<T>& pack, T padding, T* out);
 template <class T>
@@ -115,9 +115,9 @@ template <class T>
 void store_pack(const Rows& rows, const Tensor& to, int64_t r, int64_t n, const Down<T>& pack, const T* from);
 
 constexpr int64_t kChunkElements = 1 << 15;  // scores per unit of parallel work and per partial sum
-constexpr int64_t kShortRow = 64;  // classes up to which dense rows are packed one a lane
+constexpr int64_t kShortRow = 64;  // dense rows of up to this many classes are packed one per lane
 
-// Calls body with the pack that suits the rows.
+// Calls body with the kind of pack that suits the rows.
 template <class T, class Body>
 void with_pack(const Rows& rows, const Tensor& scores, const Body& body) {
   if (rows.count >= kLanes<T> && (rows.class_stride(scores) != 1 || rows.classes <= kShortRow)) {
@@ -127,11 +127,11 @@ void with_pack(const Rows& rows, const Tensor& scores, const Body& body) {
   }
 }
 
-// The rows of x, once it is known that the results and the upstream gradient fit them.
+// The rows of x, after checking that the results and the upstream gradient fit them.
 Rows checked_rows(const char* loss, const Tensor& x, const Tensor& g, const Tensor& value, bool reduce,
                   std::initializer_list<const Tensor*> gradients);
 
-// The sum of a few values, lane by lane.
+// The sum of n values.
 template <class T>
 double total(const T* values, int64_t n) {
   LaneSum sum;
@@ -142,8 +142,8 @@ double total(const T* values, int64_t n) {
   return sum.total() + rest;
 }
 
-// The rows in chunks of a fixed size, which the threads take one at a time. A loss computes the values of a few rows;
-// they are stored or summed here, and what arrives from upstream is asked for here.
+// A parallel loop over the rows in chunks of a fixed size. The loss computes the values of a few rows at a time; this
+// class stores or sums them and provides the upstream gradients.
 template <class T>
 class RowSweep {
  public:
@@ -156,7 +156,7 @@ class RowSweep {
     if (g.exists() && g.numel == 1) scale_ *= number_at(g, 0);
   }
 
-  // Every thread makes a worker for itself; worker(r, n, loss) is called for the rows [r, r + n), with n <= kRows.
+  // Every thread makes its own worker; worker(r, n, loss) is called for the rows [r, r + n), with n <= kRows.
   template <int64_t kRows, class MakeWorker>
   void run(const MakeWorker& make_worker) const {
     const bool want_sum = value_.exists() && reduces_;
@@ -185,7 +185,7 @@ class RowSweep {
     set_number(value_, 0, sum.value() * scale_);
   }
 
-  // The upstream gradient of each of the rows [r, r + n), with the reduction's share.
+  // The upstream gradients of the rows [r, r + n), including the scale of the reduction.
   void upstream(int64_t r, int64_t n, T* up) const {
     if (!g_.exists() || g_.numel == 1) {
       std::fill(up, up + n, static_cast<T>(scale_));
@@ -214,7 +214,7 @@ class RowSweep {
   int64_t chunk_, chunks_;
 };
 
-// The first of the rows in which threads have found something wrong.
+// The first row in which any thread found an error.
 class FirstRow {
  public:
   explicit FirstRow(int64_t none) : none_(none), row_(none) {}
@@ -232,8 +232,8 @@ class FirstRow {
 
 inline double class_weight(const Tensor& w, int64_t c) { return w.exists() ? number_at(w, c * w.strides[0]) : 1.0; }
 
-// The weight of all rows but the ignored ones, without weights their number. Every class index is checked here, before
-// any memory is touched by it.
+// The total weight of the rows that are not ignored, or their number without weights. Checks every class index before
+// it is used.
 double kept_weight(const char* loss, const Rows& rows, const Tensor& t, const Tensor& w, int64_t ignore_index);
 
 }  // namespace mg

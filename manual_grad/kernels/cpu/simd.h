@@ -1,8 +1,8 @@
 // Vectors of double or float and the elementary functions of the losses.
 //
-// GCC and clang vector extensions: the same text becomes AVX-512, AVX2, SSE2 or NEON code by the flags it is compiled
-// with. std::exp and std::log in a loop stay scalar, which is why the functions are written out here.
-// Accuracy, against mpmath over the whole domain (tests/test_kernels.py): at most 2 ulp in double, 2 ulp in float.
+// Uses GCC and clang vector extensions: the same source compiles to AVX-512, AVX2, SSE2 or NEON code depending on the
+// compiler flags. The compilers do not vectorize std::exp and std::log, so such functions are implemented here.
+// Accuracy against mpmath over the whole domain (tests/test_kernels.py): at most 2 ulp in double, 2 ulp in float.
 #pragma once
 
 #include <cmath>
@@ -11,7 +11,7 @@
 
 #if defined(__AVX2__)
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC's own way to say that a register's content does not matter
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC's headers use uninitialized registers on purpose
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
@@ -39,8 +39,8 @@ struct Simd<double> {
   using Bits = int64_t;
   static constexpr int mantissa_bits = 52;
   static constexpr Bits exponent_bias = 1023;
-  static constexpr double round_magic = 0x1.8p52;  // adding it rounds to an integer, left in the low bits
-  static constexpr double exp_low = -746.0, exp_high = 710.0;  // e^x is 0 and inf from there
+  static constexpr double round_magic = 0x1.8p52;  // adding it rounds to an integer, found in the low bits
+  static constexpr double exp_low = -746.0, exp_high = 710.0;  // beyond these, e^x is 0 or inf
   static constexpr double least_normal = 0x1p-1022, raise = 0x1p54, raised = 54;
   static constexpr double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
 };
@@ -108,7 +108,7 @@ inline bool any(Mask<T> lanes) {
 #endif
 }
 
-// A vector of which memory has only the first n lanes; the others are given, or not stored.
+// Load or store only the first n lanes; when loading, the remaining lanes come from `others`.
 template <class T>
 inline Vec<T> load_part(const T* p, int64_t n, Vec<T> others) {
 #if defined(__AVX512F__)
@@ -135,7 +135,7 @@ inline void store_part(T* p, int64_t n, Vec<T> v) {
 #endif
 }
 
-// The lower and the upper half of the lanes, in double.
+// The lower and upper half of the lanes, as double.
 #if defined(__AVX512F__)
 inline Vec<double> lower(Vec<float> v) { return (Vec<double>)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)); }
 inline Vec<double> upper(Vec<float> v) {
@@ -154,7 +154,7 @@ inline Vec<double> lower(Vec<float> v) { return half(v, 0); }
 inline Vec<double> upper(Vec<float> v) { return half(v, kLanes<double>); }
 #endif
 
-// One number of all lanes: as a tree, since a chain takes a few cycles for each lane.
+// Combines all lanes to one number, as a tree, which has less latency than a chain.
 template <class T, class Join>
 inline T fold(Vec<T> v, const Join& join) {
   T lane[kLanes<T>];
@@ -168,7 +168,7 @@ inline T sum(Vec<T> v) {
   return fold<T>(v, [](T a, T b) { return a + b; });
 }
 
-// y 2^k for an integral k, down to the smallest subnormal: one instruction where there is one, else in two halves, so
+// y 2^k for an integral k, down to the smallest subnormal: by one instruction if there is one, else by two factors, so
 // that 2^k itself never underflows
 #if defined(__AVX512F__)
 inline Vec<double> scale(Vec<double> y, Vec<double> k) { return (Vec<double>)_mm512_scalef_pd((__m512d)y, (__m512d)k); }
@@ -192,7 +192,7 @@ inline Vec<double> scale(Vec<double> y, Vec<double> k) { return scale_in_halves<
 inline Vec<float> scale(Vec<float> y, Vec<float> k) { return scale_in_halves<float>(y, k); }
 #endif
 
-// e^r - 1 on |r| <= ln(2)/2: the Taylor polynomial whose first dropped term is below half an ulp
+// e^r - 1 for |r| <= ln(2)/2, by a Taylor polynomial whose first omitted term is below half an ulp
 inline Vec<double> expm1_reduced(Vec<double> r) {
   Vec<double> p = splat(1.0 / 6227020800.0);
   p = p * r + 1.0 / 479001600.0;
@@ -222,10 +222,10 @@ inline Vec<T> exp_reduced(Vec<T> r) {
   return expm1_reduced(r) + static_cast<T>(1);
 }
 
-// e^x for x <= 0, the only exponential a stable loss takes: 2^k e^r with k = round(x / ln 2), r = x - k ln 2 (ln 2 in
-// two pieces, so that r keeps its low bits)
+// e^x for x <= 0, the only exponential that a stable loss needs: 2^k e^r with k = round(x / ln 2) and r = x - k ln 2,
+// where ln 2 is split in two so that r keeps its low bits
 template <class T>
-inline Vec<T> exp(Vec<T> x, Vec<T> beyond = Vec<T>{}) {  // of x + beyond, where beyond is less than an ulp of x
+inline Vec<T> exp(Vec<T> x, Vec<T> beyond = Vec<T>{}) {  // e^(x + beyond), where beyond is less than an ulp of x
   const Vec<T> c = x < Simd<T>::exp_low ? splat(Simd<T>::exp_low) : x;
   const Vec<T> k = (c * static_cast<T>(1.44269504088896340736) + Simd<T>::round_magic) - Simd<T>::round_magic;
   return scale(exp_reduced<T>(((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low) + beyond), k);
@@ -240,12 +240,12 @@ inline Vec<T> expm1(Vec<T> x) {
   return scale(e, k) + (scale(one, k) - one);
 }
 
-// e^(a - b) for a <= b. A rounded difference of size s would cost the result s/2 ulp; what the rounding took off comes
-// back (Moller's and Knuth's two-sum).
+// e^(a - b) for a <= b. Rounding a difference of magnitude s would cost the result s/2 ulp, so the rounding error is
+// recovered and applied (Moller's and Knuth's two-sum).
 template <class T>
 inline Vec<T> exp_of_difference(Vec<T> a, Vec<T> b) {
   const Vec<T> d = a - b, minus_b = d - a, lost = (a - (d - minus_b)) - (b + minus_b);
-  return exp<T>(d, d < Simd<T>::exp_low ? Vec<T>{} : lost);  // a = -inf has lost nothing
+  return exp<T>(d, d < Simd<T>::exp_low ? Vec<T>{} : lost);  // nothing to recover for a = -inf
 }
 
 // 2^(j/16)
@@ -255,8 +255,8 @@ alignas(64) inline constexpr double kRoots[16] = {
     0x1.6a09e667f3bcdp+0, 0x1.7a11473eb0187p+0, 0x1.8ace5422aa0dbp+0, 0x1.9c49182a3f090p+0,
     0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0, 0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0};
 
-// e^x to max(1, |x|) 2^-50, for results that will be rounded to float32 and may cancel before: with sixteenths,
-// x = (16 k + j) ln 2 / 16 + r and |r| <= ln 2 / 32, the polynomial is short and 2^(j/16) comes from a register.
+// e^x with relative error max(1, |x|) 2^-50, for results that are rounded to float32 but may cancel before. With
+// x = (16 k + j) ln 2 / 16 + r and |r| <= ln 2 / 32, the polynomial is short and 2^(j/16) is looked up in a register.
 #if defined(__AVX512F__)
 inline Vec<double> exp_to_float(Vec<double> x) {
   const Vec<double> c = x < Simd<double>::exp_low ? splat(Simd<double>::exp_low) : x;
@@ -271,13 +271,13 @@ inline Vec<double> exp_to_float(Vec<double> x) {
   p = p * r + 0.5;
   p = p * r + 1.0;
   p = p * r + 1.0;
-  return scale(p * root, k * (1.0 / 16));  // which takes the floor of its exponent
+  return scale(p * root, k * (1.0 / 16));  // scalef takes the floor of the exponent
 }
 #else
 inline Vec<double> exp_to_float(Vec<double> x) { return exp<double>(x); }
 #endif
 
-// e^x for x <= 0, as exactly as a result stored as S can show
+// e^x for x <= 0, as accurately as a result stored as S requires
 template <class S, class T>
 inline Vec<T> exp_for(Vec<T> x) {
   if constexpr (sizeof(S) == sizeof(float) && sizeof(T) == sizeof(double)) {
@@ -305,14 +305,14 @@ inline Vec<T> sqrt(Vec<T> x) {
   return sqrt_of(x);
 }
 
-// e^x for every x. Where it overflows, inf is chosen: a product that overflows could be fused with what comes after it.
+// e^x for any x. Selects inf explicitly on overflow, because an overflowing product could be fused with a later sum.
 template <class S, class T = S>
 inline Vec<T> exp_signed(Vec<T> x) {
   return x > Simd<T>::exp_high ? splat(static_cast<T>(__builtin_inf())) : exp_for<S, T>(x);
 }
 
-// a b + c, rounded once where the processor can. The compiler fuses products and sums as it likes, not everywhere
-// alike; where that shows, this says what is fused.
+// a b + c, rounded once if the processor supports it. The compiler contracts products and sums as it chooses; use this
+// where the result must not depend on that.
 #if defined(__AVX512F__)
 inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
@@ -332,7 +332,7 @@ inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return a *
 inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return a * b + c; }
 #endif
 
-// A number as the sum of two, the second about an ulp of the first: what one float cannot hold before a cancellation.
+// A number as an unevaluated sum of two floats, the second about an ulp of the first, for use before a cancellation.
 struct TwoFloats {
   Vec<float> high, low;
 };
@@ -343,7 +343,7 @@ inline TwoFloats two_sum(Vec<float> a, Vec<float> b, Vec<float> beyond) {
   return {high, (b - (high - a)) + beyond};
 }
 
-// Whether there is float arithmetic with pairs: it takes a fused multiply-add and a table that fits into a register.
+// Whether arithmetic with pairs of floats is available: it needs fused multiply-add and table lookup in a register.
 #if defined(__AVX512F__)
 constexpr bool kPairs = true;
 inline Vec<float> look_up(const float* table, Mask<float> i) {
@@ -358,12 +358,12 @@ inline Vec<float> look_up(const float* table, Mask<float> i) {
 constexpr bool kPairs = false;
 #endif
 
-// A difference of numbers known as well as exp_two_floats knows them, and smaller than this part of them, has lost
-// digits that a float shows.
+// If two numbers are as accurate as exp_two_floats and their difference is less than this fraction of them, the
+// difference has lost digits of a float.
 constexpr float kClose = 0x1p-4f / kLanes<float>;
 
-// e^x for x <= 0 to 2^-24 / n: with n = kLanes<float> roots of two, x = (n k + j) ln 2 / n + r, and e^r - 1 is so small
-// that the error of a float does not matter.
+// e^x for x <= 0 with relative error 2^-24 / n. With n = kLanes<float> roots of two, x = (n k + j) ln 2 / n + r, and
+// e^r - 1 is so small that its rounding error as a float does not matter.
 #if defined(__AVX2__)
 inline TwoFloats exp_two_floats(Vec<float> x) {
   constexpr int n = kLanes<float>;
@@ -393,7 +393,7 @@ inline TwoFloats exp_two_floats(Vec<float> x) {
 }
 #endif
 
-// log((1+s)/(1-s)) = 2 s (1 + s^2/3 + s^4/5 + ...): the sum in the brackets without its leading 1, over s^2
+// log((1+s)/(1-s)) = 2 s (1 + s^2/3 + s^4/5 + ...): the sum in parentheses minus its leading 1, divided by q = s^2
 inline Vec<double> atanh_tail(Vec<double> q) {
   Vec<double> p = splat(1.0 / 21);
   p = p * q + 1.0 / 19;
@@ -420,7 +420,7 @@ inline Vec<T> log1p_reduced(Vec<T> f) {
   return f - s * (f - (static_cast<T>(2) * q) * atanh_tail(q));
 }
 
-// log(1+u) for u in [0, 1], what softplus needs: beyond sqrt 2 half of 1+u is taken, 1+f = (1+u)/2
+// log(1+u) for u in [0, 1], as softplus needs; if 1+u is beyond sqrt 2, it is halved: 1+f = (1+u)/2
 template <class T>
 inline Vec<T> log1p_unit(Vec<T> u) {
   const Mask<T> beyond = u > static_cast<T>(0.41421356237309504880);
@@ -428,8 +428,8 @@ inline Vec<T> log1p_unit(Vec<T> u) {
   return beyond ? log_f + static_cast<T>(0.69314718055994530942) : log_f;
 }
 
-// log(1+u) for u >= -1. With 2^k the power of two nearest to 1+u and f = (1+u)/2^k - 1 = u 2^-k + (2^-k - 1), which is
-// u itself for k = 0 and so keeps every digit of a small u: log(1+u) = k ln 2 + log(1+f). -inf at -1, nan below.
+// log(1+u) for u >= -1, as k ln 2 + log(1+f). 2^k is the power of two nearest to 1+u, and f = (1+u)/2^k - 1
+// = u 2^-k + (2^-k - 1), which is u itself for k = 0, so that a small u keeps all its digits. -inf at -1, NaN below.
 template <class T>
 inline Vec<T> log1p(Vec<T> u) {
   constexpr auto bias = Simd<T>::exponent_bias;
@@ -442,7 +442,7 @@ inline Vec<T> log1p(Vec<T> u) {
   return u > -one ? (u < inf ? result : u) : (u == -one ? -inf : u - u + splat(static_cast<T>(__builtin_nan(""))));
 }
 
-// log(x): with 2^k the power of two nearest to x and 1+f = x 2^-k, log(x) = k ln 2 + log(1+f). -inf at 0, nan below.
+// log(x) as k ln 2 + log(1+f), where 2^k is the power of two nearest to x and 1+f = x 2^-k. -inf at 0, NaN below.
 template <class T>
 inline Vec<T> log(Vec<T> x) {
   const Mask<T> subnormal = x < Simd<T>::least_normal;
@@ -456,7 +456,7 @@ inline Vec<T> log(Vec<T> x) {
   return x > zero ? (x < inf ? result : x) : (x == zero ? -inf : x - x + splat(static_cast<T>(__builtin_nan(""))));
 }
 
-// x^y for x >= 0, as exactly as a result stored as S can show: where T is no wider than that, digit by digit
+// x^y for x >= 0, as accurately as a result stored as S requires: by std::pow lane by lane if T is not wider than S
 template <class S, class T>
 inline Vec<T> pow(Vec<T> x, T y) {
   if (y == 0) return splat(T{1});

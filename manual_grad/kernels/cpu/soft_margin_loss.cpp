@@ -1,4 +1,4 @@
-// By hand: the exponential is told what the rounding of its argument took off.
+// Written by hand: the exponential takes the rounding error of its argument into account.
 #include "pointwise.h"
 
 namespace mg {
@@ -11,7 +11,7 @@ struct SoftMarginLoss : Paired {
   static Element<T, 2> eval(const Vec<T>* in, const T*) {
     const Vec<T> x = in[0], t = in[1], zero{}, one = splat(T{1}), m = t * x;
     Vec<T> u;
-    if constexpr (in_pairs<S, T>) {  // e^-m shows what the rounding of m took off
+    if constexpr (in_pairs<S, T>) {  // e^-m would amplify the rounding error of m
       const Vec<T> beyond = abs<T>(m) > -Simd<T>::exp_low ? zero : fma(t, x, -m);
       u = exp<T>(-abs<T>(m), m < zero ? beyond : -beyond);
     } else {

@@ -1,4 +1,4 @@
-// Triplet margin loss, one triplet of vectors a row. Letters as in losses/pairwise/triplet_margin_loss.py.
+// Triplet margin loss, one triplet of vectors per row. Notation as in losses/pairwise/triplet_margin_loss.py.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -19,7 +19,7 @@ struct Call {
   Tensor value, da, dp, dn;
 };
 
-// u = x - y + eps and its norm; then, in the place of u, the gradient of the norm.
+// u = x - y + eps and its norm; to_gradient() overwrites u with the gradient of the norm.
 class Difference {
  public:
   Difference(int64_t size, double q)
@@ -51,7 +51,7 @@ class Difference {
       const Vec<double> u = at(i), size = abs<double>(u), sign = u > zero ? one : (u < zero ? -one : u);
       Vec<double> gradient = q_ == 0 ? zero : sign;
       if (std::isinf(q_))
-        gradient = (size == length ? sign : zero) * share;  // of no tie, of a NaN: 0 times infinity
+        gradient = (size == length ? sign : zero) * share;  // 0 * inf = NaN for a NaN norm, with which nothing ties
       else if (q_ != 0 && q_ != 1)
         gradient = size == zero ? zero : sign * power(size / length, q_ - 1);
       store<double>(u_.get() + i, gradient);
@@ -71,7 +71,7 @@ class Difference {
     return f;
   }
 
-  // where the squares overflow or underflow: by a power of two, which the gradient does not see
+  // if the squares overflow or underflow: scales u by a power of two, which leaves the gradient unchanged
   double rescaled(int exponent) {
     double squares = 0;
     for (int64_t i = 0; i < size_; ++i) {
@@ -99,7 +99,7 @@ class Difference {
 
   static Vec<double> power(Vec<double> x, double exponent) { return exp_signed<double>(exponent * log<double>(x)); }
 
-  // the largest or smallest size of a component; a NaN wins
+  // the largest or smallest absolute value of a component; NaN if any is NaN
   template <class Beats>
   double extreme() const {
     double c = std::fabs(u_[0]);
@@ -157,7 +157,8 @@ class Worker {
   }
 
  private:
-  // A row of the result: up (x ∇x + y ∇y). The factors 1, 1/2 and 0 round nothing, and 0 leaves out what is infinite.
+  // Writes a row of the result, up (x ∇x + y ∇y). The factors ±1, ±1/2 and 0 are exact; with a factor of 0 the term is
+  // skipped, since it may be infinite.
   void combine(const Tensor& result, int64_t r, double up, double x, const Difference& by_x, double y,
                const Difference& by_y) const {
     if (!result.exists()) return;

@@ -1,8 +1,8 @@
-"""The kernels in Triton, for CUDA tensors: one module for each access pattern or structured loss.
+"""The Triton kernels for CUDA tensors, with one module per access pattern or structured loss.
 
-Importing this needs Triton. A module lists its ops as ``OPS``, name -> (schema, function); the schemas are those of the
-C++ library, so that ``torch.ops.manual_grad.<name>`` is one op with an implementation for each device. A pointwise loss
-has a ``LOSS`` instead, the functions that ``pointwise.py`` plugs into its loop.
+Importing this package requires Triton. A module lists its ops in ``OPS``, name -> (schema, function). The schemas are
+those of the C++ library, so ``torch.ops.manual_grad.<name>`` is one op with an implementation per device. A pointwise
+loss instead has a ``LOSS``: the functions that ``pointwise.py`` plugs into its kernel.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _LIBRARY = torch.library.Library("manual_grad", "FRAGMENT")
 
 
 def register(*keys: str) -> None:
-    """Implement the ops for the dispatch keys, with their schemas where the C++ library has not defined them."""
+    """Implement the ops for the dispatch keys, and define those that the C++ library has not defined."""
     for name, (schema, function) in OPS.items():
         if not hasattr(torch.ops.manual_grad, name):
             _LIBRARY.define(name + schema)

@@ -1,4 +1,4 @@
-"""By hand, since the inverse hyperbolic tangent of (6) is a series. Letters as in the loss' file."""
+"""Written by hand because the inverse hyperbolic tangent of (6) is a series. Notation as in the loss's file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""By hand, since the slopes share one exponential. Letters as in the loss' file."""
+"""Written by hand so that the slopes share one exponential. Notation as in the loss's file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from manual_grad.kernels.triton.pointwise import Loss
 
 
 @triton.jit
-def _times(c, x):  # 0 where c is, for an infinite x too
+def _times(c, x):  # 0 where c is 0, even if x is infinite
     return tl.where(c == 0, 0.0, c * x)
 
 

@@ -1,9 +1,9 @@
-"""Multi-class and multi-label margin. Letters as in the chapters of losses/rowwise.
+"""Multi-class and multi-label margin losses. Notation as in the chapters of losses/rowwise.
 
-The classes of a row are compared with its labels, one label after the other: there is one, or as many as come before
-the first -1. The first walk over the classes sums the loss, and has the slopes of all classes that are not labels; what
-these give, the labels receive. With one label that is known after the same walk. With many it takes a second, and the
-number of times that a class is a label, which the first walk leaves in memory.
+The classes of a row are compared with its labels, one label at a time; there is one label, or as many as precede the
+first -1. The first pass over the classes sums the loss and computes the slopes of all classes that are not labels. The
+slope of a label is minus the sum of the slopes it causes. With a single label, the same pass yields that sum. With many
+labels it takes a second pass, which needs the number of times that each class is a label; the first pass stores it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from manual_grad.kernels.triton.rowwise import rows_of, tiling
 
 @triton.jit
 def _compared(xs, own, stands, margin, SQUARED: tl.constexpr):
-    """What each score falls short by, to its power, and the slope of that; 0 for those that do not stand against it."""
+    """Margin violation of each score to its power, and the slope; 0 for classes that do not stand against the label."""
     h = (xs - own[:, None]) + margin  # (1)
-    excess = tl.where(stands & ((h <= 0) == 0), h, 0.0)  # a NaN is not dropped
+    excess = tl.where(stands & ((h <= 0) == 0), h, 0.0)  # keeps NaN
     if SQUARED:
         slope = excess + excess
         excess *= excess
@@ -32,7 +32,7 @@ def _compared(xs, own, stands, margin, SQUARED: tl.constexpr):
 
 @triton.jit
 def _label(x, t, k, count, x_step, t_step, T: tl.constexpr):
-    """The k-th label of each row and its score; -1 where there is none."""
+    """The k-th label of each row (-1 if there is none), its score, and whether there is one."""
     has = k < count
     y = tl.load(t + k * t_step, mask=has, other=-1)
     return y, tl.load(x + y * x_step, mask=has, other=0).to(T), has
@@ -61,7 +61,7 @@ def _class_margin(
         y = tl.load(of_t, mask=inside_n, other=0)
         count, bad = n * 0 + 1, (y < 0) | (y >= classes)
     tl.device_assert(bad == 0, "a label is not in [0, classes)")
-    # a bad index reads nothing, and its row is NaN for everyone to see
+    # with an invalid index nothing is read, and the row becomes NaN
     count = tl.where(inside_n & (bad == 0), count, 0)
     most = tl.max(count, 0)
     spoilt = tl.where(bad, float("nan"), 0.0).to(T)
@@ -93,19 +93,19 @@ def _class_margin(
         if dx is not None:
             d = tl.where(slopes == 0, 0.0, up[:, None] * slopes) + spoilt[:, None]
             at = dx + place(n, size, dx_at, DIMS, WIDE)[:, None] + (c * dx_step)[None, :]
-            tl.store(at, d.to(dx.dtype.element_ty), mask=inside)  # for labels below once more
+            tl.store(at, d.to(dx.dtype.element_ty), mask=inside)  # overwritten for labels below
             if MANY:
                 tl.store(counts + (n * classes)[:, None] + c[None, :], times, mask=inside)
             else:
                 received += tl.sum(tl.where(others, slopes, 0.0), 1)
-    loss = tl.where(loss == 0, 0.0, loss * share)  # what costs nothing has no use for its weight
+    loss = tl.where(loss == 0, 0.0, loss * share)  # a loss of 0 stays 0 even if its weight is infinite
     if value is not None:
         tl.store(value + place(n, size, value_at, DIMS, WIDE), loss.to(value.dtype.element_ty), mask=inside_n)
     if parts is not None:
         tl.store(parts + tl.program_id(0), tl.sum(tl.where(inside_n, loss, 0.0)))
 
     if dx is not None:
-        tl.debug_barrier()  # another thread may have written what this one reads, or writes again
+        tl.debug_barrier()  # what this thread reads or overwrites may have been written by another
         for k in range(0, most):
             y, own, has = _label(of_x, of_t, k, count, x_step, t_step, T)
             if MANY:
@@ -117,7 +117,7 @@ def _class_margin(
                     xs = tl.load(of_x[:, None] + (c * x_step)[None, :], mask=inside, other=0).to(T)
                     received += tl.sum(_compared(xs, own, times == 0, margin, SQUARED)[1], 1)
                 received *= tl.load(counts + n * classes + y, mask=has, other=0).to(T)
-            # a label that is repeated gets the same number again
+            # a repeated label writes the same value again
             at = dx + place(n, size, dx_at, DIMS, WIDE) + y * dx_step
             tl.store(at, tl.where(received == 0, 0.0, -up * received).to(dx.dtype.element_ty), mask=has)
 
@@ -126,7 +126,7 @@ def class_margin(
     x: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, power: int, margin: float, scale: float,
     reduce: bool, value: Tensor | None, dx: Tensor | None,
 ) -> None:  # fmt: skip
-    """What its schema says, as kernels/cpu/class_margin.cpp has it; there is at least one class."""
+    """The op as specified in kernels/cpu/class_margin.cpp; there must be at least one class."""
     many = t.dim() == x.dim()
     scores = [x, dx, t if many else None]
     at, (x_step, dx_step, t_step), size = rows_of(x, scores, [None if many else t, g, None if reduce else value])
@@ -135,7 +135,7 @@ def class_margin(
         if value is not None and reduce:
             value.fill_(0 * scale)
         return
-    # of many labels four numbers are held for each score of the tile
+    # with many labels, four values are held per score of the tile
     tile, block, warps = tiling(classes, x_step, 512 if many else 1024)
     programs, compute = triton.cdiv(rows, tile), COMPUTE[x.dtype]
     each, parts = destination(value, reduce, programs, compute)

@@ -1,4 +1,4 @@
-"""Cosine embedding loss, one pair of vectors a row. Letters as in losses/pairwise/cosine_embedding_loss.py."""
+"""Cosine embedding loss, one pair of vectors per row. Notation as in losses/pairwise/cosine_embedding_loss.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EPSILON = tl.constexpr(1e-12)
 
 @triton.jit
 def _head(x):
-    """x without the lower half of its bits: the product of two such numbers is exact."""
+    """x with the lower half of its mantissa cleared, so that the product of two such numbers is exact."""
     return (x.to(tl.int64, bitcast=True) & -134217728).to(tl.float64, bitcast=True)
 
 
@@ -33,7 +33,7 @@ def _minus(b, kappa, a):
 @triton.jit
 def _slope(aa, bb, up):
     na2 = aa + _EPSILON
-    return up / (na2 * tl.sqrt(na2 * (bb + _EPSILON)))  # what (6) is to be multiplied by in (3)
+    return up / (na2 * tl.sqrt(na2 * (bb + _EPSILON)))  # the factor of (6) in (3)
 
 
 @triton.jit(do_not_specialize=["pairs", "y_row", "g_row", "value_row"])
@@ -117,7 +117,7 @@ def cosine_embedding_loss(
     a: Tensor, b: Tensor, y: Tensor, g: Tensor | None, margin: float, scale: float, reduce: bool,
     value: Tensor | None, da: Tensor | None, db: Tensor | None,
 ) -> None:  # fmt: skip
-    """What its schema says, as kernels/cpu/cosine.cpp has it."""
+    """The op as specified in kernels/cpu/cosine.cpp."""
     pairs, length = y.numel(), a.shape[-1]
     if pairs == 0:
         if value is not None and reduce:

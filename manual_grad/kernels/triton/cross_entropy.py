@@ -1,10 +1,10 @@
-"""Cross entropy, by the sums of engine/softmax.py, whose equations are meant by numbers. Letters as there and in
+"""Cross entropy by the sums of engine/softmax.py, to which equation numbers refer. Notation as there and in
 losses/rowwise/cross_entropy.py: z logits, q effective target, Q its sum, m largest logit, rest the sum of
-e = exp(z - m) without the leader's, g upstream.
+e = exp(z - m) without the leader's, g upstream gradient.
 
-A program takes a tile of rows and walks over their classes in blocks, twice: first the sums, kept relative to the
-largest score so far, then the gradient. The second walk goes back from the last block to the first, since what was read
-last is still near: in the L1, or, where the rows of all programs at work do not fit into it, in the L2.
+A program processes a tile of rows in two passes over blocks of classes: first the sums, kept relative to the largest
+score so far, then the gradient. The second pass goes from the last block to the first, since the blocks read last are
+still cached: in L1 or, if the rows of all running programs do not fit there, in L2.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from manual_grad.kernels.triton.rowwise import kept_weight, rows_of, tiling
 
 @triton.jit
 def _exp_of_difference(a, b, HALF: tl.constexpr):
-    """exp(a - b), with what the subtraction has rounded off: of two large logits it is the leading digits.
+    """exp(a - b), corrected for the rounding error of the difference, which dominates if a and b are large.
 
-    In float32 these are 40 operations, about as many as an H100 has time for while it reads a number. Halves come twice
-    as fast; their differences are exact or nearly so, and the exponential of the hardware has all digits they have.
+    In float32 this takes 40 operations, about as many as an H100 can do while it reads a number. Half-precision numbers
+    arrive twice as fast; their differences are exact or nearly so, and the hardware exponential is accurate enough.
     """
     d = a - b
     if HALF:
@@ -34,7 +34,7 @@ def _exp_of_difference(a, b, HALF: tl.constexpr):
         minus_b = d - a
         lost = (a - (d - minus_b)) - (b + minus_b)
         e = exp(d)
-        e += e * tl.where(lost == lost, lost, 0.0)  # infinities have nothing to lose
+        e += e * tl.where(lost == lost, lost, 0.0)  # NaN for infinities, which need no correction
     return e
 
 
@@ -42,9 +42,10 @@ def _exp_of_difference(a, b, HALF: tl.constexpr):
 def _block(z, t, w, n, kept, first, classes, size, at, step, smoothing,
            BY_INDEX: tl.constexpr, SMOOTH: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr,
            BLOCK: tl.constexpr, EVICT: tl.constexpr):  # fmt: skip
-    """One block of classes of the rows: logits, the target but for a class index' own, and which are there.
+    """Load a block of classes: indices, mask, logits, target before weighting, and weight.
 
-    ``smooth`` is the target before the weight. Outside, and in ignored rows, the logits are -inf and the targets 0.
+    With class indices, the target holds only the label smoothing. Outside the mask, which excludes ignored rows, logits
+    are -inf and targets 0.
     """
     c = first + tl.arange(0, BLOCK).to(tl.int64)
     inside = kept[:, None] & (c < classes)[None, :]
@@ -70,12 +71,13 @@ def _block(z, t, w, n, kept, first, classes, size, at, step, smoothing,
 
 @triton.jit
 def _united(m, rest, leaders, rest_q, leader_q, distance, zs, q, inside, CHARGED: tl.constexpr, HALF: tl.constexpr):
-    """The sums (1) of the classes so far and of one block more, by (3); if they are ``CHARGED`` with q, (2) by (4).
+    """Merge one block into the sums (1) of the classes so far by (3); with ``CHARGED``, also (2) with weights q by (4).
 
-    ``leaders`` counts the classes that have the largest logit, and their own 1 and q are apart, in ``leader_q``.
+    ``leaders`` counts the classes with the largest logit; their terms 1 and q are kept apart, in ``leaders`` and
+    ``leader_q``.
     """
     higher = tl.maximum(m, tl.max(zs, 1))
-    base = tl.where(higher == -float("inf"), 0.0, higher)  # -inf - -inf would be nan
+    base = tl.where(higher == -float("inf"), 0.0, higher)  # -inf - -inf would be NaN
     shrink = tl.where(m == higher, 1.0, _exp_of_difference(m, base, HALF))
     leads = (zs == higher[:, None]) & inside
     e = tl.where(leads | (inside == 0), 0.0, _exp_of_difference(zs, base[:, None], HALF))
@@ -94,9 +96,9 @@ def _united(m, rest, leaders, rest_q, leader_q, distance, zs, q, inside, CHARGED
 @triton.jit
 def _own(z, t, w, n, inside_n, classes, ignore_index, smoothing, size, at, step,
          T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
-    """Of class indices: the classes, which rows are kept, what a class has besides its share of the smoothing, z_y.
+    """With class indices: the index y, whether the row is kept, the target of y apart from label smoothing, and z_y.
 
-    A bad index reads nothing, and its row is NaN for everyone to see.
+    With an invalid index nothing is read, and the row becomes NaN.
     """
     y = tl.load(t + place(n, size, at[1], DIMS, WIDE), mask=inside_n, other=ignore_index)
     kept = y != ignore_index
@@ -117,7 +119,7 @@ def _cross_entropy(
     BY_INDEX: tl.constexpr, SMOOTH: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr, WIDE: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """``at``: strides over the rows, of z, t, w, dz, dt, dw, g, value; ``step``: over the classes, of the first six."""
+    """``at``: row strides of z, t, w, dz, dt, dw, g and value; ``step``: class strides of the first six."""
     HALF: tl.constexpr = z.dtype.element_ty.primitive_bitwidth < 32
     CHARGED: tl.constexpr = SMOOTH or not BY_INDEX
     n = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -173,9 +175,9 @@ def _cross_entropy(
                 if BY_INDEX:
                     d -= tl.where(c[None, :] == y[:, None], own[:, None], 0.0)
                 d = tl.where((zs == m[:, None]) & sole[:, None], leader_d[:, None], d)
-                # the mean over no rows has a scale of 1/0, which must not reach an ignored row
+                # the mean over no rows has the scale 1/0, which must not reach ignored rows
                 d = tl.where(kept[:, None], d * up[:, None], 0.0)
-                every = inside_n[:, None] & (c < classes)[None, :]  # the ignored rows, too
+                every = inside_n[:, None] & (c < classes)[None, :]  # including ignored rows
                 _put(dz, d, n, c, size, at[3], step[3], every, DIMS, WIDE)
             if dt is not None or dw is not None:
                 nll = up[:, None] * ((m[:, None] - zs) + log_s[:, None])
@@ -195,7 +197,7 @@ def cross_entropy(
     z: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, ignore_index: int, smoothing: float, by_weight: bool,
     scale: float, reduce: bool, value: Tensor | None, dz: Tensor | None, dt: Tensor | None, dw: Tensor | None,
 ) -> None:  # fmt: skip
-    """What its schema says, as kernels/cpu/cross_entropy.cpp has it; the tensors are not empty."""
+    """The op as specified in kernels/cpu/cross_entropy.cpp; the tensors must not be empty."""
     by_index = not t.is_floating_point()
     scores = [z, None if by_index else t, None if by_index else w, dz, dt, dw]
     at, step, size = rows_of(z, scores, [g, None if reduce else value, t if by_index else None])
@@ -207,7 +209,7 @@ def cross_entropy(
         at[1], step[2] = at.pop(), None if w is None else w.stride(0)
         denominator = kept_weight(t, w, rows, classes, size, at[1], ignore_index) if by_weight else None
     compute = COMPUTE[z.dtype]
-    plain = by_index and smoothing == 0 and compute is tl.float32  # else more is held for each score
+    plain = by_index and smoothing == 0 and compute is tl.float32  # else more values are held per score
     tile, block, warps = tiling(classes, step[0], 8192 if plain else 4096)
     programs = triton.cdiv(rows, tile)
     each, parts = destination(value, reduce, programs, compute)

@@ -1,4 +1,4 @@
-"""How a kernel is started, and where in memory its operands are."""
+"""Kernel launches, the layout of operands in memory, and sums of partial results."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# a device-side assertion on every index; without it a bad one makes its row NaN
+# Enables a device-side assertion on every index; without it, an invalid index makes its row NaN.
 DEBUG = os.environ.get("MANUAL_GRAD_DEBUG", "0") == "1"
 INTERPRETED = triton.knobs.runtime.interpret
-NARROW = 2**31  # elements from which on their numbers need 64 bits
+NARROW = 2**31  # from this many elements on, indices need 64 bits
 
 COMPUTE = {torch.float64: tl.float64, torch.float32: tl.float32, torch.bfloat16: tl.float32, torch.float16: tl.float32}
 
 
 def launch(kernel: Any, programs: int, device: torch.device, *args: Any, warps: int = 4, **constants: Any) -> None:
-    """Start ``programs`` instances on the device's current stream.
+    """Launch ``programs`` instances of the kernel on the device's current stream.
 
-    Products and sums are not contracted: Triton's default differs between versions, and the interpreter, in which the
-    kernels are tested, contracts nothing either. Where a kernel wants a fused operation, it says ``tl.fma``.
+    Products and sums are not contracted: Triton's default differs between versions, and the interpreter in which the
+    kernels are tested contracts nothing. A kernel that needs a fused operation uses ``tl.fma``.
     """
     with _on(device):
         kernel[(programs,)](*args, **constants, num_warps=warps, enable_fp_fusion=False, debug=DEBUG)
 
 
 def _on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Triton launches on the current device, whichever its tensors are on."""
+    """Make the device current: Triton launches on the current device, not on that of the tensors."""
     if device.type == "cuda" and device.index != torch.cuda.current_device():
         return torch.cuda.device(device)
     return contextlib.nullcontext()
 
 
 def layout(shape: Sequence[int], tensors: Sequence[Tensor | None]) -> tuple[tuple[int, ...], list[Any]]:
-    """Sizes, and the strides of each tensor, of as few dimensions as walk all of them in step; innermost first.
+    """Merge dimensions where all tensors allow it; return the sizes and each tensor's strides, innermost first.
 
-    The tensors, or those that are not None, have ``shape``.
+    All tensors have shape ``shape``, except those that are None.
     """
     present = [t for t in tensors if t is not None]
     if all(t.is_contiguous() for t in present):
@@ -68,8 +68,8 @@ def layout(shape: Sequence[int], tensors: Sequence[Tensor | None]) -> tuple[tupl
 def place(i, size, stride, DIMS: tl.constexpr, WIDE: tl.constexpr):
     """The offsets of the elements ``i`` of a tensor with these sizes and strides, innermost dimension first.
 
-    Offsets have 64 bits; the numbers of the elements are taken apart in 32 where that is enough (not ``WIDE``), since
-    a division in 64 is a subroutine.
+    Offsets have 64 bits. The indices are decomposed in 32 bits if those suffice (not ``WIDE``), since a 64-bit division
+    is a subroutine.
     """
     offset = i.to(tl.int64) * 0
     rest = i if WIDE or DIMS == 1 else i.to(tl.int32)
@@ -84,7 +84,7 @@ def place(i, size, stride, DIMS: tl.constexpr, WIDE: tl.constexpr):
 
 @triton.jit
 def narrow(v, result):
-    """The numbers in the dtype that ``result`` points to; float64 becomes a half by way of float32."""
+    """Convert to the dtype that ``result`` points to; float64 is converted to half precision via float32."""
     if v.dtype == tl.float64 and result.dtype.element_ty != tl.float64:
         v = v.to(tl.float32)
     return v.to(result.dtype.element_ty)
@@ -92,7 +92,7 @@ def narrow(v, result):
 
 @triton.jit
 def double(v):
-    """The numbers in float64; a half by way of float32."""
+    """Convert to float64; half precision is converted via float32."""
     if v.dtype == tl.bfloat16 or v.dtype == tl.float16:
         v = v.to(tl.float32)
     return v.to(tl.float64)
@@ -101,13 +101,16 @@ def double(v):
 def destination(
     value: Tensor | None, reduces: bool | int, programs: int, compute: Any = tl.float64
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Where a kernel puts its values: each to its place, or a sum for every program, for :func:`total` to add up."""
+    """Where a kernel writes its values: ``(value, None)``, or ``(None, parts)`` with one partial sum per program.
+
+    :func:`total` adds up the partial sums.
+    """
     if value is None or not reduces:
         return value, None
     return None, value.new_empty(programs, dtype=torch.float64 if compute is tl.float64 else torch.float32)
 
 
-_CHUNK = 16384  # numbers that one program adds up
+_CHUNK = 16384  # numbers summed by one program
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -124,7 +127,7 @@ def _total(parts, denominator, out, count, scale: tl.float64, CHUNK: tl.constexp
 
 
 def total(parts: Tensor, out: Tensor, scale: float = 1.0, denominator: Tensor | None = None) -> None:
-    """Write scale * sum(parts) / denominator into ``out``; added up in float64, always in the same order."""
+    """Write scale * sum(parts) / denominator to ``out``, summed in float64 and always in the same order."""
     while parts.numel() > _CHUNK:
         fewer = parts.new_empty(triton.cdiv(parts.numel(), _CHUNK), dtype=torch.float64)
         launch(_total, fewer.numel(), parts.device, parts, None, fewer, parts.numel(), 1.0, CHUNK=_CHUNK, BLOCK=1024)

@@ -1,4 +1,4 @@
-"""Elementary functions to a few units in the last place, of float32 and float64."""
+"""Elementary functions of float32 and float64, accurate to a few ulp."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import triton
 import triton.language as tl
 
 _LOG2E = tl.constexpr(1.4426950408889634)
-# ln 2 in two parts: k times the first is exact for every k that occurs
+# ln 2 in two parts; the product of k and the first is exact for every k that occurs
 _LN2_HIGH = tl.constexpr(0.693145751953125)
 _LN2_LOW = tl.constexpr(1.428606765330187e-06)
 
 
 @triton.jit
 def at_least(x, least):
-    """As torch's clamp_min: a NaN stays one, in x as in the bound."""
+    """Like torch's clamp_min: a NaN in x or in the bound is propagated."""
     return tl.where(x < least, least, tl.where(least == least, x, least))
 
 
@@ -24,13 +24,13 @@ def at_most(x, most):
 
 @triton.jit
 def exp(x):
-    """The hardware's float32 exponential is 2**(x log2(e)), in which the rounded product costs |x| eps.
+    """e**x, as 2**k e**r with x = k ln(2) + r.
 
-    So x is taken apart into k ln(2) + r, and the hardware is asked for the two factors.
+    The hardware computes a float32 exponential as 2**(x log2(e)), where rounding the product costs |x| eps.
     """
     if x.dtype == tl.float64:
         return tl.exp(x)
-    x = tl.where(x < -150.0, -150.0, tl.where(x > 100.0, 100.0, x))  # keeps a NaN, where a minimum would not
+    x = tl.where(x < -150.0, -150.0, tl.where(x > 100.0, 100.0, x))  # propagates NaN, which a minimum would not
     k = tl.floor(x * _LOG2E + 0.5)
     r = tl.fma(k, -_LN2_LOW, tl.fma(k, -_LN2_HIGH, x))
     return tl.exp2(k - 1.0) * tl.exp2(r * _LOG2E) * 2.0  # 2**k alone would overflow before the result does
@@ -38,7 +38,7 @@ def exp(x):
 
 @triton.jit
 def expm1(x):
-    """exp(x) - 1: what the exponential has lost of a small x is given back as a factor (Kahan)."""
+    """exp(x) - 1, with a factor that corrects for what rounding the exponential loses of a small x (Kahan)."""
     u = exp(x)
     log_u = tl.log(u)
     return tl.where(u == 1.0, x, tl.where((u == 0.0) | (u == float("inf")), u - 1.0, (u - 1.0) * (x / log_u)))
@@ -46,13 +46,13 @@ def expm1(x):
 
 @triton.jit
 def pow(x, exponent):
-    """x to the power of a number, for x >= 0: in float64, since the exponential of a product of size s costs s eps."""
+    """x to a scalar power, for x >= 0; in float64, since the exponential of a product of magnitude s costs s eps."""
     y = exp(exponent.to(tl.float64) * tl.log(x.to(tl.float64))).to(x.dtype)
     return tl.where(x == 0.0, tl.where(exponent > 0.0, 0.0, tl.where(exponent == 0.0, 1.0, float("inf"))), y)
 
 
 @triton.jit
 def log1p(x):
-    """log(1 + x) for x > -1: what 1 + x has lost of x is given back as a factor (Kahan)."""
+    """log(1 + x) for x > -1, with a factor that corrects for what rounding 1 + x loses of x (Kahan)."""
     y = 1.0 + x
     return tl.where(y == 1.0, x, tl.where(y == float("inf"), y, tl.log(y) * (x / (y - 1.0))))

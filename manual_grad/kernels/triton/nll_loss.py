@@ -1,7 +1,7 @@
-"""Negative log-likelihood. Letters as in losses/rowwise/nll_loss.py.
+"""Negative log-likelihood. Notation as in losses/rowwise/nll_loss.py.
 
-Of a row the value reads one score. The gradient is zero but for one entry: every entry is written once, and none read.
-One number a row is all the arithmetic there is, so it is done in float64.
+The value reads one score per row. The gradient has one nonzero entry per row; every entry is written once and none is
+read. The arithmetic is done in float64, since there is only one number per row.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _nll_loss(
     weight = tl.zeros((ROWS,), tl.float64) + 1
     if w is not None:
         weight = double(tl.load(w + y * w_step, mask=known, other=0))
-    # a bad index reads nothing, and its row is NaN for everyone to see
+    # with an invalid index nothing is read, and the row becomes NaN
     spoilt = tl.where(known | (kept == 0), 0.0, float("nan")).to(tl.float64)
     if value is not None or parts is not None:
         own = x + place(n, size, x_at, DIMS, WIDE) + y * x_step
@@ -56,12 +56,12 @@ def nll_loss(
     x: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, ignore_index: int, by_weight: bool, scale: float,
     reduce: bool, value: Tensor | None, dx: Tensor | None,
 ) -> None:  # fmt: skip
-    """What its schema says, as kernels/cpu/nll_loss.cpp has it; x is not empty."""
+    """The op as specified in kernels/cpu/nll_loss.cpp; x must not be empty."""
     at, (x_step, dx_step), size = rows_of(x, [x, dx], [t, g, None if reduce else value])
     x_at, dx_at, t_at, g_at, value_at = at
     classes, rows = x.shape[1 if x.dim() > 1 else 0], t.numel()
     denominator = kept_weight(t, w, rows, classes, size, t_at, ignore_index) if by_weight else None
-    # one score a row makes no use of a tile that is wide
+    # with one score read per row, a wide tile would be wasted
     tile, block, warps = (512, 1, 4) if dx is None else tiling(classes, dx_step, 8192)
     programs = triton.cdiv(rows, tile)
     each, parts = destination(value, reduce, programs)

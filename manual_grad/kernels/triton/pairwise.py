@@ -1,8 +1,9 @@
-"""Losses of two or three feature vectors: where the vectors of a row are, and the tiles of their components.
+"""Losses of two or three feature vectors: strides of the rows, and tiles of their components.
 
-A program takes a tile of rows and walks over the components in blocks, again for each sum that needs the one before;
-only the first walk goes to memory. Everything is computed in float64, for halves too: sums over a long vector leave
-float's range or its digits, and for a dozen operations of an H100 two or three numbers are moved.
+A program processes a tile of rows. It loops over the components in blocks, once for each sum that depends on the
+previous one; only the first pass reads from memory. Everything is computed in float64, even for half precision: sums
+over a long vector exceed the range or the precision of float32, and float64 is affordable, since an H100 moves two or
+three numbers for a dozen operations.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from torch import Tensor
 
 
 def row_stride(u: Tensor | None, dim: int) -> int | None:
-    """From one row to the next, of a tensor that has ``dim`` dimensions if it has rows; 0 where all share one."""
+    """The stride between rows of a tensor that has ``dim`` dimensions if it has rows; 0 if all rows share one."""
     if u is None:
         return None
     return u.stride(0) if u.dim() == dim and u.numel() > 1 else 0
 
 
 def step(u: Tensor | None) -> int | None:
-    """From one component to the next."""
+    """The stride between components."""
     return None if u is None else u.stride(-1)
 
 
 def tiling(length: int, most: int = 1024) -> tuple[int, int]:
-    """Rows and components in a tile: at most 8 for each thread of four warps, which in halves are 16 bytes."""
+    """Rows and components per tile: at most 8 elements per thread of four warps, 16 bytes in half precision."""
     block = min(triton.next_power_of_2(max(length, 1)), most)
     return max(1, 512 // block), block

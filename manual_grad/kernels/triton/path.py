@@ -1,8 +1,9 @@
-"""Losses of a lattice of alignments. Letters as in losses/path/ctc_loss.py, states as in kernels/cpu/path.cpp.
+"""Losses of a lattice of alignments. Notation as in losses/path/ctc_loss.py, states as in kernels/cpu/path.cpp.
 
-One program walks the frames of a sample forwards and backwards, with the labels and the blanks before them in two
-vectors. A second kernel, a program for each frame, sums the posterior over equal labels; in the same order every time,
-where atomic additions would not be. Everything is in float64: the walk is bound by its length, not by arithmetic.
+One program per sample goes through its frames forwards and backwards, holding the labels and the blanks before them in
+two vectors. A second kernel, with one program per frame, sums the posterior over equal labels. Its order of summation
+is fixed, which that of atomic additions would not be. Everything is in float64: the time depends on the number of
+sequential steps, not on arithmetic.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def _log_add(a, b):  # (9)
 
 @triton.jit
 def _shifted(v, i, by: tl.constexpr, BLOCK: tl.constexpr):
-    """What each lane's neighbour holds, the one before it or the one behind; -inf at the end."""
+    """The value of each lane's neighbor at distance ``by``; -inf past the ends."""
     at = i + by
     inside = (at >= 0) & (at < BLOCK)
     return tl.where(inside, tl.gather(v, tl.where(inside, at, 0).to(tl.int32), 0), -_INFINITY)
@@ -34,14 +35,14 @@ def _shifted(v, i, by: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def _level(labels, blanks):
-    """What a frame is measured from: the largest, or 0 where that is not finite."""
+    """The reference level of a frame: the largest value, or 0 if that is not finite."""
     top = tl.maximum(tl.max(labels, 0), tl.max(blanks, 0))
     return tl.where(tl.abs(top) < _INFINITY, top, 0.0)
 
 
 @triton.jit
 def _emissions(x, y, is_label, known, blank, x_step):
-    """What the labels and the blank emit at a frame, less the largest of it, and that."""
+    """The emissions of the labels and of the blank at a frame relative to the largest, and the largest."""
     labels = double(tl.load(x + y * x_step, mask=known, other=float("nan")))
     labels = tl.where(is_label, labels, -_INFINITY)
     emission = double(tl.load(x + tl.full((), blank, tl.int64) * x_step))
@@ -53,11 +54,11 @@ def _emissions(x, y, is_label, known, blank, x_step):
 def _sample(
     n, targets, begin, frames, counts, y_row, y_step, most_frames, most_labels, classes, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """The labels of a sample, which lanes hold one, which are classes; its lengths, whether they fit, the start."""
+    """A sample's labels, masks of lanes with a label and with a valid one, its lengths, their validity, the start."""
     length, count = tl.load(frames + n), tl.load(counts + n)
     fits = (length >= 0) & (length <= most_frames) & (count >= 0) & (count <= most_labels)
     start = n * y_row
-    if begin is not None:  # one target after the other: where it begins depends on the lengths of those before
+    if begin is not None:  # concatenated targets: the start depends on the lengths of all previous ones
         start = tl.load(begin + n)
         fits = fits & (start >= 0) & (start + count <= most_labels)
         start *= y_step
@@ -81,7 +82,7 @@ def _walk(
     most_frames, most_labels, classes, blank, x_frame, x_row, x_step, y_row, y_step,
     g_row, value_row, zero_infinity, scale: tl.float64, BY_LENGTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The loss, and in ``table`` (N, T, 2, BLOCK) the gradient by state: of the blanks, then of the labels."""
+    """The loss, and in ``table`` (N, T, 2, BLOCK) the gradient per state: first of the blanks, then of the labels."""
     n = tl.program_id(0).to(tl.int64)
     y, is_label, known, length, count, fits, _start = _sample(
         n, targets, begin, frames, counts, y_row, y_step, most_frames, most_labels, classes, BLOCK
@@ -92,7 +93,7 @@ def _walk(
     skips = is_label & (i > 0) & (y != before)
     nothing = tl.zeros((BLOCK,), tl.float64) - _INFINITY
 
-    # (2) with each frame's own emission; before the first every path is in the first blank, which has emitted nothing
+    # (2) with each frame's own emission; before the first frame, every path is in the first blank, with nothing emitted
     labels, blanks = nothing, tl.where(i == 0, 0.0, nothing)
     log_p = tl.full((), 0, tl.float64)
     offset = log_p
@@ -112,7 +113,7 @@ def _walk(
     in_blank = tl.max(tl.where(i == count, blanks, -_INFINITY), 0)
     in_label = tl.max(tl.where(i == count - 1, labels, -_INFINITY), 0)
     loss = 0 - (log_p + _log_add(in_blank, in_label))  # (4)
-    # a maximum passes over a NaN
+    # a maximum ignores NaN
     spoilt = tl.sum(tl.where((labels == labels) & (blanks == blanks), 0, 1)) > 0
     loss = tl.where(spoilt | (fits == 0), float("nan"), loss)
     tl.store(losses + n, loss)
@@ -126,10 +127,10 @@ def _walk(
         tl.store(parts + n, loss * up)
 
     if table is not None:
-        tl.debug_barrier()  # another thread may have written what this one reads
+        tl.debug_barrier()  # what this thread reads may have been written by another
         if g is not None:
             up *= double(tl.load(g + n * g_row))
-        # (3), with the emission of the frame ahead; behind the last every path is in the last blank
+        # (3), including the emission of the next frame; after the last frame, every path is in the last blank
         labels, blanks = nothing, tl.where(i == count, 0.0, nothing)
         offset = tl.full((), 0, tl.float64)
         for back in range(0, length):
@@ -159,7 +160,7 @@ def _by_symbol(
     y_row, y_step, dx_frame, dx_row, dx_step, zero_infinity,
     BLOCK: tl.constexpr, OTHERS: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
-    """(5) for one frame: every class is written, those of the target after a barrier."""
+    """(5) for one frame: writes every class, then, after a barrier, those of the target again."""
     t, n = tl.program_id(0).to(tl.int64) % most_frames, tl.program_id(0).to(tl.int64) // most_frames
     y, _is_label, known, length, count, fits, start = _sample(
         n, targets, begin, frames, counts, y_row, y_step, most_frames, most_labels, classes, BLOCK
@@ -184,7 +185,7 @@ def _by_symbol(
             gamma = tl.load(row + BLOCK + j, mask=j < count, other=0)
             sums += tl.sum(tl.where(y[:, None] == other[None, :], gamma[None, :], 0.0), 1)
             blanks += tl.sum(tl.where(other == blank, gamma, 0.0))
-        # equal labels write the same number, so that it does not matter which comes last
+        # equal labels write the same value, so their order does not matter
         tl.store(at + y * dx_step, narrow(sums, dx), mask=known & (y != blank))
         tl.store(at + tl.full((), blank, tl.int64) * dx_step, narrow(blanks, dx))
 
@@ -193,7 +194,7 @@ def ctc_loss(
     x: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, g: Tensor | None, blank: int,
     zero_infinity: bool, by_length: bool, scale: float, reduce: bool, value: Tensor | None, dx: Tensor | None,
 ) -> None:  # fmt: skip
-    """What its schema says, as kernels/cpu/path.cpp has it; x is not empty."""
+    """The op as specified in kernels/cpu/path.cpp; x must not be empty."""
     T, N, C = x.shape
     most = targets.shape[-1]
     block = triton.next_power_of_2(most + 1)
@@ -201,7 +202,7 @@ def ctc_loss(
     frames, counts = input_lengths.contiguous(), target_lengths.contiguous()
     begin = counts.cumsum(0) - counts if concatenated else None
     y_row, y_step = (0 if concatenated else targets.stride(0)), targets.stride(-1)
-    # (N, T, 2, block), of which the second half of each frame belongs to the labels
+    # (N, T, 2, block): per frame first the blanks, then the labels
     table = None if dx is None else x.new_empty((N, T, 2, block), dtype=torch.float64)
     losses, parts = x.new_empty((2, N), dtype=torch.float64)
     each = None if reduce else value

@@ -1,8 +1,8 @@
-"""Losses of one element of each input: one kernel, into which a loss plugs two scalar functions.
+"""Elementwise losses: one kernel, into which a loss plugs two scalar functions.
 
-``value(inputs, options)`` is the loss e, ``slopes(inputs, options)`` its derivative by each input, without the loss'
-``factor``. Most of them are written by ``manual_grad.generate`` from the rule in the loss' file, into ``generated``;
-those that are tuned beyond the rule are written by hand, in files of their own.
+``value(inputs, options)`` is the loss e, and ``slopes(inputs, options)`` its derivatives with respect to each input,
+without the loss's ``factor``. Most of these functions are generated into ``generated`` by ``manual_grad.generate`` from
+the rule in the loss's file; those that are tuned beyond the rule are written by hand in their own files.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from manual_grad.kernels.triton.launch import COMPUTE, NARROW, destination, launch, layout, place, total
 
-# Elements of a program of four warps, 8 for each thread: in halves 16 bytes of each operand are read at once. For the
-# 20 KB that an H100 has on their way from memory to each multiprocessor, five such programs are enough.
+# Elements per program of four warps, 8 per thread: in half precision a thread reads 16 bytes of each operand at once.
+# Five such programs suffice for the 20 KB that an H100 keeps in flight from memory to each multiprocessor.
 _BLOCK = 1024
 _MOST_OPTIONS = 8
 
@@ -29,14 +29,14 @@ class Loss:
     """The functions of a loss.
 
     Args:
-        inputs: How many tensors it is a function of, beside the weight.
-        options: How many numbers.
-        variants: ``(value, slopes)`` for each way that ``choices`` can turn out.
-        choices: What is decided before the kernel runs: whether the 'input' of that number is given, or whether the
-            'option' is not zero, or which of its special values it has, if any.
-        optional: The numbers of the inputs that may be absent.
-        factor: Left out of the slopes, which could overflow otherwise.
-        block: The elements of a program: fewer where a formula is long, so that its numbers stay in registers.
+        inputs: The number of input tensors, not counting the weight.
+        options: The number of scalar options.
+        variants: ``(value, slopes)`` for each outcome of ``choices``.
+        choices: The decisions made before the launch, ``(kind, index, special)``: whether an optional 'input' is given,
+            whether an 'option' is nonzero, or which of its ``special`` values it has, if any.
+        optional: The indices of the inputs that may be absent.
+        factor: Left out of the slopes, which could overflow with it.
+        block: Elements per program; fewer if a formula is long, so that its values stay in registers.
     """
 
     inputs: int
@@ -49,7 +49,7 @@ class Loss:
 
     @property
     def schema(self) -> str:
-        """As kernels/cpu/pointwise.cpp makes it."""
+        """The schema, identical to that of kernels/cpu/pointwise.cpp."""
         inputs = "".join(f"Tensor{'?' * (i in self.optional)} x{i}, " for i in range(self.inputs))
         options = "".join(f"float p{i}, " for i in range(self.options))
         wanted = "".join(f"bool d{i}, " for i in range(self.inputs))
@@ -90,7 +90,7 @@ def _kernel(
         x = one
         if inputs[k] is not None:
             x = tl.load(inputs[k] + place(i, size, inputs_at[k], DIMS, WIDE), mask=inside, other=1).to(T)
-        at = at + (x,)  # noqa: RUF005 - Triton knows no other way
+        at = at + (x,)  # noqa: RUF005 - Triton supports no other way
     slope = one * up
     if g is not None:
         slope = tl.load(g + place(i, size, g_at, DIMS, WIDE), mask=inside, other=1).to(T) * up
@@ -118,18 +118,18 @@ def _kernel(
 
 
 def op(loss: Loss) -> tuple[str, Callable[..., tuple[Tensor | None, ...]]]:
-    """The schema and the function of its op."""
+    """The schema and the implementation of a loss's op."""
     return loss.schema, lambda *arguments: _run(loss, *arguments)
 
 
 def _run(loss: Loss, *arguments: Any) -> tuple[Tensor | None, ...]:
-    """What the schema says, as kernels/cpu/pointwise.cpp has it."""
+    """The op as specified in kernels/cpu/pointwise.cpp."""
     n, m = loss.inputs, loss.options
     inputs, (w, g), options = arguments[:n], arguments[n : n + 2], arguments[n + 2 : n + 2 + m]
     scale, reduce, value, *wanted = arguments[n + 2 + m :]
     x = inputs[0]
     numel = x.numel()
-    block = loss.block if x.dtype is not torch.float64 else loss.block // 2  # a float64 takes two registers
+    block = loss.block if x.dtype is not torch.float64 else loss.block // 2  # a float64 needs two registers
     programs = triton.cdiv(numel, block)
     e = (x.new_empty(()) if reduce else torch.empty_like(x)) if value else None
     gradients = [torch.empty_like(u) if want else None for u, want in zip((*inputs, w), wanted, strict=True)]

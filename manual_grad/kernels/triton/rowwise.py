@@ -1,4 +1,4 @@
-"""Losses of one row of class scores: where the rows are, their tiles, and the weight of those that count."""
+"""Losses of one row of class scores: strides and tiles of the rows, and the total weight of those not ignored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _kept_weight(
     y, w, parts, rows, size, y_at, w_at, classes, ignore_index: tl.int64,
     DIMS: tl.constexpr, WIDE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The weights that the mean divides by: of the classes of the rows that are not ignored."""
+    """The denominator of the mean: the total class weight of the rows that are not ignored, in partial sums."""
     start = tl.program_id(0).to(tl.int64) * CHUNK
     sums = tl.zeros((BLOCK,), tl.float64)
     for first in range(start, tl.minimum(start + CHUNK, rows), BLOCK):
@@ -31,7 +31,7 @@ def _kept_weight(
 
 
 def rows_of(z: Tensor, scores: list[Tensor | None], singles: list[Tensor | None]) -> tuple[list, list, tuple[int, ...]]:
-    """The strides over the rows of each tensor, those over the classes of ``scores``, and the sizes of the rows."""
+    """The row strides of all tensors, the class strides of ``scores``, and the sizes of the row dimensions."""
     dim = 1 if z.dim() > 1 else 0
     shape = z.shape[:dim] + z.shape[dim + 1 :]
     one_class = [None if u is None else u.select(dim, 0) for u in scores]
@@ -44,7 +44,7 @@ def kept_weight(t: Tensor, w: Tensor | None, rows: int, classes: int, size, at, 
     chunk = 8192
     parts = t.new_empty(triton.cdiv(rows, chunk), dtype=torch.float64)
     args = t, w, parts, rows, size, at, None if w is None else w.stride(0), classes, ignore_index
-    # many indices for each thread: what counts here is how often a program waits for the memory
+    # many indices per thread, so that a program waits for memory less often
     constants = dict(DIMS=len(size), WIDE=rows >= NARROW, CHUNK=chunk, BLOCK=4096)
     launch(_kept_weight, parts.numel(), t.device, *args, warps=8, **constants)
     if parts.numel() == 1:
@@ -55,11 +55,11 @@ def kept_weight(t: Tensor, w: Tensor | None, rows: int, classes: int, size, at, 
 
 
 def tiling(classes: int, step: int, most: int) -> tuple[int, int, int]:
-    """Rows and classes in a tile, and warps for it: the longer dimension is the one that is dense in memory.
+    """Rows and classes per tile, and its number of warps. The longer dimension is the one that is contiguous in memory.
 
-    A thread has at most 16 scores, which it reads 16 bytes at a time. A long row has 16 warps: two or three rows are
-    then at work on each multiprocessor, so that one is read while the sums of another are put together, and those on
-    all 132 of an H100, 264 to 396 rows, fit into its L2 of 50 MB up to 32,000 float32 or 64,000 halves.
+    A thread has at most 16 scores and reads 16 bytes at a time. A long row has 16 warps, so that two or three rows are
+    in flight per multiprocessor: one is read while the sums of another are reduced. The rows in flight on all 132
+    multiprocessors of an H100, 264 to 396, fit in its 50 MB of L2 up to 32,000 float32 or 64,000 half-precision scores.
     """
     if step != 1 and classes > 1:
         block = min(triton.next_power_of_2(classes), 8)

@@ -1,4 +1,4 @@
-"""A gradient times its upstream scalar, in place, without asking the device what the scalar is."""
+"""Multiply a gradient by its upstream scalar in place, without synchronizing to read the scalar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from manual_grad.kernels.triton.launch import COMPUTE, launch
 
 _BLOCK = 1024
-_PROGRAMS = 1024  # enough to fill a device; where there is nothing to do, each of them costs
+_PROGRAMS = 1024  # enough to fill a device; no more, since they cost time even if the scalar is 1
 
 
 @triton.jit
@@ -24,7 +24,7 @@ def _kernel(d, g, numel, T: tl.constexpr, BLOCK: tl.constexpr):
 
 
 def scale_(d: Tensor, g: Tensor) -> None:
-    """Multiply ``d``, which is dense, whatever the order of its dimensions, by the scalar ``g``."""
+    """Multiply ``d`` by the scalar ``g``. ``d`` must be dense, with its dimensions in any order."""
     numel = d.numel()
     if numel:
         programs = min(triton.cdiv(numel, _BLOCK), _PROGRAMS)

@@ -1,4 +1,4 @@
-"""By hand, since the slopes share one exponential. Letters as in losses/pointwise/soft_margin_loss.py."""
+"""Written by hand so that the slopes share one exponential. Notation as in losses/pointwise/soft_margin_loss.py."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Triplet margin loss, one triplet of vectors a row. Letters as in losses/pairwise/triplet_margin_loss.py.
+"""Triplet margin loss, one triplet of vectors per row. Notation as in losses/pairwise/triplet_margin_loss.py.
 
-The degree of the norm is a constant of the kernel: it is chosen once in a program, and each has a formula of its own.
-Where SCALED, the largest size is taken out of a norm, by (5): the square of a number below float64 is in the range of
-float64 without.
+The degree of the norm is a compile-time constant, since each degree has its own formula. With SCALED, the norm is
+computed relative to the largest absolute value, by (5). For degree 2 and a dtype below float64 that is unnecessary: the
+squares are in the range of float64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _INFINITY = tl.constexpr(float("inf"))
 
 @triton.jit
 def _difference(x, y, i, x_step, y_step, inside, eps):
-    """x - y + eps of the components ``i``; 0 outside."""
+    """x - y + eps for the components ``i``; 0 outside."""
     at_x = double(tl.load(x[:, None] + (i * x_step)[None, :], mask=inside, other=0))
     at_y = double(tl.load(y[:, None] + (i * y_step)[None, :], mask=inside, other=0))
     return tl.where(inside, (at_x - at_y) + eps, 0.0)
@@ -28,7 +28,7 @@ def _difference(x, y, i, x_step, y_step, inside, eps):
 
 @triton.jit
 def _power(x, exponent):
-    """Of x >= 0: 0 and infinity have theirs."""
+    """x to a power, for x >= 0 including 0 and infinity."""
     return tl.exp(exponent * tl.log(x))
 
 
@@ -37,7 +37,7 @@ def _norm(
     x, y, inside_row, length, x_step, y_step, eps,
     Q: tl.constexpr, SCALED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The norm of each row's difference; for an infinite degree, also how many components tie for it."""
+    """The norm of each row's difference; for an infinite degree, also the number of components that attain it."""
     EXTREME: tl.constexpr = Q == _INFINITY or Q == -_INFINITY
     lanes = tl.arange(0, BLOCK).to(tl.int64)
     zero = tl.zeros((ROWS,), tl.float64)
@@ -57,7 +57,7 @@ def _norm(
         size = tl.abs(_difference(x, y, first + lanes, x_step, y_step, inside, eps))
         if EXTREME:
             term = tl.where(size == c[:, None], 1.0, 0.0)
-            spoilt += tl.sum(tl.where(size == size, 0.0, 1.0), 1)  # an extreme passes over a NaN
+            spoilt += tl.sum(tl.where(size == size, 0.0, 1.0), 1)  # a maximum or minimum ignores NaN
         elif Q == 0:
             term = tl.where(size == 0, 0.0, 1.0)
         elif Q == 1:
@@ -81,7 +81,7 @@ def _norm(
 
 @triton.jit
 def _slope(u, f, ties, Q: tl.constexpr, SCALED: tl.constexpr):
-    """(3); a NaN stays one."""
+    """(3); propagates NaN."""
     sign = tl.where(u > 0, 1.0, tl.where(u < 0, -1.0, u))
     if Q == 0:
         d = tl.zeros_like(u)
@@ -90,7 +90,7 @@ def _slope(u, f, ties, Q: tl.constexpr, SCALED: tl.constexpr):
     elif Q == 2 and SCALED:
         d = tl.where(u == 0, 0.0, u / f[:, None])
     elif Q == 2:
-        d = u * tl.where(f == 0, 0.0, 1 / f)[:, None]  # one division a row
+        d = u * tl.where(f == 0, 0.0, 1 / f)[:, None]  # one division per row
     elif Q == _INFINITY or Q == -_INFINITY:
         d = tl.where(tl.abs(u) == f[:, None], sign, 0.0) / ties[:, None]
     else:
@@ -113,7 +113,7 @@ def _triplet_margin(
     w_f, w_ties, nearest, beta = v_f, v_ties, v_f, u_f * 0
     if SWAP:
         w_f, w_ties = _norm(p, n, inside_row, length, p_step, n_step, eps, Q, SCALED, ROWS, BLOCK)
-        nearest = tl.where(v_f <= w_f, v_f, tl.where(v_f == v_f, w_f, v_f))  # a NaN is the nearest
+        nearest = tl.where(v_f <= w_f, v_f, tl.where(v_f == v_f, w_f, v_f))  # NaN if either is
         beta = tl.where(w_f < v_f, 1.0, tl.where(w_f == v_f, 0.5, 0.0)).to(tl.float64)
     s = tl.full((), margin, tl.float64) + (u_f - nearest)  # (1) (2)
     loss = tl.where(s < 0, 0.0, s)
@@ -136,7 +136,7 @@ def _triplet_margin(
             from_n, to_p = v, u
             if SWAP:
                 w = _slope(_difference(p, n, i, p_step, n_step, inside, eps), w_f, w_ties, Q, SCALED)
-                w = tl.where(beta[:, None] == 0, 0.0, beta[:, None] * w)  # which may be infinite
+                w = tl.where(beta[:, None] == 0, 0.0, beta[:, None] * w)  # w may be infinite
                 v = tl.where(beta[:, None] == 1, 0.0, (1 - beta)[:, None] * v)
                 from_n, to_p = v + w, u + w
             if da is not None:  # (4)
@@ -154,14 +154,14 @@ def triplet_margin_loss(
     a: Tensor, p: Tensor, n: Tensor, g: Tensor | None, margin: float, q: float, eps: float, swap: bool, scale: float,
     reduce: bool, value: Tensor | None, da: Tensor | None, dp: Tensor | None, dn: Tensor | None,
 ) -> None:  # fmt: skip
-    """What its schema says, as kernels/cpu/triplet.cpp has it."""
+    """The op as specified in kernels/cpu/triplet.cpp."""
     triplets, length = a.shape[:-1].numel(), a.shape[-1]
     if triplets == 0:
         if value is not None and reduce:
             value.fill_(0 * scale)
         return
     if length == 0:
-        q = 1.0  # no components have a norm of 0, whatever its degree
+        q = 1.0  # an empty vector has norm 0 for every degree
     scaled = q not in (0, 1) and (q != 2 or a.dtype is torch.float64)
     tile, block = tiling(length, 512 if scaled else 1024)  # a power takes registers
     programs = triton.cdiv(triplets, tile)

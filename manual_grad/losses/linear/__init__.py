@@ -1,1 +1,1 @@
-"""Losses of a projection, then rows of class scores."""
+"""Losses of features and a linear projection that scores them."""

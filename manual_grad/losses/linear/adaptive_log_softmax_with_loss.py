@@ -1,29 +1,29 @@
 r"""Cross entropy with an adaptive softmax: a tree of two levels over a vocabulary sorted by frequency.
 
-**Where it comes from.** Most words of a text are among the few most frequent. Grave et al. [1] give each of these a
-score of its own in a *head*, and the head one score more for every *cluster* :math:`i` of rarer words, from
-:math:`c_i` to :math:`c_{i+1}`; a *tail* of lower dimension tells the words of a cluster apart.
+**Where it comes from.** Most words of a text are among the few most frequent ones. Grave et al. [1] give each of these
+its own score in a *head*. The head has one more score for every *cluster* :math:`i` of rarer words, from :math:`c_i` to
+:math:`c_{i+1}`, and a *tail* of lower dimension distinguishes the words of a cluster.
 
-**Definition.** The probability of a word :math:`y` is that of its place in the head, and of its place in the tail if
-it is a rare one,
+**Definition.** The probability of a word :math:`y` is that of its entry in the head, times that of its entry in the
+tail if the word is rare:
 
 .. math::
     P = \begin{cases} h_y & y < c_0 \\ h_{c_0 + i}\, t_{y - c_i} & c_i \le y < c_{i+1} \end{cases}, \qquad
     h_j = \frac{e^{u_j}}{\sum_k e^{u_k}}, \qquad t_l = \frac{e^{v_l}}{\sum_n e^{v_n}}, \qquad
     u = W x + b, \qquad v = B_i A_i x \tag{1}
 
-A tail is computed for the rows of its own words only. Minus the logarithm of (1) is a sum of at most two cross
-entropies of projections, with :math:`g` the word's place in the head:
+A tail is computed only for the rows whose target is in its cluster. The negative logarithm of (1) is a sum of at most
+two cross entropies of projections, with :math:`g` the word's entry in the head:
 
 .. math::
     \ell = -\log P = -\log h_g + \begin{cases} 0 & y < c_0 \\ -\log t_{y - c_i} & y \ge c_0 \end{cases}, \qquad
     g = \begin{cases} y & y < c_0 \\ c_0 + i & y \ge c_0 \end{cases} \tag{2}
 
-**Stable form.** Neither of the two is negative, so that nothing cancels; each of them is the loss of
-:mod:`~manual_grad.losses.linear.linear_cross_entropy`, and no matrix of scores is stored whole.
+**Stable form.** Neither term is negative, so nothing cancels. Each term is the loss of
+:mod:`~manual_grad.losses.linear.linear_cross_entropy`, so no matrix of scores is stored whole.
 
-**Gradient.** So are the derivatives, :math:`p - y` twice. The features hear from both, the tail's through its two
-matrices:
+**Gradient.** Head and tail each have the derivative :math:`p - y`. Both contribute to the gradient of the features, the
+tail through its two matrices:
 
 .. math::
     \frac{\partial \ell}{\partial u_j} = h_j - [j = g], \qquad
@@ -31,7 +31,7 @@ matrices:
     \frac{\partial \ell}{\partial x} = W^\top \frac{\partial \ell}{\partial u}
         + A_i^\top B_i^\top \frac{\partial \ell}{\partial v} \quad\text{for } y \ge c_0 \tag{3}
 
-**Second derivative.** Head and tail do not mix before they meet in :math:`x`:
+**Second derivative.** Head and tail are coupled only through :math:`x`:
 
 .. math::
     \frac{\partial^2 \ell}{\partial u_j\, \partial u_k} = h_j\, ([j = k] - h_k), \qquad
@@ -40,8 +40,8 @@ matrices:
 
 There are no kinks.
 
-**Shapes and domain.** Features :math:`(N, D)` or :math:`(D)`, class indices in :math:`[0, c)` with :math:`c` the last
-cutoff.
+**Shapes and domain.** Features are :math:`(N, D)` or :math:`(D)`; class indices are in :math:`[0, c)`, where :math:`c`
+is the last cutoff.
 
 Sources:
 
@@ -86,11 +86,11 @@ def adaptive_cross_entropy(
         reduction: 'none', 'mean' or 'sum'.
 
     Returns:
-        A scalar, or for 'none' a tensor of the target's shape, in the input's dtype. A cluster without a target has no
-        part in it, and its tail no gradient.
+        A scalar, or for 'none' a tensor of the target's shape, in the input's dtype. A cluster without any target is
+        not computed, and its tail gets no gradient.
 
     Raises:
-        RuntimeError: a target is not a class (checked where it can be read), or not int64; shapes that do not fit.
+        RuntimeError: a target is not a class (checked on the CPU), or not int64; shapes that do not fit.
     """
     x, y = _batch(input, target)
     first, classes = cutoffs[0], cutoffs[-1]
@@ -101,7 +101,7 @@ def adaptive_cross_entropy(
             f"Target values should be in [0, {classes - 1}], "
             f"but values in range [{int(y.min())}, {int(y.max())}] were found."
         )
-    head = torch.where(y < 0, len(head_weight), y)  # out of range, and not by chance an index to be ignored
+    head = torch.where(y < 0, len(head_weight), y)  # out of range, so that it cannot equal ignore_index
     for i, (inside, _) in enumerate(clusters):
         head = torch.where(inside, first + i, head)
     nll = linear_cross_entropy(x, head_weight, head, linear_bias=head_bias, reduction="none")
@@ -113,13 +113,14 @@ def adaptive_cross_entropy(
         if len(rows):
             tail = linear_cross_entropy(linear(x[rows], down), up, y[rows] - low, reduction="none")
             nll = nll.index_add(0, rows, tail)
-    return reduced(nll.reshape(target.shape).to(input.dtype), reduction)  # under autocast, too
+    return reduced(nll.reshape(target.shape).to(input.dtype), reduction)  # even under autocast
 
 
 def _may_look(y: Tensor) -> bool:
-    """Whether rows may be left out by their values: not where a graph is traced or captured, nor under a vmap.
+    """Whether rows can be selected by their target values: not while tracing or capturing a graph, nor under vmap.
 
-    On a device this waits, once for each cluster, as torch's own does: every tail for every row would take longer.
+    On a device, the selection synchronizes once per cluster, as in torch; computing every tail for every row would take
+    longer.
     """
     if torch_private.transforms_are_active() or torch.compiler.is_compiling():
         return False
@@ -155,13 +156,13 @@ class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
         return _ASMoutput(-nll, nll.mean())
 
     def _get_full_log_prob(self, input: Tensor, head_output: Tensor) -> Tensor:
-        """What log_prob returns and predict looks at."""
+        """Used by log_prob and predict."""
         head, first = _log_softmax(head_output), self.shortlist_size
         tails = [_log_softmax(tail(input)) + head[:, first + i, None] for i, tail in enumerate(self.tail)]
         return torch.cat([head[:, :first], *tails], dim=1).to(input.dtype)
 
 
 def _log_softmax(z: Tensor) -> Tensor:
-    """Minus (7) of cross entropy: the leading class keeps its digits, too."""
+    """Minus (7) of cross entropy, which keeps the digits of the leading class too."""
     z = z.to(torch.promote_types(z.dtype, torch.float32))
-    return 0 - State.of(z).distances(z)  # 0, and not -0, of a class that is certain
+    return 0 - State.of(z).distances(z)  # subtracting from 0 gives 0, not -0, for a class that is certain

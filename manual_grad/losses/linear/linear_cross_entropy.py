@@ -1,7 +1,7 @@
 r"""Cross entropy of a linear layer's scores, which are never stored whole.
 
-**Where it comes from.** The last layer of a language model makes a score for every word of a vocabulary from each of
-:math:`N` feature vectors, and the scores, :math:`N \times C` numbers, dwarf everything else that the loss needs.
+**Where it comes from.** The last layer of a language model computes a score for every word of a vocabulary from each of
+:math:`N` feature vectors. The scores, :math:`N \times C` numbers, dwarf everything else that the loss needs.
 
 **Definition.** For one feature vector :math:`x`,
 
@@ -9,33 +9,34 @@ r"""Cross entropy of a linear layer's scores, which are never stored whole.
     z = W x + b, \qquad \ell = \sum_c q_c\, (\mathrm{lse}(z) - z_c), \qquad
     \mathrm{lse}(z) = \log \sum_c e^{z_c} \tag{1}
 
-with the effective target :math:`q` of class indices or probabilities, class weights and label smoothing; (2) and (3)
-of :mod:`~manual_grad.losses.rowwise.cross_entropy`.
+where :math:`q` is the effective target, which combines class indices or probabilities, class weights and label
+smoothing; see (2) and (3) of :mod:`~manual_grad.losses.rowwise.cross_entropy`.
 
-**Gradient.** That file derives :math:`r`, the derivative by the scores. The chain rule through the projection is three
-products,
+**Gradient.** That chapter derives :math:`r`, the derivative with respect to the scores. The chain rule through the
+projection gives three products,
 
 .. math::
     \frac{\partial \ell}{\partial x} = W^\top r, \qquad \frac{\partial \ell}{\partial W} = r x^\top, \qquad
     \frac{\partial \ell}{\partial b} = r, \qquad r_c = \frac{\partial \ell}{\partial z_c} \tag{2}
 
-and with the vectors as the rows of matrices, which is how they are stored, :math:`dx = r W`, :math:`dW = r^\top x`,
-:math:`db = \sum_n r_n`.
+or, with the vectors stored as rows of matrices, :math:`dx = r W`, :math:`dW = r^\top x`, :math:`db = \sum_n r_n`.
 
-**Blocks of rows.** A row of scores is used up once its :math:`r` has entered (2). So a block of rows goes through the
-whole of it, value and gradient in three products, in memory that the next block takes over. The loss is linear in its
-upstream gradient: that of a mean, :math:`1 / \sum_n w_{y_n}`, is known from the targets before the first block.
+**Blocks of rows.** A row of scores is no longer needed once its :math:`r` has entered (2). So each block of rows is
+processed completely, value and gradient, with three products and in memory that the next block reuses. The loss is
+linear in its upstream gradient, and that of a mean, :math:`1 / \sum_n w_{y_n}`, is known from the targets before the
+first block.
 
-**Blocks of classes.** With very many classes a block has too few rows for a fast product. What a row's :math:`r` needs
-to know of the other classes is little: the state of :mod:`~manual_grad.engine.softmax`, a maximum and three sums, which
-is made of each block and united with that of the others. For the gradient the scores of a block are computed a second
-time (Wijmans et al. [1]).
+**Blocks of classes.** With very many classes, a block of rows has too few rows for a fast product. Then blocks of
+classes are used. All that :math:`r` needs from the other classes is the state of :mod:`~manual_grad.engine.softmax`, a
+maximum and three sums, which is computed for each block and merged. For the gradient the scores of a block are computed
+a second time (Wijmans et al. [1]).
 
-**Stable form.** The sums leave the leading class out. So no digit of the loss or of :math:`r` is lost however far it is
-ahead, by (6) and (8) of that file, which for all classes together are (7), (4) and (8) of cross entropy.
+**Stable form.** The sums leave out the leading class. So no digits of the loss or of :math:`r` are lost, however far it
+is ahead, by (6) and (8) of :mod:`~manual_grad.engine.softmax`; for all classes together these are (7), (4) and (8) of
+cross entropy.
 
-**Second derivative.** Along a direction, a dot for the derivative, the scores move and with them the :math:`r` of
-cross entropy, and (2) is differentiated by the product rule:
+**Second derivative.** Let a dot denote the derivative along a direction. The scores and the :math:`r` of cross entropy
+change with it, and (2) is differentiated by the product rule:
 
 .. math::
     \dot z = W \dot x + \dot W x + \dot b, \qquad
@@ -46,10 +47,10 @@ cross entropy, and (2) is differentiated by the product rule:
     (H v)_x = W^\top \dot r + \dot W^\top r, \qquad (H v)_W = \dot r x^\top + r \dot x^\top, \qquad (H v)_b = \dot r
     \tag{4}
 
-There are no kinks. :mod:`~manual_grad.engine.linear` has the same for matrices, block by block.
+There are no kinks. :mod:`~manual_grad.engine.linear` states the same for matrices, block by block.
 
-**Shapes and domain.** Features :math:`(\dots, D)`, weight :math:`(C, D)`, bias :math:`(C)`; targets as in cross
-entropy.
+**Shapes and domain.** Features are :math:`(\dots, D)`, the weight :math:`(C, D)`, the bias :math:`(C)`; targets as in
+cross entropy.
 
 Sources:
 
@@ -90,7 +91,7 @@ class LinearCrossEntropyLossFunction(linear.LinearLoss):
         if op is not None and x.shape[0] * W.shape[:2].numel() <= linear.most_scores(x):
             return _at_once(op, X, options, reduction, needs, g, value)
         sweep = _Sweep(op, X, options, needs)
-        if not X[3].is_floating_point():  # an index out of range is to raise before it is used
+        if not X[3].is_floating_point():  # raises for an index out of range before it is used
             rowwise.kept_rows("linear_cross_entropy", X[3], W.shape[0], options[1])
         if g is None:
             g = torch.ones((), dtype=compute_dtype(x), device=x.device)
@@ -106,7 +107,7 @@ def _rowwise(
     op: Any, z: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, options: Options, reduction: str,
     loss: Tensor | None, needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-    """The kernel over rows of scores, which writes r over them where it is wanted; gradients of target and weight."""
+    """Run the kernel on rows of scores; it overwrites them with r if needed. Returns gradients of target and weight."""
     _, ignore_index, label_smoothing = options
     if t.is_floating_point():
         t = t.to(z.dtype)
@@ -123,7 +124,7 @@ def _rowwise(
 def _at_once(
     op: Any, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    """All the scores in one block: the kernel takes the mean as well, and checks the indices."""
+    """All scores in one block; the kernel then also computes the mean and checks the indices."""
     x, W, b, t, w = X
     wide, flat = linear.row_dtype(options[0]), W.flatten(0, 1)
     scores = torch.mm(x, flat.mT) if b is None else torch.addmm(b.flatten(), x, flat.mT)
@@ -143,7 +144,7 @@ def _at_once(
 
 
 class _Sweep:
-    """The loss, and the gradients, in one go over blocks of the scores."""
+    """The loss and the gradients in one pass over blocks of scores."""
 
     def __init__(self, op: Any, X: Tensors, options: Options, needs: tuple[bool, ...]) -> None:
         x, W, _, self.t, w = self.X = X
@@ -152,7 +153,7 @@ class _Sweep:
         self.dtype = linear.row_dtype(dtype)
         self.w = w if w is None else w.to(self.dtype)
         scores = linear.most_scores(x)
-        # the kernel takes all classes together
+        # the kernel needs all classes of a row at once
         self.op = None if linear.too_few_rows(x.shape[0], W.shape[:2].numel(), scores) else op
         if self.op is None:
             scores = linear.SCORES_OF_FORMULAS
@@ -164,7 +165,7 @@ class _Sweep:
         return [*self.products.gradients(), self.dt, None if self.dw is None else self.dw.to(self.X[4].dtype)]
 
     def by_blocks(self, g: Tensor, value: bool) -> Tensor | None:
-        """The loss of every row, and the gradients for the upstream ``g`` of each row or of all."""
+        """Return the loss of every row and accumulate the gradients; ``g`` has one element per row, or one for all."""
         loss = g.new_empty((self.X[0].shape[0], self.X[1].shape[1]), dtype=self.dtype) if value else None
         step = self.by_formula if self.op is None else self.by_kernel
         for i in self.products.rows:
@@ -242,30 +243,43 @@ def linear_cross_entropy(
 
     Args:
         input: Feature vectors, floating point, of shape (N, D) or (D).
-        linear_weight: Of shape (C, D), in the input's dtype; or (C, d1, …, dk, D), for a batch only: then the scores
-            are (N, C, d1, …, dk).
+        linear_weight: Of shape (C, D), in the input's dtype; or, only for batched input, (C, d1, …, dk, D), which gives
+            scores of shape (N, C, d1, …, dk).
         target: Class indices in [0, C), int64 or uint8, of shape (N), () or (N, d1, …, dk); or class probabilities,
             floating point, of the scores' shape.
         linear_bias: Optional, of shape (C) or (C, d1, …, dk).
         weight: Optional weight of each class, of shape (C).
         reduction: 'none', 'mean' or 'sum', as in :func:`cross_entropy`.
-        ignore_index: A class index whose rows count neither in the loss nor in its mean; None means -100. Not for
+        ignore_index: Rows with this class index count neither in the loss nor in the mean; None means -100. Not for
             probabilities.
         label_smoothing: As in :func:`cross_entropy`.
-        options: A :class:`torch.nn.LinearCrossEntropyOptions`. What it has torch give up to save memory is never given
-            up here. For bfloat16 and float16 it also stands for products in float32, which it brings about here, too.
+        options: A :class:`torch.nn.LinearCrossEntropyOptions`. Features that torch gives up with it to save memory
+            remain available here. As in torch, for bfloat16 and float16 it also selects products in float32.
 
     Returns:
         A scalar, or for 'none' a tensor of the shape of class indices, in the dtype that :func:`cross_entropy` of the
-        scores has: the input's, promoted with that of probabilities; under autocast, which takes the product in its own
-        dtype, float32. Everything but class indices, and a ``weight`` beside them, may require a gradient.
+        scores has: the input's dtype, promoted with that of probabilities. Under autocast it is float32, although the
+        product has the autocast dtype. All tensors may require a gradient, except class indices and a ``weight`` used
+        with them.
 
     Raises:
         IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU).
         ValueError: ``reduction`` is unknown; the batch sizes differ.
         RuntimeError: shapes or dtypes that do not fit; ``ignore_index`` with probabilities; ``label_smoothing`` above
             1; a ``weight`` that requires a gradient with class indices.
-        TypeError: ``ignore_index`` or ``label_smoothing`` is not a number, or ``options`` none of torch's.
+        TypeError: ``ignore_index`` or ``label_smoothing`` is not a number, or ``options`` is not a
+            :class:`torch.nn.LinearCrossEntropyOptions`.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import cross_entropy, linear_cross_entropy
+        >>> input = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+        >>> weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> target = torch.tensor([0, 2])
+        >>> linear_cross_entropy(input, weight, target)
+        tensor(0.8103)
+        >>> cross_entropy(input @ weight.T, target)  # the same, but stores all scores
+        tensor(0.8103)
     """
     name = "linear_cross_entropy"
     reduction = arguments.reduction_of(reduction)
@@ -278,7 +292,7 @@ def linear_cross_entropy(
     if options is not None and not isinstance(options, getattr(torch.nn, "LinearCrossEntropyOptions", ())):
         raise TypeError(f"{name}(): argument 'options' must be LinearCrossEntropyOptions, not {type(options).__name__}")
 
-    # What torch chunks is one op to it, which autocast leaves alone, and which computes halves in float32.
+    # torch computes a chunked loss as one op, which autocast does not change and which computes halves in float32.
     chunked = options is not None and target.dtype is torch.int64 and linear_weight.dim() == 2 and not label_smoothing
     x, W, b = input, linear_weight, linear_bias
     if not chunked:
@@ -293,7 +307,7 @@ def linear_cross_entropy(
     arguments.refuse_complex(name, weight)
     (C, *positions, D), batch = W.shape, x.shape[:-1]
     N, P = math.prod(batch), math.prod(positions)
-    score = x.new_empty((), dtype=input.dtype if chunked else x.dtype)  # speaks for all of them
+    score = x.new_empty((), dtype=input.dtype if chunked else x.dtype)  # stands in for the scores
     scores = score.expand(*batch, C, *positions)
     if weight is not None:
         weight = rowwise.class_weight(scores, weight, by_index)
@@ -308,8 +322,8 @@ def linear_cross_entropy(
         score, t, w = arguments.promote(*arguments.autocast(score, target, weight))
         t = t.reshape(N, C, P)
     if x.dtype in HALF and (options is not None or (x.is_cpu and x.dtype is torch.float16)):
-        x, W, b = widen((x, W, b), torch.float32)  # as the options ask for; a CPU multiplies float16 slowly
-    x = x if x.dim() == 2 else x.reshape(N, D)  # a view would be a step more for backward
+        x, W, b = widen((x, W, b), torch.float32)  # as the options request; on a CPU, float16 products are slow
+    x = x if x.dim() == 2 else x.reshape(N, D)  # a view would add a step to backward
     W, b = W.reshape(C, P, D), None if b is None else b.reshape(C, P)
     with torch.autocast(x.device.type, enabled=False) if autocast_is_on() else nullcontext():
         loss = evaluate(
@@ -337,7 +351,7 @@ class LinearCrossEntropyLoss(older_torch.LinearCrossEntropyLoss):
 
 
 def _check_shapes(x: Tensor, W: Tensor, t: Tensor, b: Tensor | None) -> bool:
-    """Whether the target holds class indices."""
+    """Check the shapes; return whether the target holds class indices."""
     if x.dim() not in (1, 2):
         raise RuntimeError(f"expected input with dimensionality 1 or 2, got {x.dim()}")
     if W.dim() < 2:
@@ -361,7 +375,7 @@ def _check_shapes(x: Tensor, W: Tensor, t: Tensor, b: Tensor | None) -> bool:
 
 
 def _cast_by_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The operands of a product as torch's autocast hands them to a linear layer."""
+    """Cast the operands of a product as torch's autocast does for a linear layer."""
     device = tensors[0].device.type
     if not autocast_is_on() or not torch.is_autocast_enabled(device):
         return tensors

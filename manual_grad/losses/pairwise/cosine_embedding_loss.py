@@ -1,8 +1,8 @@
 r"""Cosine embedding loss.
 
-**Where it comes from.** Two vectors :math:`a, b \in \mathbb R^D` that belong together (:math:`y = 1`) should point the
-same way, two that do not (:math:`y = -1`) should be apart by more than a margin :math:`m`: learning from pairs, as
-Hadsell, Chopra and LeCun [1] do with a distance, by the angle.
+**Where it comes from.** Two vectors :math:`a, b \in \mathbb R^D` that belong together (:math:`y = 1`) should point in
+the same direction; for two that do not (:math:`y = -1`), the cosine should not exceed a margin :math:`m`. Hadsell,
+Chopra and LeCun [1] learn from pairs in this way by a distance; here it is by the angle.
 
 **Definition.**
 
@@ -10,47 +10,48 @@ Hadsell, Chopra and LeCun [1] do with a distance, by the angle.
     \ell = \begin{cases} 1 - c & y = 1 \\ \max(0,\, c - m) & y = -1 \\ 0 & \text{otherwise} \end{cases}
     \tag{1}
 
-with the cosine, kept finite for a zero vector by an :math:`\epsilon` inside the norms, as torch defines it:
+where the cosine has an :math:`\epsilon` inside the norms, as in torch, which keeps it finite for a zero vector:
 
 .. math::
     c = \frac{a \cdot b}{n_a n_b}, \qquad n_a = \sqrt{a \cdot a + \epsilon}, \qquad
     n_b = \sqrt{b \cdot b + \epsilon}, \qquad \epsilon = 10^{-12} \tag{2}
 
-**Gradient.** A norm moves along its vector, :math:`\partial n_a / \partial a = a / n_a`, so that the quotient rule
-leaves the part of :math:`b` that :math:`a` does not explain, times the slope of (1) in :math:`c`:
+**Gradient.** The gradient of a norm is :math:`\partial n_a / \partial a = a / n_a`, so by the quotient rule the
+gradient of the cosine is proportional to the component of :math:`b` orthogonal to :math:`a` (up to :math:`\epsilon`).
+It is multiplied by the slope of (1) in :math:`c`:
 
 .. math::
     \frac{\partial c}{\partial a} = \frac{1}{n_a n_b} \Big( b - \frac{a \cdot b}{n_a^2}\, a \Big), \qquad
     \frac{\partial \ell}{\partial a} = \frac{\partial c}{\partial a} \;
     \begin{cases} -1 & y = 1 \\ [c \ge m] & y = -1 \\ 0 & \text{otherwise} \end{cases} \tag{3}
 
-and the same with the letters exchanged.
+and likewise with :math:`a` and :math:`b` exchanged.
 
-**Kinks.** At :math:`c = m` the active side is taken, as torch does.
+**Kinks.** At :math:`c = m` the active side is chosen, as in torch.
 
-**Stable form.** Vectors that training has brought together are nearly parallel, and there (1) and (3) are differences
-of almost equal numbers. Take a multiple of :math:`a` out of :math:`b` before anything is squared. The Gram determinant
-does not change by that, whatever :math:`\kappa` is:
+**Stable form.** Training makes vectors nearly parallel, and then (1) and (3) are differences of almost equal numbers.
+Therefore a multiple of :math:`a` is subtracted from :math:`b` before anything is squared. This does not change the Gram
+determinant, whatever :math:`\kappa` is:
 
 .. math::
     \rho = b - \kappa a, \qquad
     \Gamma = (a \cdot a)(\rho \cdot \rho) - (a \cdot \rho)^2 = (a \cdot a)(b \cdot b) - (a \cdot b)^2 \tag{4}
 
-With :math:`\kappa \approx (a \cdot b) / (a \cdot a)`, but of half the bits, and :math:`a` in two halves, both products
-:math:`\kappa a` are exact: then the subtraction is exact as well, whatever cancels, :math:`\rho` is small, and so are
-the terms of
+If :math:`\kappa \approx (a \cdot b) / (a \cdot a)` is rounded to half the bits and :math:`a` is split into two halves,
+both products in :math:`\kappa a` are exact. Where digits cancel, the subtraction is then exact as well. :math:`\rho` is
+small, and so are the terms of
 
 .. math::
     1 - c = \frac{n_a^2 n_b^2 - (a \cdot b)^2}{n_a n_b\,(n_a n_b + a \cdot b)}
           = \frac{\Gamma + \epsilon\,(a \cdot a + b \cdot b) + \epsilon^2}{n_a n_b\,(n_a n_b + a \cdot b)} \tag{5}
 
-which serves where :math:`a \cdot b > 0`. The vector in (3), times :math:`n_a^2`, is
+This form is used for :math:`a \cdot b > 0`. The vector in (3), times :math:`n_a^2`, is
 
 .. math::
     n_a^2\, b - (a \cdot b)\, a = (a \cdot a)\, \rho - (a \cdot \rho)\, a + \epsilon\, b \tag{6}
 
-**Second derivative.** With unit vectors, (3) is :math:`(\hat b - c\, \hat a) / n_a`, and along directions :math:`u, v`
-of :math:`a, b` its factors move by
+**Second derivative.** In terms of unit vectors, (3) is :math:`(\hat b - c\, \hat a) / n_a`. Along directions
+:math:`u, v` of :math:`a, b` its factors change by
 
 .. math::
     \hat a = \frac{a}{n_a}, \qquad \hat b = \frac{b}{n_b}, \qquad
@@ -62,8 +63,8 @@ of :math:`a, b` its factors move by
     (H_c (u, v))_a = \frac{\dot{\hat b} - \dot c\, \hat a - c\, \dot{\hat a}}{n_a}
                      - \frac{(\hat b - c\, \hat a)(\hat a \cdot u)}{n_a^2} \tag{8}
 
-**Shapes and domain.** Vectors :math:`(N, D)` or :math:`(D)`, which broadcast; a target :math:`(N)` or a scalar; a
-margin in :math:`[-1, 1]` makes sense.
+**Shapes and domain.** Vectors are :math:`(N, D)` or :math:`(D)` and broadcast; the target is :math:`(N)` or a scalar.
+Only margins in :math:`[-1, 1]` are meaningful.
 
 Sources:
 
@@ -139,13 +140,13 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _head(x: Tensor) -> Tensor:
-    """x without the lower half of its bits (Veltkamp 1968): the product of two such numbers is exact."""
+    """x rounded to half of its bits (Veltkamp 1968), so that the product of two such numbers is exact."""
     shifted = x * (2**27 + 1 if x.dtype is torch.float64 else 2**12 + 1)
     return shifted - (shifted - x)
 
 
 def _residual(a: Tensor, b: Tensor, aa: Tensor, ab: Tensor) -> Tensor:
-    """rho of (4). The second step takes out what cutting kappa short has left."""
+    """rho of (4). The second step removes what remains because kappa was rounded."""
     high = _head(a)
     for _ in range(2):
         kappa = _head(torch.where(aa > 0, ab / aa, 0))
@@ -184,9 +185,9 @@ def cosine_embedding_loss(
 
     Args:
         input1, input2: Vectors of shape (N, D), with a target (N), or (D), with a target (). Other sizes broadcast.
-            Integers are taken in the default floating point dtype.
-        target: 1 for pairs that belong together, -1 for pairs that do not; any other value has loss 0.
-        margin: The cosine, in [-1, 1], up to which a pair of target -1 costs nothing.
+            Integers are converted to the default floating point dtype.
+        target: 1 for pairs that belong together, -1 for pairs that do not; for any other value the loss is 0.
+        margin: The cosine, in [-1, 1], up to which a pair with target -1 has loss 0.
         size_average, reduce: Deprecated; they override ``reduction``.
         reduction: 'none', 'mean' or 'sum'.
 
@@ -198,6 +199,15 @@ def cosine_embedding_loss(
         ValueError: ``reduction`` is unknown.
         RuntimeError: the dimensions of ``target`` and the inputs do not fit, or the sizes do not broadcast.
         TypeError: ``margin`` is not a number.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import cosine_embedding_loss
+        >>> input1 = torch.tensor([[3.0, 4.0], [1.0, 0.0], [3.0, 4.0]])
+        >>> input2 = torch.tensor([[4.0, 3.0], [0.0, 2.0], [4.0, 3.0]])
+        >>> target = torch.tensor([1, 1, -1])
+        >>> cosine_embedding_loss(input1, input2, target, margin=0.5, reduction="none")
+        tensor([0.0400, 1.0000, 0.4600])
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     margin = arguments.real("cosine_embedding_loss", "margin", margin)
@@ -208,7 +218,7 @@ def cosine_embedding_loss(
             f"{target.dim()}D target tensor expects {target.dim() + 1}D input tensors, "
             f"but found inputs with sizes {list(input1.shape)} and {list(input2.shape)}."
         )
-    target = target.detach()  # which only chooses a case
+    target = target.detach()  # the target only selects a case
     a, b = arguments.promote(*arguments.autocast(input1, input2))
     arguments.refuse_complex("cosine_embedding_loss", a, target)
     if not a.is_floating_point():

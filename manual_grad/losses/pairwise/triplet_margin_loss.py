@@ -1,8 +1,8 @@
 r"""Triplet margin loss.
 
-**Where it comes from.** An anchor :math:`a` should lie closer to a positive example :math:`p` than to a negative one
-:math:`n`, by a margin :math:`m`; what it falls short of that is the loss (Weinberger and Saul [1], Schroff et al. [2],
-both with squared distances).
+**Where it comes from.** An anchor :math:`a` should be closer to a positive example :math:`p` than to a negative one
+:math:`n` by a margin :math:`m`. The loss is the shortfall (Weinberger and Saul [1], Schroff et al. [2], both with
+squared distances).
 
 **Definition.** With :math:`D` the distance to the negative,
 
@@ -10,10 +10,10 @@ both with squared distances).
     \ell = \max(0, s), \qquad s = m + \lVert u \rVert_q - D, \qquad
     u = a - p + \epsilon, \quad v = a - n + \epsilon, \quad w = p - n + \epsilon \tag{1}
 
-The norm has any degree :math:`q` (the argument ``p``). The small :math:`\epsilon` on every coordinate, as torch has
-it, keeps :math:`u` off the norm's corner at 0; it makes the order of the two vectors matter a little. The negative is
-held against the anchor or, with ``swap``, against the positive too, and the closer of its two distances counts
-(Balntas et al. [3]):
+The norm may have any degree :math:`q` (the argument ``p``). The small :math:`\epsilon` added to every coordinate, as in
+torch, keeps :math:`u` away from the kink of the norm at 0; because of it, the loss depends slightly on the order of the
+two vectors. The distance of the negative is measured from the anchor; with ``swap``, it is also measured from the
+positive, and the smaller distance counts (Balntas et al. [3]):
 
 .. math::
     D = \lVert v \rVert_q \qquad\text{or}\qquad D = \min(\lVert v \rVert_q, \lVert w \rVert_q) \tag{2}
@@ -24,7 +24,7 @@ held against the anchor or, with ``swap``, against the positive too, and the clo
     f = \lVert u \rVert_q = \Big( \sum_i |u_i|^q \Big)^{1/q}, \qquad
     \frac{\partial f}{\partial u_i} = \operatorname{sgn}(u_i) \left( \frac{|u_i|}{f} \right)^{q-1} \tag{3}
 
-and with :math:`\alpha` and :math:`\beta` the shares of :math:`v` and :math:`w` in the minimum of (2),
+With :math:`\alpha` and :math:`\beta` the shares of :math:`v` and :math:`w` in the minimum of (2),
 
 .. math::
     \frac{\partial \ell}{\partial a} = [s \ge 0]\,(\nabla_u - \alpha \nabla_v), \qquad
@@ -35,33 +35,34 @@ and with :math:`\alpha` and :math:`\beta` the shares of :math:`v` and :math:`w` 
     \nabla_w = \frac{\partial \lVert w \rVert_q}{\partial w}, \qquad
     \alpha = 1 \quad\text{or}\quad \alpha = [\lVert v \rVert_q < \lVert w \rVert_q], \qquad \beta = 1 - \alpha \tag{4}
 
-**Kinks.** All choices are torch's. At :math:`s = 0` the loss counts as open. Two equal distances in the minimum share
-alike, :math:`\alpha = \beta = \frac12`. A coordinate of 0 pulls nowhere, and so does a vector of zeros. For
-:math:`q = \pm\infty` the norm is the largest (smallest) size of a coordinate, and those that tie for it share alike;
-for :math:`q = 0` it counts the coordinates that are not 0, and has no slope.
+**Kinks.** All choices are torch's. At :math:`s = 0` the hinge counts as active. Equal distances in the minimum share
+equally, :math:`\alpha = \beta = \frac12`. The slope in a coordinate of 0 is 0, and so is that in a vector of zeros. For
+:math:`q = \pm\infty` the norm is the largest (smallest) absolute value of a coordinate, and coordinates that tie for it
+share equally. For :math:`q = 0` it counts the nonzero coordinates, and its slope is 0.
 
-**Stable form.** :math:`|u_i|^q` leaves the floating point range long before the norm does: for :math:`q = 100` at
-:math:`|u_i| = 10^{4}`, for :math:`q = 2` at :math:`10^{155}`. With the largest size :math:`c` taken out (the smallest
-for :math:`q < 0`) every term is at most 1,
+**Stable form.** :math:`|u_i|^q` overflows long before the norm does: for :math:`q = 100` at :math:`|u_i| = 10^{4}`, for
+:math:`q = 2` at :math:`10^{155}`. With the largest absolute value :math:`c` taken out (the smallest for :math:`q < 0`)
+every term is at most 1:
 
 .. math::
     f = c \left( \sum_i \Big( \frac{|u_i|}{c} \Big)^q \right)^{1/q}, \qquad c = \max_i |u_i| \tag{5}
 
-and (3) is a power of a quotient already. An easy triplet, one with loss 0, gets a gradient of 0 even where a distance
-is infinite. The two pulls on the anchor in (4) cancel when positive and negative lie in nearly the same direction, as
-in an embedding that has collapsed; float32 is computed in float64, which has the digits to spare.
+(3) is already a power of a quotient. An easy triplet (one with loss 0) has a gradient of 0 even if a distance is
+infinite. The two terms of the anchor's gradient in (4) cancel when positive and negative lie in nearly the same
+direction, as in a collapsed embedding. Therefore float32 is computed in float64, which has digits to spare.
 
-**Second derivative.** Along a direction :math:`t` of :math:`u`, (3) moves by
+**Second derivative.** Along a direction :math:`t` of :math:`u`, (3) changes by
 
 .. math::
     (H_f t)_{u_i} = \frac{q - 1}{f} \left( \Big( \frac{|u_i|}{f} \Big)^{q-2} t_i
                   - \frac{\partial f}{\partial u_i} \sum_j \frac{\partial f}{\partial u_j}\, t_j \right) \tag{6}
 
-which vanishes for :math:`q = 1`, and for :math:`q = 0` and :math:`\pm\infty` is taken as 0. For :math:`q < 2` it is
-infinite at a coordinate of 0, which counts 0 here. The directions of :math:`u, v, w` are differences of those of
-:math:`a, p, n`, and (4) puts the three products together again.
+which vanishes for :math:`q = 1` and is taken as 0 for :math:`q = 0` and :math:`\pm\infty`. For :math:`q < 2` it is
+infinite at a coordinate of 0; there :math:`|u_i|^{q-2}` is taken as 0. The directions of :math:`u, v, w` are
+differences of those of :math:`a, p, n`, and (4) combines the three products.
 
-**Shapes and domain.** The three broadcast to :math:`(\dots, D)`, and the last dimension is the vector; :math:`m > 0`.
+**Shapes and domain.** The three tensors broadcast to :math:`(\dots, D)`, where the last dimension holds the vectors;
+:math:`m > 0`.
 
 Sources:
 
@@ -121,20 +122,20 @@ def _differences(X: Tensors, eps: float, swap: bool) -> Tensors:
 
 
 def _assemble(g: Tensor, differences: Tensors, pulls: Any, margin: float, q: float) -> Tensors:
-    """(4), for any ``pulls`` in place of the gradients of the three norms."""
+    """(4), with ``pulls`` in place of the gradients of the three norms."""
     u, v, w = (None if r is None else norm(r, q) for r in differences)
     nearest, alpha, beta = nearer(v, w)
     slope = torch.where(margin + (u - nearest) < 0, 0, g.unsqueeze(-1))
     by_u, by_v, by_w = pulls
     from_n, to_p = by_v, by_u
-    if by_w is not None:  # a norm that has no share may have an infinite slope
+    if by_w is not None:  # a norm with share 0 may have an infinite slope
         by_v, by_w = torch.where(alpha == 0, 0, alpha * by_v), torch.where(beta == 0, 0, beta * by_w)
         from_n, to_p = by_v + by_w, by_u + by_w
     return tuple(torch.where(slope == 0, 0, slope * d) for d in (by_u - by_v, -to_p, from_n))
 
 
 def nearer(v: Tensor, w: Tensor | None) -> tuple[Tensor, Any, Any]:
-    """The lesser of two distances, and the share that each has in it."""
+    """The smaller of two distances, and the share of each in it."""
     if w is None:
         return v, 1, 0
     beta = torch.where(v == w, 0.5, (w < v).to(v.dtype))
@@ -162,7 +163,7 @@ def norm_gradient(u: Tensor, q: float) -> Tensor:
     if q == 0:
         return torch.zeros_like(u)
     if q == 1:
-        return torch.where(u.isnan(), u, u.sign())  # sign makes 0 of a NaN, which must not be lost
+        return torch.where(u.isnan(), u, u.sign())  # sign(NaN) is 0, but NaN must be propagated
     f = norm(u, q)
     if abs(q) == inf:
         largest = u.abs() == f
@@ -179,13 +180,13 @@ def norm_curvature(u: Tensor, t: Tensor, q: float) -> Tensor:
 
 
 def _power(size: Tensor, q: float) -> Tensor:
-    """The power of numbers from 0 on, differentiable at 0 too."""
+    """The power of non-negative numbers, differentiable even at 0."""
     zero = size == 0
     return torch.where(zero, 0.0 if q > 0 else inf, torch.where(zero, 1, size).pow(q))
 
 
 def _power_of_quotient(u: Tensor, f: Tensor, exponent: float) -> Tensor:
-    """(abs(u) / f) ** exponent, and 0 where u is 0."""
+    """(abs(u) / f) ** exponent, but 0 where u is 0."""
     zero = u == 0
     quotient = torch.where(zero, 1, u.abs()) / torch.where(zero & (f == 0), 1, f)
     return torch.where(zero, 0, quotient.pow(exponent))
@@ -207,13 +208,14 @@ def triplet_margin_loss(
     """Triplet margin loss; see :func:`torch.nn.functional.triplet_margin_loss`.
 
     Args:
-        anchor, positive, negative: Vectors of shape (N, D), (D), or with any number of dimensions before the last, the
-            same for all three; sizes broadcast. Where one of them is integral or complex, or vectors of length 1 meet
-            longer ones, value and derivatives are torch's own.
+        anchor, positive, negative: Vectors of shape (N, D), (D), or with any number of dimensions before the last. All
+            three have the same number of dimensions; sizes broadcast. If one of them is integral or complex, or if
+            vectors of length 1 are combined with longer ones, value and derivatives are computed by torch.
         margin: By how much closer the positive should be; positive.
         p: The degree of the norm.
         eps: Added to every coordinate of every difference.
-        swap: Whether the distance of positive and negative counts if it is less than that of anchor and negative.
+        swap: Whether to use the distance between positive and negative if it is smaller than that between anchor and
+            negative.
         size_average, reduce: Deprecated; they override ``reduction``.
         reduction: 'none', 'mean' or 'sum'.
 
@@ -225,6 +227,17 @@ def triplet_margin_loss(
         ValueError: ``reduction`` is unknown, or ``margin`` is not positive.
         RuntimeError: the numbers of dimensions differ, or the sizes do not broadcast.
         TypeError: ``margin``, ``p`` or ``eps`` is not a number, or ``swap`` not a bool.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import triplet_margin_loss
+        >>> anchor = torch.tensor([[0.0, 0.0], [0.0, 0.0]])
+        >>> positive = torch.tensor([[3.0, 4.0], [0.6, 0.8]])
+        >>> negative = torch.tensor([[0.0, 4.0], [3.0, 4.0]])
+        >>> triplet_margin_loss(anchor, positive, negative, reduction="none")
+        tensor([2.0000, 0.0000])
+        >>> triplet_margin_loss(anchor, positive, negative, swap=True, reduction="none")
+        tensor([3.0000, 0.0000])
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     if margin <= 0:
@@ -249,7 +262,7 @@ def check_dimensions(anchor: Tensor, positive: Tensor, negative: Tensor) -> None
 
 
 def has_rule(anchor: Tensor, positive: Tensor, negative: Tensor) -> bool:
-    """Whether the vectors are all of real numbers and of one length: torch takes each pair of them by itself."""
+    """Whether all vectors are real and of one length; torch broadcasts each pair separately and so accepts others."""
     real = anchor.is_floating_point() and positive.is_floating_point() and negative.is_floating_point()
     return real and anchor.shape[-1:] == positive.shape[-1:] == negative.shape[-1:]
 
@@ -266,7 +279,7 @@ def of_vectors(
     reduction: str,
     autocasts: bool = True,
 ) -> Tensor:
-    """The loss by the rule of this file, of vectors that have one."""
+    """The loss by the formulas of this file, for vectors with :func:`has_rule`."""
     a, p, n = arguments.together(anchor, positive, negative, autocasts=autocasts)
     shape = a.shape[:-1]
     if a.dim() == 0:

@@ -1,38 +1,39 @@
-r"""Triplet margin loss with a distance of one's own.
+r"""Triplet margin loss with a custom distance.
 
-**Where it comes from.** The triplet margin loss (:mod:`manual_grad.losses.pairwise.triplet_margin_loss`) asks that an
-anchor :math:`a` be closer to a positive example :math:`p` than to a negative one :math:`n`, by a margin :math:`m`.
-Nothing in that depends on what "close" means.
+**Where it comes from.** The triplet margin loss (:mod:`manual_grad.losses.pairwise.triplet_margin_loss`) requires an
+anchor :math:`a` to be closer to a positive example :math:`p` than to a negative one :math:`n` by a margin :math:`m`.
+This makes sense for any notion of distance.
 
-**Definition.** With any :math:`d`, and the distances :math:`x = d(a, p)`, :math:`y = d(a, n)` and, with ``swap``
-(Balntas et al. [1]), :math:`z = d(p, n)`,
+**Definition.** For any distance :math:`d`, let :math:`x = d(a, p)`, :math:`y = d(a, n)` and, with ``swap`` (Balntas et
+al. [1]), :math:`z = d(p, n)`. Then
 
 .. math::
     e(x, y, z) = \max(0, s), \qquad s = m + x - \min(y, z) \tag{1}
 
-(without ``swap``, :math:`z` is absent). The loss proper is a function of the distances alone, and what they are
-functions of is left to the derivatives of :math:`d`.
+(without ``swap``, :math:`z` is absent). The loss is treated as a function of the distances; autograd differentiates
+:math:`d` itself.
 
-**Gradient.** With the shares :math:`\alpha` and :math:`\beta` of the two in the minimum,
+**Gradient.** With :math:`\alpha` and :math:`\beta` the shares of the two distances in the minimum,
 
 .. math::
     \frac{\partial e}{\partial x} = [s \ge 0], \qquad
     \frac{\partial e}{\partial y} = -\alpha\,[s \ge 0], \qquad
     \frac{\partial e}{\partial z} = -\beta\,[s \ge 0], \qquad \alpha = [y < z], \qquad \beta = [z < y] \tag{2}
 
-**Second derivative.** There is no curvature but that of :math:`d`:
+**Second derivative.** There is no curvature except that of :math:`d`:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial y^2} = \frac{\partial^2 e}{\partial z^2}
     = \frac{\partial^2 e}{\partial x\, \partial y} = \frac{\partial^2 e}{\partial x\, \partial z}
     = \frac{\partial^2 e}{\partial y\, \partial z} = 0 \tag{3}
 
-**Kinks.** Equal distances share by halves, and at :math:`s = 0` the hinge counts as open, as in torch.
+**Kinks.** Equal distances get a share of :math:`\frac12` each, and at :math:`s = 0` the hinge counts as active, as in
+torch.
 
-**Stable form.** The default distance is the Euclidean one with torch's :math:`\epsilon = 10^{-6}`. There the rule of
-the triplet margin loss knows more, and is used: it goes from the vectors to the loss in one step.
+**Stable form.** The default distance is the Euclidean one with torch's :math:`\epsilon = 10^{-6}`. For it the rule of
+the triplet margin loss is used, which goes from the vectors to the loss in one step.
 
-**Shapes and domain.** Whatever :math:`d` takes; it returns one number for each triplet. :math:`m > 0`.
+**Shapes and domain.** Anything that :math:`d` accepts; it must return one number per triplet. :math:`m > 0`.
 
 Sources:
 
@@ -55,7 +56,7 @@ from manual_grad.losses.pairwise.triplet_margin_loss import check_dimensions, ha
 
 
 class TripletMarginWithDistanceLossFunction(DistanceLoss):
-    """``apply(x, y, z, None, margin, reduction)``: the distances, of which z may be None, and no weight."""
+    """``apply(x, y, z, None, margin, reduction)``: the distances, of which z may be None; the None is the weight."""
 
     kernel = "triplet_margin_with_distance_loss"
 
@@ -88,17 +89,19 @@ def triplet_margin_with_distance_loss(
     """Triplet margin loss of any distance; see :func:`torch.nn.functional.triplet_margin_with_distance_loss`.
 
     Args:
-        anchor, positive, negative: What the distance takes, with the same number of dimensions.
-        distance_function: Called on two of the three; returns their distances, a real tensor. By default
-            ``torch.pairwise_distance``; this, and a module of just the class ``torch.nn.PairwiseDistance``, is computed
-            by the rule of :func:`triplet_margin_loss`.
+        anchor, positive, negative: Tensors that the distance accepts, with the same number of dimensions.
+        distance_function: Called on two of the three; returns their distances, a real tensor. The default,
+            ``torch.pairwise_distance``, and instances of exactly ``torch.nn.PairwiseDistance`` are computed by the rule
+            of :func:`triplet_margin_loss`.
         margin: By how much closer the positive should be; positive.
-        swap: Whether the distance of positive and negative counts if it is less than that of anchor and negative.
+        swap: Whether to use the distance between positive and negative if it is smaller than that between anchor and
+            negative.
         reduction: 'none', 'mean' or 'sum'.
 
     Returns:
-        A scalar, or for 'none' a tensor of the distances' shape, in their dtype. Autocast does not reach it, but on
-        CUDA the default distance. What may require a gradient is up to the distance; by default all three tensors.
+        A scalar, or for 'none' a tensor of the distances' shape, in their dtype. Autocast has no effect on the loss,
+        but on CUDA it applies to the default distance. Which tensors may require a gradient depends on the distance; by
+        default all three.
 
     Raises:
         ValueError: ``reduction`` is unknown, or ``margin`` is not positive.
@@ -121,7 +124,7 @@ def triplet_margin_with_distance_loss(
 
 
 def _of_norm(d: Callable[[Tensor, Tensor], Tensor]) -> tuple[float, float] | None:
-    """Degree and epsilon of a distance that the rule for vectors covers."""
+    """Degree and epsilon of a distance that the rule for vectors covers, else None."""
     if d is torch.pairwise_distance:
         return 2.0, 1e-6
     if type(d) is torch.nn.PairwiseDistance and not d.keepdim:

@@ -1,25 +1,25 @@
 r"""Connectionist temporal classification.
 
-**Where it comes from.** A network reads :math:`T` frames and gives, at each, the log-probabilities :math:`x_t(k)` of
-:math:`C` symbols, one of them the blank. The target is a shorter sequence of :math:`S` labels, and nobody says at
-which frame a label belongs. A path :math:`\pi`, one symbol per frame, spells the target if it becomes the target when
-repetitions are merged and then blanks are removed.
+**Where it comes from.** A network reads :math:`T` frames and outputs, for each, the log-probabilities :math:`x_t(k)` of
+:math:`C` symbols, one of which is the blank. The target is a shorter sequence of :math:`S` labels whose alignment with
+the frames is unknown. A path :math:`\pi`, one symbol per frame, spells the target if merging repetitions and then
+removing blanks gives the target.
 
-**Definition.** Graves et al. [1] take the negative log-likelihood of all such paths together,
+**Definition.** The loss of Graves et al. [1] is the negative log-likelihood of all such paths together:
 
 .. math::
     L = -\log P, \qquad P = \sum_{\pi} \exp V(\pi), \qquad V(\pi) = \sum_{t=0}^{T-1} x_t(\pi_t) \tag{1}
 
-**The lattice.** Put a blank between the labels and at both ends: :math:`K = 2S + 1` states, of which state :math:`s`
-emits the symbol :math:`l_s`. A path that spells the target is a walk which starts in state 0 or 1, ends in state
-:math:`K - 2` or :math:`K - 1`, and at every frame stays, goes on by one state, or by two where
-:math:`l_s \ne l_{s-2}`: a blank between two different labels may be left out, one between equal labels may not. (A
-label that equals the blank is treated like any other.)
+**The lattice.** Put a blank between the labels and at both ends. This gives :math:`K = 2S + 1` states, where state
+:math:`s` emits the symbol :math:`l_s`. A path that spells the target is a walk that starts in state 0 or 1, ends in
+state :math:`K - 2` or :math:`K - 1`, and at every frame stays, advances by one state, or advances by two if
+:math:`l_s \ne l_{s-2}`: a blank between different labels may be skipped, one between equal labels may not. (A label
+that equals the blank is treated like any other.)
 
-Paths are too many to count one by one, but those that meet in a state share their future. Let :math:`\alpha_t(s)` be
-the logarithm of the total weight, before frame :math:`t`, of the walks that are in state :math:`s` at frame :math:`t`,
-and :math:`\beta_t(s)` the same after frame :math:`t`. With :math:`\oplus` for the logarithm of a sum, see (9), and
-:math:`r \to s` for the allowed steps,
+There are too many paths to enumerate, but walks that meet in a state share the same continuations. Let
+:math:`\alpha_t(s)` be the logarithm of the total weight, before frame :math:`t`, of the walks that are in state
+:math:`s` at frame :math:`t`, and :math:`\beta_t(s)` the same after frame :math:`t`. With :math:`\oplus` for the
+logarithm of a sum, see (9), and :math:`r \to s` for the allowed steps,
 
 .. math::
     \alpha_t(s) = \bigoplus_{r \to s} \big(\alpha_{t-1}(r) + x_{t-1}(l_r)\big), \qquad
@@ -29,42 +29,42 @@ and :math:`\beta_t(s)` the same after frame :math:`t`. With :math:`\oplus` for t
     \beta_t(s) = \bigoplus_{s \to r} \big(\beta_{t+1}(r) + x_{t+1}(l_r)\big), \qquad
     \beta_{T-1}(s) = \begin{cases} 0 & s \ge K - 2 \\ -\infty & s < K - 2 \end{cases} \tag{3}
 
-Read backwards in time and from the last state to the first, a walk is again a walk: (3) is (2) in the mirror. A frame
-:math:`T` behind the last, reached in the last blank, collects both ends:
+A walk reversed in time and in the order of states is again a walk, so (3) is the mirror image of (2). An extra frame
+:math:`T` after the last one, in the last blank, collects both ends:
 
 .. math::
     L = -\alpha_T(K - 1) \tag{4}
 
-**Gradient.** :math:`x_t(k)` is a factor of exactly those walks that emit :math:`k` at frame :math:`t`. Differentiating
-(1), the gradient is minus the posterior probability of that,
+**Gradient.** :math:`x_t(k)` contributes to exactly those walks that emit :math:`k` at frame :math:`t`. Differentiating
+(1), the gradient is minus the posterior probability of emitting :math:`k` there,
 
 .. math::
     \gamma_t(s) = \frac1P \exp\big(\alpha_t(s) + x_t(l_s) + \beta_t(s)\big), \qquad
     \frac{\partial L}{\partial x_t(k)} = -\sum_{s:\, l_s = k} \gamma_t(s) \tag{5}
 
-At every frame the walk is in some state, so the posterior is a softmax over the states,
+At every frame the walk is in exactly one state, so the posterior is a softmax over the states,
 
 .. math::
     \sum_s \gamma_t(s) = 1, \qquad \gamma_t(s) = \frac{e^{\lambda_t(s)}}{\sum_r e^{\lambda_t(r)}}, \qquad
     \lambda_t(s) = \alpha_t(s) + x_t(l_s) + \beta_t(s) \tag{6}
 
-torch returns :math:`e^{x_t(k)}` more than (5). Behind a log-softmax the two are the same, since what it
-back-propagates does not change when a multiple of :math:`e^{x_t}` is added; (5) is the derivative of (1) wherever the
-log-probabilities come from.
+torch returns (5) plus :math:`e^{x_t(k)}`. After a log-softmax the two are equivalent, since the gradient that a
+log-softmax back-propagates does not change when a multiple of :math:`e^{x_t}` is added. (5) is the derivative of (1)
+wherever the log-probabilities come from.
 
-**Second derivative.** :math:`-\log P` is a log-partition function: its gradient is minus the mean, and its Hessian
-minus the covariance, of the indicators :math:`[\pi_t = k]` when the walk is drawn with probability
-:math:`e^{V(\pi)}/P`. Along a direction :math:`v`, a dot for the derivative, the posterior of a state grows by how much
-more its walks gain than the average walk does:
+**Second derivative.** :math:`\log P` is a log-partition function. So the gradient of :math:`L` is minus the mean, and
+its Hessian minus the covariance, of the indicators :math:`[\pi_t = k]` when the walk is drawn with probability
+:math:`e^{V(\pi)}/P`. Let a dot denote the derivative along a direction :math:`v`. The posterior of a state changes in
+proportion to how much more its walks gain than the average walk:
 
 .. math::
     \dot\gamma_t(s) = \gamma_t(s)\, \big(\dot\lambda_t(s) - \mu\big) \quad\text{for } \gamma_t(s) > 0, \qquad
     \mu = \frac1P \sum_\pi \dot V(\pi)\, \exp V(\pi), \qquad
     (H v)_{x_t(k)} = -\sum_{s:\, l_s = k} \dot\gamma_t(s) \tag{7}
 
-What is before a state and what is after it are independent, so the gain of its walks is a sum,
-:math:`\dot\lambda_t(s) = \dot\alpha_t(s) + v_t(l_s) + \dot\beta_t(s)`, and differentiating (2) gives the mean of the
-past as that of the predecessors, each with its share of the weight,
+Given a state, its past and future are independent, so the gain of its walks is a sum,
+:math:`\dot\lambda_t(s) = \dot\alpha_t(s) + v_t(l_s) + \dot\beta_t(s)`. Differentiating (2) gives the mean gain of the
+past as the mean over the predecessors, weighted by their shares:
 
 .. math::
     \dot\alpha_t(s) = \sum_{r \to s,\, \alpha_{t-1}(r) > -\infty}
@@ -73,21 +73,21 @@ past as that of the predecessors, each with its share of the weight,
                       \quad\text{for } t > 0 \text{ and } \alpha_t(s) > -\infty, \qquad
     \dot\alpha_0(s) = 0 \quad\text{for } s \le 1 \tag{8}
 
-and :math:`\dot\beta` is its mirror image. Everything is smooth: there are no kinks.
+and :math:`\dot\beta` is its mirror image. There are no kinks.
 
-**Stable form.** Probabilities of a thousand frames underflow, logarithms do not. The logarithm of the sum is
+**Stable form.** Probabilities over a thousand frames underflow; their logarithms do not. The logarithm of a sum is
 
 .. math::
     a \oplus b = \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|}) \tag{9}
 
-by ``log1p``, so that a confident network keeps its digits too: its :math:`L` is made of numbers as small as its
-:math:`x_t`. Of large numbers, on the contrary, only the differences between states matter: (6) needs neither :math:`P`
-nor the size of :math:`x`, :math:`\alpha` and :math:`\beta`, and at every frame all three are measured from the
-largest. The weight of an unreachable state is :math:`-\infty`, which meets only sums, maxima and exponentials.
+computed with ``log1p``, so that a confident network keeps its digits: its :math:`L` is composed of numbers as small as
+its :math:`x_t`. If the numbers are large, only their differences between states matter: (6) needs neither :math:`P` nor
+the absolute values of :math:`x`, :math:`\alpha` and :math:`\beta`. So at every frame all three are stored relative to
+the largest one. The weight of an unreachable state is :math:`-\infty`, which enters only sums, maxima and exponentials.
 
-**Shapes and domain.** Log-probabilities :math:`(T, N, C)` or :math:`(T, C)`, which need not be normalised; labels
-padded to :math:`(N, S)` or one sample after the other; a length of each. A target that no path spells has
-:math:`L = \infty` and no derivative (nan), or, with ``zero_infinity``, counts as 0 with a gradient of 0.
+**Shapes and domain.** Log-probabilities are :math:`(T, N, C)` or :math:`(T, C)` and need not be normalized. Labels are
+padded to :math:`(N, S)` or concatenated; each sample has two lengths. A target that no path can spell has
+:math:`L = \infty` and derivative nan or, with ``zero_infinity``, loss 0 and gradient 0.
 
 Sources:
 
@@ -112,13 +112,13 @@ from manual_grad.engine.function import Options, Tensors, evaluate, transforming
 from manual_grad.engine.path import PathLoss
 
 _INFINITY = float("inf")
-_MOST_ON_CUDA = 4096  # labels: a program there has them all in its registers
+_MOST_ON_CUDA = 4096  # labels per sample; a Triton program holds all of them in registers
 
 
 class CTCLossFunction(PathLoss):
     """``apply(log_probs, targets, input_lengths, target_lengths, blank, zero_infinity, reduction)``.
 
-    ``log_probs`` is (T, N, C); the rest is int64: ``targets`` (N, S) or concatenated, the lengths (N).
+    ``log_probs`` is (T, N, C). The other tensors are int64: ``targets`` is (N, S) or concatenated, the lengths are (N).
     """
 
     tensors = 4
@@ -165,16 +165,16 @@ class CTCLossFunction(PathLoss):
 
 
 def _divisor(X: Tensors) -> Tensor:
-    """What torch's mean divides each sample's loss by: its target length, and the size of the batch."""
+    """The divisor of each sample's loss in torch's mean: its target length times the batch size."""
     return X[3].clamp(min=1) * X[0].shape[1]
 
 
 class _Lattice(NamedTuple):
-    """N lattices of K states each, those of a shorter target with states to spare behind the last of its own."""
+    """N lattices of K states each; a shorter target has unused states after its last one."""
 
     symbols: Tensor  # (N, K): l
-    emissions: Tensor  # (T, N, K): x_t(l_s), or 0 at frames behind the last; less the frame's level
-    levels: Tensor  # (T, N, 1): the largest of them
+    emissions: Tensor  # (T, N, K): x_t(l_s), or 0 at frames after the last, minus the level of the frame
+    levels: Tensor  # (T, N, 1): the largest emission of each frame
     frames: Tensor  # (T, N, 1): whether the frame is one of the input's
     lengths: Tensor  # (N, 1): the number of frames
     last: Tensor  # (N, 1): the last state
@@ -185,7 +185,7 @@ def _lattice(X: Tensors, blank: int) -> _Lattice:
     if targets.dim() == 1:
         targets = _padded(targets, target_lengths)
     labels = torch.arange(targets.shape[1], device=x.device)
-    targets = torch.where(labels < target_lengths[:, None], targets, blank)  # padding may be no symbol at all
+    targets = torch.where(labels < target_lengths[:, None], targets, blank)  # padding need not be valid symbols
     symbols = pad(torch.stack((torch.full_like(targets, blank), targets), 2).flatten(1), (0, 1), value=blank)
     frames = torch.arange(x.shape[0], device=x.device)[:, None, None] < input_lengths[:, None]
     lattice = _Lattice(symbols, x, x, frames, input_lengths[:, None], 2 * target_lengths[:, None])
@@ -202,20 +202,20 @@ def _padded(targets: Tensor, target_lengths: Tensor) -> Tensor:
 
 
 def _on_states(lattice: _Lattice, values: Tensor) -> Tensor:
-    """(T, N, C) to (T, N, K): each state gets what belongs to its symbol."""
-    inside = values.masked_fill(~lattice.frames, 0)  # whatever is behind the last frame, it has no part in the result
+    """(T, N, C) to (T, N, K): each state gets the value of its symbol."""
+    inside = values.masked_fill(~lattice.frames, 0)  # frames after the last contribute nothing, whatever they hold
     return inside.gather(2, lattice.symbols.expand(inside.shape[0], *lattice.symbols.shape))
 
 
 def _by_symbol(lattice: _Lattice, values: Tensor, like: Tensor, impossible: Tensor, zero_infinity: bool) -> Tensor:
-    """(T, N, K) to (T, N, C), the transpose of :func:`_on_states`; what is agreed where no path spells the target."""
+    """(T, N, K) to (T, N, C), the transpose of :func:`_on_states`; 0 or NaN for impossible samples."""
     values = values.masked_fill(impossible | ~lattice.frames, 0)
     summed = torch.zeros_like(like).scatter_add(2, lattice.symbols.expand(values.shape), values)
     return summed if zero_infinity else summed.masked_fill(impossible & lattice.frames, float("nan"))
 
 
 def _mirrored(lattice: _Lattice, rows: Tensor) -> Tensor:
-    """(T, N, K) with the frames and the states of each sample in reverse order; what is left over is arbitrary."""
+    """(T, N, K) with the frames and states of each sample reversed; the remaining entries are arbitrary."""
     T, _, K = rows.shape
     t = (lattice.lengths - 1 - torch.arange(T, device=rows.device)).clamp(min=0).T
     s = (lattice.last - torch.arange(K, device=rows.device)).clamp(min=0)
@@ -223,33 +223,33 @@ def _mirrored(lattice: _Lattice, rows: Tensor) -> Tensor:
 
 
 def _shifted(a: Tensor, by: int, fill: float = 0) -> Tensor:
-    """What each state has ``by`` states before it."""
+    """The value ``by`` states before each state."""
     return pad(a, (by, 0), value=fill)[:, :-by]
 
 
 def _log_add(a: Tensor, b: Tensor) -> Tensor:
-    """(9), where a and b may be -inf, differentiable to every order, also where they are equal."""
+    """(9); a and b may be -inf; differentiable to any order even where they are equal."""
     high, low = torch.where(a > b, a, b), torch.where(a > b, b, a)
     return high + torch.exp(low - _finite(high)).log1p()
 
 
 def _finite(a: Tensor) -> Tensor:
-    return a.masked_fill(a == -_INFINITY, 0)  # -inf - -inf would be nan
+    return a.masked_fill(a == -_INFINITY, 0)  # -inf - -inf would be NaN
 
 
 def _level(a: Tensor) -> Tensor:
-    """The largest over the states: a constant, to measure a frame from."""
+    """The largest value over the states, as a constant reference level for a frame."""
     return _finite(a.detach().amax(-1, keepdim=True))
 
 
 class _Walk(NamedTuple):
-    alpha: Tensor  # (T + 1, N, K): (2), less what the frame is measured from
-    level: Tensor  # (N, 1): what the last is measured from, beside the levels of the emissions
+    alpha: Tensor  # (T + 1, N, K): (2), relative to a level of the frame
+    level: Tensor  # (N, 1): the level of the last frame, not counting the levels of the emissions
     mean: Tensor | None  # (T + 1, N, K): (8)
 
 
 def _arrivals(lattice: _Lattice, direction: Tensor | None = None) -> _Walk:
-    """(2) of the frames 0 to T, and (8) along ``direction``; behind a sample's last frame they stay what they were."""
+    """(2) for frames 0 to T, and (8) along ``direction``; both stay constant after a sample's last frame."""
     symbols, emissions, _, frames, *_ = lattice
     T, N, K = emissions.shape
     skip = symbols != _shifted(symbols, 2)
@@ -279,7 +279,7 @@ def _at_the_end(lattice: _Lattice, alpha: Tensor) -> Tensor:
 
 
 def _posterior(lattice: _Lattice, direction: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """gamma (6), which samples are impossible (N, 1), and the conditional mean of (7); arbitrary where impossible."""
+    """gamma of (6), a mask (N, 1) of impossible samples, for which all else is arbitrary, and the gain of (7)."""
     _, N, K = lattice.emissions.shape
     states = torch.arange(K, device=lattice.last.device)
     mirror = lattice._replace(
@@ -312,14 +312,14 @@ def ctc_loss(
 
     Args:
         log_probs: Log-probabilities of the symbols at each frame, floating point, of shape (T, N, C) or (T, C). Their
-            exponentials need not sum to 1: the gradient is that of the function itself.
-        targets: Labels in [0, C), of an integer dtype: (N, S), where entries behind a target's length are not looked
-            at, or all targets one after the other, (sum of ``target_lengths``).
+            exponentials need not sum to 1; the gradient is that of the function itself.
+        targets: Labels in [0, C), of an integer dtype: of shape (N, S), where entries beyond a target's length are
+            ignored, or all targets concatenated, of shape (sum of ``target_lengths``).
         input_lengths: The number of frames of each sample, at most T; an integer tensor, or a tuple or list of ints.
-        target_lengths: The number of labels of each sample; a tensor or a sequence, as ``input_lengths`` is.
+        target_lengths: The number of labels of each sample; a tensor or a sequence, like ``input_lengths``.
         blank: The symbol that separates labels.
         reduction: 'none', 'mean' (each loss divided by its target length, at least 1; then over the batch) or 'sum'.
-        zero_infinity: Count a sample whose target cannot be spelt as 0, with a gradient of 0, instead of inf and nan.
+        zero_infinity: Whether a target that no path can spell gives loss 0 and gradient 0 instead of inf and nan.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (N), or () without a batch, in the dtype of ``log_probs`` (float32
@@ -330,8 +330,18 @@ def ctc_loss(
         ValueError: ``reduction`` is unknown.
         RuntimeError: a length is negative, larger than T, or does not fit ``targets``; ``blank`` is outside [0, C);
             shapes that do not fit; ``log_probs`` is empty.
-        TypeError: one of the lengths is a tensor and the other is not, or holds other numbers than ints.
-        NotImplementedError: ``log_probs`` is not of a real floating point dtype.
+        TypeError: only one of the lengths is a tensor, or a sequence contains something other than ints.
+        NotImplementedError: ``log_probs`` is not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import ctc_loss
+        >>> log_probs = torch.zeros(4, 2, 3).log_softmax(2)  # 4 frames, 2 samples, 3 symbols
+        >>> targets = torch.tensor([[1, 2], [1, 1]])
+        >>> ctc_loss(log_probs, targets, input_lengths=(4, 4), target_lengths=(2, 2), reduction="none")
+        tensor([1.6864, 2.7850])
+        >>> ctc_loss(log_probs, targets, input_lengths=(4, 2), target_lengths=(2, 2), zero_infinity=True)
+        tensor(0.4216)
     """
     reduction = arguments.reduction_of(reduction)
     blank = arguments.integer("ctc_loss", "blank", blank)
@@ -359,7 +369,7 @@ def _lengths(input_lengths: Any, target_lengths: Any) -> tuple[Tensor, Tensor]:
         for name, lengths in both.items():
             if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype is torch.bool:
                 raise RuntimeError(f"{name} must be integral, but got {lengths.dtype}")
-        # copies, which torch takes too: one may write to his own before backward
+        # copied, as in torch, because the caller may overwrite them before backward
         frames, labels = (t.to(torch.int64, copy=True).flatten() for t in (input_lengths, target_lengths))
         return frames, labels
     if not all(isinstance(lengths, (tuple, list)) for lengths in both.values()):
@@ -397,7 +407,7 @@ def _check_shapes(x: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, bl
 
 
 def _check_values(x: Tensor, targets: Tensor, frames: Tensor, labels: Tensor) -> None:
-    """What the kernel checks, for a call that it does not serve; on a GPU, reading values would wait for it."""
+    """The checks of the kernel, for calls without one; skipped on a GPU, where reading values would synchronize."""
     T, _, C = x.shape
     limits = {"target_lengths": (labels, None), "input_lengths": (frames, T)}
     for name, (lengths, most) in limits.items():

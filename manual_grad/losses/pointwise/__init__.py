@@ -1,1 +1,1 @@
-"""Losses of one element of each input."""
+"""Elementwise losses."""

@@ -1,13 +1,12 @@
 r"""Asymmetric loss.
 
-**Where it comes from.** Of the many labels that a picture could have it has few, so that almost every element of a
-multi-label problem is a negative, and most of them are easy. Ridnik et al. [1] let the two kinds differ: the positives
-are discounted little by how well they are classified, the negatives much, as in
-:mod:`~manual_grad.losses.pointwise.sigmoid_focal_loss`, and a negative of a probability below a margin :math:`c` is
-left out.
+**Where it comes from.** An image has few of the many possible labels, so almost every element of a multi-label problem
+is a negative, and most negatives are easy. Ridnik et al. [1] treat the two kinds differently. As in
+:mod:`~manual_grad.losses.pointwise.sigmoid_focal_loss`, well-classified elements are down-weighted, but negatives more
+strongly than positives, and negatives with a probability below a margin :math:`c` are ignored.
 
-**Definition.** A logit :math:`x` stands for the probability :math:`p`, and :math:`n = 1 - p`. That of a negative is
-shifted by the margin:
+**Definition.** A logit :math:`x` represents the probability :math:`p`, with :math:`n = 1 - p`. For negatives the
+probability is shifted by the margin:
 
 .. math::
     p = \frac{1}{1 + e^{-x}}, \qquad n = \frac{1}{1 + e^x}, \qquad s = \max(p - c,\, 0) \tag{1}
@@ -16,9 +15,9 @@ shifted by the margin:
     e(x, t) = t\, A + (1 - t)\, B, \qquad A = -n^{\gamma_1} \log p, \qquad
     B = -s^{\gamma_0} \log(1 - s) \tag{2}
 
-Targets between 0 and 1 mix the two. (The code beside [1] mixes the powers as well; for labels 0 and 1 it computes (2),
-with the logarithms cut off at :math:`\log 10^{-8}`. It has an option to hold the powers fixed in the gradient. Here (2)
-is what is differentiated, as in [1].)
+Targets between 0 and 1 interpolate between the two. (The code published with [1] interpolates the powers as well. For
+labels 0 and 1 it computes (2), with the logarithms clamped at :math:`\log 10^{-8}`. It has an option to treat the
+powers as constants in the gradient. Here (2) itself is differentiated, as in [1].)
 
 **Gradient.** With :math:`p' = p\,n` and :math:`n' = -p\,n`
 
@@ -32,10 +31,10 @@ is what is differentiated, as in [1].)
         s^{\gamma_0} \Big( \gamma_0\, p\, n\, \frac{l}{s} + \frac{p\, n}{1 - s} \Big) & p > c \\ 0 & p \le c
     \end{cases}, \qquad l = -\log(1 - s) \tag{4}
 
-The quotient :math:`l / s` tends to 1 at the margin. In it, and not in :math:`s^{\gamma_0 - 1}`, which is infinite
-there for :math:`\gamma_0 < 1`, the slope is finite.
+The quotient :math:`l / s` tends to 1 at the margin. Written with this quotient the slope is finite there, whereas
+:math:`s^{\gamma_0 - 1}` would be infinite for :math:`\gamma_0 < 1`.
 
-**Stable form.** :math:`p`, :math:`n` and their logarithms come from the exponential that cannot overflow,
+**Stable form.** :math:`p`, :math:`n` and their logarithms are computed from the exponential that cannot overflow:
 
 .. math::
     p = \begin{cases} 1 / (1 + u) & x \ge 0 \\ u / (1 + u) & x < 0 \end{cases}, \qquad
@@ -44,14 +43,15 @@ there for :math:`\gamma_0 < 1`, the slope is finite.
 .. math::
     -\log p = \max(-x, 0) + \log(1 + u), \qquad -\log n = \max(x, 0) + \log(1 + u) \tag{6}
 
-Above the margin :math:`1 - s = n + c`, a sum, which has the digits that :math:`1 - p` lost. :math:`l` is its
-logarithm where :math:`s > 1/2`, and ``log1p`` of :math:`-s` where :math:`s` is smaller. The slopes of A and of B have
-terms of one sign. What does cancel, about the margin, where it passes through 0, is
+Above the margin :math:`1 - s = n + c` is a sum, which keeps the digits that :math:`1 - p` would lose. :math:`l` is
+minus its logarithm for :math:`s > 1/2`, and minus ``log1p`` of :math:`-s` for smaller :math:`s`. The terms of the
+slopes of A and B have the same sign. The only cancellation is in the shifted probability, which passes through 0 at the
+margin:
 
 .. math::
     p - c = (1 - c) - n \tag{7}
 
-The side with the smaller terms is taken: it loses no more than the rounding of :math:`x` has already cost.
+The side with the smaller terms is used; it loses no more digits than the rounding of :math:`x` already has.
 
 **Second derivatives.**
 
@@ -73,13 +73,13 @@ The side with the smaller terms is taken: it loses no more than the rounding of 
     \frac{\partial h}{\partial x} = h\, \Big( n - \frac{c\, p}{n + c} \Big) \tag{10}
 
 **Kinks.** At the margin, :math:`p = c`, the slope is continuous for :math:`\gamma_0 > 0`. For :math:`\gamma_0 = 0` it
-jumps from 0 to :math:`p\,n`, and 0 is chosen: a negative at the margin is left out. The curvature jumps for
-:math:`\gamma_0 = 1`, and for less it is infinite on the upper side; there, too, 0 is chosen. Without a margin,
-:math:`c = 0`, there are no kinks.
+jumps from 0 to :math:`p\,n`, and 0 is chosen: a negative at the margin is ignored. The curvature jumps for
+:math:`\gamma_0 = 1` and is infinite on the upper side for smaller :math:`\gamma_0`; again 0 is chosen. Without a
+margin, :math:`c = 0`, there are no kinks.
 
-**Shapes and domain.** Input and target of one shape; any logit, infinite ones included, of which everything is the
-limit; targets in :math:`[0, 1]`, :math:`\gamma_1, \gamma_0 \ge 0`, :math:`0 \le c < 1`. A weight multiplies :math:`e`,
-and broadcasts.
+**Shapes and domain.** Input and target have the same shape. Logits may be any number; at infinite ones all results are
+the limits. Targets lie in :math:`[0, 1]`, :math:`\gamma_1, \gamma_0 \ge 0`, :math:`0 \le c < 1`. A weight multiplies
+:math:`e` and broadcasts.
 
 Sources:
 
@@ -153,12 +153,12 @@ def _probabilities(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _shifted(x: Tensor, p: Tensor, n: Tensor, minus_log_n: Tensor, clip: float) -> tuple[Tensor, Tensor, Tensor]:
-    """s, the same with 1 in place of 0, and -log(1 - s)."""
+    """s, s with 0 replaced by 1, and -log(1 - s)."""
     s = torch.where(x < 0, p - clip, (1 - clip) - n).clamp_min(0)  # (7)
     if clip == 0:
         loss = minus_log_n
     else:
-        large = torch.minimum(-(n + clip).log(), minus_log_n)  # the latter where clip rounds to 0
+        large = torch.minimum(-(n + clip).log(), minus_log_n)  # the latter if clip rounds to 0
         loss = torch.where(s > 0.5, large, -(-s.clamp_max(0.5)).log1p())
     return s, torch.where(s == 0, 1, s), loss
 
@@ -187,16 +187,16 @@ def asymmetric_loss(
     reduction: str = "mean",
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Focal loss of multi-label logits that discounts negatives and positives differently.
+    """Focal loss of multi-label logits that down-weights negatives and positives differently.
 
     Args:
-        input: Logits, a floating point tensor of any shape: any real numbers, not probabilities.
+        input: Logits (any real numbers, not probabilities), a floating point tensor of any shape.
         target: Probabilities of each label in [0, 1], of the same shape; labels 0 and 1 may be integers.
-        gamma_neg: How strongly a negative is discounted by how well it is classified; 0 or positive.
+        gamma_neg: How strongly a well-classified negative is down-weighted; not negative.
         gamma_pos: The same for a positive.
-        clip: A margin: negatives of a probability up to this cost nothing, and others are shifted by it; at least 0
-            and below 1.
-        reduction: 'none', 'mean' (by the number of elements, with a weight too) or 'sum'.
+        clip: A margin in [0, 1). Negatives with a probability up to it have loss 0; the probability of other negatives
+            is reduced by it.
+        reduction: 'none', 'mean' (over the number of elements, even with a weight) or 'sum'.
         weight: Optional factor of each element's loss; broadcast to the input's shape.
 
     Returns:
@@ -224,14 +224,14 @@ def asymmetric_loss(
 def _gamma(name: str, value: float) -> float:
     gamma = arguments.real("asymmetric_loss", name, value)
     if not 0 <= gamma < math.inf:
-        raise ValueError(f"asymmetric_loss(): argument '{name}' must be finite and not negative, but is {gamma}")
+        raise ValueError(f"asymmetric_loss(): argument '{name}' must be finite and not negative, but got {gamma}")
     return gamma
 
 
 def _clip(value: float) -> float:
     clip = arguments.real("asymmetric_loss", "clip", value)
     if not 0 <= clip < 1:
-        raise ValueError(f"asymmetric_loss(): argument 'clip' must be at least 0 and below 1, but is {clip}")
+        raise ValueError(f"asymmetric_loss(): argument 'clip' must be at least 0 and below 1, but got {clip}")
     return clip
 
 

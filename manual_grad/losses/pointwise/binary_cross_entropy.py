@@ -1,14 +1,14 @@
 r"""Binary cross entropy of probabilities.
 
-**Where it comes from.** A forecast :math:`x` is the probability of an event, and :math:`t` says whether it came (or
-how often). The negative log-likelihood of the Bernoulli distribution is the score that rewards an honest forecast
+**Where it comes from.** A forecast :math:`x` is the probability of an event, and :math:`t` says whether it occurred (or
+how often). The negative log-likelihood of the Bernoulli distribution is a score that rewards honest forecasts
 (Good [1]):
 
 .. math::
     e(x, t) = -t \log x - (1 - t) \log(1 - x) \tag{1}
 
-**Definition.** A forecast of exactly 0 or 1 that comes out wrong would cost infinitely much, and one that comes out
-right :math:`0 \cdot \infty`. The loss therefore cuts both logarithms off, as torch documents:
+**Definition.** In (1), a wrong forecast of exactly 0 or 1 has an infinite loss, and a correct one
+:math:`0 \cdot \infty`. The loss therefore clamps both logarithms, as documented by torch:
 
 .. math::
     e(x, t) = -t\, l(x) - (1 - t)\, l(1 - x), \qquad l(p) = \max(\log p, -100), \qquad l(0) = -100 \tag{2}
@@ -18,25 +18,26 @@ right :math:`0 \cdot \infty`. The loss therefore cuts both logarithms off, as to
 .. math::
     \frac{\partial e}{\partial x} = -\frac{t}{x} + \frac{1 - t}{1 - x} = \frac{x - t}{x\,(1 - x)} \tag{3}
 
-where :math:`x - t` is rounded once, while the two fractions would cancel. Beyond the cut the slope of (2) would be 0,
-and a forecast that is certain and wrong would never learn. Torch's choice is kept: the denominator is held away from
-0,
+where :math:`x - t` is rounded once, while the two fractions would cancel. Where a logarithm is clamped, the slope of
+(2) is 0, and a forecast that is certain and wrong would never learn. As in torch, the denominator is clamped instead:
 
 .. math::
     \frac{\partial e}{\partial x} = \frac{x - t}{d}, \qquad d = \max(x\,(1 - x),\, \varepsilon), \qquad
     \varepsilon = 10^{-12}, \qquad \Big| \frac{\partial e}{\partial x} \Big| \le \frac1\varepsilon = 10^{12} \tag{4}
 
-which is (3) for every :math:`x` farther than :math:`10^{-12}` from 0 and 1, is 0 for a forecast that is certain and
-right, and at most :math:`10^{12}` in size for a wrong one. In the target (2) is linear, with the finite slope
+This equals (3) for every :math:`x` farther than :math:`10^{-12}` from 0 and 1. It is 0 for a forecast that is certain
+and correct, and at most :math:`10^{12}` in magnitude for a wrong one. In the target, (2) is linear with the finite
+slope
 
 .. math::
     \frac{\partial e}{\partial t} = l(1 - x) - l(x) \tag{5}
 
-(torch leaves the logarithms of (5) uncut: infinite at 0 and 1, where the value that it differentiates is finite).
+(torch does not clamp the logarithms in (5), so its slope is infinite at 0 and 1, although the value is finite).
 
-**Stable form.** No term of (2) is negative, so nothing cancels; :math:`\log(1 - x)` is ``log1p`` of :math:`-x`, which
-keeps the digits of a small :math:`x` that :math:`1 - x` rounds away. In (5) an undecided forecast has two almost equal
-logarithms; there their difference is taken at once, from :math:`1 - 2x`, which is exact:
+**Stable form.** No term of (2) is negative, so nothing cancels. :math:`\log(1 - x)` is computed as ``log1p`` of
+:math:`-x`, which keeps the digits of a small :math:`x` that :math:`1 - x` would round away. For :math:`x` near
+:math:`\frac12` the two logarithms in (5) are almost equal; their difference is then computed from :math:`1 - 2x`, which
+is exact:
 
 .. math::
     \log(1 - x) - \log x = 2 \operatorname{artanh}(1 - 2x) \tag{6}
@@ -48,13 +49,14 @@ logarithms; there their difference is taken at once, from :math:`1 - 2x`, which 
     \frac{\partial^2 e}{\partial x\, \partial t} = -\frac{1}{d}, \qquad
     \frac{\partial^2 e}{\partial t^2} = 0 \tag{7}
 
-**Kinks.** The value (2) bends where a logarithm reaches -100, :math:`3.7 \cdot 10^{-44}` from 0 or 1; the slopes (4)
-go on. Where their denominator is held, (4) is a straight line in :math:`x`, and its slope :math:`1 / \varepsilon`
-stands for the first of (7).
+**Kinks.** The value (2) has a kink where a logarithm reaches -100, :math:`3.7 \cdot 10^{-44}` from 0 or 1; the slope
+(4) ignores it. Where the denominator is clamped, (4) is linear in :math:`x`, and its slope :math:`1 / \varepsilon`
+replaces the first of (7).
 
-**Shapes and domain.** Input and target of one shape, both in :math:`[0, 1]`, checked; a weight broadcasts. Where the
-probabilities come out of a sigmoid, :mod:`~manual_grad.losses.pointwise.binary_cross_entropy_with_logits` is exact for
-every logit, and needs no cut.
+**Shapes and domain.** Input and target have the same shape and lie in :math:`[0, 1]`, which is checked; a weight
+broadcasts. If the probabilities come from a sigmoid, use
+:mod:`~manual_grad.losses.pointwise.binary_cross_entropy_with_logits`, which is accurate for every logit and needs no
+clamping.
 
 Sources:
 
@@ -81,8 +83,7 @@ class BCELossFunction(PointwiseLoss):
     plain = True
     by_hand = True
     messages = (
-        "all elements of input should be between 0 and 1; "
-        "are they logits? binary_cross_entropy_with_logits takes those",
+        "all elements of input should be between 0 and 1; if they are logits, use binary_cross_entropy_with_logits",
         "all elements of target should be between 0 and 1",
     )
 
@@ -127,10 +128,10 @@ def binary_cross_entropy(
 
     Args:
         input: Probabilities of the positive class, a floating point tensor of any shape.
-        target: The probabilities that came out, or labels 0 and 1, of the same shape and dtype.
+        target: Labels 0 and 1, or probabilities, of the same shape and dtype.
         weight: Optional factor of each element's loss; broadcast to the input's shape.
         size_average, reduce: Deprecated; they override ``reduction``.
-        reduction: 'none', 'mean' (by the number of elements, with weights too) or 'sum'.
+        reduction: 'none', 'mean' (over the number of elements, even with weights) or 'sum'.
 
     Returns:
         A scalar, or for 'none' a tensor of the input's shape, in the input's dtype (float32 under autocast on the
@@ -140,8 +141,17 @@ def binary_cross_entropy(
         ValueError: ``reduction`` is unknown, or ``target`` does not have the input's shape.
         RuntimeError: an element of ``input`` or ``target`` is not in [0, 1] (checked on the CPU); their dtypes differ;
             ``weight`` does not broadcast to the input's shape; autocast is on for a GPU, where the gradient could
-            leave the range of float16.
+            overflow float16.
         NotImplementedError: the input is not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import binary_cross_entropy
+        >>> input, target = torch.tensor([0.5, 0.9, 1.0]), torch.tensor([1.0, 1.0, 0.0])
+        >>> binary_cross_entropy(input, target, reduction="none")
+        tensor([  0.6931,   0.1054, 100.0000])
+        >>> binary_cross_entropy(input, target, weight=torch.tensor([1.0, 2.0, 0.0]), reduction="sum")
+        tensor(0.9039)
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     if target.shape != input.shape:
@@ -152,14 +162,14 @@ def binary_cross_entropy(
     if input.is_cuda and torch.is_autocast_enabled("cuda"):
         raise RuntimeError(
             "binary_cross_entropy and BCELoss are unsafe to autocast: "
-            "combine them with the sigmoid before, in binary_cross_entropy_with_logits or BCEWithLogitsLoss"
+            "replace them and the preceding sigmoid by binary_cross_entropy_with_logits or BCEWithLogitsLoss"
         )
     arguments.broadcasts_into("weight", weight, input)
     arguments.require_floating("binary_cross_entropy", input)
     x, t = arguments.autocast(input, target)
     if t.dtype is not x.dtype:
         raise RuntimeError(f"Found dtype {t.dtype} of target but expected {x.dtype}, that of input")
-    if weight is not None:  # torch's result has the input's dtype whatever the weight's
+    if weight is not None:  # as in torch, the result has the input's dtype, whatever the weight's
         arguments.refuse_complex("binary_cross_entropy", weight)
         weight = weight.to(x.dtype)
     x, t, w = arguments.together(x, t, weight, autocasts=False)

@@ -1,32 +1,32 @@
 r"""Binary cross entropy of logits.
 
-**Where it comes from.** Logistic regression (Cox [1]): a logit :math:`x` is the logarithm of the odds, and stands for
+**Where it comes from.** In logistic regression (Cox [1]), a logit :math:`x` is the logarithm of the odds and represents
 the probability :math:`\sigma(x)`, with :math:`1 - \sigma(x) = \sigma(-x)`. The negative log-likelihood of a target
-:math:`t \in [0, 1]`, with the positive class counted :math:`a` times (``pos_weight``, 1 where there is none), is
+:math:`t \in [0, 1]`, with the positive class weighted by :math:`a` (``pos_weight``, 1 by default), is
 
 .. math::
     e(x, t) = -a\,t \log \sigma(x) - (1 - t) \log \sigma(-x), \qquad \sigma(x) = \frac{1}{1 + e^{-x}} \tag{1}
 
-**Definition.** The logarithm meets its exponential: with the softplus :math:`s`,
+**Definition.** In terms of the softplus :math:`s`,
 
 .. math::
     e(x, t) = a\,t\, s(-x) + (1 - t)\, s(x), \qquad s(x) = \log(1 + e^x) = -\log \sigma(-x) \tag{2}
 
-**Stable form.** Written so, :math:`e^x` overflows, in float32 from :math:`x = 89` on, and :math:`\log(1 + e^{-x})`
+**Stable form.** As written, in float32 :math:`e^x` overflows from :math:`x = 89` on, and :math:`\log(1 + e^{-x})`
 rounds to 0 from 17 on. But only one of the two exponentials is large, and it can be taken out of the logarithm
-(Mächler [2] says where each form is good):
+(Mächler [2] discusses where each form is accurate):
 
 .. math::
     s(x) = \max(x, 0) + \log(1 + u), \qquad s(-x) = \max(-x, 0) + \log(1 + u), \qquad
     u = e^{-|x|} \in (0, 1] \tag{3}
 
-so that no exponential overflows and the logarithm is ``log1p`` of a number it keeps every digit of:
+so that no exponential overflows, and the logarithm is ``log1p`` of :math:`u`, which keeps all its digits:
 
 .. math::
     e(x, t) = \begin{cases} (1 - t)\, x & x \ge 0 \\ -a\,t\, x & x < 0 \end{cases}
               \;+\; (1 - t + a t) \log(1 + u) \tag{4}
 
-For a target in :math:`[0, 1]` no term is negative: nothing cancels.
+For a target in :math:`[0, 1]` no term is negative, so nothing cancels.
 
 >>> import torch
 >>> from manual_grad.functional import binary_cross_entropy_with_logits
@@ -44,18 +44,18 @@ tensor([1.0000e+02, 2.0612e-09])
     \frac{\partial e}{\partial t} = a\, s(-x) - s(x), \qquad
     \frac{\partial e}{\partial a} = t\, s(-x) \tag{5}
 
-The textbook's :math:`\sigma(x) - t` is the first one for :math:`a = 1`; for a confident logit of the right class it is
-1 - 1 = 0 in floating point, while :math:`-t\,\sigma(-x)` keeps the small gradient, with
+For :math:`a = 1` the first is the textbook :math:`\sigma(x) - t`. For a confident logit of the correct class, that is
+1 - 1 = 0 in floating point, while :math:`-t\,\sigma(-x)` keeps the small gradient if computed by
 
 .. math::
     \sigma(|x|) = \frac{1}{1 + u}, \qquad \sigma(-|x|) = \frac{u}{1 + u} \tag{6}
 
-and the target's gradient is without a difference of two large numbers, by (3),
+The gradient of the target follows from (3) without a difference of large numbers:
 
 .. math::
     \frac{\partial e}{\partial t} = (a - 1) \log(1 + u) - \begin{cases} x & x \ge 0 \\ a\, x & x < 0 \end{cases} \tag{7}
 
-**Second derivatives.** The slope of the sigmoid is the variance of a coin, so (5) gives
+**Second derivatives.** The slope of the sigmoid is the variance of a Bernoulli variable, so (5) gives
 
 .. math::
     \sigma'(x) = \sigma(x)\,\sigma(-x), \qquad
@@ -66,8 +66,8 @@ and the target's gradient is without a difference of two large numbers, by (3),
 
 and the others vanish. There are no kinks.
 
-**One logit or two.** A softmax over the scores :math:`x` and 0 is the sigmoid, so the loss is
-:mod:`~manual_grad.losses.rowwise.cross_entropy` of the two classes; with probabilities in place of logits it is
+**One logit or two.** A softmax over the scores :math:`x` and 0 is the sigmoid, so the loss equals
+:mod:`~manual_grad.losses.rowwise.cross_entropy` over two classes. With probabilities instead of logits it is
 :mod:`~manual_grad.losses.pointwise.binary_cross_entropy`:
 
 >>> from manual_grad.functional import binary_cross_entropy, cross_entropy
@@ -78,9 +78,9 @@ and the others vanish. There are no kinks.
 >>> torch.stack([one - two, one - softplus, one - binary_cross_entropy(x.sigmoid(), t)]).abs().max() < 1e-15
 tensor(True)
 
-**Shapes and domain.** Input and target of one shape; any logit, infinite ones included, of which everything is the
-limit (:math:`0 \cdot \infty` is 0); targets in :math:`[0, 1]` (others are computed, but may cancel). A weight
-multiplies :math:`e`; it and ``pos_weight`` broadcast.
+**Shapes and domain.** Input and target have the same shape. Logits may be any number; at infinite ones all results are
+the limits (:math:`0 \cdot \infty` is 0). Targets should lie in :math:`[0, 1]`; others are accepted, but digits may
+cancel. A weight multiplies :math:`e`; it and ``pos_weight`` broadcast.
 
 Sources:
 
@@ -129,7 +129,7 @@ class BCEWithLogitsLossFunction(PointwiseLoss):
 
 
 def _times(c: Tensor, x: Tensor) -> Tensor:
-    """c x, and 0 where c is, for an infinite x too."""
+    """c x, but 0 where c is 0, even if x is infinite."""
     return torch.where(c == 0, 0, c * x)
 
 
@@ -151,12 +151,12 @@ def binary_cross_entropy_with_logits(
     """Binary cross entropy of logits; see :func:`torch.nn.functional.binary_cross_entropy_with_logits`.
 
     Args:
-        input: Logits, a floating point tensor of any shape: any real numbers, not probabilities.
+        input: Logits (any real numbers, not probabilities), a floating point tensor of any shape.
         target: Probabilities of the positive class, of the same shape. Values outside [0, 1] are accepted.
         weight: Optional factor of each element's loss; broadcast to the input's shape.
         size_average, reduce: Deprecated; they override ``reduction``.
-        reduction: 'none', 'mean' (by the number of elements, with weights too) or 'sum'.
-        pos_weight: Optional factor of the positive class' term; broadcast to the input's shape.
+        reduction: 'none', 'mean' (over the number of elements, even with weights) or 'sum'.
+        pos_weight: Optional factor of the positive class's term; broadcast to the input's shape.
 
     Returns:
         A scalar, or for 'none' a tensor of the input's shape, in the promoted dtype (float32 under autocast).
@@ -166,7 +166,16 @@ def binary_cross_entropy_with_logits(
         ValueError: ``reduction`` is unknown, or ``target`` does not have the input's shape.
         RuntimeError: ``target`` is not floating point; ``weight`` or ``pos_weight`` does not broadcast to the input's
             shape.
-        NotImplementedError: the promoted dtype is not a real floating point one.
+        NotImplementedError: the promoted dtype is not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import binary_cross_entropy_with_logits
+        >>> input, target = torch.tensor([-2.0, 0.0, 3.0], requires_grad=True), torch.tensor([0.0, 1.0, 1.0])
+        >>> loss = binary_cross_entropy_with_logits(input, target, pos_weight=torch.tensor(2.0), reduction="sum")
+        >>> loss.backward()
+        >>> f"{loss.item():.4f}", input.grad
+        ('1.6104', tensor([ 0.1192, -1.0000, -0.0949]))
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     if target.shape != input.shape:
@@ -174,8 +183,8 @@ def binary_cross_entropy_with_logits(
     arguments.refuse_complex("binary_cross_entropy_with_logits", target, weight, pos_weight)
     if not target.is_floating_point():
         raise RuntimeError(
-            f"target: expected a floating point dtype but found {target.dtype}; labels 0 and 1 are probabilities, too: "
-            "pass target.to(input.dtype)"
+            f"target: expected a floating point dtype but found {target.dtype}; "
+            "for labels 0 and 1, pass target.to(input.dtype)"
         )
     arguments.require_floating("binary_cross_entropy_with_logits", input)
     arguments.broadcasts_into("weight", weight, input)

@@ -1,20 +1,20 @@
 r"""Charbonnier loss.
 
-**Where it comes from.** The absolute loss with its kink rounded off: a hyperbola, with the lines :math:`\pm r` for
-asymptotes and a parabola at its vertex. It is named after Charbonnier et al. [1], whose penalties smooth an image and
-keep its edges. Lai et al. [2] made it, with :math:`\epsilon = 10^{-3}`, the loss of super-resolution, and image
-restoration has kept it.
+**Where it comes from.** This is the absolute loss with its kink rounded off: a hyperbola with asymptotes :math:`\pm r`
+that resembles a parabola at its vertex. It is named after Charbonnier et al. [1], whose penalties smooth an image but
+keep its edges. Lai et al. [2] introduced it to super-resolution, with :math:`\epsilon = 10^{-3}`, and it is now common
+in image restoration.
 
-**Definition.** With a residual :math:`r`, rounded off over a distance of :math:`\epsilon`,
+**Definition.** With residual :math:`r` and rounding distance :math:`\epsilon`,
 
 .. math::
     e(x, t) = \sqrt{r^2 + \epsilon^2}, \qquad r = x - t \tag{1}
 
-A perfect fit costs :math:`\epsilon`, as in [2] and its successors. Others subtract that, so that a perfect fit costs
-nothing: what Barron [3] calls by this name, also pseudo-Huber loss, is :math:`\sqrt{(r / \epsilon)^2 + 1} - 1`, or
-:math:`(e - \epsilon) / \epsilon`. The constant has no share in any derivative.
+A perfect fit has loss :math:`\epsilon`, as in [2] and later work. Others subtract this constant: Barron [3] uses the
+name, and also pseudo-Huber loss, for :math:`\sqrt{(r / \epsilon)^2 + 1} - 1`, which is
+:math:`(e - \epsilon) / \epsilon`. The constant does not affect the derivatives.
 
-**Gradient.** The slope is a residual that is cut off softly at :math:`\pm 1`,
+**Gradient.** The slope is a residual that saturates smoothly at :math:`\pm 1`:
 
 .. math::
     \frac{\partial e}{\partial x} = \frac re, \qquad
@@ -26,8 +26,8 @@ nothing: what Barron [3] calls by this name, also pseudo-Huber loss, is :math:`\
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
     = -\frac{\partial^2 e}{\partial x\, \partial t} = \Big( \frac \epsilon e \Big)^2 \frac1e \tag{3}
 
-**Stable form.** The squares of (1) overflow, and underflow, long before the root does. With the larger of the two
-taken out of it neither happens:
+**Stable form.** The squares in (1) overflow and underflow long before the root does. Taking the larger term out of the
+root avoids both:
 
 .. math::
     e(x, t) = k\, h, \qquad k = \max(|r|, \epsilon), \qquad h = \sqrt{1 + \rho^2}, \qquad
@@ -37,12 +37,12 @@ taken out of it neither happens:
     \frac{\partial e}{\partial x} = \frac{r / k}{h}, \qquad
     \frac{\partial^2 e}{\partial x^2} = \Big( \frac{\epsilon / k}{h} \Big)^2 \frac{1}{k\, h} \tag{5}
 
-No digit is lost: nothing is subtracted but the target.
+The only subtraction is that of the target, so no digits are lost.
 
-**Kinks.** There are none, unless :math:`\epsilon = 0`. That is the absolute loss, with the slope 0 at a tie, and
-without a curvature.
+**Kinks.** There are none unless :math:`\epsilon = 0`, which gives the absolute loss, with slope 0 at :math:`r = 0` and
+no curvature.
 
-**Shapes and domain.** Input, target and weight of any one shape after broadcasting, all real;
+**Shapes and domain.** Input, target and weight are real and broadcast to one shape;
 :math:`\epsilon \ge 0`. A weight multiplies :math:`e`.
 
 Sources:
@@ -106,14 +106,14 @@ def _hyperbola(r: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _divisor(k: Tensor) -> Tensor:
-    """k, or 1 where it is 0: at a tie, if eps is 0 or rounds to it."""
+    """k, or 1 where it is 0: at a residual of 0 if eps is 0 or rounds to 0."""
     return torch.where(k == 0, 1, k)
 
 
 def _eps(value: float) -> float:
     eps = arguments.real("charbonnier_loss", "eps", value)
     if not 0 <= eps < math.inf:
-        raise ValueError(f"charbonnier_loss(): argument 'eps' must be finite and not negative, but is {eps}")
+        raise ValueError(f"charbonnier_loss(): argument 'eps' must be finite and not negative, but got {eps}")
     return eps
 
 
@@ -125,10 +125,10 @@ def charbonnier_loss(
 
     Args:
         input: Tensor of any shape.
-        target: Tensor of the same shape; another one is broadcast, with a warning.
-        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, with a weight too.
-        eps: The size of the residuals at which the parabola becomes a line, and the loss of a perfect fit; 0 or
-            positive. (Where another library adds a number to the square of the residual, eps is its root.)
+        target: Tensor of the same shape; any other shape is broadcast, with a warning.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, even with a weight.
+        eps: The residual at which the parabola becomes a line, and the loss of a perfect fit; not negative. (If another
+            library adds a constant to the squared residual, eps is the square root of that constant.)
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
@@ -139,7 +139,7 @@ def charbonnier_loss(
             input's shape.
         RuntimeError: the shapes do not broadcast.
         TypeError: ``eps`` is not a number.
-        NotImplementedError: the promoted dtype is not a real floating point one.
+        NotImplementedError: the promoted dtype is not real floating point.
     """
     reduction = arguments.reduction_of(reduction)
     eps = _eps(eps)

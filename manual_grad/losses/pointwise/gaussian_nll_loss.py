@@ -1,26 +1,26 @@
 r"""Gaussian negative log-likelihood.
 
 **Where it comes from.** A network predicts a mean :math:`x` and, since not all targets are equally certain, a variance
-:math:`a` (Nix and Weigend [1]); the target is a sample of that normal distribution.
+:math:`a` (Nix and Weigend [1]). The target is a sample from that normal distribution.
 
-**Definition.** With the residual :math:`r` and a variance kept from 0 by :math:`\epsilon`, the negative log-likelihood
-is, with :math:`f = 1` if ``full`` and the constant left out, :math:`f = 0`, if not,
+**Definition.** The variance is clamped to at least :math:`\epsilon`. With the residual :math:`r`, and with
+:math:`f = 1` if ``full`` and :math:`f = 0` otherwise (which omits the constant), the negative log-likelihood is
 
 .. math::
     e(x, t, a) = \tfrac12 \Big( \log v + \frac{r^2}{v} \Big) + \frac f2 \log 2\pi, \qquad
     r = x - t, \qquad v = \max(a, \epsilon) \tag{1}
 
-**Gradient.** The mean is drawn to the target by the residual in units of the variance, and the variance to the squared
-residual:
+**Gradient.** The slope in the mean is the residual divided by the variance; that in the variance is 0 where the
+variance equals the squared residual:
 
 .. math::
     \frac{\partial e}{\partial x} = -\frac{\partial e}{\partial t} = \frac{r}{v}, \qquad
     \frac{\partial e}{\partial a} = \frac12 \Big( \frac1v - \frac{r^2}{v^2} \Big) = \frac{v - r^2}{2 v^2} \tag{2}
 
-**Stable form.** Where the variance is right, :math:`r^2 = v`, the last form is 0 exactly; the difference of the
+**Stable form.** Where the variance is right, :math:`r^2 = v`, the last form is exactly 0; the difference of the
 quotients is not.
 
-**Second derivatives.** The quotients of (2) once more:
+**Second derivatives.** Differentiating the quotients of (2) again:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
@@ -28,13 +28,13 @@ quotients is not.
     \frac{\partial^2 e}{\partial x\, \partial a} = -\frac{\partial^2 e}{\partial t\, \partial a} = -\frac{r}{v^2},
     \qquad \frac{\partial^2 e}{\partial a^2} = \frac{2 r^2 - v}{2 v^3} \tag{3}
 
-The last is negative for a residual that the variance can explain: jointly in mean and variance the loss is not convex.
+The last is negative for small residuals, :math:`r^2 < v / 2`, so the loss is not jointly convex in mean and variance.
 
-**Kinks.** Strictly :math:`\partial v / \partial a` is 0 for :math:`a < \epsilon`, and a variance that has once come
-there would stay. It is taken as 1 everywhere, in (2) and (3), so that the gradient passes the clamp, as in torch.
+**Kinks.** Strictly, :math:`\partial v / \partial a` is 0 for :math:`a < \epsilon`, and a variance that gets there would
+stay there. It is taken as 1 everywhere in (2) and (3), so that the gradient passes through the clamp, as in torch.
 
-**Shapes and domain.** Input and target broadcast; the variance has the input's shape, or lacks its last dimension, or
-is one number; it is not negative, which is checked. In the limit :math:`a \to \infty` all of (2) and (3) is 0.
+**Shapes and domain.** Input and target broadcast. The variance has the input's shape, or lacks its last dimension, or
+is one number; a negative one is an error. In the limit :math:`a \to \infty` all of (2) and (3) is 0.
 
 Sources:
 
@@ -60,7 +60,7 @@ class GaussianNLLLossFunction(PointwiseLoss):
 
     kernel = "gaussian_nll_loss"
     refusal = ValueError
-    messages = ("var has negative entry/entries; a variance is 0 or positive",)
+    messages = ("var has negative entry/entries; a variance must not be negative",)
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, a: Tensor, full: bool, eps: float) -> Tensor:
@@ -73,7 +73,7 @@ class GaussianNLLLossFunction(PointwiseLoss):
         r, v = x - t, _clamped(a, eps)
         per_v = 1 / v
         dx = r * per_v
-        # of 0 at an infinite variance: inf / inf unless the residual is infinite too
+        # 0 at an infinite variance (NaN if the residual is infinite too), where the quotient would be inf / inf
         bent = torch.where(v == torch.inf, 0 * r, (v - r * r) * per_v)
         return dx, -dx, 0.5 * bent * per_v  # (2)
 
@@ -89,12 +89,12 @@ class GaussianNLLLossFunction(PointwiseLoss):
 
 
 def _clamped(a: Tensor, eps: float) -> Tensor:
-    """v of (1); NaN for a negative variance, which nobody can refuse on a device without waiting for it."""
+    """v of (1); NaN for a negative variance, which cannot be rejected on a device without synchronizing."""
     return torch.where(a < 0, torch.nan, a.clamp_min(eps))
 
 
 def _over_v(n: Tensor, r: Tensor, v: Tensor) -> Tensor:
-    """n / v, for an n that is inf / inf at an infinite variance, where all is 0 unless the residual is infinite."""
+    """n / v, or 0 at an infinite variance (NaN if the residual is infinite too), where n would be inf / inf."""
     return torch.where(v == torch.inf, 0 * r, n / v)
 
 
@@ -111,24 +111,33 @@ def gaussian_nll_loss(
 
     Args:
         input: The predicted means, a floating point tensor of any shape.
-        target: The samples, of the same shape or one that broadcasts with it; or one number for all.
-        var: The predicted variances: of the input's shape, or without its last dimension, or with one dimension of
-            size 1; or one number for all. None may be negative.
-        full: Whether to add the constant, log(2 pi) / 2.
-        eps: Smaller variances count as this. The gradient of ``var`` passes that clamp unchanged.
+        target: The samples, of the same shape or one that broadcasts with it, or a single number.
+        var: The predicted variances, not negative: a tensor of the input's shape, the same without the last dimension,
+            or with one dimension of size 1; or a single number.
+        full: Whether to add the constant log(2 pi) / 2.
+        eps: Variances are clamped to at least this value. The gradient of ``var`` passes through the clamp unchanged.
         reduction: 'none', 'mean' or 'sum'.
 
     Returns:
-        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype. Autocast leaves it as it is on
-        the CPU and makes it float32 on CUDA, as in torch.
+        A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype. As in torch, it is float32 under
+        autocast on CUDA; autocast on the CPU has no effect.
 
     Raises:
-        ValueError: ``reduction`` is unknown; ``var`` has another shape, or an entry is negative. Only on the CPU can
-            entries be looked at without waiting; elsewhere, under torch.func.vmap too, a negative one makes its loss
-            NaN.
+        ValueError: ``reduction`` is unknown; ``var`` has another shape, or an entry is negative. Entries are checked
+            only on the CPU, where that needs no synchronization. Elsewhere, and under torch.func.vmap, a negative entry
+            makes its loss NaN.
         RuntimeError: the shapes do not broadcast.
         TypeError: ``var`` is neither a tensor nor a float, ``eps`` not a number, ``reduction`` not a string.
-        NotImplementedError: the promoted dtype is not a real floating point one.
+        NotImplementedError: the promoted dtype is not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import gaussian_nll_loss
+        >>> mean, target = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 1.0, 1.0])
+        >>> gaussian_nll_loss(mean, target, var=torch.tensor([1.0, 1.0, 4.0]), reduction="none")
+        tensor([0.5000, 0.0000, 0.8181])
+        >>> gaussian_nll_loss(mean, target, var=1.0, full=True)
+        tensor(1.2523)
     """
     if isinstance(var, float):
         if var < 0:
@@ -143,7 +152,7 @@ def gaussian_nll_loss(
     # torch computes the loss from separate ops. On CUDA, autocast runs two of them, log and pow, in float32.
     x, t, a = arguments.together(input, target, var, autocasts=input.is_cuda, arithmetic=True)
     arguments.require_floating("gaussian_nll_loss", x)
-    if not a.numel() and var.numel() and arguments.readable(var) and (var < 0).any():  # no loop comes past them
+    if not a.numel() and var.numel() and arguments.readable(var) and (var < 0).any():  # no kernel sees them
         raise ValueError(GaussianNLLLossFunction.messages[0])
     return evaluate(GaussianNLLLossFunction, x, t, a, None, bool(full), eps, reduction)
 

@@ -1,8 +1,8 @@
 r"""Hinge embedding loss.
 
-**Where it comes from.** The input :math:`x` is a distance between two items, learned from pairs alone: those that
-belong together (:math:`t = 1`) should have none, those that do not (:math:`t = -1`) should be a margin :math:`m`
-apart. It is the contrastive loss of Hadsell, Chopra and LeCun [1] without its squares.
+**Where it comes from.** The input :math:`x` is the distance between two items, learned from pairs alone. Items that
+belong together (:math:`t = 1`) should have distance 0; others (:math:`t = -1`) should be at least a margin :math:`m`
+apart. It is the contrastive loss of Hadsell, Chopra and LeCun [1] without the squares.
 
 **Definition.**
 
@@ -11,27 +11,28 @@ apart. It is the contrastive loss of Hadsell, Chopra and LeCun [1] without its s
                             \max(x, m) & \text{otherwise} \end{cases}, \qquad
     \max(x, m) = x + \max(0,\, m - x) \tag{1}
 
-The third case is no pair anyone means, but it is what torch computes for a target of 0, say: it tests for
-:math:`t \ne -1` and :math:`t \ne 1` and adds the two terms. Written as a maximum, nothing is added that has to cancel.
+The third case has no meaning for pairs, but it is what torch computes for a target of, say, 0: it adds the two terms
+for :math:`t \ne -1` and :math:`t \ne 1`. Written as a maximum, it involves no cancellation.
 
-**Gradient.** With the hinge open where :math:`x \le m`,
+**Gradient.** The hinge is active where :math:`x \le m`:
 
 .. math::
     \frac{\partial e}{\partial x} = \begin{cases} 1 & t = 1 \\ -[x \le m] & t = -1 \\ 1 - [x \le m] & \text{otherwise}
     \end{cases} \tag{2}
 
-**Second derivative.** There is no curvature, and the target, which only chooses a case, has no derivative:
+**Second derivative.** There is no curvature, and the target, which only selects a case, has no derivative:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = 0 \tag{3}
 
-**Kinks.** At :math:`x = m` the hinge counts as open, as in torch. A NaN shows in the value; the slope is that of the
-closed hinge.
+**Kinks.** At :math:`x = m` the hinge counts as active, as in torch. A NaN input makes the value NaN; the slope is that
+of the inactive hinge.
 
-**Stable form.** A margin like 0.7 is no float32, so that near the kink :math:`m - x` is wrong in every digit if the
-margin is rounded first: float32 is computed in float64 here.
+**Stable form.** A margin such as 0.7 is not exact in float32, so if it were rounded first, :math:`m - x` could lose
+every digit near the kink. Therefore float32 is computed in float64.
 
-**Shapes and domain.** Input and target broadcast; any real input, though a distance is meant; any real margin.
+**Shapes and domain.** Input and target broadcast. Any real input is accepted, though a distance is meant; the margin is
+any real number.
 
 Sources:
 
@@ -52,7 +53,7 @@ from manual_grad.engine.reduction import reduced
 
 
 class HingeEmbeddingLossFunction(PointwiseLoss):
-    """``apply(input, target, None, margin, reduction)``; None is the place of a weight."""
+    """``apply(input, target, None, margin, reduction)``; None stands for the weight."""
 
     kernel = "hinge_embedding_loss"
     curved = False
@@ -84,9 +85,9 @@ def hinge_embedding_loss(
 
     Args:
         input: Distances, of any shape. Integers have no gradient and no mean, and round the margin towards 0.
-        target: 1 for items that belong together, -1 for those that do not, in any real dtype; it broadcasts. Any
-            other number counts as both.
-        margin: The distance from which items of target -1 cost nothing.
+        target: 1 for items that belong together, -1 for those that do not, in any real dtype; it broadcasts. For any
+            other number both terms are added.
+        margin: The distance beyond which items with target -1 have loss 0.
         size_average, reduce: Deprecated; they override ``reduction``.
         reduction: 'none', 'mean' or 'sum'.
 
@@ -103,7 +104,7 @@ def hinge_embedding_loss(
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     margin = arguments.real("hinge_embedding_loss", "margin", margin)
     input, target = arguments.autocast(input, target)
-    if target.dtype is torch.uint8:  # where -1 is 255
+    if target.dtype is torch.uint8:  # -1 is stored as 255
         target = target.view(torch.int8)
     if not input.is_floating_point():
         margin = margin if input.is_complex() else int(margin)

@@ -1,25 +1,24 @@
 r"""Huber loss.
 
-**Where it comes from.** The squared loss is the likelihood of Gaussian noise and is pulled about by outliers; the
-absolute loss resists them and has no curvature at its minimum. Huber [1] joins them: quadratic where the residual
-:math:`r` is small, linear beyond :math:`\delta`. It is the negative log-likelihood of noise that is Gaussian in the
-middle and Laplacian in its tails, the least favourable one among Gaussian noises that are contaminated.
+**Where it comes from.** The squared loss corresponds to Gaussian noise and is sensitive to outliers. The absolute loss
+resists outliers but has no curvature at its minimum. Huber [1] combines them: quadratic for small residuals :math:`r`,
+linear beyond :math:`\delta`. This is the negative log-likelihood of noise that is Gaussian in the center and Laplacian
+in the tails, which is the least favorable distribution among contaminated Gaussians.
 
-**Definition.** With one slope where the pieces meet,
+**Definition.** The slopes of the pieces match where they meet:
 
 .. math::
     e(x, t) = \begin{cases} \tfrac12 r^2 & |r| \le \delta \\
                             \delta\,(|r| - \tfrac12 \delta) & |r| > \delta \end{cases}, \qquad r = x - t \tag{1}
 
-**Gradient.** The slope of the parabola is :math:`r`, that of the lines :math:`\pm\delta`: the slope follows the
-residual and is cut off (Huber's :math:`\psi` function). The target enters through :math:`r` alone, with the other
-sign:
+**Gradient.** The parabola has slope :math:`r` and the lines :math:`\pm\delta`, so the slope is the clamped residual
+(Huber's :math:`\psi` function). The target enters only through :math:`r`, with the opposite sign:
 
 .. math::
     \frac{\partial e}{\partial x} = \max(-\delta, \min(r, \delta)), \qquad
     \frac{\partial e}{\partial t} = -\frac{\partial e}{\partial x} \tag{2}
 
-**Second derivative.** The parabola is curved, the lines are not:
+**Second derivative.** Only the parabola has curvature:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
@@ -27,10 +26,10 @@ sign:
 
 **Kinks.** The slope is continuous. The curvature jumps at :math:`|r| = \delta`, where the quadratic side is chosen.
 
-**In floating point** (1) and (2) are used as they stand: nothing cancels but the residual itself, whose rounding is
-that of the data.
+**In floating point** (1) and (2) are used as they stand: nothing cancels except in the residual itself, which is as
+accurate as the data.
 
-**Shapes and domain.** Input, target and weight of any one shape after broadcasting, all real; :math:`\delta > 0`. A
+**Shapes and domain.** Input, target and weight are real and broadcast to one shape; :math:`\delta > 0`. A
 weight multiplies :math:`e`.
 
 Sources:
@@ -76,13 +75,13 @@ class HuberLossFunction(PointwiseLoss):
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
-    """Huber's loss of each element; see :func:`torch.nn.functional.huber_loss`.
+    """Huber loss of each element; see :func:`torch.nn.functional.huber_loss`.
 
     Args:
         input: Floating point tensor of any shape.
-        target: Tensor of the same shape; another one is broadcast, with a warning.
-        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, with a weight too.
-        delta: Where the quadratic becomes linear, in the units of the residual; positive.
+        target: Tensor of the same shape; any other shape is broadcast, with a warning.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, even with a weight.
+        delta: The residual at which the quadratic becomes linear; positive.
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
@@ -94,6 +93,16 @@ def huber_loss(
         RuntimeError: ``delta`` is not positive, or the shapes do not broadcast.
         TypeError: ``delta`` is not a number.
         NotImplementedError: the input is not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import huber_loss
+        >>> input, target = torch.tensor([0.5, 2.0, -1.0], requires_grad=True), torch.tensor([1.0, 2.0, 1.0])
+        >>> loss = huber_loss(input, target, reduction="none")
+        >>> loss.tolist()
+        [0.125, 0.0, 1.5]
+        >>> torch.autograd.grad(loss.sum(), input)[0]
+        tensor([-0.5000,  0.0000, -1.0000])
     """
     reduction = arguments.reduction_of(reduction)
     delta = arguments.real("huber_loss", "delta", delta)

@@ -1,22 +1,22 @@
 r"""Kullback-Leibler divergence.
 
-**Where it comes from.** How many nats a code for the distribution :math:`Q` wastes on data from :math:`P` (Kullback
-and Leibler [1]): :math:`\sum P \log (P / Q)`. The input is :math:`x = \log Q`, straight from a log-softmax; the target
-:math:`t` is :math:`P`, or :math:`\log P` with ``log_target``,
+**Where it comes from.** The divergence :math:`\sum P \log (P / Q)` is the number of nats that a code for the
+distribution :math:`Q` wastes on data from :math:`P` (Kullback and Leibler [1]). The input is :math:`x = \log Q`, such
+as the output of a log-softmax. The target :math:`t` is :math:`P`, or :math:`\log P` with ``log_target``:
 
 .. math::
     p = t \qquad\text{or}\qquad p = e^t \tag{1}
 
-**Definition.** One class contributes
+**Definition.** Each class contributes
 
 .. math::
     e(x, t) = p\,(\log p - x) \tag{2}
 
-**Stable form.** Written so, and not as :math:`p \log p - p\,x`, a well matched class subtracts two numbers once,
-before anything is rounded.
+**Stable form.** In this form, unlike in :math:`p \log p - p\,x`, a well-matched class subtracts the two logarithms
+before any product is rounded.
 
-**Gradient.** The input enters linearly. By the product rule the target has, with
-:math:`\partial \log p / \partial t = p' / p`,
+**Gradient.** The input enters linearly. For the target, the product rule with
+:math:`\partial \log p / \partial t = p' / p` gives
 
 .. math::
     \frac{\partial e}{\partial x} = -p, \qquad
@@ -30,18 +30,18 @@ before anything is rounded.
     \frac{\partial^2 e}{\partial x\, \partial t} = -p', \qquad
     \frac{\partial^2 e}{\partial t^2} = \frac1t \quad\text{or}\quad p\,(\log p - x + 2) \tag{4}
 
-**The kink at 0.** An event of probability 0 needs no code, however long its code would be:
-:math:`0 \log (0/q) = 0` for every :math:`q`, 0 included, the limit of :math:`p \log p`. Floating point has
-:math:`0 \cdot \infty` = nan there, so (2) is taken to be 0 where :math:`p = 0`.
+**The kink at 0.** An event of probability 0 contributes nothing, however long its code would be:
+:math:`0 \log (0/q) = 0` for every :math:`q`, including 0, as the limit of :math:`p \log p`. In floating point this is
+:math:`0 \cdot \infty` = nan, so (2) is defined as 0 where :math:`p = 0`.
 
-With ``log_target`` the derivatives by :math:`t` in (3) and (4) tend to 0 as well. For :math:`t \to 0` itself the slope
-:math:`\log t - x + 1` falls to :math:`-\infty`, and no finite number is a subgradient. 0 is chosen for it and for
-:math:`1/t`: the class is left out, as it is in the value. It is also the one choice that is right behind a softmax
-with masked classes, where :math:`t\,(\log t - x + 1)` tends to 0, while :math:`0 \cdot (-\infty)` would make the whole
-gradient nan.
+With ``log_target`` the derivatives with respect to :math:`t` in (3) and (4) also tend to 0. Without it, as
+:math:`t \to 0`, the slope :math:`\log t - x + 1` tends to :math:`-\infty`, and no finite number is a subgradient. 0 is
+chosen for it and for :math:`1/t`, so that the class is left out, as in the value. This is also the only choice that is
+correct after a softmax with masked classes, where :math:`t\,(\log t - x + 1)` tends to 0, while
+:math:`0 \cdot (-\infty)` would make the whole gradient nan.
 
-**Cross entropy less entropy.** The first term of (2) does not depend on the model: minimising the divergence is
-minimising :mod:`~manual_grad.losses.rowwise.cross_entropy`, and they differ by the entropy of the target.
+**Relation to cross entropy.** The first term of (2) does not depend on the model, so minimizing the divergence is the
+same as minimizing :mod:`~manual_grad.losses.rowwise.cross_entropy`. The two differ by the entropy of the target.
 
 >>> import torch
 >>> from manual_grad.functional import cross_entropy, kl_div
@@ -52,8 +52,8 @@ minimising :mod:`~manual_grad.losses.rowwise.cross_entropy`, and they differ by 
 >>> difference.abs() < 1e-15
 tensor(True)
 
-**Shapes and domain.** Input and target broadcast; nothing asks that either sums to 1. 'batchmean' divides by the size
-of the batch, which is the divergence of the definition; 'mean' divides by the classes too.
+**Shapes and domain.** Input and target broadcast; neither needs to sum to 1. 'batchmean' divides by the batch size,
+which matches the definition of the divergence; 'mean' also divides by the number of classes.
 
 Sources:
 
@@ -106,7 +106,7 @@ class KLDivLossFunction(PointwiseLoss):
 
 
 def _without_absent(p: Tensor, x: Tensor, term: Tensor) -> Tensor:
-    """0 for a class that does not occur; a NaN of the input stays one."""
+    """``term``, but 0 for a class of probability 0; a NaN input is propagated."""
     return torch.where((p == 0) & ~x.isnan(), 0, term)
 
 
@@ -125,8 +125,9 @@ def kl_div(
         input: Log-probabilities, a floating point tensor of any shape.
         target: Probabilities, or log-probabilities with ``log_target``, of the same shape. Other sizes broadcast.
         size_average, reduce: Deprecated; they override ``reduction``, but 'batchmean' still divides by the batch size.
-        reduction: 'none', 'sum', 'batchmean' (the sum over the input's first size: the divergence of the mean sample)
-            or 'mean' (the sum over the number of elements, with a warning: that is not a divergence).
+        reduction: 'none', 'sum', 'batchmean' (the sum divided by the input's first size, that is, the mean divergence
+            per sample) or 'mean' (the sum divided by the number of elements, with a warning, since that is not a
+            divergence).
         log_target: Whether ``target`` is in log space.
 
     Returns:
@@ -137,11 +138,21 @@ def kl_div(
         ValueError: ``reduction`` is unknown.
         RuntimeError: a tensor is not real floating point, or the shapes do not broadcast.
         TypeError: ``log_target`` is not a bool.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import kl_div
+        >>> log_q = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]]).log()
+        >>> p = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]])
+        >>> kl_div(log_q, p, reduction="batchmean")
+        tensor(0.1733)
+        >>> kl_div(log_q, p.log(), reduction="none", log_target=True).sum(1)
+        tensor([0.3466, 0.0000])
     """
     batch = input.shape[0] if reduction == "batchmean" and input.dim() > 0 else 1
     if size_average is None and reduce is None:
         if reduction == "mean":
-            warnings.warn(  # torch's text to the letter, for the filters that are set for it
+            warnings.warn(  # exactly torch's text, so that warning filters for it apply
                 "reduction: 'mean' divides the total loss by both the batch size and the support size."
                 "'batchmean' divides only by the batch size, and aligns with the KL div math definition."
                 "'mean' will be changed to behave the same as 'batchmean' in the next major release.",

@@ -1,32 +1,32 @@
 r"""Absolute error.
 
-**Where it comes from.** If the target is the input plus Laplace noise of one scale, the negative log-likelihood is,
-but for constants, the size of the residual :math:`r`. Its minimiser is the median, which no single outlier can move
-(Boscovich 1757; Laplace [1], who found the law of errors that goes with it).
+**Where it comes from.** If the target is the input plus Laplace noise of constant scale, the negative log-likelihood
+is, up to constants, the absolute value of the residual :math:`r`. Its minimizer is the median, which no single outlier
+can move (Boscovich 1757; Laplace [1], who found the corresponding law of errors).
 
 **Definition.**
 
 .. math::
     e(x, t) = |r|, \qquad r = x - t \tag{1}
 
-**Gradient.** Every residual pulls with the same force, whatever its size:
+**Gradient.** Every residual contributes the same slope, whatever its size:
 
 .. math::
     \frac{\partial e}{\partial x} = \operatorname{sgn} r, \qquad
     \frac{\partial e}{\partial t} = -\operatorname{sgn} r, \qquad \operatorname{sgn} 0 = 0 \tag{2}
 
-**Second derivative.** The slope is constant on either side, so the curvature vanishes:
+**Second derivative.** The slope is constant on each side, so the curvature vanishes:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial x\, \partial t}
     = \frac{\partial^2 e}{\partial t^2} = 0 \tag{3}
 
-**Kinks.** At a tie, :math:`r = 0`, any slope in :math:`[-1, 1]` is a subgradient; 0 is chosen, the one that leaves a
-perfect fit where it is (and torch's).
+**Kinks.** At :math:`r = 0`, any slope in :math:`[-1, 1]` is a subgradient. 0 is chosen, as in torch; it leaves a
+perfect fit unchanged.
 
-**In floating point** one subtraction is rounded, and a sign is exact.
+**In floating point** only the subtraction is rounded; the sign is exact.
 
-**Shapes and domain.** Input and target broadcast, all real. With a weight, 'mean' divides by the sum of the weights,
+**Shapes and domain.** Input and target are real and broadcast. With a weight, 'mean' divides by the sum of the weights,
 :math:`\sum w e / \sum w`, as torch does.
 
 Sources:
@@ -79,11 +79,11 @@ def l1_loss(
     """Absolute error of each element; see :func:`torch.nn.functional.l1_loss`.
 
     Args:
-        input: Tensor of any shape. Integers have no gradient and no mean; a complex residual counts by its modulus,
-            whose derivatives are torch's own.
-        target: Tensor of the same shape; another one is broadcast, with a warning.
+        input: Tensor of any shape. Integers have no gradient and no mean. For complex numbers, the loss is the modulus
+            of the residual, computed and differentiated by torch.
+        target: Tensor of the same shape; any other shape is broadcast, with a warning.
         size_average, reduce: Deprecated; they override ``reduction``.
-        reduction: 'none', 'mean' (by weight, where there is one) or 'sum'.
+        reduction: 'none', 'mean' (weighted if there is a weight) or 'sum'.
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
@@ -93,6 +93,15 @@ def l1_loss(
     Raises:
         ValueError: ``reduction`` is unknown, or ``weight`` does not have the input's shape.
         RuntimeError: the shapes do not broadcast; the mean of integers.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import l1_loss
+        >>> input, target = torch.tensor([0.5, 2.0, -1.0]), torch.tensor([1.0, 2.0, 1.0])
+        >>> l1_loss(input, target, reduction="none")
+        tensor([0.5000, 0.0000, 2.0000])
+        >>> l1_loss(input, target, reduction="sum")
+        tensor(2.5000)
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     weight = arguments.weight_of(weight, input, target)

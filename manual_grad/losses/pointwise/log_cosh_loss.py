@@ -1,16 +1,16 @@
 r"""Log-cosh loss.
 
-**Where it comes from.** A smooth absolute loss: a parabola :math:`r^2 / 2` for a small residual, the line
-:math:`|r| - \log 2` for a large one, and no parameter to choose. Green [1] took it as the potential between
-neighbouring pixels, so that an edge of an image costs no more than its height. Up to a constant it is the negative
-log-likelihood of noise with the hyperbolic secant for its density.
+**Where it comes from.** This is a smooth absolute loss without a parameter: close to the parabola :math:`r^2 / 2` for
+small residuals and to the line :math:`|r| - \log 2` for large ones. Green [1] used it as a potential between
+neighboring pixels, so that an edge of an image costs no more than its height. Up to a constant it is the negative
+log-likelihood of noise with a hyperbolic secant density.
 
 **Definition.**
 
 .. math::
     e(x, t) = \log \frac{e^r + e^{-r}}{2}, \qquad r = x - t \tag{1}
 
-**Gradient.** The slope is the hyperbolic tangent, a residual that is cut off softly at :math:`\pm 1`:
+**Gradient.** The slope is the hyperbolic tangent, a residual that saturates smoothly at :math:`\pm 1`:
 
 .. math::
     \frac{\partial e}{\partial x} = \frac{e^r - e^{-r}}{e^r + e^{-r}}, \qquad
@@ -23,25 +23,26 @@ log-likelihood of noise with the hyperbolic secant for its density.
     = -\frac{\partial^2 e}{\partial x\, \partial t} = \frac{4}{(e^r + e^{-r})^2}
     = \frac{4 u}{(1 + u)^2}, \qquad u = e^{-2 m}, \qquad m = |r| \tag{3}
 
-**Stable form.** In (1) an exponential overflows from :math:`|r| = 89` on in float32. With the larger one taken out of
-the logarithm nothing does. What is left is a function of one number, ``expm1`` of :math:`-2m`,
+**Stable form.** In (1) an exponential overflows from :math:`|r| = 89` on in float32. Taking the larger one out of the
+logarithm avoids this and leaves a function of :math:`w`, which is ``expm1`` of :math:`-2m`:
 
 .. math::
     e(x, t) = m + \log \Big( 1 + \frac w2 \Big), \qquad
     \frac{\partial e}{\partial x} = -\operatorname{sgn}(r)\, \frac{w}{2 + w}, \qquad w = u - 1 \tag{4}
 
-which keeps every digit of a slope, and of the value of a large residual. For a small one its two terms cancel, from
-:math:`m` down to :math:`m^2 / 2`: a residual of :math:`10^{-8}` in float64 would have no digit left. There the loss
-comes from the hyperbolic sine, whose square is that of the cosine less 1, in the same :math:`w`:
+This keeps all digits of the slope, and of the value for large residuals. For small ones the two terms of the value
+cancel from :math:`m` down to :math:`m^2 / 2`: for a residual of :math:`10^{-8}` in float64, no digit would be left.
+There the loss is computed from the hyperbolic sine, whose square is that of the hyperbolic cosine minus 1, in terms of
+the same :math:`w`:
 
 .. math::
     e(x, t) = \frac12 \log \Big( 1 + \frac{w^2}{4\,(1 + w)} \Big) \tag{5}
 
-The two change over at :math:`m = 3/4`, where either is right to about 3 eps.
+The switch is at :math:`m = 3/4`, where both are accurate to about 3 eps.
 
 There are no kinks.
 
-**Shapes and domain.** Input, target and weight of any one shape after broadcasting, all real. A weight multiplies
+**Shapes and domain.** Input, target and weight are real and broadcast to one shape. A weight multiplies
 :math:`e`.
 
 Sources:
@@ -95,8 +96,8 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: str = "mean", weight
 
     Args:
         input: Tensor of any shape.
-        target: Tensor of the same shape; another one is broadcast, with a warning.
-        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, with a weight too.
+        target: Tensor of the same shape; any other shape is broadcast, with a warning.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, even with a weight.
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
@@ -105,7 +106,7 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: str = "mean", weight
     Raises:
         ValueError: ``reduction`` is unknown, or ``weight`` does not have the input's shape.
         RuntimeError: the shapes do not broadcast.
-        NotImplementedError: the promoted dtype is not a real floating point one.
+        NotImplementedError: the promoted dtype is not real floating point.
     """
     reduction = arguments.reduction_of(reduction)
     weight = arguments.weight_of(weight, input, target)

@@ -1,40 +1,40 @@
 r"""Margin ranking loss.
 
-**Where it comes from.** Two items were scored :math:`x_1` and :math:`x_2`, and a judge says which should stand first:
-the first item (:math:`t = 1`) or the second (:math:`t = -1`). The judge is content when the right one leads by a
-margin :math:`m`; what is missing is the loss, the hinge of the support vector machine on the difference of the scores
-(Herbrich, Graepel and Obermayer [1]; for Joachims [2] the pairs are clicks).
+**Where it comes from.** Two items have scores :math:`x_1` and :math:`x_2`, and a label says which should rank higher:
+the first (:math:`t = 1`) or the second (:math:`t = -1`). The loss is 0 if the right one leads by a margin :math:`m`,
+and otherwise the shortfall. It is the hinge loss of the support vector machine applied to the difference of the scores
+(Herbrich, Graepel and Obermayer [1]; in Joachims [2] the pairs come from clicks).
 
 **Definition.**
 
 .. math::
     e(x_1, x_2, t) = \max(0, s), \qquad s = m - t\,(x_1 - x_2) \tag{1}
 
-**Gradient.** Each derivative is that of :math:`s` where the hinge is open:
+**Gradient.** Each derivative is that of :math:`s` where the hinge is active:
 
 .. math::
     \frac{\partial e}{\partial x_1} = -t\,[s \ge 0], \qquad
     \frac{\partial e}{\partial x_2} = t\,[s \ge 0], \qquad
     \frac{\partial e}{\partial t} = -(x_1 - x_2)\,[s \ge 0] \tag{2}
 
-**Second derivatives.** The slopes are constant in the scores, and linear in the target, which torch differentiates
-too:
+**Second derivatives.** The slopes are constant in the scores. They depend linearly on the target, which has a gradient,
+as in torch:
 
 .. math::
     \frac{\partial^2 e}{\partial x_1 \partial t} = -\frac{\partial^2 e}{\partial x_2 \partial t} = -[s \ge 0], \qquad
     \frac{\partial^2 e}{\partial x_1^2} = \frac{\partial^2 e}{\partial x_1 \partial x_2}
     = \frac{\partial^2 e}{\partial x_2^2} = \frac{\partial^2 e}{\partial t^2} = 0 \tag{3}
 
-**Kinks.** At :math:`s = 0` the open side is chosen, as torch does: with the default margin 0 two equal scores are a
-tie that is to be resolved, and the other side would leave them where they are. A NaN shows in the value and pulls
-nothing.
+**Kinks.** At :math:`s = 0` the active side is chosen, as in torch. With the default margin of 0, equal scores are a tie
+that the loss should break, and the other side would leave them unchanged. Where :math:`s` is NaN, so is the value; a
+slope is NaN there only if its own factor is NaN or infinite, and otherwise 0.
 
-**Stable form.** Near the kink :math:`s` is the difference of two close numbers, of which float32 would leave little
-but the rounding of the margin and of the lead. In float64, in which float32 is computed here, the lead of one float32
-score over another of similar size is exact, and there are digits to spare.
+**Stable form.** Near the kink, :math:`s` is the difference of two close numbers, of which float32 would leave little
+but the rounding errors of the margin and the lead. Therefore float32 is computed in float64, where the difference of
+two float32 scores of similar size is exact and there are digits to spare.
 
-**Shapes and domain.** The three broadcast; any real scores and margin. Targets other than :math:`\pm 1` scale the
-lead.
+**Shapes and domain.** Scores and target broadcast; scores and margin may be any real numbers. Targets other than
+:math:`\pm 1` scale the lead.
 
 Sources:
 
@@ -56,7 +56,7 @@ from manual_grad.engine.reduction import reduced
 
 
 class MarginRankingLossFunction(PointwiseLoss):
-    """``apply(input1, input2, target, None, margin, reduction)``; None is the place of a weight."""
+    """``apply(input1, input2, target, None, margin, reduction)``; None stands for the weight."""
 
     kernel = "margin_ranking_loss"
 
@@ -69,7 +69,7 @@ class MarginRankingLossFunction(PointwiseLoss):
         r = x1 - x2
         s = margin - t * r
 
-        def open_to(slope: Tensor) -> Tensor:  # where s is NaN, so is what is to blame for it, and the rest is 0
+        def open_to(slope: Tensor) -> Tensor:  # if s is NaN: NaN for a slope that is NaN or infinite, 0 for others
             return torch.where(s >= 0, slope, torch.where(s < 0, 0, 0 * slope))
 
         return open_to(-t), open_to(t), open_to(-r)  # (2)
@@ -95,8 +95,8 @@ def margin_ranking_loss(
     Args:
         input1, input2: The scores, of any shape. Integers are subtracted as integers and have no gradient.
         target: 1 where ``input1`` should be the higher, -1 where ``input2`` should; any other number scales the
-            difference. The three tensors have as many dimensions each, and broadcast.
-        margin: The lead that costs nothing.
+            difference. The three tensors must have the same number of dimensions, and broadcast.
+        margin: The lead from which the loss is 0.
         size_average, reduce: Deprecated; they override ``reduction``.
         reduction: 'none', 'mean' or 'sum'.
 
@@ -119,7 +119,7 @@ def margin_ranking_loss(
     margin = arguments.real("margin_ranking_loss", "margin", margin)
     if torch.bool in (input1.dtype, input2.dtype, target.dtype):
         raise RuntimeError(
-            "margin_ranking_loss: boolean tensors have no difference and no sign: "
+            "margin_ranking_loss: boolean tensors are not supported: "
             f"got input1: {input1.dtype}, input2: {input2.dtype}, target: {target.dtype}"
         )
     x1, x2, t = arguments.together(input1, input2, target)

@@ -1,20 +1,20 @@
 r"""Squared error.
 
-**Where it comes from.** If the target is the input plus Gaussian noise of one variance, the negative log-likelihood
-is, but for constants, the square of the residual :math:`r` (Gauss [2]; Legendre [1], without the noise). Its minimiser
-is the mean.
+**Where it comes from.** If the target is the input plus Gaussian noise of constant variance, the negative
+log-likelihood is, up to constants, the square of the residual :math:`r` (Gauss [2]; Legendre [1], without the noise
+model). Its minimizer is the mean.
 
 **Definition.**
 
 .. math::
     e(x, t) = r^2, \qquad r = x - t \tag{1}
 
-**Gradient.** A parabola has a linear slope; the target enters through :math:`r` alone, with the other sign:
+**Gradient.** A parabola has a linear slope; the target enters only through :math:`r`, with the opposite sign:
 
 .. math::
     \frac{\partial e}{\partial x} = 2r, \qquad \frac{\partial e}{\partial t} = -2r \tag{2}
 
-**Second derivative.** The curvature is constant, so that Newton's method is done after one step:
+**Second derivative.** The curvature is constant, so Newton's method converges in one step:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
@@ -22,10 +22,10 @@ is the mean.
 
 There are no kinks.
 
-**In floating point** the residual is taken before the square: :math:`x^2 - 2xt + t^2` is the same number and would
+**In floating point** the residual is computed before it is squared; the expanded form :math:`x^2 - 2xt + t^2` would
 cancel.
 
-**Shapes and domain.** Input and target broadcast, all real. With a weight, 'mean' divides by the sum of the weights,
+**Shapes and domain.** Input and target are real and broadcast. With a weight, 'mean' divides by the sum of the weights,
 :math:`\sum w e / \sum w`, as torch does.
 
 Sources:
@@ -81,9 +81,9 @@ def mse_loss(
 
     Args:
         input: Floating point tensor of any shape.
-        target: Tensor of the same shape; another one is broadcast, with a warning.
+        target: Tensor of the same shape; any other shape is broadcast, with a warning.
         size_average, reduce: Deprecated; they override ``reduction``.
-        reduction: 'none', 'mean' (by weight, where there is one) or 'sum'.
+        reduction: 'none', 'mean' (weighted if there is a weight) or 'sum'.
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
@@ -93,7 +93,16 @@ def mse_loss(
     Raises:
         ValueError: ``reduction`` is unknown, or ``weight`` does not have the input's shape.
         RuntimeError: the shapes do not broadcast.
-        NotImplementedError: the promoted dtype is not a real floating point one.
+        NotImplementedError: the promoted dtype is not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import mse_loss
+        >>> input, target = torch.tensor([0.5, 2.0, -1.0], requires_grad=True), torch.tensor([1.0, 2.0, 1.0])
+        >>> loss = mse_loss(input, target, reduction="sum")
+        >>> loss.backward()
+        >>> loss.item(), input.grad
+        (4.25, tensor([-1.,  0., -4.]))
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     weight = arguments.weight_of(weight, input, target)
@@ -101,7 +110,7 @@ def mse_loss(
     autocasts = weight is None or input.is_cuda
     x, t, w = arguments.together(input, target, weight, warns=True, autocasts=autocasts)
     arguments.refuse_complex("mse_loss", x)
-    if w is not None and not x.is_floating_point():  # only with a weight does torch take integers
+    if w is not None and not x.is_floating_point():  # torch accepts integers only with a weight
         return reduced((x - t).square(), reduction, w)
     arguments.require_floating("mse_loss", x)
     if w is not None and reduction == "mean":

@@ -1,19 +1,19 @@
 r"""Negative binomial negative log-likelihood.
 
-**Where it comes from.** Where the rates of events vary, their counts vary more than Poisson's distribution says. With
-rates that are gamma distributed (Greenwood and Yule [1]) a count of mean :math:`\mu` has the variance
-:math:`\mu + \mu^2 / r`, and its probability is that of the negative binomial distribution,
-:math:`\frac{\Gamma(t + r)}{\Gamma(r)\, t!} \big( \frac{r}{\mu + r} \big)^r \big( \frac{\mu}{\mu + r} \big)^t`. A
-regression with it (Lawless [2]) predicts the mean and, if that is wanted, :math:`r` for each count.
+**Where it comes from.** If the rates of events vary, their counts vary more than the Poisson distribution predicts. If
+the rates are gamma distributed (Greenwood and Yule [1]), a count with mean :math:`\mu` has variance
+:math:`\mu + \mu^2 / r` and follows the negative binomial distribution,
+:math:`\frac{\Gamma(t + r)}{\Gamma(r)\, t!} \big( \frac{r}{\mu + r} \big)^r \big( \frac{\mu}{\mu + r} \big)^t`.
+Negative binomial regression (Lawless [2]) predicts the mean and, optionally, :math:`r` for each count.
 
-**Which r.** :math:`r` is ``total_count``: the smaller, the more the counts vary. It is that of
+**Which r.** :math:`r` is ``total_count``: the smaller it is, the more the counts vary. It is that of
 :class:`torch.distributions.NegativeBinomial`, whose ``probs`` are :math:`\mu / (\mu + r)` and whose ``logits`` are
 :math:`\log \mu - \log r`; SciPy's ``n``, with ``p`` :math:`= r / (\mu + r)`; R's ``size``, and ``theta`` in ``glm.nb``.
 The dispersion :math:`\alpha` of econometrics (NB2) is :math:`1 / r`.
 
-**Definition.** The input is the logarithm of the mean (``log_input``), so that any real number will do, or it is the
-mean itself, kept from 0 by :math:`\epsilon`, as :math:`r` is. The last term does not depend on them, and is left out,
-:math:`f = 0`, unless ``full``, :math:`f = 1`:
+**Definition.** The input is either the logarithm of the mean (``log_input``), which may be any real number, or the mean
+itself, kept away from 0 by :math:`\epsilon`, as :math:`r` is. The last term depends on neither; it is included,
+:math:`f = 1`, only if ``full``, otherwise :math:`f = 0`:
 
 .. math::
     e(x, t, a) = (t + r) \log(\mu + r) - t \log \mu - r \log r - \log \Gamma(t + r) + \log \Gamma(r)
@@ -23,13 +23,14 @@ mean itself, kept from 0 by :math:`\epsilon`, as :math:`r` is. The last term doe
     \mu = e^x \text{or} \mu = x + \epsilon, \qquad r = \min(\max(a, \epsilon), 10^{30}) \tag{2}
 
 In the limit :math:`r \to \infty` it is :math:`\mu - t \log \mu`, the loss of
-:mod:`~manual_grad.losses.pointwise.poisson_nll_loss`, and its slope by :math:`r` is 0. Any :math:`r` above
-:math:`10^{30}` counts as that, infinity included: the limit to the last digit, for means and counts below
-:math:`10^{14}`. (``full`` there adds Stirling's formula for :math:`\log t!`, and nothing for counts up to 1; here
-:math:`\log t!` itself, and :math:`\psi(t + 1)` to the slope by a count.)
+:mod:`~manual_grad.losses.pointwise.poisson_nll_loss`, and its slope in :math:`r` is 0. Any :math:`r` above
+:math:`10^{30}`, including infinity, is replaced by :math:`10^{30}`. For means and counts below :math:`10^{14}` that
+agrees with the limit to the last digit. (For ``full``, the Poisson loss adds Stirling's formula for :math:`\log t!`,
+and nothing for counts up to 1. This loss adds :math:`\log t!` itself, and :math:`\psi(t + 1)` to the slope in the
+count.)
 
-**Gradient.** The mean is drawn to the count, the less the more the counts vary. With the logarithmic derivative
-:math:`\psi` of :math:`\Gamma`,
+**Gradient.** The slope in the input vanishes where the mean equals the count, and is smaller the more the counts vary.
+With the logarithmic derivative :math:`\psi` of :math:`\Gamma`,
 
 .. math::
     \frac{\partial e}{\partial x} = g \text{or} \frac{\partial e}{\partial x} = \frac g\mu, \qquad
@@ -55,14 +56,15 @@ In the limit :math:`r \to \infty` it is :math:`\mu - t \log \mu`, the loss of
     \frac{\partial^2 e}{\partial a^2} = -\frac{d^2}{(\mu + r)^2\,(t + r)} - \chi'(t + r) + \chi'(r), \qquad
     \chi(z) = \psi(z) - \log z \tag{6}
 
-**Stable form.** As they stand, (1) and (4) are differences of large numbers, of which for a large :math:`r` or a large
-count hardly a digit is left. But what is left is known. Of Stirling's formula it is the small part,
+**Stable form.** As they stand, (1) and (4) are differences of large numbers, which lose almost all digits if :math:`r`
+or the count is large. But the differences can be computed directly from two functions. One is the small remainder of
+Stirling's formula,
 
 .. math::
     J(z) = \log \Gamma(z) - \big( z - \tfrac12 \big) \log z + z - \tfrac12 \log 2\pi, \qquad
     J'(z) = \chi(z) + \frac{1}{2z} \tag{7}
 
-and of the logarithm of a ratio :math:`z` the distance :math:`D` of Itakura and Saito, which is never negative:
+The other is the Itakura-Saito distance :math:`D` of a ratio :math:`z`, which is never negative:
 
 .. math::
     D(z) = z - 1 - \log z, \qquad
@@ -74,49 +76,50 @@ and of the logarithm of a ratio :math:`z` the distance :math:`D` of Itakura and 
     s = \tfrac12 \log \Big( 1 + \frac tr \Big) + J(r) - J(t + r), \qquad
     \frac{\partial e}{\partial t} = -\log u - \chi(t + r) + f \psi(t + 1) \tag{9}
 
-With the last term the sum of large numbers is a small one, near the fit. What Loader [3] found for the binomial
-distribution holds here, too: in the form of a saddle point all terms are of the size of the result,
+With ``full``, (9) is a sum of large numbers that is small near the fit. As Loader [3] found for the binomial
+distribution, in the saddle-point form all terms are of the magnitude of the result:
 
 .. math::
     e(x, t, a) + (1 - f) \log \Gamma(t + 1) = \frac{g - 1}{t + 1} + t\, D\Big( \frac{u}{t + 1} \Big)
     + r\, D\Big( \frac{t + r}{\mu + r} \Big) + s + \tfrac12 \log(2\pi\,(t + 1)) + J(t + 1) \tag{10}
 
-The logarithm of a ratio is ``log1p`` of the difference over the smaller of the two. Near 1 nothing cancels in
+The logarithm of a ratio is computed as ``log1p`` of the difference divided by the smaller of the two. Near 1, nothing
+cancels in
 
 .. math::
     D(z) = b\,(z - 1) - 2\,(\operatorname{artanh}(b) - b), \qquad b = \frac{z - 1}{z + 1} \tag{11}
 
 with the series :math:`\frac{b^3}{3} + \frac{b^5}{5} + \dots` for the last difference. For :math:`z \ge 2` the series
 :math:`J(z) = \frac{1}{12z} - \frac{1}{360z^3} + \dots` is replaced by a polynomial in :math:`1/z`, whose derivatives
-stand for those of :math:`J`. A smaller argument is brought there by two steps of the recurrence of :math:`\Gamma`,
+replace those of :math:`J`. Smaller arguments are raised by two steps of the recurrence of :math:`\Gamma`:
 
 .. math::
     J(z) = J(z + 2) + \big( z + \tfrac32 \big) \log\Big( 1 + \frac2z \Big) - \log\Big( 1 + \frac1z \Big) - 2, \qquad
     \chi(z) = \chi(z + 2) + \log\Big( 1 + \frac2z \Big) - \frac1z - \frac{1}{z + 1} \tag{12}
 
-The differences between :math:`r` and :math:`t + r` are taken before anything is rounded, so that a count of 0 leaves
-exactly 0 of them, and a large :math:`r` every digit: those of the polynomial by Horner's scheme for the divided
-difference, those of (12) as in
+The differences between function values at :math:`r` and at :math:`t + r` are computed without subtracting rounded
+values, so that they are exactly 0 for a count of 0 and keep all digits for a large :math:`r`. For the polynomial this
+uses Horner's scheme for the divided difference; for (12) it uses formulas like
 
 .. math::
     \frac1r - \frac{1}{t + r} = \frac{t}{r\,(t + r)}, \qquad
     \log\Big( 1 + \frac2r \Big) - \log\Big( 1 + \frac{2}{t + r} \Big)
     = \log\Big( 1 + \frac{2t}{r\,(t + r + 2)} \Big) \tag{13}
 
-A count below 1 has a small :math:`\log t!`, which (10) would round away. Since :math:`\log \Gamma(1) = 0` it is such a
-difference, too:
+For a count below 1, :math:`\log t!` is small, and (10) would round it away. Since :math:`\log \Gamma(1) = 0`, it is
+also such a difference:
 
 .. math::
     \log \Gamma(t + 1) = (t + 1) \log(t + 1) - t - \big( \tfrac12 \log(1 + t) + J(1) - J(t + 1) \big) \tag{14}
 
-**Kinks.** Strictly :math:`\partial r / \partial a` is 0 for :math:`a < \epsilon`, and an :math:`a` that has once come
-there would stay. It is taken as 1 everywhere, as :mod:`~manual_grad.losses.pointwise.gaussian_nll_loss` does with its
+**Kinks.** Strictly, :math:`\partial r / \partial a` is 0 for :math:`a < \epsilon`, and an :math:`a` that gets there
+would stay there. It is taken as 1 everywhere, as in :mod:`~manual_grad.losses.pointwise.gaussian_nll_loss` for the
 variance.
 
-**Shapes and domain.** Input and target broadcast; any logarithm of a mean, infinite ones included, or a mean
-:math:`x > -\epsilon`; targets are counts, of an integer or a floating dtype, and need not be integral. ``total_count``
-has the input's shape, or lacks its last dimension, or has one dimension of size 1, or is one number; it is not
-negative, which is checked. A weight multiplies :math:`e`.
+**Shapes and domain.** Input and target broadcast. The input is any logarithm of a mean, including infinite ones, or a
+mean :math:`x > -\epsilon`. Targets are counts of an integer or floating-point dtype and need not be integral.
+``total_count`` has the input's shape, or lacks its last dimension, or has one dimension of size 1, or is one number; a
+negative one is an error. A weight multiplies :math:`e`.
 
 Sources:
 
@@ -125,8 +128,8 @@ Sources:
    `doi:10.2307/2341080 <https://doi.org/10.2307/2341080>`_.
 2. Jerald F. Lawless, "Negative Binomial and Mixed Poisson Regression", Canadian J. of Statistics 15 (1987) 209-225,
    `doi:10.2307/3314912 <https://doi.org/10.2307/3314912>`_.
-3. Catherine Loader, "Fast and Accurate Computation of Binomial Probabilities" (2000), the note that R's ``dbinom`` is
-   made after.
+3. Catherine Loader, "Fast and Accurate Computation of Binomial Probabilities" (2000), the note on which R's ``dbinom``
+   is based.
 """
 
 from __future__ import annotations
@@ -142,19 +145,19 @@ from manual_grad.engine import arguments
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
 
-# J'(z) is -w^2 times the polynomial of these coefficients in w = 1/z, for z from 2 on. With -1/(2z) it is chi(z) to
-# 5e-17 of itself, and its derivative chi'(z) to 8e-17: for the latter it is the minimax polynomial (Remez) among those
-# that begin as Stirling's series does.
+# J'(z) is -w^2 times the polynomial with these coefficients in w = 1/z, for z >= 2. Together with -1/(2z) it gives
+# chi(z) with a relative error of 5e-17, and its derivative gives chi'(z) with 8e-17; for the latter it is the minimax
+# polynomial (Remez) among those whose first terms are those of Stirling's series.
 SLOPE = (
     1 / 12, 0.0, -0.008333333353905126, 1.8478488486071877e-09, 0.003968181037646619, 1.6844960605614374e-06,
     -0.004192230209056706, 0.0002705689755073135, 0.005515274739035777, 0.01140570473743378, -0.06635682277378141,
     0.12137590551209687, -0.09372603219658603, -0.04441182829368171, 0.18949735105468096, -0.20910299553793021,
     0.11415795846077052, -0.02624838974612545,
 )  # fmt: skip
-VALUE = tuple(c / (i + 1) for i, c in enumerate(SLOPE))  # J(z), less a factor w
-BEND = tuple(c * (i + 2) for i, c in enumerate(SLOPE))  # J''(z), less a factor w^3
-ARTANH = tuple(1 / (2 * i + 3) for i in range(13))  # (artanh(b) - b) / b^3, in b^2, to 1e-16 for b below 0.28
-NEAR = 0.75  # and that is the b of two numbers of which the larger is larger by less than this
+VALUE = tuple(c / (i + 1) for i, c in enumerate(SLOPE))  # J(z) / w
+BEND = tuple(c * (i + 2) for i, c in enumerate(SLOPE))  # J''(z) / w^3
+ARTANH = tuple(1 / (2 * i + 3) for i in range(13))  # (artanh(b) - b) / b^3 in powers of b^2, to 1e-16 for b < 0.28
+NEAR = 0.75  # b < 0.28 holds if the ratio of the larger to the smaller number, less 1, is below this
 
 
 class NegativeBinomialNLLLossFunction(PointwiseLoss):
@@ -162,7 +165,7 @@ class NegativeBinomialNLLLossFunction(PointwiseLoss):
 
     kernel = "negative_binomial_nll_loss"
     refusal = ValueError
-    messages = ("total_count has negative entry/entries; it is positive",)
+    messages = ("total_count has negative entry/entries; it must not be negative",)
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, a: Tensor, log_input: bool, full: bool, eps: float) -> Tensor:
@@ -218,20 +221,20 @@ class NegativeBinomialNLLLossFunction(PointwiseLoss):
 
 
 def _parts(x: Tensor, t: Tensor, a: Tensor, log_input: bool, eps: float) -> tuple[Tensor, ...]:
-    """The mean, its logarithm, what it is more than the count, r, and t + r: (2) and (3)."""
+    """The mean, its logarithm, the mean minus the count, r, and t + r: (2) and (3)."""
     r = torch.where(a < 0, torch.nan, a.clamp(eps, 1e30))
     if log_input:
         mu = x.exp()
         return mu, x, mu - t, r, t + r
     mu = x + eps
-    lost = torch.where(mu == torch.inf, 0, (x - mu) + eps)  # of the sum, which may be next to 1, to rounding
+    lost = torch.where(mu == torch.inf, 0, (x - mu) + eps)  # rounding error of mu, which matters if mu is near 1
     return mu, mu.log() + lost / mu, (x - t) + eps, r, t + r
 
 
 def _ratios(mu: Tensor, log_mu: Tensor, d: Tensor, t: Tensor, r: Tensor, q: Tensor) -> tuple[Tensor, ...]:
-    """The larger of mu + r and t + r over the smaller, less 1, and its logarithm; t + g, and its logarithm.
+    """The ratio of the larger of mu + r and t + r to the smaller, less 1, and its logarithm; u = t + g and log u.
 
-    A mean may overflow, be next to nothing, or 1 for a large r: there the last is told by the logarithm of the mean.
+    If the mean overflows, is tiny, or is near 1 with a large r, these use the logarithm of the mean.
     """
     step, u = d.abs() / (torch.minimum(mu, t) + r), q / (1 + r / mu)
     log_u = u.log()
@@ -241,7 +244,7 @@ def _ratios(mu: Tensor, log_mu: Tensor, d: Tensor, t: Tensor, r: Tensor, q: Tens
 
 
 def _to_next(n: Tensor, g: Tensor, u: Tensor, mu: Tensor, log_u: Tensor) -> tuple[Tensor, Tensor]:
-    """The larger of t + g and t + 1 over the smaller, less 1, and its logarithm."""
+    """The ratio of the larger of t + g and t + 1 to the smaller, less 1, and the logarithm of the ratio."""
     step = (g - 1).abs() / torch.minimum(u, n)
     return step, torch.where(mu < 1e-30, n.log() - log_u, step.log1p())
 
@@ -251,12 +254,12 @@ def _over_sum(d: Tensor, mu: Tensor, r: Tensor) -> Tensor:
 
 
 def _pull(d: Tensor, mu: Tensor, r: Tensor) -> Tensor:
-    """g of (3), by the quotient that does not underflow."""
+    """g of (3), with the quotient that does not underflow."""
     return torch.where(mu < r, d * (r / (mu + r)), r * _over_sum(d, mu, r))
 
 
 def _distance(rises: Tensor, step: Tensor, log: Tensor) -> Tensor:
-    """D of a ratio, 1 + step where it rises and 1 / (1 + step) where not, and log that of 1 + step."""
+    """D of a ratio, which is 1 + step where ``rises`` and 1 / (1 + step) elsewhere; ``log`` is that of 1 + step."""
     b, fall = step / (2 + step), 1 / (1 + 1 / step)
     odd = 2 * b * b * b * _polynomial(ARTANH, b * b)
     near = torch.where(rises, b * step - odd, b * fall + odd)  # (11)
@@ -264,7 +267,7 @@ def _distance(rises: Tensor, step: Tensor, log: Tensor) -> Tensor:
 
 
 def _lifted(r: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether r is below 2, and r and q, by 2 more if so."""
+    """Whether r is below 2, and r and q, both increased by 2 if so."""
     small = r < 2
     by = 2 * small.to(r.dtype)
     return small, r + by, q + by
@@ -278,7 +281,7 @@ def _polynomial(coefficients: Sequence[float], w: Tensor) -> Any:
 
 
 def _divided(coefficients: Sequence[float], b: Tensor, a: Tensor) -> tuple[Any, Any]:
-    """A polynomial at b, and its divided difference between a and b."""
+    """The value of a polynomial at b, and its divided difference between a and b."""
     *others, c, slope = coefficients
     value: Any = c + b * slope
     for c in reversed(others):
@@ -329,19 +332,19 @@ def negative_binomial_nll_loss(
     eps: float = 1e-8,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Negative log-likelihood of each count under a negative binomial distribution, which varies more than Poisson's.
+    """Negative log-likelihood of each count under a negative binomial distribution, for overdispersed counts.
 
     Args:
         input: Logarithms of the means, or means, a floating point tensor of any shape.
         target: Counts, of the same shape or one that broadcasts with it; they need not be integral.
-        total_count: The smaller, the more the counts vary: the variance is mean + mean^2 / total_count. Of the input's
-            shape, or without its last dimension, or with one dimension of size 1; or one number for all. None may be
-            negative; infinite ones are Poisson's limit.
-        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, with a weight too.
+        total_count: The smaller it is, the more the counts vary: the variance is mean + mean^2 / total_count. A tensor
+            of the input's shape, the same without the last dimension, or with one dimension of size 1; or a single
+            number. Not negative; infinity gives the Poisson limit.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, even with a weight.
         log_input: Whether the input is the logarithm of the mean.
-        full: Whether to add log(target!), and with it its slope by the target.
-        eps: Smaller values of ``total_count``, whose gradient passes that clamp unchanged, count as this; it is added
-            to the mean, where the input is the mean.
+        full: Whether to add log(target!), which also affects the slope in the target.
+        eps: ``total_count`` is clamped to at least this value; its gradient passes through the clamp unchanged. Also
+            added to the mean if the input is the mean.
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
@@ -349,12 +352,12 @@ def negative_binomial_nll_loss(
 
     Raises:
         ValueError: ``reduction`` is unknown; ``eps`` is not positive and finite; ``total_count`` or ``weight`` has
-            another shape, or an entry of ``total_count`` is negative. Only on the CPU can entries be looked at without
-            waiting; elsewhere, under torch.func.vmap too, a negative one makes its loss NaN.
+            another shape, or an entry of ``total_count`` is negative. Entries are checked only on the CPU, where that
+            needs no synchronization. Elsewhere, and under torch.func.vmap, a negative entry makes its loss NaN.
         RuntimeError: the shapes do not broadcast.
         TypeError: ``total_count`` is neither a tensor nor a number, ``log_input`` or ``full`` not a bool, ``eps`` not a
             number.
-        NotImplementedError: the promoted dtype is not a real floating point one.
+        NotImplementedError: the promoted dtype is not real floating point.
     """
     name = "negative_binomial_nll_loss"
     reduction = arguments.reduction_of(reduction)

@@ -1,30 +1,30 @@
 r"""Poisson negative log-likelihood.
 
-**Where it comes from.** The target :math:`t` counts events that occur at a rate :math:`\lambda`. A count has the
-probability :math:`\lambda^t e^{-\lambda} / t!`, and its negative log-likelihood is
-:math:`\lambda - t \log\lambda + \log t!`: regression of counts, a generalized linear model (Nelder and Wedderburn
-[1]).
+**Where it comes from.** The target :math:`t` counts events that occur at a rate :math:`\lambda`. A count has
+probability :math:`\lambda^t e^{-\lambda} / t!` and negative log-likelihood
+:math:`\lambda - t \log\lambda + \log t!`. This is regression of counts, a generalized linear model (Nelder and
+Wedderburn [1]).
 
-**Definition.** The input is the logarithm of the rate (``log_input``), so that any real number will do, or it is the
-rate itself, with :math:`\epsilon` to keep the logarithm from 0. The last term does not depend on it, and is left out,
-:math:`f = 0`, unless ``full``, :math:`f = 1`:
+**Definition.** The input is either the logarithm of the rate (``log_input``), which may be any real number, or the rate
+itself; :math:`\epsilon` then keeps the argument of the logarithm away from 0. The last term does not depend on the
+input; it is included, :math:`f = 1`, only if ``full``, otherwise :math:`f = 0`:
 
 .. math::
     e(x, t) = e^x - t\,x + f s(t) \qquad\text{or}\qquad e(x, t) = x - t \log(x + \epsilon) + f s(t) \tag{1}
 
-In the first a rate of 0, :math:`x = -\infty`, makes a count of 0 certain: there :math:`0 \cdot \infty` counts 0. For
-:math:`\log t!` stands Stirling's formula [2], for counts above 1 (0! and 1! are 1):
+In the first form a rate of 0, :math:`x = -\infty`, makes a count of 0 certain, so :math:`0 \cdot \infty` is taken as 0.
+:math:`\log t!` is approximated by Stirling's formula [2] for counts above 1 (0! and 1! are 1):
 
 .. math::
     s(t) = \begin{cases} t \log t - t + \tfrac12 \log 2\pi t & t > 1 \\ 0 & t \le 1 \end{cases} \tag{2}
 
-**Gradient.** The rate is drawn to the count,
+**Gradient.** The slope in the input vanishes where the rate equals the count:
 
 .. math::
     \frac{\partial e}{\partial x} = e^x - t \qquad\text{or}\qquad
     \frac{\partial e}{\partial x} = 1 - \frac{t}{x + \epsilon} = \frac{(x - t) + \epsilon}{x + \epsilon} \tag{3}
 
-which in its last form keeps the digits of a rate near the count, and
+The last form keeps the digits of a rate near the count. The slope in the target is
 
 .. math::
     \frac{\partial e}{\partial t} = -x + f s'(t) \qquad\text{or}\qquad
@@ -39,14 +39,13 @@ which in its last form keeps the digits of a rate near the count, and
     \frac{\partial^2 e}{\partial t^2} = f s''(t), \quad
     s''(t) = [\,t > 1\,]\, \Big( \frac1t - \frac{1}{2t^2} \Big) \tag{5}
 
-**Stable form.** The one difference that can cancel is the rate less the count; in the last form of (3) it is taken
-before anything is divided.
+**Stable form.** Only the difference of rate and count can cancel; the last form of (3) subtracts before it divides.
 
-**Kinks.** :math:`s` jumps at :math:`t = 1`, by 0.08; its slope there is that of the constant side. (torch
-differentiates the logarithm of counts that it masks only afterwards, and gives NaN for :math:`t \le 0`.)
+**Kinks.** :math:`s` jumps by 0.08 at :math:`t = 1`; its slope there is that of the constant side. (torch
+differentiates the logarithm before it masks small counts, which gives NaN for :math:`t \le 0`.)
 
-**Shapes and domain.** Input and target broadcast; any logarithm of a rate, or a rate :math:`x > -\epsilon`; targets
-are counts, of an integer or a floating dtype.
+**Shapes and domain.** Input and target broadcast. The input is any logarithm of a rate, or a rate
+:math:`x > -\epsilon`; targets are counts of an integer or floating-point dtype.
 
 Sources:
 
@@ -126,13 +125,13 @@ def poisson_nll_loss(
     """Negative log-likelihood of each count; see :func:`torch.nn.functional.poisson_nll_loss`.
 
     Args:
-        input: Logarithms of the rates, or rates, of any shape. Integers are taken in the default dtype; the
-            derivatives by complex numbers are torch's own.
+        input: Logarithms of the rates, or rates, of any shape. Integers are converted to the default dtype; complex
+            numbers are handled by torch.
         target: Counts, of the same shape or one that broadcasts with it; they need not be integral.
         log_input: Whether the input is the logarithm of the rate.
         full: Whether to add Stirling's approximation of log(target!) for counts above 1.
         size_average, reduce: Deprecated; they override ``reduction``.
-        eps: Added to the rate in its logarithm, where the input is the rate.
+        eps: Added to the rate inside the logarithm if the input is the rate.
         reduction: 'none', 'mean' or 'sum'.
 
     Returns:
@@ -143,6 +142,15 @@ def poisson_nll_loss(
         RuntimeError: the shapes do not broadcast.
         TypeError: ``log_input`` or ``full`` is not a bool, ``eps`` not a number, ``reduction`` not a string.
         NotImplementedError: a complex target with ``full``.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import poisson_nll_loss
+        >>> rate, count = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0.0, 2.0, 5.0])
+        >>> poisson_nll_loss(rate.log(), count, reduction="none")
+        tensor([ 1.0000,  0.6137, -2.9315])
+        >>> poisson_nll_loss(rate, count, log_input=False, full=True)
+        tensor(1.3683)
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce, "is not a valid value for reduction")
     log_input = arguments.boolean("poisson_nll_loss", "log_input", log_input)
@@ -150,7 +158,7 @@ def poisson_nll_loss(
     eps = arguments.real("poisson_nll_loss", "eps", eps)
     if not (input.is_floating_point() or input.is_complex()):
         input = input.to(torch.get_default_dtype())
-    t, x = arguments.together(target, input, arithmetic=True)  # whose error is torch's in this order
+    t, x = arguments.together(target, input, arithmetic=True)  # in this order the error is torch's
     arguments.require_floating("poisson_nll_loss", x)
     return evaluate(PoissonNLLLossFunction, x, t, None, log_input, full, eps, reduction)
 

@@ -1,35 +1,35 @@
 r"""Quantile loss, or pinball loss.
 
-**Where it comes from.** The absolute loss is least at the median. Koenker and Bassett [1] tilt it: if every unit that
-the target lies above the input costs :math:`\tau`, and every unit below :math:`1 - \tau`, the expected loss is least
-where a share :math:`\tau` of the targets lies below, at their :math:`\tau`-quantile. Regression becomes a forecast of
-"not more than, nine times out of ten".
+**Where it comes from.** The absolute loss is minimized by the median. Koenker and Bassett [1] tilt it: if each unit by
+which the target exceeds the input costs :math:`\tau`, and each unit by which it falls short costs :math:`1 - \tau`, the
+expected loss is minimized where a fraction :math:`\tau` of the targets lies below, at their :math:`\tau`-quantile. With
+:math:`\tau = 0.9`, regression becomes a forecast of the form "at most this, nine times out of ten".
 
-**Definition.** With the residual :math:`r`, positive for a forecast that is too high,
+**Definition.** The residual :math:`r` is positive for a forecast that is too high:
 
 .. math::
     e(x, t) = \max((1 - \tau)\, r,\; -\tau\, r), \qquad r = x - t \tag{1}
 
 For :math:`\tau = 1/2` it is half of :mod:`~manual_grad.losses.pointwise.l1_loss`.
 
-**Gradient.** Each side pulls with its price:
+**Gradient.** The slope is constant on each side:
 
 .. math::
     \frac{\partial e}{\partial x} = [\,r > 0\,]\, (1 - \tau) - [\,r < 0\,]\, \tau, \qquad
     \frac{\partial e}{\partial t} = -\frac{\partial e}{\partial x} \tag{2}
 
-**Second derivative.** The slope is constant on either side, so the curvature vanishes:
+**Second derivative.** So the curvature vanishes:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial x\, \partial t}
     = \frac{\partial^2 e}{\partial t^2} = 0 \tag{3}
 
-**Kinks.** At a tie, :math:`r = 0`, any slope in :math:`[-\tau, 1 - \tau]` is a subgradient; 0 is chosen, the one that
-leaves a perfect fit where it is.
+**Kinks.** At :math:`r = 0`, any slope in :math:`[-\tau, 1 - \tau]` is a subgradient. 0 is chosen, which leaves a
+perfect fit unchanged.
 
-**In floating point** the residual and one product are rounded.
+**In floating point** only the residual and one product are rounded.
 
-**Shapes and domain.** Input, target and weight of any one shape after broadcasting, all real;
+**Shapes and domain.** Input, target and weight are real and broadcast to one shape;
 :math:`0 < \tau < 1`. A weight multiplies :math:`e`.
 
 Sources:
@@ -74,7 +74,7 @@ class QuantileLossFunction(PointwiseLoss):
 def _quantile(value: float) -> float:
     quantile = arguments.real("quantile_loss", "quantile", value)
     if not 0 < quantile < 1:
-        raise ValueError(f"quantile_loss(): argument 'quantile' must lie between 0 and 1, but is {quantile}")
+        raise ValueError(f"quantile_loss(): argument 'quantile' must be between 0 and 1, but got {quantile}")
     return quantile
 
 
@@ -86,10 +86,10 @@ def quantile_loss(
 
     Args:
         input: The forecast quantiles, a tensor of any shape.
-        target: Tensor of the same shape; another one is broadcast, with a warning.
-        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, with a weight too.
-        quantile: The share of the targets that should lie below the input, between 0 and 1: what a target costs
-            for each unit above the input.
+        target: Tensor of the same shape; any other shape is broadcast, with a warning.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, even with a weight.
+        quantile: The fraction of the targets that should lie below the input, between 0 and 1. It is also the cost per
+            unit of a target above the input.
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
@@ -100,7 +100,7 @@ def quantile_loss(
             input's shape.
         RuntimeError: the shapes do not broadcast.
         TypeError: ``quantile`` is not a number.
-        NotImplementedError: the promoted dtype is not a real floating point one.
+        NotImplementedError: the promoted dtype is not real floating point.
     """
     reduction = arguments.reduction_of(reduction)
     quantile = _quantile(quantile)

@@ -1,12 +1,12 @@
 r"""Sigmoid focal loss.
 
 **Where it comes from.** A detector sees a thousand easy background boxes for every object, and their small losses add
-up to more than that of the object. Lin et al. [1] weigh the binary cross entropy of every element by how wrong the
-prediction is: what is classified well already counts next to nothing.
+up to more than that of the object. Lin et al. [1] weight the binary cross entropy of every element by how wrong the
+prediction is, so that well-classified elements contribute almost nothing.
 
-**Definition.** A logit :math:`x` stands for the probability :math:`\sigma(x)`, with
-:math:`1 - \sigma(x) = \sigma(-x)`. For a target :math:`t \in [0, 1]` the probability of being wrong is :math:`q`
-(:math:`1 - p_t` in [1]), and the cross entropy is :math:`c`:
+**Definition.** A logit :math:`x` represents the probability :math:`\sigma(x)`, with
+:math:`1 - \sigma(x) = \sigma(-x)`. For a target :math:`t \in [0, 1]`, :math:`q` is the probability of being wrong
+(:math:`1 - p_t` in [1]) and :math:`c` the cross entropy:
 
 .. math::
     q = (1 - t)\, \sigma(x) + t\, \sigma(-x), \qquad c = (1 - t)\, s(x) + t\, s(-x), \qquad
@@ -15,11 +15,11 @@ prediction is: what is classified well already counts next to nothing.
 .. math::
     e(x, t) = k\, q^\gamma\, c, \qquad k = \alpha\, t + (1 - \alpha)\, (1 - t) \quad\text{or}\quad k = 1 \tag{2}
 
-:math:`\gamma` is how strongly the well classified are discounted; 0 leaves the cross entropy. :math:`\alpha` balances
-the classes; a negative one, such as torchvision's -1, switches that off, the second case. For targets between 0 and 1
-these are torchvision's formulas, too.
+:math:`\gamma` determines how strongly well-classified elements are down-weighted; 0 gives the cross entropy.
+:math:`\alpha` balances the classes; a negative value, such as torchvision's -1, disables this (the second case). For
+targets between 0 and 1 these are also torchvision's formulas.
 
-**Gradient.** Of the factors,
+**Gradient.** The derivatives of the factors are
 
 .. math::
     r = (1 - 2 t)\, v = \frac{\partial q}{\partial x}, \qquad
@@ -36,18 +36,17 @@ and so
     \frac{\partial e}{\partial x} = k\, q^\gamma \Big( \gamma\, \frac cq\, r + z \Big), \qquad
     \frac{\partial e}{\partial t} = \kappa\, q^\gamma c + k\, q^\gamma \Big( \gamma\, \frac cq\, w - x \Big) \tag{4}
 
-The quotient :math:`c / q` tends to 1 where the prediction is right beyond doubt and both are 0. In it, and not in
-:math:`q^{\gamma - 1}`, which is infinite there for :math:`\gamma < 1`, the gradient is finite.
+The quotient :math:`c / q` tends to 1 where the prediction is certainly correct and both are 0. Written with this
+quotient the gradient is finite there, whereas :math:`q^{\gamma - 1}` would be infinite for :math:`\gamma < 1`.
 
-**Stable form.** In :math:`1 - p_t` a confident prediction loses all its digits. It helps to look from the side that
-the logit is on. Let :math:`a` be the share of the target on the other side, which makes the prediction wrong, and
-:math:`b` that on this side:
+**Stable form.** For a confident prediction, :math:`1 - p_t` loses all digits. Instead, let :math:`b` be the share of
+the target in the class that the logit predicts, and :math:`a` that in the other class:
 
 .. math::
     q = \frac{a + b u}{1 + u}, \qquad c = a\, m + \log(1 + u), \qquad m = |x|, \qquad u = e^{-m} \in (0, 1], \qquad
     a = \begin{cases} 1 - t & x \ge 0 \\ t & x < 0 \end{cases}, \qquad b = 1 - a \tag{5}
 
-No term is negative: nothing cancels, and nothing overflows. With :math:`d = \pm 1` for the side,
+No term is negative, so nothing cancels, and nothing overflows. With the sign :math:`d` of the logit,
 
 .. math::
     z = d\, \frac{a - b u}{1 + u}, \qquad
@@ -55,16 +54,16 @@ No term is negative: nothing cancels, and nothing overflows. With :math:`d = \pm
     w = -d\, \frac{1 - u}{1 + u}, \qquad
     d = \begin{cases} 1 & x \ge 0 \\ -1 & x < 0 \end{cases} \tag{6}
 
-The slope by :math:`x` has terms of one sign for a hard label, be the prediction right, :math:`a = 0`, or wrong,
-:math:`b = 0`. What subtracts are soft targets, where that slope does pass through 0. Of its difference
+For a hard label, the terms of the slope in :math:`x` have the same sign, whether the prediction is right,
+:math:`a = 0`, or wrong, :math:`b = 0`. For soft targets the slope passes through 0, and its terms can cancel. In
 
 .. math::
     a - b u = (a - b) + b\, (1 - u) \tag{7}
 
-the right side is good about :math:`x = 0`, where :math:`u` is near 1 and ``expm1`` has the digits of :math:`1 - u`;
-the left side farther out. The slope by :math:`t` has a factor :math:`q^\gamma` that nothing else makes small. With
-:math:`\gamma < 1` and a hard label it is an ordinary number long after :math:`q` has underflowed; there it is computed
-as :math:`e^{-\gamma m}`.
+the right side is accurate near :math:`x = 0`, where :math:`u` is near 1 and ``expm1`` has the digits of :math:`1 - u`;
+the left side is accurate farther out. The slope in :math:`t` has a factor :math:`q^\gamma` that no other factor makes
+small. With :math:`\gamma < 1` and a hard label it is a normal number long after :math:`q` has underflowed; there it is
+computed as :math:`e^{-\gamma m}`.
 
 >>> import torch
 >>> from manual_grad.functional import sigmoid_focal_loss
@@ -75,7 +74,7 @@ tensor([-3.2080e-10,         nan])
 >>> torch.autograd.grad(sigmoid_focal_loss(x, torch.ones(2), -1, 0.5, "sum"), x)[0]
 tensor([-2.5378e-10, -4.2938e-20])
 
-**Second derivatives.** The product rule once more, with :math:`\partial r / \partial x = r w`,
+**Second derivatives.** Apply the product rule again, with :math:`\partial r / \partial x = r w`,
 :math:`\partial w / \partial x = -2 v` and :math:`\partial w / \partial t = 0`:
 
 .. math::
@@ -93,9 +92,9 @@ tensor([-2.5378e-10, -4.2938e-20])
 
 There are no kinks.
 
-**Shapes and domain.** Input and target of one shape; any logit, infinite ones included, of which value and gradient
-are the limit; targets in :math:`[0, 1]`, :math:`\alpha \le 1`, :math:`\gamma \ge 0`. A weight multiplies :math:`e`, and
-broadcasts. For :math:`\gamma < 1` the last derivative grows without bound towards a hard label that is right.
+**Shapes and domain.** Input and target have the same shape. Logits may be any number; at infinite ones value and
+gradient are the limits. Targets lie in :math:`[0, 1]`, :math:`\alpha \le 1`, :math:`\gamma \ge 0`. A weight multiplies
+:math:`e` and broadcasts. For :math:`\gamma < 1` the last derivative is unbounded towards a hard label that is right.
 
 Sources:
 
@@ -120,7 +119,8 @@ from manual_grad.engine.pointwise import PointwiseLoss
 class SigmoidFocalLossFunction(PointwiseLoss):
     """``apply(inputs, targets, weight, positive, negative, gamma, rate, degree, reduction)``.
 
-    The weights of the positive and of the negative class are 1 where there are none; :func:`_parted` has the others.
+    ``positive`` and ``negative`` are the class weights, 1 without balancing; ``rate`` and ``degree`` come from
+    :func:`_parted`.
     """
 
     kernel = "sigmoid_focal_loss"
@@ -143,7 +143,7 @@ class SigmoidFocalLossFunction(PointwiseLoss):
         n, one, log1p_u = a + b * u, 1 + u, u.log1p()
         k = _balance(t, positive, negative)
         f = _focus(n / one, m, a, gamma, rate, degree)
-        # c / q, in its two terms: the one that m is a factor of, and the other
+        # the two terms of c / q: that with factor m, divided by m, and the rest
         by_m, rest = a * one / _divisor(n), _or_1(n, log1p_u * one / _divisor(n))
 
         c_over_q_u = times(u, times(by_m, m)) + rest * u
@@ -166,9 +166,9 @@ class SigmoidFocalLossFunction(PointwiseLoss):
         f, k = _focus(q, m, a, gamma, rate, degree), _balance(t, positive, negative)
         c_over_q = times(a, m) * one / _divisor(n) + _or_1(n, u.log1p() * one / _divisor(n))
 
-        # by m and a, which x and t are but for the sign, and without the factor f: (6) without d
+        # derivatives in m and a, which equal x and t up to sign and a constant, without the factor f: (6) without d
         v_over_q = _or_1(n, u / _divisor(n)) / one
-        q_m = a_b * v_over_q  # the slope of q over q
+        q_m = a_b * v_over_q  # the slope of q, divided by q
         difference = _difference(m, u, a, b, a_b)
         c_m, c_m_over_q = difference / one, torch.where(n == 0, -1, difference / _divisor(n))
         first_m = gamma * times(q_m, c) + c_m
@@ -193,7 +193,7 @@ class SigmoidFocalLossFunction(PointwiseLoss):
 
 
 def _sides(x: Tensor, t: Tensor) -> tuple[Tensor, ...]:
-    """m, u, a and b of (5), and a - b, which 1 - 2 t gives exactly where it is small."""
+    """m, u, a and b of (5), and a - b, computed from 1 - 2 t, which is exact where it is small."""
     m = size(x)
     left, skew = x < 0, 1 - 2 * t
     return m, (-m).exp(), torch.where(left, t, 1 - t), torch.where(left, 1 - t, t), torch.where(left, -skew, skew)
@@ -205,7 +205,7 @@ def _balance(t: Tensor, positive: float, negative: float) -> Tensor:
 
 
 def _difference(m: Tensor, u: Tensor, a: Tensor, b: Tensor, a_b: Tensor) -> Tensor:
-    """a - b u, by that side of (7) which has its digits."""
+    """a - b u, by the accurate side of (7)."""
     return torch.where(u > 0.5, a_b - b * (-m).expm1(), a - b * u)
 
 
@@ -218,18 +218,18 @@ def _focus(q: Tensor, m: Tensor, a: Tensor, gamma: float, rate: float, degree: f
 
 
 def _parted(gamma: float) -> tuple[float, float]:
-    """A power of two, and a number from 1 to 2, of which gamma is the product: m keeps its digits in e^(-rate m)."""
+    """Factor gamma into a power of two, so that rate * m is exact in e^(-rate m), and a number in [1, 2)."""
     fraction, exponent = math.frexp(gamma)
     return 2.0 ** (exponent - 1), 2 * fraction
 
 
 def _divisor(n: Tensor) -> Tensor:
-    """n, or 1 where it is 0: where nothing is wrong, and u has underflowed."""
+    """n, or 1 where it is 0: where the prediction is right and u has underflowed."""
     return torch.where(n == 0, 1, n)
 
 
 def _or_1(n: Tensor, quotient: Tensor) -> Tensor:
-    """A quotient by n that tends to 1 as n vanishes."""
+    """A quotient by n that tends to 1 as n vanishes; 1 where n is 0."""
     return torch.where(n == 0, 1, quotient)
 
 
@@ -245,12 +245,12 @@ def sigmoid_focal_loss(
     """Focal loss of each logit, with the signature of torchvision's.
 
     Args:
-        inputs: Logits, a floating point tensor of any shape: any real numbers, not probabilities.
+        inputs: Logits (any real numbers, not probabilities), a floating point tensor of any shape.
         targets: Probabilities of the positive class in [0, 1], of the same shape; labels 0 and 1 may be integers.
-        alpha: Weight of the positive class, at most 1, beside 1 - alpha of the negative one; -1, or any negative
-            number, for no weights.
-        gamma: How strongly a loss is discounted by how well the element is classified; 0 or positive.
-        reduction: 'none', 'mean' (by the number of elements, with a weight too) or 'sum'.
+        alpha: Weight of the positive class, at most 1; that of the negative class is 1 - alpha. A negative number, such
+            as -1, disables the weights.
+        gamma: How strongly well-classified elements are down-weighted; not negative.
+        reduction: 'none', 'mean' (over the number of elements, even with a weight) or 'sum'.
         weight: Optional factor of each element's loss; broadcast to the shape of the inputs.
 
     Returns:
@@ -263,6 +263,15 @@ def sigmoid_focal_loss(
         RuntimeError: ``weight`` does not broadcast to the shape of the inputs.
         TypeError: ``alpha`` or ``gamma`` is not a number.
         NotImplementedError: the inputs are not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import sigmoid_focal_loss
+        >>> logits, labels = torch.tensor([-4.0, 0.0, 4.0]), torch.tensor([0, 1, 0])
+        >>> sigmoid_focal_loss(logits, labels)
+        tensor([4.4037e-06, 4.3322e-02, 2.9062e+00])
+        >>> sigmoid_focal_loss(logits, labels, alpha=-1, gamma=0, reduction="mean")
+        tensor(1.5765)
     """
     reduction = arguments.reduction_of(reduction)
     alpha, gamma = _alpha(alpha), _gamma(gamma)
@@ -279,14 +288,14 @@ def sigmoid_focal_loss(
 def _alpha(value: float) -> float:
     alpha = arguments.real("sigmoid_focal_loss", "alpha", value)
     if not alpha <= 1:
-        raise ValueError(f"sigmoid_focal_loss(): argument 'alpha' must be at most 1, but is {alpha}")
+        raise ValueError(f"sigmoid_focal_loss(): argument 'alpha' must be at most 1, but got {alpha}")
     return alpha
 
 
 def _gamma(value: float) -> float:
     gamma = arguments.real("sigmoid_focal_loss", "gamma", value)
     if not 0 <= gamma < math.inf:
-        raise ValueError(f"sigmoid_focal_loss(): argument 'gamma' must be finite and not negative, but is {gamma}")
+        raise ValueError(f"sigmoid_focal_loss(): argument 'gamma' must be finite and not negative, but got {gamma}")
     return gamma
 
 

@@ -1,17 +1,17 @@
 r"""Smooth absolute error.
 
-**Where it comes from.** The absolute error with its kink at 0 rounded off, for regressing bounding boxes, where
-a squared error would let one bad box decide (Girshick [1]). It is Huber's loss of :math:`\delta = \beta`, divided by
-:math:`\beta`: its linear branches have slope 1 whatever :math:`\beta` is, and for :math:`\beta \to 0` it becomes the
-absolute error, which stands in for it at 0.
+**Where it comes from.** This is the absolute error with its kink at 0 rounded off. It was introduced for bounding-box
+regression, where one bad box would dominate a squared error (Girshick [1]). It is the Huber loss with
+:math:`\delta = \beta`, divided by :math:`\beta`. Its linear branches have slope 1 for every :math:`\beta`. For
+:math:`\beta \to 0` it becomes the absolute error, which is what :math:`\beta = 0` computes.
 
-**Definition.** A parabola where the residual :math:`r` is small, of slope 1 where it ends,
+**Definition.** A parabola for small residuals :math:`r`, continued by lines of slope 1:
 
 .. math::
     e(x, t) = \begin{cases} \dfrac{r^2}{2\beta} & |r| < \beta \\
                             |r| - \tfrac12 \beta & |r| \ge \beta \end{cases}, \qquad r = x - t \tag{1}
 
-**Gradient.** The slope is the residual in units of :math:`\beta`, cut off at :math:`\pm 1`; the target enters only
+**Gradient.** The slope is the residual in units of :math:`\beta`, clamped to :math:`\pm 1`; the target enters only
 through :math:`r`:
 
 .. math::
@@ -24,13 +24,13 @@ through :math:`r`:
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
     = -\frac{\partial^2 e}{\partial x\, \partial t} = \frac{[\,|r| < \beta\,]}{\beta} \tag{3}
 
-**Kinks.** The curvature jumps at :math:`|r| = \beta`; there the linear side is chosen. At :math:`\beta = 0` the slope
-jumps, and at a tie it is 0.
+**Kinks.** The curvature jumps at :math:`|r| = \beta`, where the linear side is chosen. With :math:`\beta = 0` the slope
+jumps at :math:`r = 0`, where it is set to 0.
 
-**Stable form.** Taken by the slope, the parabola is :math:`\tfrac12 (r / \beta)\, r`, which does not underflow before
-the loss does, as :math:`r^2` would.
+**Stable form.** The parabola is computed from its slope as :math:`\tfrac12 (r / \beta)\, r`. Unlike :math:`r^2`, this
+does not underflow before the loss does.
 
-**Shapes and domain.** Input and target broadcast, all real; :math:`\beta \ge 0`.
+**Shapes and domain.** Input and target are real and broadcast; :math:`\beta \ge 0`.
 
 Sources:
 
@@ -85,11 +85,11 @@ def smooth_l1_loss(
 
     Args:
         input: Floating point tensor of any shape.
-        target: Tensor of the same shape; another one is broadcast, with a warning.
+        target: Tensor of the same shape; any other shape is broadcast, with a warning.
         size_average, reduce: Deprecated; they override ``reduction``.
         reduction: 'none', 'mean' or 'sum'.
-        beta: Where the parabola becomes linear, in the units of the residual. Not negative; 0 is the absolute error,
-            :func:`~manual_grad.functional.l1_loss`, of whatever input that takes.
+        beta: The residual at which the parabola becomes linear; not negative. 0 gives the absolute error and accepts
+            the same inputs as :func:`~manual_grad.functional.l1_loss`.
 
     Returns:
         A scalar, or for 'none' a tensor of the broadcast shape, in the promoted dtype (float32 under autocast).
@@ -98,7 +98,16 @@ def smooth_l1_loss(
         ValueError: ``reduction`` is unknown.
         RuntimeError: ``beta`` is negative or NaN, or the shapes do not broadcast.
         TypeError: ``beta`` is not a number.
-        NotImplementedError: the promoted dtype is not a real floating point one.
+        NotImplementedError: the promoted dtype is not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import smooth_l1_loss
+        >>> input, target = torch.tensor([0.5, 2.0, -1.0]), torch.tensor([1.0, 2.0, 1.0])
+        >>> smooth_l1_loss(input, target, reduction="none")
+        tensor([0.1250, 0.0000, 1.5000])
+        >>> smooth_l1_loss(input, target, reduction="none", beta=0.5)
+        tensor([0.2500, 0.0000, 1.7500])
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     beta = arguments.real("smooth_l1_loss", "beta", beta)

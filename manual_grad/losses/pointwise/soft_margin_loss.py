@@ -1,35 +1,35 @@
 r"""Soft margin loss.
 
-**Where it comes from.** A score :math:`x` is right when it has the sign of its target :math:`t = \pm 1`, that is when
+**Where it comes from.** A score :math:`x` is correct if it has the sign of its target :math:`t = \pm 1`, that is, if
 the margin
 
 .. math::
     m = t\,x \tag{1}
 
-is positive. Where the hinge loss asks for a margin of 1 and then no more, the logistic loss asks ever more softly. It
-is the negative log-likelihood of logistic regression (Cox [1]) with the classes named :math:`\pm 1`.
+is positive. The hinge loss is 0 from a margin of 1 on, while the logistic loss only decays. It is the negative
+log-likelihood of logistic regression (Cox [1]) with classes labeled :math:`\pm 1`.
 
 **Definition.**
 
 .. math::
     e(x, t) = \log(1 + e^{-m}) \tag{2}
 
-**Stable form.** For a score that is clearly wrong :math:`e^{-m}` overflows, in float32 from :math:`m = -89` on, though
-the loss itself is close to :math:`-m`; for one that is clearly right :math:`1 + e^{-m}` rounds to 1. With the larger
-of the two exponentials taken out of the logarithm neither happens:
+**Stable form.** For a score that is clearly wrong, :math:`e^{-m}` overflows, in float32 from :math:`m = -89` on,
+although the loss is close to :math:`-m`. For a score that is clearly right, :math:`1 + e^{-m}` rounds to 1. Taking the
+larger of the two exponentials out of the logarithm avoids both:
 
 .. math::
     e(x, t) = \max(-m, 0) + \log(1 + u), \qquad u = e^{-|m|} \in (0, 1] \tag{3}
 
-**Gradient.** The loss pulls with the probability :math:`q` that it gives to the wrong class,
+**Gradient.** The slope is proportional to the probability :math:`q` of the wrong class:
 
 .. math::
     \frac{\partial e}{\partial x} = -t\,q, \qquad \frac{\partial e}{\partial t} = -x\,q, \qquad
     q = \frac{1}{1 + e^m} = \begin{cases} u / (1 + u) & m \ge 0 \\ 1 / (1 + u) & m < 0 \end{cases} \tag{4}
 
-A margin of :math:`+\infty` pulls at nothing: :math:`x\,e^{-m}` tends to 0, so 0 stands for :math:`\infty \cdot 0`.
+At a margin of :math:`+\infty` the gradient is 0: :math:`x\,e^{-m}` tends to 0, so :math:`\infty \cdot 0` is taken as 0.
 
-**Second derivatives**, from the slope of the sigmoid:
+**Second derivatives** follow from the slope of the sigmoid:
 
 .. math::
     \frac{\partial q}{\partial m} = -q\,(1 - q), \qquad
@@ -39,8 +39,8 @@ A margin of :math:`+\infty` pulls at nothing: :math:`x\,e^{-m}` tends to 0, so 0
 
 There are no kinks.
 
-**Shapes and domain.** Input and target broadcast to the input's shape. Nothing asks for :math:`t` to be 1 or -1: other
-targets scale the margin.
+**Shapes and domain.** The target broadcasts to the input's shape. It need not be 1 or -1; other targets scale the
+margin.
 
 Sources:
 

@@ -1,12 +1,13 @@
 r"""Student's t negative log-likelihood.
 
-**Where it comes from.** A mean of few normal measurements, in units of the deviation that these few show, follows
-Student's distribution [1]. As noise it is a normal one whose variance varies: of :math:`\nu` degrees of freedom, from
-the tails of Cauchy's, :math:`\nu = 1`, to none at all, :math:`\nu \to \infty`. Regression with it (Lange, Little and
-Taylor [2]) resists outliers: the further off one is, the less it pulls.
+**Where it comes from.** The mean of a few normal measurements, divided by its estimated standard error, follows
+Student's distribution [1]. As a noise model, it is a normal distribution with a random variance. With :math:`\nu`
+degrees of freedom, its tails range from those of the Cauchy distribution, :math:`\nu = 1`, to those of the normal
+distribution, :math:`\nu \to \infty`. Regression with it (Lange, Little and Taylor [2]) resists outliers: the farther
+off a target is, the smaller its gradient.
 
-**Definition.** With the residual :math:`r` and a scale kept from 0 by :math:`\epsilon`, the negative log-likelihood
-is, with :math:`f = 1` if ``full`` and the constant left out, :math:`f = 0`, if not,
+**Definition.** The scale is clamped to at least :math:`\epsilon`. With the residual :math:`r`, and with :math:`f = 1`
+if ``full`` and :math:`f = 0` otherwise (which omits the constant), the negative log-likelihood is
 
 .. math::
     e(x, t, a) = \log s + \frac{\nu + 1}{2} \log\Big( 1 + \frac{r^2}{\nu s^2} \Big) + f C(\nu), \qquad
@@ -16,11 +17,11 @@ is, with :math:`f = 1` if ``full`` and the constant left out, :math:`f = 0`, if 
     C(\nu) = \log \Gamma\Big( \frac{\nu}{2} \Big) - \log \Gamma\Big( \frac{\nu + 1}{2} \Big)
              + \tfrac12 \log (\nu \pi) \tag{2}
 
-As :math:`\nu \to \infty` this is the loss of :mod:`~manual_grad.losses.pointwise.gaussian_nll_loss`, whose variance is
+As :math:`\nu \to \infty` this becomes the loss of :mod:`~manual_grad.losses.pointwise.gaussian_nll_loss` with variance
 :math:`s^2`.
 
-**Gradient.** The residual pulls as in the normal case, but with a weight that falls as it grows, and the scale is right
-where :math:`r^2 = s^2`:
+**Gradient.** The slope in the residual is that of the normal case with a weight that decreases as the residual grows.
+The slope in the scale is 0 where :math:`r^2 = s^2`:
 
 .. math::
     \frac{\partial e}{\partial x} = -\frac{\partial e}{\partial t} = \frac{(\nu + 1)\, r}{\nu s^2 + r^2}, \qquad
@@ -37,10 +38,10 @@ where :math:`r^2 = s^2`:
     = -\frac2s\,(1 - h)\,\frac{\partial e}{\partial x}, \qquad
     \frac{\partial^2 e}{\partial a^2} = \frac{(\nu + 1)\, h\,(3 - 2h) - 1}{s^2} \tag{4}
 
-Beyond :math:`|r| = \sqrt\nu\, s` the loss is concave in the residual: there an outlier has been given up.
+Beyond :math:`|r| = \sqrt\nu\, s` the loss is concave in the residual: outliers are discounted there.
 
-**Stable form.** Of the residual and :math:`c` the smaller is divided by the larger. So nothing is squared that could
-overflow, and (3) is left with products: with :math:`n`, the larger of residual and scale where one of them rules,
+**Stable form.** The smaller of the residual and :math:`c` is divided by the larger, so that no square overflows. With
+:math:`n`, which is the residual or the scale, whichever dominates the denominator, (3) becomes a product:
 
 .. math::
     c = \sqrt\nu\, s, \qquad p = \frac{\min(|r|, c)}{\max(|r|, c)}, \qquad
@@ -52,22 +53,23 @@ overflow, and (3) is left with products: with :math:`n`, the larger of residual 
     \frac{\partial e}{\partial x} = \frac{k\,(\nu + 1)}{\nu\,(1 + p^2)} \cdot \frac rn \cdot \frac1n, \qquad
     \frac{\partial e}{\partial a} = \frac{k}{s\,(1 + p^2)} \cdot \frac{s - |r|}{n} \cdot \frac{s + |r|}{n} \tag{6}
 
-The last is 0 exactly where the scale is right. The first factor of (1) and :math:`p^2` may be huge and tiny; where
-:math:`1 + p^2` rounds to 1 their product is :math:`\tfrac12 (1 + \frac1\nu)\, r^2 / s^2`. The two logarithms in (2)
-grow as :math:`\nu \log \nu`, their difference does not: it is taken step by step,
+The last is exactly 0 where the scale is right. In (1) the factor :math:`(\nu + 1) / 2` may be huge and :math:`p^2`
+tiny; where :math:`1 + p^2` rounds to 1, their product is computed as :math:`\tfrac12 (1 + \frac1\nu)\, r^2 / s^2`. The
+two logarithms in (2) grow like :math:`\nu \log \nu`, but their difference does not; it is computed by the recurrence
 
 .. math::
     C(\nu) = C(\nu + 2) + \tfrac12 \log\Big( 1 + \frac{1}{\nu\,(\nu + 2)} \Big) \tag{7}
 
-up to where the series :math:`\tfrac12 \log 2\pi + \frac{1}{4\nu} - \frac{1}{24\nu^3} + \frac{1}{20\nu^5} - \dots`,
-Stirling's for both of them, is exact. All steps are positive.
+up to a :math:`\nu` where the series
+:math:`\tfrac12 \log 2\pi + \frac{1}{4\nu} - \frac{1}{24\nu^3} + \frac{1}{20\nu^5} - \dots`, which follows from
+Stirling's, is accurate to the last digit. All steps are positive.
 
-**Kinks.** Strictly :math:`\partial s / \partial a` is 0 for :math:`a < \epsilon`, and a scale that has once come there
-would stay. It is taken as 1 everywhere, in (3) and (4), as :mod:`~manual_grad.losses.pointwise.gaussian_nll_loss` does
-with its variance.
+**Kinks.** Strictly, :math:`\partial s / \partial a` is 0 for :math:`a < \epsilon`, and a scale that gets there would
+stay there. It is taken as 1 everywhere in (3) and (4), as in :mod:`~manual_grad.losses.pointwise.gaussian_nll_loss` for
+the variance.
 
-**Shapes and domain.** Input and target broadcast; the scale has the input's shape, or lacks its last dimension, or has
-one dimension of size 1, or is one number; it is not negative, which is checked. :math:`\nu` is one number for all,
+**Shapes and domain.** Input and target broadcast. The scale has the input's shape, or lacks its last dimension, or has
+one dimension of size 1, or is one number; a negative one is an error. :math:`\nu` is one number for all,
 positive and finite. An infinite residual or scale has the limits of (3). A weight multiplies :math:`e`.
 
 Sources:
@@ -96,7 +98,7 @@ class StudentTNLLLossFunction(PointwiseLoss):
 
     kernel = "student_t_nll_loss"
     refusal = ValueError
-    messages = ("scale has negative entry/entries; it is positive",)
+    messages = ("scale has negative entry/entries; it must not be negative",)
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, a: Tensor, df: float, constant: float, eps: float) -> Tensor:
@@ -132,7 +134,7 @@ class StudentTNLLLossFunction(PointwiseLoss):
 
 
 def _parts(x: Tensor, t: Tensor, a: Tensor, df: float, eps: float) -> tuple[Tensor, ...]:
-    """The parts of (5): r, s, |r|, whether that is beyond c, and p."""
+    """The parts of (5): r, s, |r|, whether |r| exceeds c, and p."""
     r, s = x - t, torch.where(a < 0, torch.nan, a.clamp_min(eps))
     c, size = s * df**0.5, r.abs()
     return r, s, size, size > c, torch.minimum(size, c) / torch.maximum(size, c)
@@ -171,12 +173,12 @@ def student_t_nll_loss(
     Args:
         input: The predicted locations, a floating point tensor of any shape.
         target: The samples, of the same shape or one that broadcasts with it.
-        scale: The predicted scales, of which a normal distribution's is the standard deviation: of the input's shape,
-            or without its last dimension, or with one dimension of size 1; or one number for all. None may be negative.
-        df: The degrees of freedom, one positive number for all: the fewer, the heavier the tails.
-        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, with a weight too.
+        scale: The predicted scales (for a normal distribution, the standard deviations), not negative: a tensor of the
+            input's shape, the same without the last dimension, or with one dimension of size 1; or a single number.
+        df: The degrees of freedom, a single positive number; the smaller it is, the heavier the tails.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, even with a weight.
         full: Whether to add the constant, which depends on ``df`` alone.
-        eps: Smaller scales count as this. The gradient of ``scale`` passes that clamp unchanged.
+        eps: Scales are clamped to at least this value. The gradient of ``scale`` passes through the clamp unchanged.
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
@@ -184,11 +186,11 @@ def student_t_nll_loss(
 
     Raises:
         ValueError: ``reduction`` is unknown; ``df`` or ``eps`` is not positive and finite; ``scale`` or ``weight`` has
-            another shape, or an entry of ``scale`` is negative. Only on the CPU can entries be looked at without
-            waiting; elsewhere, under torch.func.vmap too, a negative one makes its loss NaN.
+            another shape, or an entry of ``scale`` is negative. Entries are checked only on the CPU, where that needs
+            no synchronization. Elsewhere, and under torch.func.vmap, a negative entry makes its loss NaN.
         RuntimeError: the shapes do not broadcast.
         TypeError: ``scale`` is neither a tensor nor a number, ``df`` or ``eps`` not a number, ``full`` not a bool.
-        NotImplementedError: the promoted dtype is not a real floating point one.
+        NotImplementedError: the promoted dtype is not real floating point.
     """
     reduction = arguments.reduction_of(reduction)
     df = arguments.positive("student_t_nll_loss", "df", df)

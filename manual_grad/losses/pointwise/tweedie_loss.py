@@ -1,35 +1,35 @@
 r"""Tweedie loss.
 
-**Where it comes from.** What an insurance pays, the rain of a day, the sales of an article: often they are exactly 0,
-and if not, positive and skewed. Tweedie's distributions (Jørgensen [1]) have a variance in proportion to a power of
-their mean :math:`\mu`, namely :math:`\mu^p`. With :math:`1 < p < 2` they are sums of a random number of gamma
-variables, which may be none; at the ends are Poisson's, :math:`p = 1`, and the gamma distribution, :math:`p = 2`. Their
-densities have no closed form, but the mean is fitted without: the slope of the log-likelihood by the mean is
-:math:`(t - \mu) / \mu^p`, up to a factor that does not depend on it. The loss is the negative integral of that,
-Wedderburn's quasi-likelihood [2], as in the libraries of boosted trees.
+**Where it comes from.** Insurance claims, daily rainfall and product sales are often exactly 0, and otherwise positive
+and skewed. Tweedie distributions (Jørgensen [1]) have a variance proportional to a power of their mean :math:`\mu`,
+:math:`\mu^p`. For :math:`1 < p < 2` they are distributions of sums of a random, possibly zero, number of gamma
+variables. The limits are the Poisson distribution, :math:`p = 1`, and the gamma distribution, :math:`p = 2`. Their
+densities have no closed form, but fitting the mean does not need one: the slope of the log-likelihood in the mean is
+:math:`(t - \mu) / \mu^p`, up to a factor that does not depend on the mean. The loss is the negative integral of this
+slope, Wedderburn's quasi-likelihood [2], as in libraries for boosted trees.
 
-**Definition.** The input is the logarithm of the mean (``log_input``), so that any real number will do, or it is the
-mean itself, kept from 0 by :math:`\epsilon`:
+**Definition.** The input is either the logarithm of the mean (``log_input``), which may be any real number, or the mean
+itself, kept away from 0 by :math:`\epsilon`:
 
 .. math::
     e(x, t) = u(2 - p) - t\, u(1 - p), \qquad
     u(q) = \begin{cases} \mu^q / q & q \ne 0 \\ \log \mu & q = 0 \end{cases}, \qquad
     \mu = e^x \text{or} \mu = x + \epsilon \tag{1}
 
-The powers 1 and 2 are limits, less what does not depend on the mean: there the loss is that of
-:mod:`~manual_grad.losses.pointwise.poisson_nll_loss`, :math:`\mu - t \log \mu`, and the gamma distribution's,
-:math:`\log \mu + t / \mu`. Of the other powers 0 is the squared error, :math:`\mu^2 / 2 - t\,\mu`, and 3 the inverse
-normal distribution. With :math:`t^{2 - p} / ((1 - p)(2 - p))` added the loss is half the unit deviance, which is 0
-where the mean is the target; the gradient by the input is the same.
+The powers 1 and 2 are limits, without the terms that do not depend on the mean. There the loss is that of
+:mod:`~manual_grad.losses.pointwise.poisson_nll_loss`, :math:`\mu - t \log \mu`, and that of the gamma distribution,
+:math:`\log \mu + t / \mu`. Power 0 gives the squared error, :math:`\mu^2 / 2 - t\,\mu`, and power 3 the inverse
+Gaussian distribution. With :math:`t^{2 - p} / ((1 - p)(2 - p))` added, the loss is half the unit deviance, which is 0
+where the mean equals the target; the gradient of the input is the same.
 
-**Gradient.** The mean is drawn to the target,
+**Gradient.** The slope in the input vanishes where the mean equals the target:
 
 .. math::
     \frac{\partial e}{\partial x} = e^{(2 - p) x} - t\, e^{(1 - p) x} = e^{(1 - p) x}\,(e^x - t)
     \text{or}
     \frac{\partial e}{\partial x} = \mu^{1 - p} - t\, \mu^{-p} = \mu^{-p}\, ((x - t) + \epsilon) \tag{2}
 
-which in its last form keeps the digits of a mean near the target, and
+The last form keeps the digits of a mean near the target. The slope in the target is
 
 .. math::
     \frac{\partial e}{\partial t} = -u(1 - p) \tag{3}
@@ -46,26 +46,27 @@ which in its last form keeps the digits of a mean near the target, and
     \text{or}
     \frac{\partial^2 e}{\partial x\, \partial t} = -\mu^{-p} \tag{5}
 
-:math:`\partial^2 e / \partial t^2` is 0. In the logarithm of the mean the loss is convex for :math:`1 \le p \le 2` and
-targets that are not negative. There are no kinks.
+:math:`\partial^2 e / \partial t^2` is 0. In the logarithm of the mean, the loss is convex for :math:`1 \le p \le 2` and
+non-negative targets.
 
-**Stable form.** For such targets and :math:`1 < p < 2` both terms of (1) are positive. The one difference that can
-cancel is the mean less the target; with a large mean, which may overflow where its power does not,
+**Stable form.** For such targets and :math:`1 < p < 2` both terms of (1) are positive. Only the difference of mean and
+target can cancel. A large mean may overflow although its power does not; then
 
 .. math::
     e^{(1 - p) x}\,(e^x - t) = e^{(2 - p) x}\,(1 - t\, e^{-x}) \tag{6}
 
-The rounding of a product like :math:`(2 - p)\, x` would be an error in its exponential, the larger the product, the
-larger. But what is rounded off is known (Dekker [3]): by a product with :math:`2^{27} + 1` each factor falls into
-halves, which are multiplied without rounding, and :math:`e^{h + d} = e^h (1 + d)` to the last digit for the small rest
-:math:`d` of a product :math:`h`. A target of 0 has no second term, even where that overflows.
+Rounding a product such as :math:`(2 - p)\, x` would cause an error in its exponential that grows with the product. But
+the rounding error :math:`d` of a product :math:`h` can be computed exactly (Dekker [3]): multiplication by
+:math:`2^{27} + 1` splits each factor into halves whose products are exact. Then :math:`e^{h + d} = e^h (1 + d)` to the
+last digit. For a target of 0 the second term is 0, even where its power overflows.
 
 **Kinks.** There are none: both terms are smooth wherever the mean is positive.
 
-**Shapes and domain.** Input and target broadcast; any logarithm of a mean, or a mean :math:`x > -\epsilon`; targets are
-not negative, positive for :math:`p \ge 2`, any for :math:`p = 0`, of an integer or a floating dtype. The power is 0, or
-at least 1: there are no such distributions between (below 0 there are, with means that are positive and samples that
-need not be). A weight multiplies :math:`e`.
+**Shapes and domain.** Input and target broadcast. The input is any logarithm of a mean, or a mean
+:math:`x > -\epsilon`. Targets are of an integer or floating-point dtype; they are positive for :math:`p \ge 2`,
+arbitrary for :math:`p = 0`, and otherwise not negative. The power is 0 or at least 1, since there are no such
+distributions in between (there are for powers below 0, with positive means and samples of any sign). A weight
+multiplies :math:`e`.
 
 Sources:
 
@@ -143,11 +144,11 @@ def _power(q: float, is_0: bool, x: Tensor, log_input: bool, eps: float) -> Tens
     if not log_input:
         return (x + eps).pow(q)
     h = q * x
-    return h.exp() * (1 + torch.where(h.abs() < 1e3, product_error(q, x), 0))  # beyond, it is 0 or infinite
+    return h.exp() * (1 + torch.where(h.abs() < 1e3, product_error(q, x), 0))  # beyond, the power is 0 or infinite
 
 
 def _times(t: Tensor, v: Tensor) -> Tensor:
-    """t v, and 0 where t is, for an infinite v too."""
+    """t v, but 0 where t is 0, even if v is infinite."""
     return torch.where(t == 0, 0, t * v)
 
 
@@ -162,15 +163,16 @@ def tweedie_loss(
     eps: float = 1e-8,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Negative quasi-log-likelihood of each target, whose variance is in proportion to a power of its mean.
+    """Negative quasi-log-likelihood of each target, with variance proportional to a power of the mean.
 
     Args:
         input: Logarithms of the means, or means, a floating point tensor of any shape.
         target: The samples, of the same shape or one that broadcasts with it.
-        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, with a weight too.
-        power: Of the mean in the variance: 0 or at least 1; between 1 and 2 for samples of which some are 0.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of elements, even with a weight.
+        power: The power of the mean to which the variance is proportional: 0 or at least 1; between 1 and 2 if some
+            samples are 0.
         log_input: Whether the input is the logarithm of the mean.
-        eps: Added to the mean, where the input is the mean; not negative.
+        eps: Added to the mean if the input is the mean; not negative.
         weight: Optional tensor of the input's shape; may require a gradient.
 
     Returns:
@@ -181,16 +183,16 @@ def tweedie_loss(
             input's shape.
         RuntimeError: the shapes do not broadcast.
         TypeError: ``power`` or ``eps`` is not a number, ``log_input`` not a bool.
-        NotImplementedError: the promoted dtype is not a real floating point one.
+        NotImplementedError: the promoted dtype is not real floating point.
     """
     reduction = arguments.reduction_of(reduction)
     power = arguments.real("tweedie_loss", "power", power)
     if not (power == 0 or 1 <= power < math.inf):
-        raise ValueError(f"tweedie_loss(): argument 'power' must be 0 or at least 1, and finite, but got {power}")
+        raise ValueError(f"tweedie_loss(): argument 'power' must be finite, and 0 or at least 1, but got {power}")
     log_input = arguments.boolean("tweedie_loss", "log_input", log_input)
     eps = arguments.real("tweedie_loss", "eps", eps)
     if not 0 <= eps < math.inf:
-        raise ValueError(f"tweedie_loss(): argument 'eps' must not be negative or infinite, but got {eps}")
+        raise ValueError(f"tweedie_loss(): argument 'eps' must be finite and not negative, but got {eps}")
     weight = arguments.weight_of(weight, input, target)
     x, t, w = arguments.together(input, target, weight, arithmetic=True)
     arguments.require_floating("tweedie_loss", x)

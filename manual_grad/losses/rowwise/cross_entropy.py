@@ -1,18 +1,18 @@
 r"""Cross entropy of logits.
 
-**Where it comes from.** A classifier gives each of :math:`C` classes a score :math:`z_c`, any real number.
-Exponentials make the scores positive, division by their sum makes them probabilities; Bridle [1] called this the
-softmax:
+**Where it comes from.** A classifier assigns each of :math:`C` classes a score :math:`z_c`, any real number.
+Exponentials make the scores positive, and dividing them by their sum makes them probabilities. Bridle [1] called this
+the softmax:
 
 .. math::
     p_c = \frac{e^{z_c}}{\sum_j e^{z_j}} = e^{z_c - \mathrm{lse}(z)}, \qquad
     \mathrm{lse}(z) = \log \sum_j e^{z_j} \tag{1}
 
-If class :math:`y` was observed, its likelihood is :math:`p_y`, and maximum likelihood minimises :math:`-\log p_y`. A
-target that is a distribution itself (a vote, a teacher's opinion, a label smoothed [3]) is charged the average,
+If class :math:`y` was observed, its likelihood is :math:`p_y`, and maximum likelihood minimizes :math:`-\log p_y`. If
+the target is itself a distribution (of votes, from a teacher model, or a smoothed label [3]), the loss is the average
 :math:`-\sum_c t_c \log p_c`, the cross entropy of :math:`t` and :math:`p`.
 
-**Definition.** One formula serves every kind of target:
+**Definition.** One formula covers every kind of target:
 
 .. math::
     \ell = \sum_c q_c\, d_c, \qquad d_c = \mathrm{lse}(z) - z_c = -\log p_c \ge 0 \tag{2}
@@ -22,27 +22,27 @@ where, with class weights :math:`w` and label smoothing :math:`\varepsilon`,
 .. math::
     q_c = w_c\, \tilde t_c, \qquad \tilde t_c = (1 - \varepsilon)\, t_c + \frac{\varepsilon}{C} \tag{3}
 
-and a class index :math:`y` is the distribution :math:`t_c = [c = y]`. 'mean' divides the sum over the rows by
-:math:`\sum_n w_{y_n}` for class indices (rows of ``ignore_index`` left out) and by the number of rows for
+and a class index :math:`y` stands for the distribution :math:`t_c = [c = y]`. 'mean' divides the sum over the rows by
+:math:`\sum_n w_{y_n}` for class indices (rows with ``ignore_index`` are left out) and by the number of rows for
 probabilities.
 
-**Gradient.** The derivative of a logarithm is that of its argument over the argument, and only one of the exponentials
-in (1) moves with :math:`z_j`: the log-sum-exp is a smooth maximum, and its gradient the softmax. So
+**Gradient.** The derivative of a logarithm is that of its argument divided by the argument, and only one of the
+exponentials in (1) depends on :math:`z_j`. So the gradient of the log-sum-exp, a smooth maximum, is the softmax. Hence
 :math:`\partial d_c / \partial z_j = p_j - [c = j]`, and (2) gives
 
 .. math::
     \frac{\partial\, \mathrm{lse}(z)}{\partial z_j} = p_j, \qquad
     \frac{\partial \ell}{\partial z_j} = \sum_c q_c\, (p_j - [c = j]) = Q\, p_j - q_j, \qquad Q = \sum_c q_c \tag{4}
 
-— the famous :math:`p - y` — while the targets enter linearly:
+which is the well-known :math:`p - y`. Targets and weights enter linearly:
 
 .. math::
     \frac{\partial \ell}{\partial q_c} = d_c, \qquad
     \frac{\partial \ell}{\partial t_c} = (1 - \varepsilon)\, w_c\, d_c, \qquad
     \frac{\partial \ell}{\partial w_c} = \tilde t_c\, d_c \tag{5}
 
-**Stable form.** Taken literally, (1) overflows in float32 for a logit of 89, and the logarithm of a softmax meets a 0
-once a class is 104 behind:
+**Stable form.** As written, (1) overflows in float32 for a logit of 89, and a probability underflows to 0, whose
+logarithm is infinite, once its logit is 104 below the largest:
 
 >>> import torch
 >>> from manual_grad.functional import cross_entropy
@@ -53,28 +53,28 @@ tensor([nan, 0.])
 >>> -(z.exp() / z.exp().sum()).log(), cross_entropy(z, torch.tensor(1))
 (tensor([-0., inf]), tensor(104.))
 
-A factor :math:`e^m` can be taken out of every term of the sum, and leaves the logarithm as :math:`m`. With the largest
-logit :math:`m = z_k` no exponent is positive, so that nothing overflows, and the sum is 1 plus a rest to which only
-the other classes contribute, so that it cannot vanish (Blanchard, Higham and Higham [2] bound the rounding):
+A factor :math:`e^m` can be taken out of every term of the sum, which adds :math:`m` to the logarithm. With the largest
+logit :math:`m = z_k` no exponent is positive, so nothing overflows. The sum is 1 plus the contribution :math:`\rho` of
+the other classes, so it cannot vanish (Blanchard, Higham and Higham [2] bound the rounding errors):
 
 .. math::
     \mathrm{lse}(z) = m + \log(1 + \rho), \qquad \rho = \sum_{c \ne k} e^{z_c - m}, \qquad m = z_k \tag{6}
 
-As the model becomes confident, :math:`\rho \to 0`; ``log1p`` keeps every digit of it, where :math:`\log(1 + \rho)`
-rounds to 0 in float32 from a gap of 17 on. The two parts of
+As the model becomes confident, :math:`\rho \to 0`. ``log1p`` keeps every digit of it, while :math:`\log(1 + \rho)`
+rounds to 0 in float32 from a gap of 17 on. The two terms of
 
 .. math::
     d_c = (m - z_c) + \log(1 + \rho) \tag{7}
 
-are not negative: nothing cancels. In (4) something does, for the leading class: :math:`p_k - 1` is rounded before it
-is small. But :math:`1 - p_k = \rho / (1 + \rho)` is known to the last digit, so
+are not negative, so nothing cancels. In (4), digits do cancel for the leading class: :math:`p_k` is rounded before 1 is
+subtracted. But :math:`1 - p_k = \rho / (1 + \rho)` is known to the last digit, so
 
 .. math::
     \frac{\partial \ell}{\partial z_k} = Q p_k - q_k = \sum_{c \ne k} q_c - Q\, \frac{\rho}{1 + \rho} \tag{8}
 
-which for a class index is :math:`-w_y \sum_{c \ne y} p_c`: the leading class is pushed up exactly as hard as all the
-others are pushed down. Where :math:`p_k < \frac12`, that is :math:`\rho > 1`, it is (4) that keeps the digits. A
-softmax followed by a logarithm has thrown all this away before the loss is reached, and goes over the row twice more:
+is accurate. For a class index this is :math:`-w_y \sum_{c \ne y} p_c`: the leading class is pushed up exactly as hard
+as all others are pushed down. If :math:`p_k < \frac12`, that is :math:`\rho > 1`, (4) is the accurate form. A softmax
+followed by a logarithm loses these digits before the loss is reached, and needs two more passes over the row:
 
 >>> z, y = torch.tensor([20.0, 0.0, 0.0], requires_grad=True), torch.tensor(0)
 >>> apart, fused = -z.softmax(0).log()[y], cross_entropy(z, y)
@@ -83,19 +83,19 @@ softmax followed by a logarithm has thrown all this away before the loss is reac
 >>> torch.autograd.grad(apart, z)[0], torch.autograd.grad(fused, z)[0]
 (tensor([0.0000e+00, 2.0612e-09, 2.0612e-09]), tensor([-4.1223e-09,  2.0612e-09,  2.0612e-09]))
 
-:math:`m` and :math:`\rho` can be had of some of the classes, too, and be put together:
-:mod:`~manual_grad.engine.softmax` says how.
+:math:`m` and :math:`\rho` can also be computed for subsets of the classes and then merged; see
+:mod:`~manual_grad.engine.softmax`.
 
-**Second derivative.** By the quotient rule a probability moves with its own logit and against the others. The Hessian
-is :math:`Q\,(\operatorname{diag}(p) - p p^\top)`, the covariance of a one-hot draw from :math:`p`; it has no negative
-eigenvalue, so the loss is convex in the logits:
+**Second derivative.** By the quotient rule, a probability increases with its own logit and decreases with the others.
+The Hessian is :math:`Q\,(\operatorname{diag}(p) - p p^\top)`, which is :math:`Q` times the covariance of a one-hot
+sample from :math:`p`. For :math:`Q \ge 0` it has no negative eigenvalue, so the loss is convex in the logits:
 
 .. math::
     \frac{\partial p_j}{\partial z_i} = p_j\, ([i = j] - p_i), \qquad
     \frac{\partial^2 \ell}{\partial z_i\, \partial z_j} = Q\, p_j\, ([i = j] - p_i) \tag{9}
 
-Its product with a direction needs no matrix. With a dot for the derivative along the direction :math:`v` in which
-logits, targets and weights move,
+Its product with a direction needs no matrix. Let a dot denote the derivative along the direction :math:`v` in which
+logits, targets and weights change:
 
 .. math::
     (H v)_{z_j} = Q\, p_j\, (\dot z_j - \mu) + p_j \sum_c \dot q_c - \dot q_j, \qquad
@@ -108,8 +108,8 @@ logits, targets and weights move,
 
 There are no kinks.
 
-**The same loss by other names.** It is the negative log-likelihood of a log-softmax, :math:`x`,
-(:mod:`~manual_grad.losses.rowwise.nll_loss`), and, but for the entropy of the target, the Kullback-Leibler divergence
+**The same loss by other names.** It is the negative log-likelihood of a log-softmax :math:`x`
+(:mod:`~manual_grad.losses.rowwise.nll_loss`) and, up to the entropy of the target, the Kullback-Leibler divergence
 (:mod:`~manual_grad.losses.pointwise.kl_div`):
 
 .. math::
@@ -125,8 +125,9 @@ There are no kinks.
 >>> (torch.stack([nll_loss(z.log_softmax(1), y), cross_entropy(z, one_hot)]) - loss).abs().max() < 1e-15
 tensor(True)
 
-**Shapes and domain.** Logits :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, \dots)`; indices without the :math:`C`,
-in :math:`[0, C)`, or probabilities with it. A logit of :math:`-\infty` rules a class out; :math:`0 \log 0` is 0.
+**Shapes and domain.** Logits are :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, \dots)`. Targets are class indices
+in :math:`[0, C)`, of that shape without the :math:`C`, or probabilities, of that shape. A logit of :math:`-\infty`
+rules out a class; :math:`0 \log 0` is 0.
 
 Sources:
 
@@ -156,8 +157,8 @@ from manual_grad.engine.softmax import State
 class CrossEntropyLossFunction(RowwiseLoss):
     """``apply(input, target, weight, ignore_index, label_smoothing, reduction)``.
 
-    ``input`` is (C) or (N, C, d1, …). A floating point ``target`` holds probabilities, and it and ``weight`` (or None)
-    have the input's shape; an integer one holds class indices, () or (N, d1, …), and ``weight`` is (C).
+    ``input`` is (C) or (N, C, d1, …). A floating point ``target`` holds probabilities; it and ``weight`` (or None) have
+    the input's shape. An integer ``target`` holds class indices, of shape () or (N, d1, …), and ``weight`` is (C).
     """
 
     tensors = 3
@@ -202,7 +203,7 @@ class CrossEntropyLossFunction(RowwiseLoss):
         dim, g = class_dim(z), g.unsqueeze(class_dim(z))
         q, kept = _effective_target(X, ignore_index, label_smoothing)
         if kept is not None:
-            z = torch.where(kept, z, 0)  # whatever an ignored row holds, it has no part in the result
+            z = torch.where(kept, z, 0)  # an ignored row contributes nothing, whatever it holds
         p, total = z.softmax(dim), q.sum(dim, keepdim=True)
         zero = torch.zeros_like(z)
         vz = zero if vz is None else vz
@@ -234,7 +235,7 @@ class CrossEntropyLossFunction(RowwiseLoss):
 
 
 def smoothing_of(label_smoothing: float) -> float:
-    """The share that is spread evenly: none where it is negative or NaN, as in torch."""
+    """The validated label smoothing; 0 if it is negative or NaN, as in torch."""
     if label_smoothing > 1:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     return label_smoothing if label_smoothing > 0 else 0.0
@@ -245,7 +246,7 @@ def _smooth(t: Tensor | float, label_smoothing: float, classes: int) -> Any:
 
 
 def _effective_target(X: Tensors, ignore_index: int, label_smoothing: float) -> tuple[Tensor, Tensor | None]:
-    """q of (3), and which rows are kept."""
+    """q of (3) and, for class indices, a mask of the rows that are kept."""
     z, t, w = X
     dim = class_dim(z)
     if t.is_floating_point():
@@ -254,7 +255,7 @@ def _effective_target(X: Tensors, ignore_index: int, label_smoothing: float) -> 
     kept, y = (u.unsqueeze(dim) for u in rowwise.kept_rows("cross_entropy", t, z.shape[dim], ignore_index))
     q = _smooth(torch.zeros_like(z).scatter(dim, y, 1), label_smoothing, z.shape[dim])
     if w is not None:
-        # a class without a share in the target has none of its weight, though that be NaN or infinite
+        # q stays 0 even if the weight is NaN or infinite
         q = torch.where(q == 0, 0, w.view(-1, *(1,) * (z.dim() - dim - 1)) * q)
     return torch.where(kept, q, 0), kept
 
@@ -273,22 +274,22 @@ def cross_entropy(
     """Cross entropy of logits; see :func:`torch.nn.functional.cross_entropy`.
 
     Args:
-        input: Logits, floating point, of shape (C), (N, C) or (N, C, d1, …, dk): any real numbers, not probabilities,
-            which a softmax has been through already.
+        input: Logits (any real numbers, not the probabilities that a softmax returns), floating point, of shape (C),
+            (N, C) or (N, C, d1, …, dk).
         target: Class indices in [0, C), int64 or uint8, of shape (), (N) or (N, d1, …, dk); or class probabilities,
             floating point, of the input's shape.
-        weight: Optional weight of each class, of shape (C); under autocast in any dtype.
+        weight: Optional weight of each class, of shape (C); under autocast it may have any dtype.
         size_average, reduce: Deprecated; they override ``reduction``.
-        ignore_index: A class index whose rows count neither in the loss nor in its mean; for class indices only.
-        reduction: 'none', 'mean' or 'sum'. The mean of class indices divides by the kept rows' weights, that of
-            probabilities by the number of rows; with every row ignored it is nan.
-        label_smoothing: The share, at most 1, of the target that is spread evenly over the classes; a negative one
+        ignore_index: Rows with this class index count neither in the loss nor in the mean; for class indices only.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the total weight of the rows that are not ignored, or
+            for probabilities by the number of rows; if every row is ignored it is nan.
+        label_smoothing: The fraction, at most 1, of the target that is spread evenly over the classes; a negative one
             counts as 0, as in torch.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (), (N) or (N, d1, …, dk), in the input's dtype, promoted with that of
-        probabilities (float32 under autocast). ``input`` may require a gradient; with probabilities ``target`` and
-        ``weight`` may too.
+        probabilities (float32 under autocast). ``input`` may require a gradient; with probabilities, so may ``target``
+        and ``weight``.
 
     Raises:
         IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU); ``input`` is 0-d.
@@ -296,6 +297,17 @@ def cross_entropy(
         RuntimeError: shapes or dtypes that do not fit; ``label_smoothing`` above 1; a ``weight`` that requires a
             gradient with class indices.
         TypeError: ``ignore_index`` or ``label_smoothing`` is not a number.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import cross_entropy
+        >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+        >>> cross_entropy(logits, torch.tensor([0, 1]), reduction="none")
+        tensor([0.1698, 2.1698])
+        >>> loss = cross_entropy(logits.requires_grad_(), torch.tensor([0, -100]))  # ignores the second row
+        >>> torch.autograd.grad(loss, logits)[0]
+        tensor([[-0.1562,  0.1142,  0.0420],
+                [ 0.0000,  0.0000,  0.0000]])
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     if type(ignore_index) is not int or type(label_smoothing) is not float:

@@ -1,27 +1,27 @@
 r"""Multi-class margin loss (hinge loss of Weston and Watkins).
 
-**Where it comes from.** A support vector machine for many classes at once (Weston and Watkins [1]): the score of the
-right class :math:`y` should lead that of every other class by a margin :math:`m`. What class :math:`j` falls short of
-is
+**Where it comes from.** In the multi-class support vector machine of Weston and Watkins [1], the score of the correct
+class :math:`y` should exceed that of every other class by a margin :math:`m`. With respect to class :math:`j` it falls
+short by
 
 .. math::
     h_j = (x_j - x_y) + m \tag{1}
 
-**Definition.** Each other class that comes too near is charged for it, linearly (:math:`p = 1`) or by its square
-(:math:`p = 2`), and the charge is averaged over the :math:`C` classes,
+**Definition.** The loss sums the shortfalls (:math:`p = 1`) or their squares (:math:`p = 2`) over the other classes and
+divides by the number of classes, :math:`C`:
 
 .. math::
     \ell = \frac{w_y}{C} \sum_{j \ne y} \max(0, h_j)^p \tag{2}
 
-**Gradient.** Score :math:`j` enters through :math:`h_j` alone, :math:`x_y` through all of them with the opposite sign:
-what the other classes are pushed down, the right one is pushed up.
+**Gradient.** Score :math:`x_j` enters only through :math:`h_j`, and :math:`x_y` through all of them with the opposite
+sign. So the correct class is pushed up as much as the others together are pushed down.
 
 .. math::
     \frac{\partial \ell}{\partial x_j} = \frac{w_y}{C}\, s_j \quad\text{for } j \ne y, \qquad
     \frac{\partial \ell}{\partial x_y} = -\frac{w_y}{C} \sum_{j \ne y} s_j, \qquad
     s_j = \begin{cases} p\, h_j^{p-1} & h_j > 0 \\ 0 & h_j \le 0 \end{cases} \tag{3}
 
-**Second derivative.** With :math:`u_j` the change of (1) along a direction :math:`v`,
+**Second derivative.** With :math:`u_j` the derivative of (1) along a direction :math:`v`,
 
 .. math::
     (H v)_{x_j} = \frac{w_y}{C}\, a_j u_j \quad\text{for } j \ne y, \qquad
@@ -30,16 +30,16 @@ what the other classes are pushed down, the right one is pushed up.
 
 which vanishes for :math:`p = 1`.
 
-**Kinks.** At :math:`h_j = 0` the slope jumps for :math:`p = 1` and the curvature for :math:`p = 2`. There the class
-that just keeps its distance is left alone: the inactive side, a strict :math:`h_j > 0`, as torch takes it.
+**Kinks.** At :math:`h_j = 0` the slope jumps for :math:`p = 1` and the curvature for :math:`p = 2`. The inactive side
+is chosen, as in torch.
 
-**Stable form.** In (1) the two scores are subtracted first: they are what cancels, and in floating point the
-difference of neighbours is exact.
+**Stable form.** In (1) the two scores, which may cancel, are subtracted first, since the floating-point difference of
+nearby numbers is exact.
 
-**Shapes and domain.** Scores :math:`(N, C)` or :math:`(C)`, class indices in :math:`[0, C)`, any real margin. A NaN is
-passed on: torch's comparison is false for it, so that a diverged row costs nothing and goes unnoticed. The sum over an
-empty batch is 0, where torch on the CPU returns memory as it was allocated. And there are second derivatives and
-forward mode.
+**Shapes and domain.** Scores are :math:`(N, C)` or :math:`(C)`, class indices are in :math:`[0, C)`, and the margin is
+any real number. Unlike in torch, NaN is propagated (torch's comparison is false for it, so a diverged row contributes
+nothing and goes unnoticed), the sum over an empty batch is 0 (torch on the CPU returns uninitialized memory), and there
+are second derivatives and forward mode.
 
 Sources:
 
@@ -108,12 +108,12 @@ def _share(X: Tensors) -> Tensor | float:
 
 
 def _weighted(share: Tensor | float, cost: Tensor) -> Tensor:
-    """What costs nothing has no use for its weight, though that be infinite."""
+    """share * cost, but a cost of 0 stays 0 even if the weight is infinite."""
     return torch.where(cost == 0, 0, share * cost)
 
 
 def _against_target(d: Tensor, y: Tensor) -> Tensor:
-    """The other classes' derivatives together with the target's, minus their sum."""
+    """Insert the derivative of the target, minus the sum of those of the other classes."""
     return d.scatter(-1, y.unsqueeze(-1), -d.sum(-1, keepdim=True))
 
 
@@ -134,10 +134,10 @@ def multi_margin_loss(
         input: Scores, floating point, of shape (C) or (N, C), C at least 1.
         target: Classes in [0, C), int64, of shape (N); for a single row also ().
         p: 1 or 2, the power of the shortfall.
-        margin: By how much the target's score should lead.
+        margin: How far the target's score should exceed the others.
         weight: Optional weight of each class, of shape (C).
         size_average, reduce: Deprecated; they override ``reduction``.
-        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of rows, with a weight too.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the number of rows, even with a weight.
 
     Returns:
         A scalar, or for 'none' a tensor of the target's shape, in the input's dtype (float32 under autocast). ``input``

@@ -1,46 +1,46 @@
 r"""Multi-label margin loss.
 
 **Where it comes from.** A row of scores :math:`x \in \mathbb R^C` comes with a list of labels :math:`y_1, \dots, y_L`,
-which ends at the first -1, and is right when every label is ahead of every class that is no label. Elisseeff and
-Weston [1] sum over these pairs; here each label should lead by 1.
+which ends at the first -1. The scores are right if every label has a higher score than every class that is not a label.
+Elisseeff and Weston [1] sum over these pairs; here each label should lead by 1.
 
-**Definition.** With :math:`Y` the set of the labels,
+**Definition.** With :math:`Y` the set of labels,
 
 .. math::
     \ell = \frac1C \sum_{k=1}^{L} \sum_{j \notin Y} \max(0, h_{y_k j}), \qquad h_{cj} = (x_j - x_c) + 1 \tag{1}
 
-The order of the labels does not matter, only how often each class :math:`c` is among them (a label that is repeated
-counts again):
+The order of the labels does not matter, only how often each class :math:`c` is among them (repeated labels count
+repeatedly):
 
 .. math::
     \ell = \frac1C \sum_{c, j} n_c f_j \max(0, h_{cj}), \qquad n_c = \sum_{k=1}^{L} [y_k = c], \qquad
     f_j = [n_j = 0] \tag{2}
 
-**Gradient.** A pair of classes pulls at both ends, equally hard:
+**Gradient.** Each pair contributes opposite slopes to its two classes:
 
 .. math::
     s_{cj} = n_c f_j\, [h_{cj} > 0], \qquad
     \frac{\partial \ell}{\partial x_i} = \frac1C \Big( \sum_c s_{ci} - \sum_j s_{ij} \Big) \tag{3}
 
-Of the two sums one is empty: a class is a label or it is not.
+One of the two sums is empty, since a class either is a label or is not.
 
 **Second derivative.** The loss is piecewise linear:
 
 .. math::
     \frac{\partial^2 \ell}{\partial x_i\, \partial x_j} = 0 \tag{4}
 
-**Kinks.** Where :math:`h_{cj} = 0` the inactive side is taken, a strict :math:`h > 0`, as in torch.
+**Kinks.** At :math:`h_{cj} = 0` the inactive side is chosen, as in torch.
 
-**Stable form.** In (1) the two scores are subtracted first: they are what cancels, and the difference of neighbours
+**Stable form.** In (1) the two scores, which may cancel, are subtracted first, since the difference of nearby numbers
 is exact.
 
-**Cost.** The formulas below spell the pairs out, :math:`O(C^2)` numbers a row. The kernel goes through the labels of a
-row one by one, :math:`O(C)` numbers and :math:`O(C L)` steps.
+**Cost.** The formulas below materialize the pairs, :math:`O(C^2)` numbers per row. The kernel processes the labels of a
+row one at a time, with :math:`O(C)` numbers and :math:`O(C L)` steps.
 
-**Shapes and domain.** Scores and labels :math:`(N, C)` or :math:`(C)`; labels in :math:`[-1, C)`. As in
-:mod:`~manual_grad.losses.rowwise.multi_margin_loss`, of which this is the extension to several labels, a NaN is passed
-on where torch drops it, the sum over an empty batch is 0 where torch on the CPU returns memory as it was allocated, and
-there are a second derivative (zero) and forward mode.
+**Shapes and domain.** Scores and labels are :math:`(N, C)` or :math:`(C)`; labels are in :math:`[-1, C)`. This is the
+extension of :mod:`~manual_grad.losses.rowwise.multi_margin_loss` to several labels, and differs from torch in the same
+ways: NaN is propagated where torch drops it, the sum over an empty batch is 0 where torch on the CPU returns
+uninitialized memory, and there are a second derivative (zero) and forward mode.
 
 Sources:
 
@@ -93,7 +93,7 @@ class MultiLabelMarginLossFunction(RowwiseLoss):
 
 
 def _pairs(X: Tensors) -> tuple[Tensor, Tensor]:
-    """n_c f_j and max(0, h_cj) of (2), both (…, C, C), the latter 0 where the former is."""
+    """n_c f_j and max(0, h_cj) of (2), both (…, C, C); the latter is 0 where the former is."""
     x, t = X
     classes = x.shape[-1]
     label = rowwise.label_outside(t, classes, -1)
@@ -120,7 +120,8 @@ def multilabel_margin_loss(
 
     Args:
         input: Scores, floating point, of shape (C) or (N, C), C at least 1.
-        target: For each row its labels in [0, C), and -1 behind the last of them, int64, of the input's shape.
+        target: The labels of each row, in [0, C), followed by -1 if there are fewer than C; int64, of the input's
+            shape.
         size_average, reduce: Deprecated; they override ``reduction``.
         reduction: 'none', 'mean' or 'sum'. The mean divides by the number of rows.
 
@@ -130,7 +131,7 @@ def multilabel_margin_loss(
 
     Raises:
         ValueError: ``reduction`` is unknown.
-        RuntimeError: a label is outside [-1, C), behind the first -1 too (checked on the CPU); shapes or dtypes that do
+        RuntimeError: a label is outside [-1, C), even after the first -1 (checked on the CPU); shapes or dtypes that do
             not fit.
         NotImplementedError: the input is not real floating point.
     """

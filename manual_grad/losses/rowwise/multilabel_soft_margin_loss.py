@@ -1,34 +1,33 @@
 r"""Multilabel soft margin loss.
 
-**Where it comes from.** Each of :math:`C` labels may apply or not, whatever the others do: a row of logits :math:`x`
-stands for as many separate yes-or-no questions, which the literature calls binary relevance (Tsoumakas and Katakis
-[1]). Each is answered by binary cross entropy of its logit;
-:mod:`~manual_grad.losses.pointwise.binary_cross_entropy_with_logits` has its derivation, stable form and derivatives.
+**Where it comes from.** Each of :math:`C` labels applies or not, independently of the others, so a row of logits
+:math:`x` represents :math:`C` separate yes-or-no questions. The literature calls this binary relevance (Tsoumakas and
+Katakis [1]). The loss of each label is the binary cross entropy of its logit; see
+:mod:`~manual_grad.losses.pointwise.binary_cross_entropy_with_logits` for derivation, stable form and derivatives.
 
-**Definition.** With a weight :math:`w_c` of the label, the row's loss is the mean over the labels:
+**Definition.** With a weight :math:`w_c` for each label, the loss of a row is the mean over the labels:
 
 .. math::
     \ell(x, t) = \frac1C \sum_c w_c\, e(x_c, t_c), \qquad
     e(x, t) = -t \log \sigma(x) - (1 - t) \log \sigma(-x), \qquad \sigma(x) = \frac{1}{1 + e^{-x}} \tag{1}
 
-**Gradient.** A sum has the sum of the derivatives, and each term has a label of its own:
+**Gradient.** Each term depends on one label only:
 
 .. math::
     \frac{\partial \ell}{\partial x_c} = \frac{w_c}{C}\, \frac{\partial e(x_c, t_c)}{\partial x_c}, \qquad
     \frac{\partial \ell}{\partial t_c} = \frac{w_c}{C}\, \frac{\partial e(x_c, t_c)}{\partial t_c}, \qquad
     \frac{\partial \ell}{\partial w_c} = \frac1C\, e(x_c, t_c) \tag{2}
 
-**Second derivatives** couple no two labels; that in the logits is
+**Second derivatives** do not couple different labels. In the logits, they are
 
 .. math::
     \frac{\partial^2 \ell}{\partial x_c\, \partial x_j}
     = [c = j]\, \frac{w_c}{C}\, \frac{\partial^2 e(x_c, t_c)}{\partial x_c^2} \tag{3}
 
-and likewise for targets and weights. There are no kinks, and the stable form is that of each
-term.
+and likewise for targets and weights. There are no kinks, and the stable form is that of each term.
 
-**Shapes and domain.** Logits and targets of one shape, :math:`(N, C)` or :math:`(C)`; targets in :math:`[0, 1]`; a
-weight :math:`(C)`. With 'mean' the rows are averaged in turn.
+**Shapes and domain.** Logits and targets have the same shape, :math:`(N, C)` or :math:`(C)`; targets are in
+:math:`[0, 1]`; a weight is :math:`(C)`. 'mean' then averages over the rows.
 
 Sources:
 
@@ -91,7 +90,7 @@ class MultiLabelSoftMarginLossFunction(RowwiseLoss):
         reduced = reduction != "none" or x.dim() == 1
         divisor = classes * cls.shape(X).numel() if reduction == "mean" else classes
         dtype = x.dtype
-        if value and not reduced and dtype in HALF:  # not the mean of what has been rounded already
+        if value and not reduced and dtype in HALF:  # avoids rounding to half precision before taking the mean
             x, t, w = widen(X, torch.float32)
         if g is not None and not reduced:
             g = g.unsqueeze(-1).expand(x.shape)
@@ -103,7 +102,7 @@ class MultiLabelSoftMarginLossFunction(RowwiseLoss):
 
 
 def _of_labels(X: Tensors) -> Tensors:
-    """As binary cross entropy takes them, with no pos_weight."""
+    """The arguments for binary cross entropy, without a pos_weight."""
     x, t, w = X
     return x, t, None, w
 
@@ -121,20 +120,20 @@ def multilabel_soft_margin_loss(
 
     Args:
         input: Logits, a floating point tensor of shape (C), (N, C) or, with the labels last, of any more dimensions.
-        target: 0 or 1 for each label, or probabilities, of the same shape; another one is broadcast, a number too.
-        weight: Optional factor of each label's loss, of shape (C) or broadcast; a number too.
+        target: 0 or 1 for each label, or probabilities, of the same shape or one that broadcasts; may be a number.
+        weight: Optional factor of each label's loss, of shape (C) or one that broadcasts; may be a number.
         size_average, reduce: Deprecated; they override ``reduction``.
-        reduction: 'none', 'mean' or 'sum', of the rows' losses.
+        reduction: 'none', 'mean' or 'sum', over the losses of the rows.
 
     Returns:
-        A scalar, or for 'none' a tensor of the input's shape without the last dimension, in the promoted dtype, under
-        autocast too. All three tensors may require a gradient.
+        A scalar, or for 'none' a tensor of the input's shape without the last dimension, in the promoted dtype, even
+        under autocast. All three tensors may require a gradient.
 
     Raises:
         ValueError: ``reduction`` is unknown.
         IndexError: ``input`` is 0-d.
         RuntimeError: the shapes do not broadcast.
-        NotImplementedError: the promoted dtype is not a real floating point one.
+        NotImplementedError: the promoted dtype is not real floating point.
     """
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
@@ -147,7 +146,7 @@ def multilabel_soft_margin_loss(
         weight = arguments.as_tensor(weight, input)
     x, t, w = arguments.together(input, target, weight, autocasts=False, arithmetic=True)
     arguments.require_floating("multilabel_soft_margin_loss", x)
-    if x.dim() != input.dim():  # torch sums over the dimension of that number
+    if x.dim() != input.dim():  # torch sums over the dimension with the index input.dim() - 1
         x, t, w = (None if u is None else u.movedim(input.dim() - 1, -1) for u in (x, t, w))
     return evaluate(MultiLabelSoftMarginLossFunction, x, t, w, classes, reduction)
 

@@ -1,20 +1,20 @@
 r"""Negative log-likelihood of class indices.
 
 **Where it comes from.** A row of scores :math:`x` holds log-probabilities of :math:`C` classes,
-:math:`x_c = \log p_c`, of which the class :math:`y` was observed. Fisher [1] called :math:`p_y`, as a function of the
-model, its likelihood, and proposed the model that makes it largest; minus its logarithm turns a product over
-observations into a sum to minimise.
+:math:`x_c = \log p_c`, of which class :math:`y` was observed. Fisher [1] called :math:`p_y`, as a function of the
+model, its likelihood, and proposed to choose the model that maximizes it. The negative logarithm turns a product over
+observations into a sum to minimize.
 
 **Definition.** With a weight for each class,
 
 .. math::
     \ell = -w_y\, x_y = -w_y \log p_y, \qquad p_c = e^{x_c} \tag{1}
 
-Rows of ``ignore_index`` count nothing; 'mean' divides the sum over the others by :math:`\sum_n w_{y_n}`. Behind a
-log-softmax this is the cross entropy of logits, which :mod:`~manual_grad.losses.rowwise.cross_entropy` computes with
-fewer passes and, for a confident model, more digits.
+Rows with ``ignore_index`` are left out; 'mean' divides the sum over the others by :math:`\sum_n w_{y_n}`. Applied to a
+log-softmax, this is the cross entropy of logits, which :mod:`~manual_grad.losses.rowwise.cross_entropy` computes with
+fewer passes and, for a confident model, with more correct digits.
 
-**Gradient.** The loss is linear, with one entry of the row in it:
+**Gradient.** The loss is linear in a single entry of the row:
 
 .. math::
     \frac{\partial \ell}{\partial x_c} = -w_y\, [c = y] \tag{2}
@@ -24,10 +24,12 @@ fewer passes and, for a confident model, more digits.
 .. math::
     \frac{\partial^2 \ell}{\partial x_c\, \partial x_j} = 0 \tag{3}
 
-There are no kinks, and nothing cancels: the result is as exact as one rounded product. All the work is to write zeros.
+There are no kinks, and nothing cancels: the only rounding is that of one product. Almost all the work of the gradient
+is writing zeros.
 
-**Shapes and domain.** Scores :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, \dots)`, indices without the :math:`C`,
-in :math:`[0, C)`. The scores are taken as they are: nothing asks that :math:`\sum_c e^{x_c} = 1`.
+**Shapes and domain.** Scores are :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, \dots)`; class indices in
+:math:`[0, C)` have that shape without the :math:`C`. The scores need not be normalized: :math:`\sum_c e^{x_c}` may
+differ from 1.
 
 Sources:
 
@@ -48,11 +50,11 @@ from manual_grad.engine import arguments, rowwise
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 
-IN_CACHE = 1 << 20  # scores, of which a second sweep takes less time than a second call
+IN_CACHE = 1 << 20  # up to this many scores, a second pass over them takes less time than a second kernel call
 
 
 class NLLLossFunction(RowwiseLoss):
-    """``apply(input, target, weight, ignore_index, reduction)``: weight (C) or None, target of the loss' shape."""
+    """``apply(input, target, weight, ignore_index, reduction)``: weight (C) or None, target of the loss's shape."""
 
     tensors = 3
     kernel = "nll_loss"
@@ -101,8 +103,8 @@ class NLLLossFunction(RowwiseLoss):
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        # the gradient has no work in common with the value; where it is long it waits for its upstream, since to be
-        # multiplied by that would be a second sweep over it
+        # The gradient shares no work with the value. If it is large, it is left to backward, where it is computed with
+        # the upstream gradient, instead of being multiplied by that in a second pass.
         waits = value and X[0].numel() > IN_CACHE
         result = super().fused(X, options, reduction, (False,) * len(X) if waits else needs, g, value)
         return (result[0], []) if waits and result is not None else result
@@ -125,8 +127,9 @@ def nll_loss(
         target: Class indices in [0, C), int64 or uint8, of shape (), (N) or (N, d1, …, dk).
         weight: Optional weight of each class, of shape (C).
         size_average, reduce: Deprecated; they override ``reduction``.
-        ignore_index: A class index whose rows count neither in the loss nor in its mean.
-        reduction: 'none', 'mean' or 'sum'. The mean divides by the kept rows' weights, and is nan if there are none.
+        ignore_index: Rows with this class index count neither in the loss nor in the mean.
+        reduction: 'none', 'mean' or 'sum'. The mean divides by the total weight of the rows that are not ignored, and
+            is nan if there are none.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (), (N) or (N, d1, …, dk), in the input's dtype (float32 under
@@ -138,6 +141,15 @@ def nll_loss(
         RuntimeError: shapes or dtypes that do not fit; a ``weight`` that requires a gradient.
         TypeError: ``ignore_index`` is not an integer.
         NotImplementedError: the input is not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import nll_loss
+        >>> log_p = torch.tensor([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]]).log()
+        >>> nll_loss(log_p, torch.tensor([0, 1]), reduction="none")
+        tensor([0.6931, 2.0794])
+        >>> nll_loss(log_p, torch.tensor([0, 1]), weight=torch.tensor([3.0, 1.0, 1.0]))
+        tensor(1.0397)
     """
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     if type(ignore_index) is not int:

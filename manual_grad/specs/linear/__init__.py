@@ -1,1 +1,1 @@
-"""The specs of the losses of a projection, then rows of class scores."""
+"""The specs of the losses of features and a linear projection."""

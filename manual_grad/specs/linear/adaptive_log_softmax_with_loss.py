@@ -1,7 +1,7 @@
 """Cross entropy with an adaptive softmax: a head, and two clusters with a tail each.
 
-As for linear cross entropy, every feature speaks for one class of the head or of one tail, by a power of two: nothing
-rounds in the products, and no sum cancels in the gradient of a feature.
+As in the spec of linear cross entropy, every feature affects one class of the head or of one tail, with a power of two
+as its weight. So no product is rounded, and no sum cancels in the gradient of a feature.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from manual_grad.specs.rowwise.cross_entropy import oracle as row
 from manual_grad.study import curves
 
 CUTOFFS = (2, 4, 7)
-# feature -> the class it speaks for: four of the head; of one dimension and two classes; of two dimensions and three
+# The features that affect the head (4 classes), tail 1 (1 dimension, 2 classes) and tail 2 (2 dimensions, 3 classes).
 HEAD, TAIL_1, TAIL_2, FEATURES = slice(0, 4), slice(4, 5), slice(5, 7), 7
 SHAPES = dict(head_weight=(4, FEATURES), down_1=(1, FEATURES), up_1=(2, 1), down_2=(2, FEATURES), up_2=(3, 2))
 
@@ -71,7 +71,7 @@ def peer(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=None,
 
 
 def weights(size):
-    """Of the head and the tails, with the given number for each feature."""
+    """The weights of the head and the tails, with the given number for each feature."""
     made = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in SHAPES.items()}
     for name, features in (("head_weight", HEAD), ("down_1", TAIL_1), ("down_2", TAIL_2)):
         made[name][:, features] = torch.diag(size[features])
@@ -95,7 +95,7 @@ def indices(*target, bias=False):
 
 
 def confident(gap, scale=1.0):
-    """The scores of the targets lead by a gap, in the head and in their tails; by a negative one, they are behind."""
+    """Targets whose scores lead by a gap in the head and in their tails, or trail if it is negative."""
     lead = torch.tensor([[0, 1, 0, 0, 0, 0, 0], [0, 0, 1, 0, 1, 0, 0], [0, 0, 0, 1, 0, 0, 1]]).double()
 
     def sample(draw):
@@ -125,7 +125,7 @@ SPEC = Spec(
     symbols=symbols,
     chapter=adaptive_log_softmax_with_loss.__doc__,
     params=(dict(reduction="mean"), dict(reduction="none"), dict(reduction="sum")),
-    samples={  # with a word of every cluster: the others' tails get no gradient
+    samples={  # each has a word of every cluster, since a tail without one gets no gradient
         "typical": indices(1, 5, 3),
         "biased": indices(0, 2, 6, 1, bias=True),
         "rare words": indices(3, 4, 4),
@@ -139,9 +139,9 @@ SPEC = Spec(
     },
     pins=(
         Pin(dict(SIMPLE, input=[[0.0]], target=[0], reduction="none"), "one of four", value=[1.3862943611198906]),
-        Pin(dict(SIMPLE, input=[[0.0]], target=[6], reduction="none"), "one of four, and of these one of three",
+        Pin(dict(SIMPLE, input=[[0.0]], target=[6], reduction="none"), "one of four, then one of three",
             value=[2.4849066497880004]),
-        Pin(dict(SIMPLE, input=[[0.0], [NAN]], target=[0, 6], reduction="none"), "a NaN in a row spoils the row",
+        Pin(dict(SIMPLE, input=[[0.0], [NAN]], target=[0, 6], reduction="none"), "NaN in a row makes the row NaN",
             value=[1.3862943611198906, NAN]),
     ),
     errors=(

@@ -1,8 +1,8 @@
 """Cross entropy of a linear layer's scores: bias, class weights, ignored rows, label smoothing, several positions.
 
-A float32 product has the rounding of its sums, whatever the rule that takes it. So that the rule is what the oracle
-sees, nothing rounds in these products: every feature speaks for one class, by a power of two, and where a class has two
-features these have few bits. Then no sum over classes cancels in the gradient of a feature either.
+A float32 product has rounding errors that no rule can avoid. To test only the rule against the oracle, the samples are
+such that no product is rounded: every feature affects one class, with a power of two as its weight, and if a class has
+two features, these have few bits. Then no sum over classes cancels in the gradient of a feature either.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def oracle(input, linear_weight, target, linear_bias=None, weight=None, ignore_i
 
 
 def scores_of(draw, *shape, positions=(), classes=4, bias=False):
-    """Features ``shape`` of few bits, and a weight by which the d-th speaks for class d, modulo their number."""
+    """Features of shape ``shape`` with few bits, and a weight with which the d-th affects class d % classes."""
     features = shape[-1]
     owner = F.one_hot(torch.arange(features) % classes, classes).T.reshape(classes, *(1 for _ in positions), features)
     size = 2.0 ** draw.integers(classes, *positions, features, low=-1, high=2).cpu()
@@ -50,7 +50,7 @@ def eighths(draw, *shape):
 
 
 def projected(sample):
-    """A sample of cross entropy's with its logits as features, two apiece: the classes the other way round, halved."""
+    """A sample of cross entropy with its logits as features, doubled and reversed; the projection undoes this."""
 
     def made(draw):
         arguments = dict(sample(draw))
@@ -135,17 +135,17 @@ SPEC = Spec(
     },
     pins=(
         Pin(dict(input=[[1.0, 2.0]], linear_weight=[[1.0, 0.0], [0.0, 1.0]], target=[-100], reduction="mean"),
-            "all ignored: 0 / 0 has no value, but no pull", value=NAN,
+            "all rows ignored: the value is 0 / 0, the gradient 0", value=NAN,
             gradient=dict(input=[[0.0, 0.0]], linear_weight=[[0.0, 0.0], [0.0, 0.0]])),
         Pin(dict(input=[[1.0], [NAN]], linear_weight=[[1.0], [2.0]], target=[-100, -100], reduction="sum"),
-            "what an ignored row holds does not matter", value=0.0, gradient=dict(input=[[0.0], [0.0]])),
+            "the contents of an ignored row do not matter", value=0.0, gradient=dict(input=[[0.0], [0.0]])),
         Pin(dict(input=[[1.0]], linear_weight=[[0.0], [0.0], [0.0]], linear_bias=[0.0, -INF, 0.0], target=[0],
                  reduction="sum"),
             "an impossible class that is not the target", value=0.6931471805599453,
             gradient=dict(linear_bias=[-0.5, 0.0, 0.5], linear_weight=[[-0.5], [0.0], [0.5]])),
         Pin(dict(input=[[1.0]], linear_weight=[[0.0], [0.0]], linear_bias=[0.0, -INF], target=[1], reduction="sum"),
             "an impossible class that is the target", value=INF),
-        Pin(dict(input=[[NAN]], linear_weight=[[1.0], [1.0]], target=[1], reduction="none"), "a NaN spoils its row",
+        Pin(dict(input=[[NAN]], linear_weight=[[1.0], [1.0]], target=[1], reduction="none"), "NaN stays in its row",
             value=[NAN]),
     ),
     errors=(

@@ -1,4 +1,4 @@
-"""Cosine embedding: 1 - cos for pairs that belong together, the cosine above a margin for those that do not."""
+"""Cosine embedding: 1 - cos for pairs that belong together, the excess of cos over a margin for others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def above_margin(input1, input2, target, margin=0.0, **_):
 
 
 def near(angle, target=1.0, factor=1.0):
-    """Pairs that a small angle keeps from being parallel (antiparallel for a negative factor)."""
+    """Pairs at a small angle from parallel (antiparallel for a negative factor)."""
 
     def sample(draw):
         a = draw.normal(3, 4)
@@ -89,15 +89,15 @@ SPEC = Spec(
     kinks={1: above_margin},
     pins=(
         Pin(dict(input1=[[1e3, 0.0]], input2=[[0.0, 1e3]], target=[-1.0], reduction="sum"),
-            "at the margin the active side is taken, as torch does",
+            "at the margin the active side is chosen, as in torch",
             value=0.0, gradient=dict(input1=[[0.0, 1e-3]], input2=[[1e-3, 0.0]])),
         Pin(dict(input1=[[3.0, 4.0]], input2=[[1.0, 0.0]], target=[0.0], reduction="none"),
-            "a target that is neither 1 nor -1 costs nothing", value=[0.0], gradient=dict(input1=[[0.0, 0.0]])),
+            "a target that is neither 1 nor -1 has loss 0", value=[0.0], gradient=dict(input1=[[0.0, 0.0]])),
         Pin(dict(input1=[[0.0, 0.0]], input2=[[0.0, 0.0]], target=[1.0], reduction="none"),
-            "epsilon keeps zero vectors finite: their cosine is 0", value=[1.0],
+            "zero vectors have cosine 0, because of epsilon", value=[1.0],
             gradient=dict(input1=[[0.0, 0.0]], input2=[[0.0, 0.0]])),
         Pin(dict(input1=[[1.0]], input2=[[3.0, 4.0]], target=[-1.0], margin=0.995, reduction="none"),
-            "vectors that broadcast are what they broadcast to; torch counts a coordinate once, for a cosine of 1.4",
+            "vectors are broadcast first; torch counts a coordinate once and gets a cosine of 1.4",
             value=[0.0], gradient=dict(input1=[[0.0]], input2=[[0.0, 0.0]])),
     ),
     errors=(

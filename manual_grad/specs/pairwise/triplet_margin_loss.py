@@ -40,7 +40,7 @@ def oracle(anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, 
 
 
 def kinks(anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, **_):
-    """The hinge; where it is open, two equal distances to the negative, and the corners of the norms that count."""
+    """The kink of the hinge; where it is active, also equal distances to the negative and kinks of the norms used."""
     u, v, w = anchor - positive + eps, anchor - negative + eps, positive - negative + eps
     to_positive, to_negative, swapped = norm(u, p), norm(v, p), norm(w, p)
     s = margin + to_positive - (torch.minimum(to_negative, swapped) if swap else to_negative)
@@ -75,7 +75,7 @@ def normal(*shape, scale=1.0, **options):
 
 
 def ordered(**options):
-    """No coordinate of a difference comes near 0, where a degree below 2 has no curvature to compare."""
+    """No coordinate of a difference is near 0, where the curvature is infinite for degrees below 2."""
     return lambda draw: dict(
         anchor=draw.uniform(3, 4, low=1.0, high=2.0),
         positive=draw.uniform(3, 4, low=-1.5, high=0.0),
@@ -85,7 +85,7 @@ def ordered(**options):
 
 
 def near(positive, negative, **options):
-    """An anchor, and at these distances from it a positive and a negative."""
+    """An anchor, and a positive and a negative at these distances from it."""
 
     def sample(draw):
         a = draw.normal(3, 4)
@@ -96,7 +96,7 @@ def near(positive, negative, **options):
 
 
 def at_the_margin(draw):
-    """Distances of 5 and, but for a few steps of the dtype, 10, and a margin of 5; one far from it."""
+    """Distances of 5 and, up to a few steps of the dtype, 10, with a margin of 5; the last is far from it."""
     steps = torch.finfo(draw.dtype).eps * draw.tensor([8.0, -8.0, -24.0, 0.0]).unsqueeze(-1)
     far = draw.tensor([0.0, 0.0, 0.0, 2.0]).unsqueeze(-1)
     return dict(anchor=draw.tensor([[0.0, 0.0]] * 4), positive=draw.tensor([[3.0, 4.0]] * 4) + far,
@@ -104,7 +104,7 @@ def at_the_margin(draw):
 
 
 def symbols(draw, anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, swap=False, **_):
-    if p == INF:  # a degree of its own
+    if p == INF:  # the equations do not cover it
         return None
     t = draw.normal(len(anchor)).tolist()
     return {"a": anchor, "p": positive, "n": negative, "m": margin, "q": p, r"\epsilon": eps, "or": int(swap),
@@ -156,36 +156,36 @@ SPEC = Spec(
         *(
             Pin(dict(anchor=[[1.0, 2.0]], positive=[[1.0, 2.0]], negative=[[1.0, 3.0]], margin=5.0, eps=0.0, p=p,
                      reduction="none"),
-                "a vector of zeros, or a coordinate, pulls nowhere, as in torch", value=[4.0],
+                "a coordinate of 0 and a zero vector have slope 0, as in torch", value=[4.0],
                 gradient=dict(anchor=[[0.0, 1.0]], positive=[[0.0, 0.0]], negative=[[0.0, -1.0]]))
             for p in (0.5, 1.0, 1.5, 2.0, 3.0, INF)
         ),
         Pin(dict(anchor=[[1.0, 2.0]], positive=[[1.0, 5.0]], negative=[[2.0, 3.0]], margin=5.0, eps=0.0, p=0.0,
                  reduction="none"),
-            "degree 0 counts, and has no slope", value=[4.0],
+            "degree 0 counts, with slope 0", value=[4.0],
             gradient=dict(anchor=[[0.0, 0.0]], positive=[[0.0, 0.0]], negative=[[0.0, 0.0]])),
         Pin(dict(anchor=[[1.0, 2.0, 0.0]], positive=[[0.0, 1.0, 0.0]], negative=[[0.0, 0.0, 0.0]], margin=5.0, eps=0.0,
                  p=INF, reduction="none"),
-            "the coordinates that tie for the largest share alike, as in torch", value=[4.0],
+            "coordinates that tie for the largest share equally, as in torch", value=[4.0],
             gradient=dict(anchor=[[0.5, -0.5, 0.0]], positive=[[-0.5, -0.5, 0.0]], negative=[[0.0, 1.0, 0.0]])),
         Pin(dict(anchor=[[0.0]], positive=[[0.0]], negative=[[1.0]], eps=0.0, reduction="none"),
-            "at the margin the hinge is open, as torch's", value=[0.0],
+            "at the margin the hinge is active, as in torch", value=[0.0],
             gradient=dict(anchor=[[1.0]], positive=[[0.0]], negative=[[-1.0]])),
         Pin(dict(anchor=[[0.0]], positive=[[0.0]], negative=[[1.0]], eps=0.0, margin=2.0, swap=True, reduction="none"),
-            "two equal distances to the negative share alike, as in torch", value=[1.0],
+            "equal distances to the negative share equally, as in torch", value=[1.0],
             gradient=dict(anchor=[[0.5]], positive=[[0.5]], negative=[[-1.0]])),
         Pin(dict(anchor=[[0.0, 0.0]], positive=[[1.0, 0.0]], negative=[[INF, 0.0]], reduction="none"),
-            "a negative infinitely far is an easy one", value=[0.0],
+            "an infinitely far negative is easy", value=[0.0],
             gradient=dict(anchor=[[0.0, 0.0]], positive=[[0.0, 0.0]], negative=[[0.0, 0.0]])),
         *(
             Pin(dict(anchor=[[1.0, 1.0]], positive=[[INF, 0.0]], negative=[[2.0, 2.0]], p=0.5, eps=0.0, swap=swap,
                      reduction="none"),
-                "below degree 1 the slope of a finite coordinate beside an infinite one is infinite", value=[INF],
+                "below degree 1, a finite coordinate next to an infinite one has an infinite slope", value=[INF],
                 gradient=dict(anchor=[[NAN, INF]], positive=[[NAN, -INF]], negative=[[-2.0, -2.0]]))
             for swap in (False, True)
         ),
         Pin(dict(anchor=[[]], positive=[[]], negative=[[]], reduction="none"),
-            "vectors of no coordinates do not differ", value=[1.0]),
+            "empty vectors have distance 0", value=[1.0]),
     ),
     errors=(
         Error(dict(margin=0.0), ValueError, "margin must be greater than 0"),

@@ -1,4 +1,4 @@
-"""Triplet margin, of any distance."""
+"""Triplet margin with any distance."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def symbols(anchor, positive, negative, distance_function=None, margin=1.0, swap
 
 
 def kinks(anchor, positive, negative, distance_function=None, margin=1.0, swap=False, **_):
-    """The hinge and, where it is open, two equal distances to the negative."""
+    """The kink of the hinge and, where it is active, equal distances to the negative."""
     d = distance_function or euclidean
     to_negative, swapped = d(anchor, negative), d(positive, negative)
     s = margin + d(anchor, positive) - (torch.minimum(to_negative, swapped) if swap else to_negative)
@@ -62,9 +62,9 @@ def normal(*shape, scale=1.0):
 
 
 def eighths(*shape, margin):
-    """Multiples of 1/8, whose squared distances are exact in float32: the digits of a distance are the caller's.
+    """Multiples of 1/8, whose squared distances are exact in float32, since the loss takes the caller's distances.
 
-    A sixteenth more for one coordinate of the positive, and 1/512 for the margin: then nothing ties.
+    To avoid ties, 1/16 is added to one coordinate of the positive and 1/512 to the margin.
     """
 
     def sample(draw):
@@ -77,7 +77,7 @@ def eighths(*shape, margin):
 
 
 def at_the_margin(draw):
-    """Squared distances of 25 and 100, with a margin of hardly more than their difference; one far from it."""
+    """Squared distances of 25 and 100, with a margin slightly above their difference; the last is far from it."""
     return dict(anchor=draw.tensor([[0.0, 0.0], [0.0, 1.0]]), positive=draw.tensor([[3.0, 4.0], [0.0, 3.0]]),
                 negative=draw.tensor([[6.0, 8.0], [0.0, 2.0]]), margin=75 + 2.0**-20,
                 distance_function=squared)  # fmt: skip
@@ -88,7 +88,7 @@ SPEC = Spec(
     inputs=(Input("anchor"), Input("positive"), Input("negative")),
     definition=definition,
     oracle=oracle,
-    exact=False,  # the distance is the caller's, and rounds as it does
+    exact=False,  # the caller's distance has its own rounding errors
     symbols=symbols,
     params=(
         dict(reduction="mean"),
@@ -113,11 +113,11 @@ SPEC = Spec(
     pins=(
         Pin(dict(anchor=[[0.0]], positive=[[1.0]], negative=[[2.0]], distance_function=squared, margin=3.0,
                  reduction="none"),
-            "at the margin the hinge is open, as torch's", value=[0.0],
+            "at the margin the hinge is active, as in torch", value=[0.0],
             gradient=dict(anchor=[[2.0]], positive=[[2.0]], negative=[[-4.0]])),
         Pin(dict(anchor=[[0.0]], positive=[[0.0]], negative=[[1.0]], distance_function=squared, margin=2.0, swap=True,
                  reduction="none"),
-            "two equal distances to the negative share alike, as in torch", value=[1.0],
+            "equal distances to the negative share equally, as in torch", value=[1.0],
             gradient=dict(anchor=[[1.0]], positive=[[1.0]], negative=[[-2.0]])),
     ),
     errors=(

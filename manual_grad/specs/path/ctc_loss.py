@@ -1,6 +1,6 @@
-"""Connectionist temporal classification: minus the log of the probability that the frames spell the labels.
+"""Connectionist temporal classification: the negative log of the probability that the frames spell the labels.
 
-The definition adds up the alignments one by one; the oracle runs the forward recursion.
+The definition sums over all alignments; the oracle uses the forward recursion.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GAPS = (5, 10, 15, 20, 40, 80)
 
 @functools.cache
 def alignments(frames, classes, blank):
-    """Labels -> every path of that many frames that spells them: repetitions merged, then blanks removed."""
+    """Labels -> all paths of ``frames`` symbols that spell them: repetitions are merged, then blanks removed."""
     found: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for path in itertools.product(range(classes), repeat=frames):
         found.setdefault(tuple(k for k, _ in itertools.groupby(path) if k != blank), []).append(path)
@@ -80,7 +80,7 @@ def small(draw, lead=0.0, scale=1.0):
 
 
 def confident(gap, right=True):
-    """By a gap in every frame, for a path that spells the labels or for one that does not."""
+    """Scores where a path that spells the labels, or one that does not, leads by a gap in every frame."""
     path = torch.tensor([[1, 3, 2], [1, 0, 2], [2, 3, 2], [2, 3, 0], [0, 0, 0]])
     lead = gap * F.one_hot(path if right else 3 - path, 4).double()
     return lambda draw: small(draw, lead)
@@ -110,7 +110,7 @@ def symbols(draw, log_probs, targets, blank=0, **_):
 
 SPEC = Spec(
     fn=ctc_loss,
-    # behind log_softmax torch's gradient is right, by log_probs it is not the derivative: only its value is put beside
+    # torch's gradient is correct only after log_softmax, not as the derivative by log_probs: compare only the value
     peer=lambda log_probs, **others: F.ctc_loss(log_probs.detach(), **others),
     inputs=(Input("log_probs", batch=1), Input("targets"), Input("input_lengths"), Input("target_lengths")),
     definition=definition,
@@ -141,12 +141,12 @@ SPEC = Spec(
             "one frame, one label: one alignment", value=1.0, gradient=dict(log_probs=[[[0.0, -1.0]]])),
         Pin(dict(log_probs=[[[-1.0, -2.0]], [[-0.5, -2.0]]], targets=[[1]], input_lengths=[2], target_lengths=[0],
                  reduction="sum"),
-            "nothing to spell: all blanks", value=1.5, gradient=dict(log_probs=[[[-1.0, 0.0]], [[-1.0, 0.0]]])),
+            "empty target: all blanks", value=1.5, gradient=dict(log_probs=[[[-1.0, 0.0]], [[-1.0, 0.0]]])),
         Pin(dict(log_probs=[[[-1.0, -2.0]]], targets=[[1, 1]], input_lengths=[1], target_lengths=[2], reduction="sum"),
             "no alignment: impossible", value=INF),
         Pin(dict(log_probs=[[[-1.0, -2.0]]], targets=[[1, 1]], input_lengths=[1], target_lengths=[2], reduction="sum",
                  zero_infinity=True),
-            "no alignment, and zero_infinity: left out", value=0.0, gradient=dict(log_probs=[[[0.0, 0.0]]])),
+            "no alignment, with zero_infinity: 0", value=0.0, gradient=dict(log_probs=[[[0.0, 0.0]]])),
         Pin(dict(log_probs=[[[-INF, 0.0]]], targets=[[1]], input_lengths=[1], target_lengths=[1], reduction="sum"),
             "an impossible class that is not needed", value=0.0, gradient=dict(log_probs=[[[0.0, -1.0]]])),
     ),
@@ -166,7 +166,7 @@ SPEC = Spec(
 
 
 def second_frame(s, frames, blank):
-    """Every frame gives the labels 1 and 2 a third each, but the second frame gives label 1 what is turned."""
+    """Every frame gives the labels 1 and 2 a third each, except that label 1 in the second frame has log-score s."""
     third = math.log(1 / 3)
     x = [curves.rows(s, blank, s if t == 1 else third, third) for t in range(int(frames))]
     lengths = dict(input_lengths=curves.classes(s, len(x)), target_lengths=curves.classes(s, 2))

@@ -1,1 +1,1 @@
-"""The specs of the losses of one element of each input."""
+"""The specs of the elementwise losses."""

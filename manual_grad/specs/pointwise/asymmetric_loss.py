@@ -36,7 +36,7 @@ def oracle(input, target, gamma_neg=4, gamma_pos=1, clip=0.05, weight=1, **_):
 
 
 def margin(order):
-    """How far from the margin, if the derivative of that order jumps there, as it does for all but positives."""
+    """Signed distance from the margin if the derivative of that order jumps there, as it does except for positives."""
 
     def distance(input, target, gamma_neg=4, clip=0.05, **_):
         jumps = clip > 0 and gamma_neg == order - 1
@@ -46,13 +46,13 @@ def margin(order):
 
 
 def confident(gap):
-    """By a gap: right twice, wrong twice."""
+    """Predictions with a logit gap: two right, two wrong."""
     return lambda draw: dict(input=gap * draw.tensor([1.0, -1.0, 1.0, -1.0]) + draw.normal(4, scale=0.01),
                              target=draw.tensor([1.0, 0.0, 0.0, 1.0]))  # fmt: skip
 
 
 def near(distance, **options):
-    """Negatives of a logit this far from the margin of 0.05, to either side."""
+    """Negatives with logits this far on either side of the margin of 0.05."""
     at = math.log(0.05 / 0.95)
     return lambda draw: dict(input=draw.tensor([at + distance, at - distance, at + distance / 3]),
                              target=draw.tensor([0.0, 0.0, 0.25]), clip=0.05, **options)  # fmt: skip
@@ -106,17 +106,17 @@ SPEC = Spec(
     kinks={1: margin(1), 2: margin(2)},
     pins=(
         Pin(dict(input=[0.0, 0.0], target=[0.0, 0.0], gamma_neg=0, clip=0.5, reduction="none"),
-            "at the margin a negative is left out", value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0])),
+            "a negative at the margin is ignored", value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0])),
         Pin(dict(input=[-0.0, -3.0], target=[0.0, 0.0], gamma_neg=0.5, clip=0.5, reduction="none"),
             "for any power, and below the margin", value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0])),
         Pin(dict(input=[INF, -INF], target=[1.0, 0.0], gamma_neg=0.5, gamma_pos=0.5, clip=0.0, reduction="none"),
-            "certain and right: nothing to learn", value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0])),
+            "certain and right: loss and gradient 0", value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0])),
         Pin(dict(input=[INF, -INF], target=[0.0, 1.0], clip=0.0, reduction="none"), "certain and wrong",
             value=[INF, INF], gradient=dict(input=[1.0, -1.0], target=[-INF, INF])),
         Pin(dict(input=[INF, 800.0], target=[0.0, 0.0], clip=0.0625, gamma_neg=0, reduction="none"),
-            "the margin bounds the loss of a negative, and leaves it no slope",
+            "the margin bounds the loss of a negative; the slope vanishes",
             value=[4 * LOG_2, 4 * LOG_2], gradient=dict(input=[0.0, 0.0], target=[-4 * LOG_2, -4 * LOG_2])),
-        Pin(dict(input=[NAN, 0.0], target=[0.0, NAN], reduction="none"), "NaN goes through",
+        Pin(dict(input=[NAN, 0.0], target=[0.0, NAN], reduction="none"), "NaN is propagated",
             value=[NAN, NAN], gradient=dict(input=[NAN, NAN])),
         Pin(dict(input=[0.0, 0.0], target=[1.0, 0.0], gamma_neg=0, gamma_pos=0, clip=0, reduction="none"),
             "the cross entropy is a special case", value=[LOG_2, LOG_2],
@@ -144,7 +144,7 @@ CURVE = curves.Curve(
     lambda s, target, **options: dict(input=s, target=curves.everywhere(s, target), **options),
     {
         "target": curves.Slider("target, 0 or 1", 0.0, 0.0, 1.0, 1.0),
-        "gamma_neg": curves.Slider("gamma_neg, the discount of easy negatives", 4.0, 0.0, 6.0, 1.0),
-        "clip": curves.Slider("clip, the probability that costs a negative nothing", 0.1, 0.0, 0.4, 0.1),
+        "gamma_neg": curves.Slider("gamma_neg, the down-weighting of easy negatives", 4.0, 0.0, 6.0, 1.0),
+        "clip": curves.Slider("clip, the probability up to which a negative has loss 0", 0.1, 0.0, 0.4, 0.1),
     },
 )

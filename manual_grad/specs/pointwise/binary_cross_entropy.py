@@ -24,7 +24,7 @@ def oracle(input, target, weight=1, **_):
 
 
 def confident(gap):
-    """By a gap of the logits: right twice, wrong twice."""
+    """Predictions with a logit gap: two right, two wrong."""
     return lambda draw: dict(input=(gap * draw.tensor([1.0, -1.0, 1.0, -1.0]) + draw.normal(4, scale=0.01)).sigmoid(),
                              target=draw.tensor([1.0, 0.0, 0.0, 1.0]))  # fmt: skip
 
@@ -56,18 +56,18 @@ SPEC = Spec(
         "right near 0": lambda draw: dict(input=draw.tensor([2e-12, 1e-9, 1e-6, 1e-3]), target=draw.tensor([0.0] * 4)),
         "near 1": lambda draw: dict(input=1 - draw.tensor([1e-7, 1e-6, 1e-4, 1e-2] * 2), target=draw.uniform(8)),
     },
-    pins=(  # closer to 0 or 1 than 1e-12 the gradient is a choice, and no oracle's
-        Pin(dict(input=[0.0, 1.0], target=[0.0, 1.0], reduction="none"), "certain and right: nothing to learn",
+    pins=(  # closer than 1e-12 to 0 or 1 the gradient is a convention, which the oracle does not cover
+        Pin(dict(input=[0.0, 1.0], target=[0.0, 1.0], reduction="none"), "certain and right: loss and gradient 0",
             value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0])),
         Pin(dict(input=[0.0, 1.0], target=[1.0, 0.0], reduction="none"),
-            "certain and wrong: the logarithms are cut at -100, the denominator of the slope at 1e-12",
+            "certain and wrong: logarithms are clamped at -100, the denominator of the slope at 1e-12",
             value=[100.0, 100.0], gradient=dict(input=[-1e12, 1e12])),
         Pin(dict(input=[1e-20, 1e-30], target=[0.25, 1.0], reduction="none"), "almost certain and wrong",
             value=[11.512925464970229, 69.07755278982137],
             gradient=dict(input=[-0.25e12, -1e12], target=[46.051701859880914, 69.07755278982137])),
         Pin(dict(input=[0.0, 1.0], target=[0.25, 0.25], reduction="none"), "linear in the target",
             value=[25.0, 75.0], gradient=dict(target=[100.0, -100.0])),
-        Pin(dict(input=[0.5], target=[0.5], reduction="none"), "no preference either way",
+        Pin(dict(input=[0.5], target=[0.5], reduction="none"), "undecided",
             gradient=dict(input=[0.0], target=[0.0])),
     ),
     errors=(

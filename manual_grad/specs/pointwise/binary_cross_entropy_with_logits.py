@@ -23,7 +23,7 @@ def oracle(input, target, weight=1, pos_weight=1, **_):
 
 
 def confident(gap):
-    """By a gap: right twice, wrong twice."""
+    """Predictions with a logit gap: two right, two wrong."""
     return lambda draw: dict(input=gap * draw.tensor([1.0, -1.0, 1.0, -1.0]) + draw.normal(4, scale=0.01),
                              target=draw.tensor([1.0, 0.0, 0.0, 1.0]))  # fmt: skip
 
@@ -58,17 +58,17 @@ SPEC = Spec(
         "steep, weighted": lambda draw: weighted(draw, 30.0),
     },
     pins=(
-        Pin(dict(input=[INF, -INF], target=[1.0, 0.0], reduction="none"), "certain and right: nothing to learn",
+        Pin(dict(input=[INF, -INF], target=[1.0, 0.0], reduction="none"), "certain and right: loss and gradient 0",
             value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0])),
         Pin(dict(input=[-INF] * 4, target=[0.5] * 4, pos_weight=[0.0, 0.5, 1.0, 2.0], reduction="none"),
-            "certain and half wrong; the positive class may count nothing", value=[0.0, INF, INF, INF],
+            "certain and half wrong; the positive class may have weight 0", value=[0.0, INF, INF, INF],
             gradient=dict(input=[0.0, -0.25, -0.5, -1.0], target=[0.0, INF, INF, INF])),
         Pin(dict(input=[INF, -INF, INF, -INF], target=[1.0, 0.0, 0.0, 1.0], pos_weight=[3.0] * 4, reduction="none"),
-            "with a weight no less certain", value=[0.0, 0.0, INF, INF],
+            "certain, with a weight", value=[0.0, 0.0, INF, INF],
             gradient=dict(input=[0.0, 0.0, 1.0, -3.0], target=[-INF, INF, -INF, INF], pos_weight=[0.0, 0.0, 0.0, INF])),
         Pin(dict(input=[INF, -INF, NAN], target=[0.0, 1.0, 0.0], reduction="none"), "certain and wrong",
             value=[INF, INF, NAN], gradient=dict(input=[1.0, -1.0, NAN])),
-        Pin(dict(input=[0.0], target=[0.5], reduction="none"), "no preference either way",
+        Pin(dict(input=[0.0], target=[0.5], reduction="none"), "undecided",
             gradient=dict(input=[0.0], target=[0.0])),
     ),
     errors=(

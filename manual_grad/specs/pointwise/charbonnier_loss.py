@@ -23,18 +23,18 @@ def oracle(input, target, eps=1e-3, weight=1, **_):
 
 
 def corner(input, target, eps=1e-3, **_):
-    """For an eps of 0 alone there is a kink."""
+    """There is a kink only for eps = 0."""
     return input - target if eps == 0 else torch.ones_like(input)
 
 
 def apart(draw, *shape):
-    """No residual is small: with an eps of 0 the third derivative of the definition, a root, would be its rounding."""
+    """No residual is small: for eps = 0, the third derivative of the definition, a root, would be rounding error."""
     target = draw.normal(*shape)
     return dict(input=target + draw.sign(*shape) * draw.uniform(*shape, low=1.0, high=3.0), target=target)
 
 
 def sizes(eps, *values):
-    """Residuals of these sizes, to either side."""
+    """Residuals of these sizes, of both signs."""
     return lambda draw: dict(input=draw.tensor([s * v for v in values for s in (1.0, -1.0)]),
                              target=draw.tensor([0.0] * (2 * len(values))), eps=eps)  # fmt: skip
 
@@ -73,19 +73,19 @@ SPEC = Spec(
     },
     kinks={1: corner},
     pins=(
-        Pin(dict(input=[1.0, -0.0], target=[1.0, 0.0], eps=0.25, reduction="none"), "a perfect fit costs eps",
+        Pin(dict(input=[1.0, -0.0], target=[1.0, 0.0], eps=0.25, reduction="none"), "a perfect fit has loss eps",
             value=[0.25, 0.25], gradient=dict(input=[0.0, 0.0], target=[0.0, 0.0])),
         Pin(dict(input=[1.0, -0.0], target=[1.0, 0.0], eps=0.0, reduction="none"),
-            "without eps it is the absolute loss: a perfect fit stays where it is",
+            "with eps = 0, the absolute loss: a perfect fit has slope 0",
             value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0], target=[0.0, 0.0])),
         Pin(dict(input=[1.0, -3.0], target=[0.0, -2.0], eps=1.0, reduction="none"), "a residual of eps",
             value=[ROOT_2, ROOT_2], gradient=dict(input=[1 / ROOT_2, -1 / ROOT_2])),
         Pin(dict(input=[3e38, -3e38], target=[0.0, 0.0], reduction="none"), "no square overflows",
             value=[3e38, 3e38], gradient=dict(input=[1.0, -1.0])),
         Pin(dict(input=[INF, 0.0, NAN], target=[0.0, INF, 0.0], reduction="none"),
-            "an infinite residual pulls by 1, a NaN stays one",
+            "an infinite residual has slope ±1; NaN is propagated",
             value=[INF, INF, NAN], gradient=dict(input=[1.0, -1.0, NAN], target=[-1.0, 1.0, NAN])),
-        Pin(dict(input=[INF, NAN], target=[0.0, 0.0], eps=0.0, reduction="none"), "so without eps",
+        Pin(dict(input=[INF, NAN], target=[0.0, 0.0], eps=0.0, reduction="none"), "likewise with eps = 0",
             value=[INF, NAN], gradient=dict(input=[1.0, NAN], target=[-1.0, NAN])),
     ),
     errors=(

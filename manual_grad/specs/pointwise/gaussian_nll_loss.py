@@ -17,7 +17,7 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 def definition(input, target, var, full=False, eps=1e-6, reduction="mean"):
     v = var.clone()
-    with torch.no_grad():  # the gradient passes the clamp: that is how torch defines it
+    with torch.no_grad():  # the gradient passes through the clamp, as in torch
         v.clamp_(min=eps)
     e = 0.5 * (v.log() + (input - target) ** 2 / v)
     return reduce(e + HALF_LOG_2PI if full else e, reduction)
@@ -35,7 +35,7 @@ def heteroscedastic(draw, *shape, scale=1.0):
 
 SPEC = Spec(
     fn=gaussian_nll_loss,
-    # clamped variances have a gradient by convention, not by slope: they are pinned, and no sample has one
+    # the gradient of a clamped variance is a convention, not the slope: it is pinned, and no sample has one
     inputs=(Input("input"), Input("target"), Input("var", domain=(0.0, INF))),
     definition=definition,
     oracle=oracle,
@@ -81,23 +81,23 @@ SPEC = Spec(
     },
     pins=(
         Pin(dict(input=[3.0, 3.0], target=[0.0, 0.0], var=[9.0, 9.0], full=True, reduction="none"),
-            "the variance is right: nothing to learn for it",
+            "the variance is right: slope 0",
             value=[0.5 + math.log(3.0) + HALF_LOG_2PI] * 2,
             gradient=dict(input=[1 / 3, 1 / 3], target=[-1 / 3, -1 / 3], var=[0.0, 0.0])),
         Pin(dict(input=[1e-3, 0.0], target=[0.0, 0.0], var=[0.0, 1e-7], reduction="none"),
-            "a clamped variance counts as eps, and the gradient passes",
+            "a clamped variance counts as eps; the gradient passes through",
             value=[0.5 * (math.log(1e-6) + 1), 0.5 * math.log(1e-6)],
             gradient=dict(input=[1e3, 0.0], var=[0.0, 5e5])),
         Pin(dict(input=[1.0, 3.0], target=[0.0, 0.0], var=4.0, reduction="none"), "one variance for a vector",
             value=[0.5 * (math.log(4.0) + 0.25), 0.5 * (math.log(4.0) + 2.25)], gradient=dict(var=0.5 * (-2 / 16))),
         Pin(dict(input=[[1.0], [3.0]], target=[[0.0], [0.0]], var=[4.0, 1.0], reduction="none"),
-            "one variance a row, without the last dimension",
+            "one variance per row, without the last dimension",
             value=[[0.5 * (math.log(4.0) + 0.25)], [4.5]], gradient=dict(var=[0.5 * 3 / 16, -4.0])),
         Pin(dict(input=[INF, NAN, 0.0, 0.0], target=[0.0] * 4, var=[1.0, 1.0, NAN, INF], reduction="none"),
-            "infinities and NaN go through", value=[INF, NAN, NAN, INF],
+            "infinities and NaN are propagated", value=[INF, NAN, NAN, INF],
             gradient=dict(input=[INF, NAN, NAN, 0.0])),
         Pin(dict(input=[1.0, INF], target=[0.0, 0.0], var=[INF, INF], reduction="none"),
-            "an infinite variance is the limit, but of an infinite residual", value=[INF, NAN],
+            "an infinite variance gives the limit, unless the residual is infinite", value=[INF, NAN],
             gradient=dict(input=[0.0, NAN], target=[0.0, NAN], var=[0.0, NAN])),
     ),
     errors=(

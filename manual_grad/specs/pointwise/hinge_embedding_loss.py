@@ -1,4 +1,4 @@
-"""Hinge embedding: a distance to be small for target 1, above a margin for target -1."""
+"""Hinge embedding: a distance that should be small for target 1 and above a margin for target -1."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def distances(draw, scale=1.0, offset=0.0):
 
 
 def at_the_margin(draw):
-    """A margin of 0.7, which no binary number meets, kept or missed by a few steps of the dtype; one far from it."""
+    """Distances a few steps of the dtype from a margin of 0.7, which is not a binary number; one far from it."""
     steps = torch.finfo(draw.dtype).eps * draw.tensor([0.5, 1.0, -1.0, 2.0, -8.0, 0.0, 3.0])
     return dict(input=steps + draw.tensor([0.7, 0.7, 0.7, 0.7, 0.7, 0.1, 0.7]), margin=0.7,
                 target=draw.tensor([-1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 0.0]))  # fmt: skip
@@ -66,18 +66,18 @@ SPEC = Spec(
     kinks={1: short_of_margin},
     pins=(
         Pin(dict(input=[0.5] * 4, target=[1.0, -1.0, 0.0, 2.0], margin=0.5, reduction="none"),
-            "at the margin the hinge is open, as torch's; another target gets both terms",
+            "at the margin the hinge is active, as in torch; other targets get both terms",
             value=[0.5, 0.0, 0.5, 0.5], gradient=dict(input=[1.0, -1.0, 0.0, 0.0])),
         Pin(dict(input=[INF, INF, INF, -INF, -INF], target=[1.0, -1.0, 0.0, 1.0, -1.0], reduction="none"),
-            "infinitely far apart, either way", value=[INF, 0.0, INF, -INF, INF],
+            "infinite distances of either sign", value=[INF, 0.0, INF, -INF, INF],
             gradient=dict(input=[1.0, 0.0, 1.0, 1.0, -1.0])),
         Pin(dict(input=[NAN, NAN, NAN], target=[1.0, -1.0, 0.0], reduction="none"),
-            "as torch: a NaN shows in the value, the slope is that of the closed hinge", value=[NAN, NAN, NAN],
+            "as torch: NaN in the value, the slope of the inactive hinge", value=[NAN, NAN, NAN],
             gradient=dict(input=[1.0, 0.0, 1.0])),
         Pin(dict(input=[0.5] * 3, target=[1.0, -1.0, 0.0], margin=NAN, reduction="none"),
-            "as torch: a margin that is no number is seen wherever it counts", value=[0.5, NAN, NAN],
+            "as torch: a NaN margin is propagated where it is used", value=[0.5, NAN, NAN],
             gradient=dict(input=[1.0, 0.0, 1.0])),
-        Pin(dict(input=[0.25], target=[NAN], reduction="none"), "a target that is no number is neither 1 nor -1",
+        Pin(dict(input=[0.25], target=[NAN], reduction="none"), "a NaN target is neither 1 nor -1",
             value=[1.0], gradient=dict(input=[0.0])),
     ),
     errors=(

@@ -51,10 +51,10 @@ SPEC = Spec(
     },
     kinks={2: lambda input, target, delta=1.0, **_: (input - target).abs() - delta},
     pins=(
-        Pin(dict(input=[1.0, -1.0], target=[0.0, 0.0], reduction="none"), "both sides meet at delta",
+        Pin(dict(input=[1.0, -1.0], target=[0.0, 0.0], reduction="none"), "both pieces agree at delta",
             value=[0.5, 0.5], gradient=dict(input=[1.0, -1.0], target=[-1.0, 1.0])),
         Pin(dict(input=[float("inf"), float("nan")], target=[0.0, 0.0], reduction="none"),
-            "the slope is cut off at delta, a NaN stays one",
+            "the slope is clamped at delta; NaN is propagated",
             value=[float("inf"), float("nan")], gradient=dict(input=[1.0, float("nan")])),
     ),
     errors=(
@@ -73,5 +73,5 @@ CURVE = curves.Curve(
     "residual x − t",
     (-3, 3),
     curves.residual,
-    {"delta": curves.Slider("delta, where the square ends", 1.0, 0.125, 2.5, 0.125)},
+    {"delta": curves.Slider("delta, where the parabola ends", 1.0, 0.125, 2.5, 0.125)},
 )

@@ -12,7 +12,7 @@ from manual_grad.losses.pointwise.kl_div import kl_div
 from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
-BATCH = 3  # the first size of every sample, for the oracle, which sees one element
+BATCH = 3  # the first size of every sample; the oracle, which sees one element, needs it
 
 
 def definition(input, target, reduction="mean", log_target=False):
@@ -31,7 +31,7 @@ def typical(draw, log_target, *shape):
 
 
 def distributions(draw, log_target, scale, gap):
-    """Logits of some ``scale``, and the same logits moved by some ``gap``, each through a softmax."""
+    """Softmax probabilities of random logits of size ``scale``, and of the same logits perturbed by ``gap``."""
     logits = draw.normal(BATCH, 9, scale=scale).double()
     p = (logits + draw.normal(BATCH, 9, scale=gap).double()).softmax(-1)
     return dict(input=draw.tensor(logits.log_softmax(-1)), target=draw.tensor(p.log() if log_target else p),
@@ -39,12 +39,12 @@ def distributions(draw, log_target, scale, gap):
 
 
 def matched(draw, log_target):
-    """Almost the same; in float64 less so, which has no wider type to take the difference in."""
+    """Almost equal distributions; less so in float64, which has no wider type for the difference."""
     return distributions(draw, log_target, 1.0, 1e-6 if draw.dtype is torch.float32 else 0.05)
 
 
 def extreme(draw, log_target):
-    """Probabilities down to 1e-35, codes from free to absurdly long, and what is no probability."""
+    """Probabilities down to 1e-35, code lengths from 0 to very large, and values that are not probabilities."""
     log_p = draw.tensor([[0.0, -1e-6, -46.0], [-80.0, -2.5, -1.5], [-0.1, 3.0, 20.0]])
     input = draw.tensor([[-1e-30, -1.0, -1e4], [-1e-12, -103.0, -1e30], [0.0, 5.0, 1e3]])
     return dict(input=input, target=log_p if log_target else log_p.exp(), log_target=log_target)
@@ -83,23 +83,23 @@ SPEC = Spec(
     ),
     pins=(
         Pin(dict(input=[-1.0, -INF, NAN], target=[0.0, 0.0, 0.0], reduction="none"),
-            "0 log 0 = 0: what does not occur needs no code, and is left out of the gradient; a NaN stays one",
+            "0 log 0 = 0: a class of probability 0 has loss and gradient 0; NaN is propagated",
             value=[0.0, 0.0, NAN], gradient=dict(input=[0.0, 0.0, 0.0], target=[0.0, 0.0, NAN])),
         Pin(dict(input=[-1.0, -INF, NAN], target=[-INF, -INF, -INF], reduction="none", log_target=True),
-            "0 log 0 = 0, where the slopes are limits",
+            "0 log 0 = 0; the slopes are limits",
             value=[0.0, 0.0, NAN], gradient=dict(input=[0.0, 0.0, 0.0], target=[0.0, 0.0, NAN])),
-        Pin(dict(input=[-INF], target=[0.5], reduction="none"), "what occurs and has no code",
+        Pin(dict(input=[-INF], target=[0.5], reduction="none"), "possible, but predicted impossible",
             value=[INF], gradient=dict(input=[-0.5], target=[INF])),
-        Pin(dict(input=[-INF], target=[0.0], reduction="none", log_target=True), "what always occurs and has no code",
+        Pin(dict(input=[-INF], target=[0.0], reduction="none", log_target=True), "certain, but predicted impossible",
             value=[INF], gradient=dict(input=[-1.0], target=[INF])),
-        Pin(dict(input=[0.0], target=[-0.5], reduction="none"), "no probability, and no logarithm",
+        Pin(dict(input=[0.0], target=[-0.5], reduction="none"), "a negative probability has no logarithm",
             value=[NAN], gradient=dict(input=[0.5], target=[NAN])),
-        Pin(dict(input=0.0, target=1.0, reduction="batchmean", log_target=True), "a scalar is no batch",
+        Pin(dict(input=0.0, target=1.0, reduction="batchmean", log_target=True), "a scalar has batch size 1",
             value=2.718281828459045),
         Pin(dict(input=[[0.0], [0.0]], target=[0.0], reduction="batchmean", log_target=True), "the input's batch size",
             value=0.0, gradient=dict(input=[[-0.5], [-0.5]])),
         Pin(dict(input=[0.0], target=[[0.0], [0.0]], reduction="batchmean", log_target=True),
-            "the input's batch size, whatever the target's", gradient=dict(input=[-2.0])),
+            "the input's batch size, not the target's", gradient=dict(input=[-2.0])),
     ),
     errors=(
         Error(dict(reduction="average"), ValueError, "average is not a valid value for reduction"),

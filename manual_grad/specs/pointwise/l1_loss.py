@@ -42,13 +42,13 @@ SPEC = Spec(
     },
     kinks={1: lambda input, target, **_: input - target},
     pins=(
-        Pin(dict(input=[1.0, -0.0], target=[1.0, 0.0], reduction="none"), "a perfect fit stays where it is",
+        Pin(dict(input=[1.0, -0.0], target=[1.0, 0.0], reduction="none"), "a perfect fit has slope 0",
             value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0], target=[0.0, 0.0])),
-        Pin(dict(input=[float("inf")], target=[0.0], reduction="none"), "an infinite residual pulls like any other",
+        Pin(dict(input=[float("inf")], target=[0.0], reduction="none"), "an infinite residual has the usual slope",
             value=[float("inf")], gradient=dict(input=[1.0], target=[-1.0])),
         Pin(dict(input=[[0.0, 2.0]], target=[[0.0, 0.0], [4.0, 0.0]], weight=[[1.0, 3.0]]),
-            "a weight that broadcasts is counted as often as it is used; torch divides by 4", value=2.0),
-        Pin(dict(input=[NAN], target=[0.0], reduction="none"), "as torch: NaN in the value, no pull", value=[NAN],
+            "a broadcast weight counts as often as it is used; torch divides by 4", value=2.0),
+        Pin(dict(input=[NAN], target=[0.0], reduction="none"), "as torch: NaN in the value, slope 0", value=[NAN],
             gradient=dict(input=[0.0], target=[0.0])),
     ),
     errors=(

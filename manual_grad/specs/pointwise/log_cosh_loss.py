@@ -1,4 +1,4 @@
-"""Log-cosh: half the square of a small residual, the size of a large one."""
+"""Log-cosh: half the square of a small residual, the absolute value of a large one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def oracle(input, target, weight=1, **_):
 
 
 def sizes(*values):
-    """Residuals of these sizes, to either side."""
+    """Residuals of these sizes, of both signs."""
     return lambda draw: dict(input=draw.tensor([s * v for v in values for s in (1.0, -1.0)]),
                              target=draw.tensor([0.0] * (2 * len(values))))  # fmt: skip
 
@@ -54,12 +54,12 @@ SPEC = Spec(
                                              weight=draw.normal(8)),
     },
     pins=(
-        Pin(dict(input=[1.0, -0.0], target=[1.0, 0.0], reduction="none"), "a perfect fit stays where it is",
+        Pin(dict(input=[1.0, -0.0], target=[1.0, 0.0], reduction="none"), "a perfect fit has slope 0",
             value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0], target=[0.0, 0.0])),
         Pin(dict(input=[1000.0, -1000.0], target=[0.0, 0.0], reduction="none"), "nothing overflows",
             value=[1000 - math.log(2)] * 2, gradient=dict(input=[1.0, -1.0], target=[-1.0, 1.0])),
         Pin(dict(input=[INF, 0.0, NAN], target=[0.0, INF, 0.0], reduction="none"),
-            "an infinite residual pulls by 1, a NaN stays one",
+            "an infinite residual has slope ±1; NaN is propagated",
             value=[INF, INF, NAN], gradient=dict(input=[1.0, -1.0, NAN], target=[-1.0, 1.0, NAN])),
         Pin(dict(input=[1e-12], target=[0.0], reduction="none"), "the parabola keeps its digits",
             value=[5e-25], gradient=dict(input=[1e-12])),

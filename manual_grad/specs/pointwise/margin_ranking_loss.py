@@ -1,4 +1,4 @@
-"""Margin ranking: a hinge on the lead of the score that should be the higher."""
+"""Margin ranking: a hinge on the lead of the score that should be higher."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def scores(draw, scale=1.0, offset=0.0):
 
 
 def at_the_margin(draw):
-    """A margin of 0.7, which no binary number meets, kept or missed by a few steps of the dtype; one far behind."""
+    """Leads a few steps of the dtype from a margin of 0.7, which is not a binary number; one far behind."""
     steps = torch.finfo(draw.dtype).eps * draw.tensor([1.0, -1.0, 2.0, -3.0, 8.0, 0.0])
     lead = steps + draw.tensor([0.7, 0.7, 0.7, 0.7, 0.7, -3.0])
     target = draw.tensor([1.0, 1.0, -1.0, -1.0, 1.0, 1.0])
@@ -71,19 +71,19 @@ SPEC = Spec(
     kinks={1: short_of_margin},
     pins=(
         Pin(dict(input1=[1.0, 2.0], input2=[1.0, 2.0], target=[1.0, -1.0], reduction="none"),
-            "a tie is open: both scores are pulled, as torch does", value=[0.0, 0.0],
+            "at a tie the hinge is active, as in torch", value=[0.0, 0.0],
             gradient=dict(input1=[-1.0, 1.0], input2=[1.0, -1.0], target=[0.0, 0.0])),
         Pin(dict(input1=[1.5, 0.0], input2=[1.0, 0.5], target=[1.0, -1.0], margin=0.5, reduction="none"),
-            "at the margin the hinge is open, as torch's", value=[0.0, 0.0],
+            "at the margin the hinge is active, as in torch", value=[0.0, 0.0],
             gradient=dict(input1=[-1.0, 1.0], input2=[1.0, -1.0], target=[-0.5, 0.5])),
         Pin(dict(input1=[INF, 0.0], input2=[0.0, INF], target=[1.0, 1.0], reduction="none"),
-            "an infinite lead is enough, an infinite deficit pulls like any other", value=[0.0, INF],
+            "an infinite lead suffices; an infinite deficit has the usual slope", value=[0.0, INF],
             gradient=dict(input1=[0.0, -1.0], input2=[0.0, 1.0], target=[0.0, INF])),
         Pin(dict(input1=[NAN, INF], input2=[0.0, INF], target=[1.0, 1.0], reduction="none"),
-            "as torch: NaN in the value, no pull", value=[NAN, NAN],
+            "as torch: NaN in the value, slope 0", value=[NAN, NAN],
             gradient=dict(input1=[0.0, 0.0], input2=[0.0, 0.0], target=[NAN, NAN])),
         Pin(dict(input1=[1.0, 2.0], input2=[0.0, 0.0], target=[NAN, INF], reduction="none"),
-            "a target that is no number is seen in the pull, an infinite one that is kept has none",
+            "a NaN target gives NaN slopes; an infinite one that is satisfied has slope 0",
             value=[NAN, 0.0], gradient=dict(input1=[NAN, 0.0], input2=[NAN, 0.0])),
     ),
     errors=(

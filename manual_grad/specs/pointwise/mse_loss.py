@@ -49,10 +49,10 @@ SPEC = Spec(
                                     target=draw.tensor([0.0] * 8), weight=draw.uniform(8)),
     },
     pins=(
-        Pin(dict(input=[1.0, INF, INF, NAN], target=[1.0, 0.0, INF, 0.0], reduction="none"), "the residual's own edges",
+        Pin(dict(input=[1.0, INF, INF, NAN], target=[1.0, 0.0, INF, 0.0], reduction="none"), "infinities and NaN",
             value=[0.0, INF, NAN, NAN], gradient=dict(input=[0.0, INF, NAN, NAN])),
         Pin(dict(input=[[0.0, 2.0]], target=[[0.0, 0.0], [4.0, 0.0]], weight=[[1.0, 3.0]]),
-            "a weight that broadcasts is counted as often as it is used; torch divides by 4", value=5.0),
+            "a broadcast weight counts as often as it is used; torch divides by 4", value=5.0),
     ),
     errors=(
         Error(dict(reduction="average"), ValueError, "average is not a valid value for reduction"),

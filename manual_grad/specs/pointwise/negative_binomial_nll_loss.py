@@ -15,7 +15,7 @@ INF, NAN = float("inf"), float("nan")
 
 
 def lgamma(z):
-    """Stirling's series, ten steps up: of torch's own the second derivative has only ten digits."""
+    """Stirling's series after ten recurrence steps; the second derivative of torch's lgamma has only ten digits."""
     y = z + 10
     w = 1 / y**2
     series = 1 / 12 - w * (1 / 360 - w * (1 / 1260 - w * (1 / 1680 - w * (1 / 1188 - w * (691 / 360360 - w / 156)))))
@@ -25,7 +25,7 @@ def lgamma(z):
 
 def definition(input, target, total_count, reduction="mean", log_input=True, full=False, eps=1e-8, weight=1.0):
     t, r = target.to(input.dtype), total_count.clone()
-    with torch.no_grad():  # the gradient passes the clamp: that is how the loss defines it
+    with torch.no_grad():  # the gradient passes through the clamp, by definition of the loss
         r.clamp_(min=eps)
     mean, log_mean = (input.exp(), input) if log_input else (input + eps, (input + eps).log())
     e = (t + r) * (mean + r).log() - t * log_mean - r * r.log() - lgamma(t + r) + lgamma(r)
@@ -66,14 +66,14 @@ def typical(draw, *shape):
 
 
 def across(draw, **given):
-    """Total counts from Poisson's limit to far beyond what is called overdispersed."""
+    """Total counts from the Poisson limit to extreme overdispersion."""
     total_count = draw.tensor([1e-5, 0.1, 1.999, 2.0, 10.0, 1e3, 1e8, 1e12])
     return dict(total_count=total_count, **given)
 
 
 SPEC = Spec(
     fn=negative_binomial_nll_loss,
-    # clamped total counts have a gradient by convention, not by slope: they are pinned, and no sample has one
+    # the gradient of a clamped total count is a convention, not the slope: it is pinned, and no sample has one
     inputs=(
         Input("input"),
         Input("target", domain=(0.0, INF)),
@@ -121,30 +121,30 @@ SPEC = Spec(
     },
     pins=(
         Pin(dict(input=[0.0, 0.0], target=[0.0, 1.0], total_count=[1.0, 1.0], full=True, reduction="none"),
-            "the geometric distribution: a half, and a quarter", value=[math.log(2.0), 2 * math.log(2.0)],
+            "the geometric distribution: probabilities 1/2 and 1/4", value=[math.log(2.0), 2 * math.log(2.0)],
             gradient=dict(input=[0.5, 0.0], total_count=[math.log(2.0) - 0.5, math.log(2.0) - 1.0],
                           target=[math.log(2.0), math.log(2.0)])),
-        Pin(dict(input=[1.5, 1.5], target=[0.0, 3.0], total_count=[INF, INF], reduction="none"), "Poisson's limit",
+        Pin(dict(input=[1.5, 1.5], target=[0.0, 3.0], total_count=[INF, INF], reduction="none"), "the Poisson limit",
             value=[math.exp(1.5), math.exp(1.5) - 4.5],
             gradient=dict(input=[math.exp(1.5), math.exp(1.5) - 3.0], target=[-1.5, -1.5])),
         Pin(dict(input=[1.0, 1.0], target=[0.0, 0.0], total_count=[0.0, 1e-6], eps=1.0, log_input=False,
                  reduction="none"),
-            "a clamped total counts as eps, and the gradient passes", value=[math.log(3.0), math.log(3.0)],
+            "a clamped total counts as eps; the gradient passes through", value=[math.log(3.0), math.log(3.0)],
             gradient=dict(input=[1 / 3, 1 / 3], total_count=[math.log(3.0) - 2 / 3] * 2)),
         Pin(dict(input=[0.0, 0.0], target=[0.0, 0.0], total_count=1.0, reduction="none"), "one total for a vector",
             value=[math.log(2.0)] * 2, gradient=dict(total_count=2 * math.log(2.0) - 1)),
         Pin(dict(input=[[0.0], [0.0]], target=[[0.0], [0.0]], total_count=[1.0, 1.0], reduction="none"),
-            "one total a row, without the last dimension",
+            "one total per row, without the last dimension",
             value=[[math.log(2.0)], [math.log(2.0)]], gradient=dict(total_count=[math.log(2.0) - 0.5] * 2)),
         Pin(dict(input=[-INF, -INF], target=[0.0, 2.0], total_count=[1.5, 1.5], full=True, reduction="none"),
-            "of mean 0, none is certain, any impossible", value=[0.0, INF],
+            "mean 0: a count of 0 is certain, others are impossible", value=[0.0, INF],
             gradient=dict(input=[0.0, -2.0], target=[INF, INF])),
         Pin(dict(input=[1e4, -1e4], target=[2.0, 2.0], total_count=[1.0, 1.0], full=True, reduction="none"),
-            "a mean that overflows, or vanishes, has a logarithm", value=[1e4, 2e4],
+            "the mean overflows or underflows, its logarithm does not", value=[1e4, 2e4],
             gradient=dict(input=[1.0, -2.0], total_count=[1e4 - 2.5, 0.5])),
         Pin(dict(input=[INF, NAN, 0.0, 0.0], target=[2.0, 0.0, NAN, 0.0], total_count=[1.0, 1.0, 1.0, NAN],
                  full=True, reduction="none"),
-            "an infinite mean pulls by the total count, NaN goes through", value=[INF, NAN, NAN, NAN],
+            "an infinite mean has the total count as its slope; NaN is propagated", value=[INF, NAN, NAN, NAN],
             gradient=dict(input=[1.0, NAN, NAN, NAN])),
     ),
     errors=(

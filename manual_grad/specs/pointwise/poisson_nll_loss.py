@@ -28,7 +28,7 @@ def oracle(input, target, log_input=True, full=False, eps=1e-8, **_):
     return e + target * log(target) - target + log(2 * pi * target) / 2 if full and target > 1 else e
 
 
-# Stirling's term jumps at a count of 1: no sample crosses it, but counts that are integers, and have no gradient, do.
+# Stirling's term jumps at a count of 1. No sample crosses that, except integer counts, which have no gradient.
 def many(draw, *shape):
     return draw.uniform(*shape, low=1.5, high=6.0)
 
@@ -71,7 +71,7 @@ SPEC = Spec(
         "image": lambda draw: dict(input=draw.normal(2, 3, 2, 2), target=many(draw, 2, 3, 2, 2)),
     },
     regimes={
-        # the last one is not: in float64, where e^x - t is all rounding, it sets the scale
+        # the last sample does not match: in float64, where e^x - t is only rounding error, it sets the scale of errors
         "fitted": lambda draw: dict(input=draw.tensor([math.log(n) for n in (1.5, 2.0, 3.5, 8.0, 20.0, 100.0, 1.0)]),
                                     target=draw.tensor([1.5, 2.0, 3.5, 8.0, 20.0, 100.0, 6.0])),
         "fitted rates": lambda draw: dict(input=draw.tensor([1.5, 2.0, 3.5, 8.0, 20.0, 0.25]), log_input=False,
@@ -90,20 +90,20 @@ SPEC = Spec(
     },
     pins=(
         Pin(dict(input=[0.5, 0.5], target=[0.0, 1.0], full=True, reduction="none"),
-            "no Stirling term, and no slope of one, for counts of 0 and 1",
+            "no Stirling term and no slope of it for counts of 0 and 1",
             value=[math.exp(0.5), math.exp(0.5) - 0.5], gradient=dict(target=[-0.5, -0.5])),
         Pin(dict(input=[2.0, 2.0], target=[0.0, 1.0], log_input=False, full=True, eps=0.0, reduction="none"),
-            "nor for rates", value=[2.0, 2.0 - math.log(2.0)],
+            "likewise for rates", value=[2.0, 2.0 - math.log(2.0)],
             gradient=dict(input=[1.0, 0.5], target=[-math.log(2.0), -math.log(2.0)])),
-        Pin(dict(input=[-INF, -INF], target=[0.0, 2.0], reduction="none"), "of rate 0, none is certain, any impossible",
+        Pin(dict(input=[-INF, -INF], target=[0.0, 2.0], reduction="none"), "rate 0: only a count of 0 is possible",
             value=[0.0, INF], gradient=dict(input=[0.0, -2.0], target=[INF, INF])),
         Pin(dict(input=[0.0], target=[2.0], log_input=False, eps=1e-8, reduction="none"), "eps keeps the rate from 0",
             value=[-2 * math.log(1e-8)], gradient=dict(input=[1 - 2 / 1e-8], target=[-math.log(1e-8)])),
-        Pin(dict(input=[INF, INF], target=[0.0, 2.0], log_input=False, reduction="none"), "an infinite rate pulls by 1",
+        Pin(dict(input=[INF, INF], target=[0.0, 2.0], log_input=False, reduction="none"), "slope 1 at infinity",
             gradient=dict(input=[1.0, 1.0])),
-        Pin(dict(input=[INF], target=[2.0], reduction="none"), "an infinite rate is too much, not too little",
+        Pin(dict(input=[INF], target=[2.0], reduction="none"), "an infinite rate has a positive slope",
             value=[NAN], gradient=dict(input=[INF])),
-        Pin(dict(input=[NAN, 0.0], target=[0.0, NAN], full=True, reduction="none"), "NaN goes through",
+        Pin(dict(input=[NAN, 0.0], target=[0.0, NAN], full=True, reduction="none"), "NaN is propagated",
             value=[NAN, NAN], gradient=dict(input=[NAN, NAN], target=[NAN, NAN])),
     ),
     errors=(

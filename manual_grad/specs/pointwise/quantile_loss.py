@@ -1,4 +1,4 @@
-"""Quantile: the absolute error with another price on either side."""
+"""Quantile: the absolute error with a different cost on each side."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SPEC = Spec(
         "image": lambda draw: dict(input=draw.normal(2, 3, 2, 2), target=draw.normal(2, 3, 2, 2)),
     },
     regimes={
-        # of a median, where 0 is the mean of both slopes
+        # the median, where the slope 0 at a tie is the mean of the slopes on both sides
         "tie": lambda draw: dict(input=draw.tensor([1.0, 2.0, -3.0]), target=draw.tensor([1.0, 2.5, -3.0]),
                                  quantile=0.5),
         "tiny": lambda draw: dict(input=draw.normal(8, scale=1e-30), target=draw.normal(8, scale=1e-30)),
@@ -49,13 +49,13 @@ SPEC = Spec(
     kinks={1: lambda input, target, **_: input - target},
     pins=(
         Pin(dict(input=[1.0, -0.0], target=[1.0, 0.0], quantile=0.75, reduction="none"),
-            "a perfect fit stays where it is",
+            "a perfect fit has slope 0",
             value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0], target=[0.0, 0.0])),
         Pin(dict(input=[0.0, 2.0], target=[2.0, 0.0], quantile=0.75, reduction="none"),
-            "the high quantile fears to be too low",
+            "a high quantile penalizes low forecasts more",
             value=[1.5, 0.5], gradient=dict(input=[-0.75, 0.25], target=[0.75, -0.25])),
         Pin(dict(input=[INF, 0.0, NAN], target=[0.0, INF, 0.0], quantile=0.75, reduction="none"),
-            "an infinite residual pulls like any other, a NaN stays one",
+            "an infinite residual has the usual slope; NaN is propagated",
             value=[INF, INF, NAN], gradient=dict(input=[0.25, -0.75, NAN], target=[-0.25, 0.75, NAN])),
     ),
     errors=(

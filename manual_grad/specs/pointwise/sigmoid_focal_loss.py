@@ -1,4 +1,4 @@
-"""Sigmoid focal loss: binary cross entropy, discounted where the prediction is good."""
+"""Sigmoid focal loss: binary cross entropy, down-weighted where the prediction is good."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def oracle(inputs, targets, alpha=0.25, gamma=2, weight=1, **_):
 
 
 def confident(gap, **options):
-    """By a gap: right twice, wrong twice."""
+    """Predictions with a logit gap: two right, two wrong."""
     return lambda draw: dict(inputs=gap * draw.tensor([1.0, -1.0, 1.0, -1.0]) + draw.normal(4, scale=0.01),
                              targets=draw.tensor([1.0, 0.0, 0.0, 1.0]), **options)  # fmt: skip
 
@@ -68,7 +68,7 @@ SPEC = Spec(
     },
     regimes={
         **{f"confident {gap}": confident(gap) for gap in GAPS},
-        # the share of a target in the loss is that of its digits, which oracle and rule see alike
+        # 1 - t has only the digits that the rounding of t leaves, but oracle and rule see the same rounded t
         "smooth labels": lambda draw: dict(inputs=draw.normal(8, scale=10.0),
                                            targets=draw.tensor([1e-6, 1 - 1e-6, 1e-3, 0.999] * 2)),
         "tiny": lambda draw: dict(inputs=draw.normal(8, scale=1e-30), targets=draw.uniform(8)),
@@ -82,20 +82,20 @@ SPEC = Spec(
     },
     pins=(
         Pin(dict(inputs=[INF, -INF, INF, -INF], targets=[1.0, 0.0, 1.0, 0.0], gamma=0.5, reduction="none"),
-            "certain and right: nothing to learn", value=[0.0] * 4,
+            "certain and right: loss and gradient 0", value=[0.0] * 4,
             gradient=dict(inputs=[0.0] * 4, targets=[0.0] * 4)),
         Pin(dict(inputs=[800.0, -800.0], targets=[1.0, 0.0], gamma=0.0625, alpha=-1, reduction="none"),
-            "next to certain: the slope by the target outlives the loss in gamma < 1", value=[0.0, 0.0],
+            "almost certain: for gamma < 1 the target's slope is normal where the loss is 0", value=[0.0, 0.0],
             gradient=dict(inputs=[0.0, 0.0], targets=[-1.543120425236632e-19, 1.543120425236632e-19])),
         Pin(dict(inputs=[INF, -INF, INF, -INF], targets=[0.0, 1.0, 0.5, 0.5], alpha=-1, gamma=1, reduction="none"),
             "certain and wrong, or half wrong", value=[INF] * 4,
             gradient=dict(inputs=[1.0, -1.0, 0.25, -0.25], targets=[-INF, INF, -INF, INF])),
-        Pin(dict(inputs=[NAN, 0.0], targets=[0.0, NAN], reduction="none"), "NaN goes through",
+        Pin(dict(inputs=[NAN, 0.0], targets=[0.0, NAN], reduction="none"), "NaN is propagated",
             value=[NAN, NAN], gradient=dict(inputs=[NAN, NAN], targets=[NAN, NAN])),
         Pin(dict(inputs=[0.0, 0.0], targets=[1.0, 0.0], gamma=0, reduction="none"),
-            "of the cross entropy a quarter and three", value=[0.25 * LOG_2, 0.75 * LOG_2],
+            "a quarter and three quarters of the cross entropy", value=[0.25 * LOG_2, 0.75 * LOG_2],
             gradient=dict(inputs=[-0.125, 0.375])),
-        Pin(dict(inputs=[0.0], targets=[0.5], alpha=-1, reduction="none"), "no preference either way",
+        Pin(dict(inputs=[0.0], targets=[0.5], alpha=-1, reduction="none"), "undecided",
             value=[0.25 * LOG_2], gradient=dict(inputs=[0.0], targets=[0.0])),
     ),
     errors=(
@@ -119,6 +119,6 @@ CURVE = curves.Curve(
     lambda s, target, gamma: dict(inputs=s, targets=curves.everywhere(s, target), gamma=gamma),
     {
         "target": curves.SHARE,
-        "gamma": curves.Slider("gamma, the discount of what is easy", 2.0, 0.0, 5.0, 0.5),
+        "gamma": curves.Slider("gamma, the down-weighting of easy elements", 2.0, 0.0, 5.0, 0.5),
     },
 )

@@ -1,4 +1,4 @@
-"""Smooth L1: half the square over beta up to beta, the absolute error less beta / 2 beyond."""
+"""Smooth L1: half the square divided by beta up to beta, the absolute error minus beta / 2 beyond."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ SPEC = Spec(
     inputs=(Input("input"), Input("target")),
     definition=definition,
     oracle=oracle,
-    # at beta = 0 the absolute error stands in
+    # beta = 0 gives the absolute error
     symbols=lambda input, target, beta=1.0, **_: {"x": input, "t": target, r"\beta": beta} if beta else None,
     params=(dict(reduction="mean"), dict(reduction="none", beta=0.3), dict(reduction="sum", beta=2.5)),
     samples={
         "typical": lambda draw: dict(input=draw.normal(3, 4, scale=2), target=draw.normal(3, 4)),
         "absolute": lambda draw: dict(input=draw.normal(3, 4), target=draw.normal(3, 4), beta=0.0),
         "scalar": lambda draw: dict(input=draw.normal(), target=draw.normal()),
-        # residuals of one sign: the gradient of a target is a sum, which would cancel, and be compared entry by entry
+        # residuals of one sign: the gradient of a target is a sum, which is compared entry by entry and must not cancel
         "broadcast": lambda draw: dict(input=draw.uniform(2, 3, low=0.5, high=3.0), target=draw.uniform(3, high=0.25)),
         "image": lambda draw: dict(input=draw.normal(2, 3, 2, 2, scale=2), target=draw.normal(2, 3, 2, 2)),
     },
@@ -60,12 +60,12 @@ SPEC = Spec(
         2: lambda input, target, beta=1.0, **_: (input - target).abs() - beta if beta > 0 else torch.ones(()),
     },
     pins=(
-        Pin(dict(input=[1.0, -1.0], target=[0.0, 0.0], reduction="none"), "both sides meet at beta",
+        Pin(dict(input=[1.0, -1.0], target=[0.0, 0.0], reduction="none"), "both pieces agree at beta",
             value=[0.5, 0.5], gradient=dict(input=[1.0, -1.0], target=[-1.0, 1.0])),
-        Pin(dict(input=[1.0, 2.0], target=[1.0, 0.0], beta=0.0, reduction="none"), "beta = 0: a perfect fit stays",
+        Pin(dict(input=[1.0, 2.0], target=[1.0, 0.0], beta=0.0, reduction="none"), "beta = 0: slope 0 at a fit",
             value=[0.0, 2.0], gradient=dict(input=[0.0, 1.0], target=[0.0, -1.0])),
         Pin(dict(input=[INF, -INF, NAN], target=[0.0, 0.0, 0.0], reduction="none"),
-            "the slope is cut off at 1, a NaN stays one",
+            "the slope is clamped at 1; NaN is propagated",
             value=[INF, INF, NAN], gradient=dict(input=[1.0, -1.0, NAN])),
     ),
     errors=(
@@ -85,5 +85,5 @@ CURVE = curves.Curve(
     "residual x − t",
     (-3, 3),
     curves.residual,
-    {"beta": curves.Slider("beta, where the square ends", 1.0, 0.0, 2.5, 0.125)},
+    {"beta": curves.Slider("beta, where the parabola ends", 1.0, 0.0, 2.5, 0.125)},
 )

@@ -21,7 +21,7 @@ def oracle(input, target, **_):
 
 
 def confident(gap):
-    """By a gap: right twice, wrong twice."""
+    """Predictions with a logit gap: two right, two wrong."""
     return lambda draw: dict(input=gap * draw.tensor([1.0, -1.0, 1.0, -1.0]) + draw.normal(4, scale=0.01),
                              target=draw.tensor([1.0, -1.0, -1.0, 1.0]))  # fmt: skip
 
@@ -51,13 +51,13 @@ SPEC = Spec(
         "steep": lambda draw: dict(input=draw.normal(8, scale=10.0), target=draw.normal(8, scale=10.0)),
     },
     pins=(
-        Pin(dict(input=[INF, -INF], target=[1.0, -1.0], reduction="none"), "certain and right: nothing to learn",
+        Pin(dict(input=[INF, -INF], target=[1.0, -1.0], reduction="none"), "certain and right: loss and gradient 0",
             value=[0.0, 0.0], gradient=dict(input=[0.0, 0.0], target=[0.0, 0.0])),
         Pin(dict(input=[INF, -INF, NAN], target=[-1.0, 1.0, 1.0], reduction="none"), "certain and wrong",
             value=[INF, INF, NAN], gradient=dict(input=[1.0, -1.0, NAN], target=[-INF, INF, NAN])),
         Pin(dict(input=[200.0], target=[-1.0], reduction="none"), "nothing overflows",
             value=[200.0], gradient=dict(input=[1.0], target=[-200.0])),
-        Pin(dict(input=[0.0, 3.0], target=[1.0, 0.0], reduction="none"), "on the fence: half of each",
+        Pin(dict(input=[0.0, 3.0], target=[1.0, 0.0], reduction="none"), "a margin of 0: q is 1/2",
             value=[0.6931471805599453] * 2, gradient=dict(input=[-0.5, 0.0], target=[0.0, -1.5])),
     ),
     errors=(

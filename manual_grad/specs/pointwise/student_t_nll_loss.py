@@ -16,7 +16,7 @@ INF, NAN = float("inf"), float("nan")
 
 def definition(input, target, scale, df, full=False, eps=1e-6, reduction="mean", weight=1.0):
     s = scale.clone()
-    with torch.no_grad():  # the gradient passes the clamp: that is how the loss defines it
+    with torch.no_grad():  # the gradient passes through the clamp, by definition of the loss
         s.clamp_(min=eps)
     z = (input - target) / s
     e = s.log() + (df + 1) / 2 * torch.log1p(z**2 / df)
@@ -47,7 +47,7 @@ def typical(draw, *shape, df=3.0):
 
 SPEC = Spec(
     fn=student_t_nll_loss,
-    # clamped scales have a gradient by convention, not by slope: they are pinned, and no sample has one
+    # the gradient of a clamped scale is a convention, not the slope: it is pinned, and no sample has one
     inputs=(Input("input"), Input("target"), Input("scale", domain=(0.0, INF)), Input("weight")),
     definition=definition,
     oracle=oracle,
@@ -74,7 +74,7 @@ SPEC = Spec(
     regimes={
         "perfect fit": lambda draw: dict(input=draw.tensor([1.0, 2.0, -3.0, 0.5]), scale=scales(draw, 4), df=3.0,
                                          target=draw.tensor([1.0, 2.0, -3.0, 0.25])),
-        # the last one is not: in float64 it sets the scale
+        # the scale of the last sample is wrong, so that in float64 it sets the scale of errors
         "scale right": lambda draw: dict(input=draw.tensor([3.0, -2.0, 0.5, 0.1, 7.0, 1e-2, 3.0]),
                                          target=draw.tensor([0.0] * 7), df=3.0,
                                          scale=draw.tensor([3.0, 2.0001, 0.499, 0.1, 7.0, 1.0001e-2, 2.0])),
@@ -97,18 +97,18 @@ SPEC = Spec(
     },
     pins=(
         Pin(dict(input=[3.0, -3.0], target=[0.0, 0.0], scale=[3.0, 3.0], df=1.0, full=True, reduction="none"),
-            "the scale is right: nothing to learn for it", value=[math.log(6 * math.pi)] * 2,
+            "the scale is right: slope 0", value=[math.log(6 * math.pi)] * 2,
             gradient=dict(input=[1 / 3, -1 / 3], target=[-1 / 3, 1 / 3], scale=[0.0, 0.0])),
         Pin(dict(input=[0.5, 0.0], target=[0.0, 0.0], scale=[0.0, 1e-6], df=1.0, eps=0.5, reduction="none"),
-            "a clamped scale counts as eps, and the gradient passes",
+            "a clamped scale counts as eps; the gradient passes through",
             value=[0.0, math.log(0.5)], gradient=dict(input=[2.0, 0.0], scale=[0.0, 2.0])),
         Pin(dict(input=[1.0, 2.0], target=[0.0, 0.0], scale=2.0, df=1.0, reduction="none"), "one scale for a vector",
             value=[math.log(2.5), math.log(4.0)], gradient=dict(scale=0.3)),
         Pin(dict(input=[[1.0], [2.0]], target=[[0.0], [0.0]], scale=[2.0, 1.0], df=1.0, reduction="none"),
-            "one scale a row, without the last dimension",
+            "one scale per row, without the last dimension",
             value=[[math.log(2.5)], [math.log(5.0)]], gradient=dict(scale=[0.3, -0.6])),
         Pin(dict(input=[INF, NAN, 0.0, 0.0], target=[0.0] * 4, scale=[2.0, 1.0, NAN, INF], df=3.0, reduction="none"),
-            "an infinite residual pulls at the scale only, infinities and NaN go through", value=[INF, NAN, NAN, INF],
+            "an infinite residual has a slope only in the scale; NaN is propagated", value=[INF, NAN, NAN, INF],
             gradient=dict(input=[0.0, NAN, NAN, 0.0], scale=[-1.5, NAN, NAN, 0.0])),
     ),
     errors=(

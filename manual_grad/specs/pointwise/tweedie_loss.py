@@ -1,4 +1,4 @@
-"""Tweedie: the quasi-likelihood of a variance that is a power of the mean, for a mean or its logarithm."""
+"""Tweedie: the quasi-likelihood with variance equal to a power of the mean, for a mean or its logarithm."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SPEC = Spec(
         "image": lambda draw: dict(input=draw.normal(2, 3, 2, 2), target=means(draw, 2, 3, 2, 2)),
     },
     regimes={
-        # the last one is not: in float64, where e^x - t is all rounding, it sets the scale
+        # the last sample does not match: in float64, where e^x - t is only rounding error, it sets the scale of errors
         "fitted": lambda draw: dict(input=draw.tensor([math.log(t) for t in (1.5, 2.0, 3.5, 8.0, 0.25, 100.0, 1.0)]),
                                     target=draw.tensor([1.5, 2.0, 3.5, 8.0, 0.25, 100.0, 6.0])),
         "fitted means": lambda draw: dict(input=draw.tensor([1.5, 2.0, 3.5, 8.0, 20.0, 0.25]), log_input=False,
@@ -81,23 +81,23 @@ SPEC = Spec(
         "a power next to gamma's": lambda draw: dict(input=draw.normal(8), target=means(draw, 8), power=1.9999),
     },
     pins=(
-        Pin(dict(input=[0.0, 0.0], target=[1.0, 0.0], reduction="none"), "the mean is right, and it is too large",
+        Pin(dict(input=[0.0, 0.0], target=[1.0, 0.0], reduction="none"), "the mean is right, then too large",
             value=[4.0, 2.0], gradient=dict(input=[0.0, 1.0], target=[2.0, 2.0])),
         Pin(dict(input=[4.0, 4.0], target=[4.0, 0.0], log_input=False, eps=0.0, reduction="none"),
             "the same for a mean of 4", value=[8.0, 4.0], gradient=dict(input=[0.0, 0.5], target=[1.0, 1.0])),
         Pin(dict(input=[-INF, -INF, 2e4, 2e4], target=[0.0, 2.0, 0.0, 2.0], power=1.9999, reduction="none"),
-            "of mean 0, none is certain, anything else impossible; a mean that overflows has powers that do not",
+            "mean 0: only a sample of 0 is possible; a mean may overflow while its powers do not",
             value=[0.0, INF, math.exp(2e4 * (2 - 1.9999)) / (2 - 1.9999), math.exp(2e4 * (2 - 1.9999)) / (2 - 1.9999)],
             gradient=dict(input=[0.0, -INF, *[math.exp(2e4 * (2 - 1.9999))] * 2])),
         Pin(dict(input=[-2e4], target=[0.0], power=1.9999, reduction="none"), "the other way round",
             value=[math.exp(-2e4 * (2 - 1.9999)) / (2 - 1.9999)], gradient=dict(input=[math.exp(-2e4 * (2 - 1.9999))])),
-        Pin(dict(input=[INF], target=[2.0], power=1.0, log_input=False, reduction="none"), "as Poisson's",
+        Pin(dict(input=[INF], target=[2.0], power=1.0, log_input=False, reduction="none"), "as for Poisson",
             gradient=dict(input=[1.0])),
-        Pin(dict(input=[INF], target=[2.0], log_input=False, reduction="none"), "an infinite mean pulls no more",
+        Pin(dict(input=[INF], target=[2.0], log_input=False, reduction="none"), "an infinite mean has slope 0",
             value=[INF], gradient=dict(input=[0.0], target=[0.0])),
         Pin(dict(input=[-3.0, 0.0], target=[-2.0, 1.0], power=0.0, log_input=False, eps=0.0, reduction="none"),
-            "of power 0 any mean will do", value=[-1.5, 0.0], gradient=dict(input=[-1.0, -1.0])),
-        Pin(dict(input=[NAN, 0.0], target=[0.0, NAN], reduction="none"), "NaN goes through",
+            "power 0 allows any mean", value=[-1.5, 0.0], gradient=dict(input=[-1.0, -1.0])),
+        Pin(dict(input=[NAN, 0.0], target=[0.0, NAN], reduction="none"), "NaN is propagated",
             value=[NAN, NAN], gradient=dict(input=[NAN, NAN], target=[NAN, 2.0])),
     ),
     errors=(
@@ -123,6 +123,6 @@ CURVE = curves.Curve(
     lambda s, target, power: dict(input=s, target=curves.everywhere(s, target), power=power),
     {
         "target": curves.Slider("target", 2.0, 0.0, 6.0, 1.0),
-        "power": curves.Slider("power, of the mean in the variance", 1.5, 1.0, 3.0, 0.25),
+        "power": curves.Slider("power of the mean in the variance", 1.5, 1.0, 3.0, 0.25),
     },
 )

@@ -50,7 +50,7 @@ def probabilities(draw, *shape):
 
 
 def confident(gap, right=True, scale=1.0):
-    """Logits that lead by a gap, for the target class or for the next one."""
+    """Logits where the target class, or the one after it, leads by a gap."""
 
     def sample(draw):
         target = draw.integers(3, high=5)
@@ -135,32 +135,32 @@ SPEC = Spec(
         "weighted, confident": lambda draw: {**confident(20)(draw), "weight": draw.uniform(5, low=0.01)},
     },
     pins=(
-        Pin(dict(input=[[1.0, 2.0]], target=[-100], reduction="mean"), "all ignored: 0 / 0 has no value, but no pull",
+        Pin(dict(input=[[1.0, 2.0]], target=[-100], reduction="mean"), "all rows ignored: value 0 / 0, gradient 0",
             value=NAN, gradient=dict(input=[[0.0, 0.0]])),
         Pin(dict(input=[[1.0, 2.0], [NAN, INF]], target=[-100, -100], reduction="sum"),
-            "what an ignored row holds does not matter", value=0.0, gradient=dict(input=[[0.0, 0.0], [0.0, 0.0]])),
+            "the contents of an ignored row do not matter", value=0.0, gradient=dict(input=[[0.0, 0.0], [0.0, 0.0]])),
         Pin(dict(input=[[0.0, 0.0], [0.0, 0.0]], target=[0, 1], weight=[NAN, 1.0], reduction="none"),
-            "a weight that is NaN or infinite is that of its class alone",
+            "a NaN or infinite weight affects only its class",
             value=[NAN, math.log(2)], gradient=dict(input=[[NAN, NAN], [0.5, -0.5]])),
         Pin(dict(input=[[0.0, -INF, 0.0]], target=[0], reduction="sum"), "an impossible class that is not the target",
             value=0.6931471805599453, gradient=dict(input=[[-0.5, 0.0, 0.5]])),
         Pin(dict(input=[[0.0, -INF]], target=[1], reduction="sum"), "an impossible class that is the target",
             value=INF),
         Pin(dict(input=[[0.0, -INF]], target=[1], weight=[1.0, 0.0], reduction="sum"),
-            "an impossible class that weighs nothing: 0 log 0 = 0", value=0.0, gradient=dict(input=[[0.0, 0.0]])),
-        Pin(dict(input=[[], []], target=[-100, -100]), "no classes, but no row either", value=NAN),
-        Pin(dict(input=[[], []], target=[-100, -100], reduction="none"), "no classes, but no row either",
+            "an impossible class with weight 0: 0 log 0 = 0", value=0.0, gradient=dict(input=[[0.0, 0.0]])),
+        Pin(dict(input=[[], []], target=[-100, -100]), "no classes, and all rows ignored", value=NAN),
+        Pin(dict(input=[[], []], target=[-100, -100], reduction="none"), "no classes, and all rows ignored",
             value=[0.0, 0.0]),
         Pin(dict(input=[[1.0, 1.0], [0.0, 0.0]], target=[0, 1], label_smoothing=-0.5, reduction="sum"),
-            "a negative smoothing is none, as in torch", value=2 * math.log(2),
+            "negative smoothing counts as 0, as in torch", value=2 * math.log(2),
             gradient=dict(input=[[-0.5, 0.5], [0.5, -0.5]])),
         Pin(dict(input=[[0.0, 1.0, 0.0]], target=[1], weight=[INF, 1.0, 1.0], label_smoothing=0.5, reduction="none"),
-            "an infinite weight pulls at every class but its own", value=[INF], gradient=dict(input=[[NAN, INF, INF]])),
-        Pin(dict(input=[[0.0, 1.0]], target=[[1.0, INF]], reduction="none"), "an infinite target likewise", value=[INF],
+            "an infinite weight affects every class but its own", value=[INF], gradient=dict(input=[[NAN, INF, INF]])),
+        Pin(dict(input=[[0.0, 1.0]], target=[[1.0, INF]], reduction="none"), "likewise an infinite target", value=[INF],
             gradient=dict(input=[[INF, NAN]])),
         Pin(dict(input=[[[0.0], [0.0]]], target=[[1]], weight=[[3.0, 5.0]], reduction="none"),
-            "the classes of images have weights of any shape, in torch", value=[[5 * math.log(2)]]),
-        Pin(dict(input=[[NAN, 0.0]], target=[1], reduction="none"), "a NaN in a row spoils the row", value=[NAN]),
+            "for images, class weights may have any shape, as in torch", value=[[5 * math.log(2)]]),
+        Pin(dict(input=[[NAN, 0.0]], target=[1], reduction="none"), "NaN in a row makes the row NaN", value=[NAN]),
     ),
     errors=(
         Error(dict(target=lambda target, **_: target + 5), IndexError, r"[Tt]arget \d+ is out of bounds"),

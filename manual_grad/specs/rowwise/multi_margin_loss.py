@@ -1,4 +1,4 @@
-"""Multi-class margin: how far each class is from keeping its distance to the target, or the square of it."""
+"""Multi-class margin: how far the target falls short of leading each other class by a margin, or the square of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def oracle(input, target, p=1, margin=1, weight=None, **_):
 
 
 def kink(order):
-    """Where the ``order``-th derivative jumps: with p = ``order``, at a shortfall of 0."""
+    """Signed distances to where the ``order``-th derivative jumps: for p = ``order``, at a shortfall of 0."""
 
     def distances(input, p=1, **arguments):
         return shortfalls(input, **arguments) if p == order else torch.ones(1)
@@ -51,7 +51,7 @@ def scores(draw, *shape, high=5, **options):
 
 
 def symbols(draw, input, target, p=1, margin=1.0, weight=None, **_):
-    if len(input) > 9:  # what is true of few classes
+    if len(input) > 9:  # few classes suffice to check the equations
         return None
     v = draw.normal(len(input)).tolist()
     return {"x": input, "y": target, "p": p, "m": margin, "w": weight or [1.0] * len(input), "C": len(input),
@@ -97,24 +97,24 @@ SPEC = Spec(
     },
     kinks={1: kink(1), 2: kink(2)},
     pins=(
-        Pin(dict(input=[[1.0, 0.0, 0.5]], target=[0], reduction="none"), "a class that just keeps its distance is free",
+        Pin(dict(input=[[1.0, 0.0, 0.5]], target=[0], reduction="none"), "a class exactly at the margin has slope 0",
             value=[0.5 / 3], gradient=dict(input=[[-1 / 3, 0.0, 1 / 3]])),
-        Pin(dict(input=[[1.0, 0.0, 0.5]], target=[0], p=2, reduction="none"), "its square is smooth there",
+        Pin(dict(input=[[1.0, 0.0, 0.5]], target=[0], p=2, reduction="none"), "the square is smooth there",
             value=[0.25 / 3], gradient=dict(input=[[-1 / 3, 0.0, 1 / 3]])),
-        Pin(dict(input=[[0.0, NAN, 0.5, -5.0]], target=[0], reduction="none"), "a NaN is passed on, to its pair alone",
+        Pin(dict(input=[[0.0, NAN, 0.5, -5.0]], target=[0], reduction="none"), "NaN is propagated only to its pair",
             value=[NAN], gradient=dict(input=[[NAN, NAN, 0.25, 0.0]])),
         Pin(dict(input=[[NAN, 0.0], [3.0, 0.0]], target=[0, 0], p=2, reduction="none"), "and not to another row",
             value=[NAN, 0.0], gradient=dict(input=[[NAN, NAN], [0.0, 0.0]])),
         Pin(dict(input=[[3.0, 0.0], [0.0, 0.0]], target=[0, 1], weight=[INF, 1.0], reduction="none"),
-            "what costs nothing has no use for its weight", value=[0.0, 0.5],
+            "a loss of 0 stays 0 with an infinite weight", value=[0.0, 0.5],
             gradient=dict(input=[[0.0, 0.0], [0.5, -0.5]])),
-        Pin(dict(input=[[-INF, 0.0, 0.0]], target=[0], reduction="none"), "an impossible target is infinitely short",
+        Pin(dict(input=[[-INF, 0.0, 0.0]], target=[0], reduction="none"), "an impossible target falls infinitely short",
             value=[INF], gradient=dict(input=[[-2 / 3, 1 / 3, 1 / 3]])),
-        Pin(dict(input=[[0.5, -INF, 0.0]], target=[0], reduction="none"), "an impossible class is out of the way",
+        Pin(dict(input=[[0.5, -INF, 0.0]], target=[0], reduction="none"), "an impossible class has no effect",
             value=[0.5 / 3], gradient=dict(input=[[-1 / 3, 0.0, 1 / 3]])),
-        Pin(dict(input=[0.5, 0.0], target=[0], reduction="none"), "one row, and its class in a list of one",
+        Pin(dict(input=[0.5, 0.0], target=[0], reduction="none"), "one row, with its class in a tensor of size 1",
             value=[0.25], gradient=dict(input=[-0.5, 0.5])),
-        Pin(dict(input=2.0, target=0, reduction="none"), "nothing stands against a single class", value=0.0,
+        Pin(dict(input=2.0, target=0, reduction="none"), "a single class has no competitors", value=0.0,
             gradient=dict(input=0.0)),
     ),
     errors=(

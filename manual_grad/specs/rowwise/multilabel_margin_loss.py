@@ -1,4 +1,4 @@
-"""Multi-label margin: how far the labels of a row are from leading every class that is not one, by 1."""
+"""Multi-label margin: how far the labels of a row are from leading every class that is not a label by 1."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INF, NAN = float("inf"), float("nan")
 
 
 def shortfalls(input, target, **_):
-    """1 - x_y + x_j for every label y, in the order of the list, and class j; far below 0 where it is no such pair."""
+    """1 - x_y + x_j for every label y, in the order of the list, and class j; far below 0 if that is not a pair."""
     classes = input.shape[-1]
     listed = ((target < 0).cumsum(-1) == 0).unsqueeze(-1)
     labels = target.clamp(min=0)
@@ -35,7 +35,7 @@ def oracle(input, target, **_):
 
 
 def labelled(draw, *rows, labels, classes=5, scale=1.5, offset=0.0):
-    """Scores with up to so many labels a row, of which some are repeated, and any labels behind the first -1."""
+    """Scores with a varying number of labels per row, some repeated, and arbitrary labels after the first -1."""
     target = draw.integers(*rows, classes, high=classes)
     if labels < classes:
         end = draw.integers(*rows, 1, low=1, high=labels + 1)
@@ -51,7 +51,7 @@ def boundary(draw):
 
 
 def symbols(input, target, **_):
-    if len(input) > 9:  # what is true of few classes
+    if len(input) > 9:  # few classes suffice to check the equations
         return None
     labels = target[: target.index(-1)] if -1 in target else target
     return {"x": input, "y": dict(enumerate(labels, 1)), "Y": frozenset(labels), "L": len(labels), "C": len(input),
@@ -88,23 +88,23 @@ SPEC = Spec(
     kinks={1: shortfalls},
     pins=(
         Pin(dict(input=[[1.0, 0.0, 0.5]], target=[[0, -1, -1]], reduction="none"),
-            "a class that just keeps its distance is free", value=[0.5 / 3],
+            "a class exactly at the margin has slope 0", value=[0.5 / 3],
             gradient=dict(input=[[-1 / 3, 0.0, 1 / 3]])),
-        Pin(dict(input=[[0.0, 0.5]], target=[[0, 0]], reduction="none"), "a label that is repeated counts again",
+        Pin(dict(input=[[0.0, 0.5]], target=[[0, 0]], reduction="none"), "a repeated label counts repeatedly",
             value=[1.5], gradient=dict(input=[[-1.0, 1.0]])),
         Pin(dict(input=[[0.0, 0.5]], target=[[-1, 0]], reduction="none"), "the list ends at the first -1",
             value=[0.0], gradient=dict(input=[[0.0, 0.0]])),
         Pin(dict(input=[[0.0, NAN, 0.5, -5.0]], target=[[0, 3, -1, -1]], reduction="none"),
-            "a NaN is passed on, to its pairs", value=[NAN], gradient=dict(input=[[NAN, NAN, 0.5, NAN]])),
-        Pin(dict(input=[[NAN, 0.0, 0.5]], target=[[0, 1, -1]], reduction="none"), "that of a label too, but not to "
+            "NaN is propagated to its pairs", value=[NAN], gradient=dict(input=[[NAN, NAN, 0.5, NAN]])),
+        Pin(dict(input=[[NAN, 0.0, 0.5]], target=[[0, 1, -1]], reduction="none"), "likewise a label's, but not to "
             "another label", value=[NAN], gradient=dict(input=[[NAN, -1 / 3, NAN]])),
         Pin(dict(input=[[-INF, 0.0, 0.0]], target=[[0, 1, -1]], reduction="none"),
-            "an impossible label is infinitely short", value=[INF], gradient=dict(input=[[-1 / 3, -1 / 3, 2 / 3]])),
+            "an impossible label falls infinitely short", value=[INF], gradient=dict(input=[[-1 / 3, -1 / 3, 2 / 3]])),
         Pin(dict(input=[[0.5, -INF, 0.0]], target=[[0, -1, -1]], reduction="none"),
-            "an impossible class is out of the way", value=[0.5 / 3], gradient=dict(input=[[-1 / 3, 0.0, 1 / 3]])),
-        Pin(dict(input=[[NAN, NAN]], target=[[1, 0]], reduction="none"), "nothing stands against all labels",
+            "an impossible class has no effect", value=[0.5 / 3], gradient=dict(input=[[-1 / 3, 0.0, 1 / 3]])),
+        Pin(dict(input=[[NAN, NAN]], target=[[1, 0]], reduction="none"), "if all are labels, there are no pairs",
             value=[0.0], gradient=dict(input=[[0.0, 0.0]])),
-        Pin(dict(input=2.0, target=[0], reduction="none"), "a single class has nothing against it", value=0.0,
+        Pin(dict(input=2.0, target=[0], reduction="none"), "a single class has no competitors", value=0.0,
             gradient=dict(input=0.0)),
     ),
     errors=(

@@ -34,7 +34,7 @@ def typical(draw, *shape, scale=1.0):
 
 
 def confident(gap):
-    """By a gap: in the first row right, in the second wrong, in the third both, which hides neither gradient."""
+    """Predictions with a logit gap: right in the first row, wrong in the second, both in the third."""
 
     def sample(draw):
         target = draw.tensor([[1.0, 0.0, 1.0]] * 3)
@@ -72,10 +72,10 @@ SPEC = Spec(
         "many labels": lambda draw: typical(draw, 2, 24),
     },
     pins=(
-        Pin(dict(input=[[INF, -INF]], target=[[1.0, 0.0]], reduction="none"), "certain and right: nothing to learn",
+        Pin(dict(input=[[INF, -INF]], target=[[1.0, 0.0]], reduction="none"), "certain and right: loss and gradient 0",
             value=[0.0], gradient=dict(input=[[0.0, 0.0]])),
         Pin(dict(input=[[INF, 0.0], [NAN, 0.0]], target=[[0.0, 0.5], [0.0, 0.5]], reduction="none"),
-            "certain and wrong; a NaN stays in its row",
+            "certain and wrong; NaN stays in its row",
             value=[INF, NAN], gradient=dict(input=[[0.5, 0.0], [NAN, 0.0]])),
         Pin(dict(input=[[[], []]], target=[[[], []]], reduction="none"), "the mean of no labels", value=[[NAN, NAN]]),
     ),

@@ -8,7 +8,7 @@ struct GaussianNLLLoss_full : Widened {
   static constexpr int kInputs = 3, kOptions = 2;
   using Error = std::domain_error;
   static constexpr std::array<const char*, 1> errors{
-      "var has negative entry/entries; a variance is 0 or positive",
+      "var has negative entry/entries; a variance must not be negative",
   };
   template <class T>
   static void outside(const Vec<T>* in, Mask<T>* lanes) {
@@ -50,7 +50,7 @@ struct GaussianNLLLoss_no_full : Widened {
   static constexpr int kInputs = 3, kOptions = 2;
   using Error = std::domain_error;
   static constexpr std::array<const char*, 1> errors{
-      "var has negative entry/entries; a variance is 0 or positive",
+      "var has negative entry/entries; a variance must not be negative",
   };
   template <class T>
   static void outside(const Vec<T>* in, Mask<T>* lanes) {

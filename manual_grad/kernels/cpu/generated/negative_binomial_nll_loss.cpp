@@ -8,7 +8,7 @@ struct NegativeBinomialNLLLoss_log_input_full : Widened {
   static constexpr int kInputs = 3, kOptions = 3;
   using Error = std::domain_error;
   static constexpr std::array<const char*, 1> errors{
-      "total_count has negative entry/entries; it is positive",
+      "total_count has negative entry/entries; it must not be negative",
   };
   template <class T>
   static void outside(const Vec<T>* in, Mask<T>* lanes) {
@@ -557,7 +557,7 @@ struct NegativeBinomialNLLLoss_log_input_no_full : Widened {
   static constexpr int kInputs = 3, kOptions = 3;
   using Error = std::domain_error;
   static constexpr std::array<const char*, 1> errors{
-      "total_count has negative entry/entries; it is positive",
+      "total_count has negative entry/entries; it must not be negative",
   };
   template <class T>
   static void outside(const Vec<T>* in, Mask<T>* lanes) {
@@ -860,7 +860,7 @@ struct NegativeBinomialNLLLoss_no_log_input_full : Widened {
   static constexpr int kInputs = 3, kOptions = 3;
   using Error = std::domain_error;
   static constexpr std::array<const char*, 1> errors{
-      "total_count has negative entry/entries; it is positive",
+      "total_count has negative entry/entries; it must not be negative",
   };
   template <class T>
   static void outside(const Vec<T>* in, Mask<T>* lanes) {
@@ -1417,7 +1417,7 @@ struct NegativeBinomialNLLLoss_no_log_input_no_full : Widened {
   static constexpr int kInputs = 3, kOptions = 3;
   using Error = std::domain_error;
   static constexpr std::array<const char*, 1> errors{
-      "total_count has negative entry/entries; it is positive",
+      "total_count has negative entry/entries; it must not be negative",
   };
   template <class T>
   static void outside(const Vec<T>* in, Mask<T>* lanes) {

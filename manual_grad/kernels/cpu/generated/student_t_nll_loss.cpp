@@ -8,7 +8,7 @@ struct StudentTNLLLoss : Widened {
   static constexpr int kInputs = 3, kOptions = 3;
   using Error = std::domain_error;
   static constexpr std::array<const char*, 1> errors{
-      "scale has negative entry/entries; it is positive",
+      "scale has negative entry/entries; it must not be negative",
   };
   template <class T>
   static void outside(const Vec<T>* in, Mask<T>* lanes) {

@@ -1,5 +1,5 @@
 # Written by python -m manual_grad.generate from catalogue.py.
-"""The kernels of the pointwise losses whose rules are printed."""
+"""The generated kernels of the pointwise losses."""
 
 from manual_grad.kernels.triton.generated import (
     asymmetric_loss,
