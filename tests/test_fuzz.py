@@ -144,7 +144,8 @@ def accepted(name: str, call: Arguments, theirs: Exception | None) -> bool:
         if rows_without_classes(name, call) == "ignored":  # torch needs at least one class to reshape an image
             return "size mismatch" in str(theirs)
         # for rows with positions, torch accepts only int64
-        return call["target"].dtype is torch.uint8 and "Long but found Byte" in str(theirs)
+        wanted = re.search("Long but found Byte|Expected dtype int32/int64", str(theirs))
+        return call["target"].dtype is torch.uint8 and wanted is not None
     if name.startswith("triplet"):  # the norm of an empty vector is 0 for any degree
         return "this dimension is empty" in str(theirs)
     return False
