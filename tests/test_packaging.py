@@ -166,6 +166,22 @@ def test_wheel_tells_why_it_has_no_kernels(compiler: str, reason: str, tmp_path:
     assert (site / KERNELS / "not_built.txt").read_text(encoding="utf-8") == f"{reason}\n"
 
 
+def test_gradcheck_is_a_distribution_of_its_own(tmp_path: Path) -> None:
+    """It checks a function, and knows nothing of manual_grad."""
+    tree = tmp_path / "gradcheck"
+    shutil.copytree(ROOT / "gradcheck", tree, ignore=shutil.ignore_patterns("__pycache__"))
+    site = unpack(build(tree), tmp_path / "site")
+    program = (
+        "import sys, torch, gradcheck; print(gradcheck.__file__); "
+        "assert gradcheck.check(torch.sigmoid, torch.sigmoid, {'x': (3, 4)}); "
+        "assert not any(name.startswith('manual_grad.') for name in sys.modules)"
+    )
+    done = run(sys.executable, "-c", program, cwd=site)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(site)
+    assert "gradcheck.pytest_plugin" in (site / "gradcheck-0.1.0.dist-info" / "entry_points.txt").read_text()
+
+
 def test_kernels_can_be_required(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"no C\+\+ compiler was found"):
         build(copy_sources(tmp_path), CXX="/nowhere/c++", MANUAL_GRAD_REQUIRE_KERNELS="1")
