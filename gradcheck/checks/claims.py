@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import warnings
@@ -23,7 +24,9 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     for error in spec.errors:
         if error.raises is IndexError and settings.device != "cpu":
             continue  # an index is range-checked on the CPU only: on a GPU the check would cost a synchronisation
-        yield from guarded(spec.case(settings), functools.partial(refuses, error=error))
+        for on in (True, False) if spec.kernels else (True,):
+            with spec.kernels.switched(on) if spec.kernels else contextlib.nullcontext():
+                yield from guarded(spec.case(settings), functools.partial(refuses, error=error))
 
 
 def gradients_asked_for(case: Case) -> Iterator[Result]:

@@ -1,4 +1,4 @@
-"""Does forward mode agree with reverse mode, alone, over reverse mode, and over itself?"""
+"""Does forward mode agree with reverse mode: alone, over reverse mode, below it, and over itself?"""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     yield from each(spec.covering(settings), first_order, promised)
     if spec.order >= 2:
         yield from each(spec.covering(settings), over_reverse, promised)
+        yield from each(spec.covering(settings), below_reverse, promised)
     if spec.order >= 2 and "nested" in spec.promises:
         first = (spec.case(settings, params=params) for params in spec.params)
         yield from each(first, over_itself)
@@ -57,6 +58,23 @@ def over_reverse(case: Case) -> Iterator[Result]:
             for k, d in zip(dual, found, strict=True):
                 tangent = None if d is None else forward_ad.unpack_dual(d).tangent
                 yield compare(f"d/d{k} of forward along {name}", tangent, expected[f"d/d{k}"], BOUND)
+
+
+def below_reverse(case: Case) -> Iterator[Result]:
+    """The gradient of a directional derivative against double backward."""
+    for name, u in directions(case).items():
+        expected = derivatives(case, u, 2)
+        leaves = case.leaves()
+        g = case.upstream(case.call())
+        with forward_ad.dual_level():
+            dual = case.call(**{**leaves, name: forward_ad.make_dual(leaves[name], u[name])})
+            tangent = forward_ad.unpack_dual(dual).tangent
+            if tangent is None or not tangent.requires_grad:
+                found: tuple[Tensor | None, ...] = (None,) * len(leaves)
+            else:
+                found = torch.autograd.grad(tangent, list(leaves.values()), g, allow_unused=True)
+        for k, d in zip(leaves, found, strict=True):
+            yield compare(f"d/d{k} of the tangent along {name}", d, expected[f"d/d{k}"], BOUND)
 
 
 def over_itself(case: Case) -> Iterator[Result]:

@@ -193,6 +193,18 @@ def typed(label: str, case: Case, *also: torch.dtype) -> Iterator[Result]:
     for name, d in gradient.items():
         right = d is None or d.dtype is case.tensors[name].dtype
         yield expect(f"type of gradient of {name} {label}", right, "is not the input's")
+    if case.spec.definition is None:
+        return
+    # the same numbers as in float64, whatever has been cast: to a few eps of the narrowest dtype in play
+    narrowest = max((t.dtype for t in (value, *case.differentiable.values())), key=lambda d: torch.finfo(d).eps)
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        g = case.upstream(value)
+        wide = conditioning.widened(case)
+        exact = named(*wide.differentiate(case.spec.definition, g.double()))
+        size = functools.cache(functools.partial(conditioning.scales, case, g))
+        for what, t in named(value, gradient).items():
+            result = compare(f"{what} {label}", t, exact[what], 4.0, dtype=narrowest)
+            yield judge(result, t, exact[what], narrowest, size, what)
 
 
 def poisoned(case: Case) -> Iterator[Result]:
