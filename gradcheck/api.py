@@ -45,8 +45,9 @@ def check(
         kinks: Order -> function of the inputs and params giving a signed distance, zero where the derivative of that
             order jumps. If this is not given, kinks that are found are noted.
         order: The highest derivative promised. A second one must raise or be right even where it is not promised.
-        promises: Which of 'forward', 'nested' (forward mode over itself), 'vmap' and 'compile' must work. Without the
-            promise forward mode and vmap may raise, but not be wrong, and the others are not tried.
+        promises: Which of 'forward', 'nested' (forward mode below itself and below reverse mode), 'vmap', 'compile' and
+            'asynchronous' (no value is read on the host) must work. Without the promise forward mode and vmap may
+            raise, but not be wrong, and the others are not tried.
         checks: Names of checks, all by default; see ``gradcheck.CHECKS``.
         settings: Device, dtypes and seed; by default float64 and float32, the dtypes that every function takes.
         name: What the report calls the function.

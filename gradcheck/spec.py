@@ -163,9 +163,10 @@ class Spec:
         double: Whether it takes float64, in which most checks run; if not, they run in float32, and those that need
             more digits do not.
         order: The highest derivative that is promised.
-        promises: Which of 'forward' (forward mode), 'nested' (forward mode over itself, which torch lets come out as
-            zero for a Function whose jvp knows nothing of it), 'vmap' (torch.func) and 'compile' (torch.compile) hold.
-            Forward mode and vmap must raise or be right even where they are not promised.
+        promises: Which of these hold: 'forward' (forward mode), 'nested' (forward mode below itself, where torch gives
+            zero for a Function whose jvp does not expect it, and below reverse mode), 'vmap' (torch.func), 'compile'
+            (torch.compile) and 'asynchronous' (no value is read on the host). Forward mode and vmap must raise or be
+            right even where they are not promised.
         kernels: The switch of its kernels, which must agree with the formulas and sum the same on any number of
             threads; None if it has no kernels.
         large: A call with more elements than 32 bits count, for a device that has the memory: a function of that

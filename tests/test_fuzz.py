@@ -101,6 +101,9 @@ def refused(name: str, call: Arguments, theirs: Exception | None) -> type[Except
     target = call.get("target")
     if name in CLASS_MARGIN and not target.numel() and target.dtype is not torch.int64 and theirs is None:
         return RuntimeError  # torch accepts any shape without labels
+    bias = call.get("linear_bias")
+    if name == "linear_cross_entropy" and bias is not None and bias.dtype is not call["input"].dtype and theirs is None:
+        return RuntimeError  # for a single row torch promotes it, for several it raises as we do
     weight = call.get("weight")
     if name == "nll_loss" and weight is not None and weight.dim() != 1 and theirs is None:
         return RuntimeError  # torch only checks the number of weights
