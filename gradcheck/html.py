@@ -7,7 +7,7 @@ from html import escape
 from math import isfinite, log10
 
 from gradcheck.compare import Result
-from gradcheck.report import cell, remarks
+from gradcheck.report import cell, error, remarks, verdicts
 from gradcheck.run import Report, environment
 
 LOW, HIGH = -2.0, 8.0  # decades of eps on the axis; at 1/eps of float32, about 10^7, no digit is correct
@@ -26,7 +26,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th { font-weight: 600; color: var(--faint); }
 .fail { color: var(--bad); }
-pre { white-space: pre-wrap; font-size: 13px; }
+.failures td { white-space: normal; vertical-align: top; } summary { cursor: pointer; padding: .2rem 0; }
 svg { width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 11px; }
 svg .faint { fill: var(--faint); } svg line { stroke: var(--rule); } svg .link { stroke: var(--faint); }
 svg .bound { stroke: var(--bad); stroke-dasharray: 4 3; }
@@ -42,16 +42,48 @@ def page(report: Report) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<style>{STYLE}</style></head><body>",
             f"<h1>gradcheck: {verdict}</h1>",
+            *_causes(report),
             "<p>The worst error of each check, in eps of the dtype compared.</p>",
             _table(report),
             *_plots(report),
-            "<h2>Remarks</h2>",
-            f"<pre>{escape(chr(10).join(remarks(report)))}</pre>",
+            *_failures(report),
+            "<h2>Notes</h2>",
+            _list(line for line in remarks(report) if not line.startswith("FAIL ")),
             "<h2>Environment</h2>",
             "<table>" + "".join(_row(k, v) for k, v in environment().items()) + "</table>",
             "</body></html>\n",
         ]
     )
+
+
+def fragment(report: Report) -> str:
+    """For a notebook: the causes, the table and the failures, without a style of their own."""
+    return "\n".join([*_causes(report), _table(report), *_failures(report)])
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def _causes(report: Report) -> list[str]:
+    """What is wrong, a line for each function."""
+    lines = [line for line in verdicts(report) if line]
+    return ['<div class="fail">', _list(lines), "</div>"] if lines else []
+
+
+def _failures(report: Report) -> list[str]:
+    """Every failure, folded by function and check: the case, what was compared, and the difference."""
+    parts = []
+    for loss in report.losses:
+        for check in report.checks:
+            failures = [r for r in report.of(loss, check) if not r.ok]
+            if failures:
+                head = _row("case", "what", "difference", tag="th")
+                rows = "".join(_row(r.case, r.what, error(r)) for r in failures)
+                summary = f"{escape(loss)} / {escape(check)}: {len(failures)} failed"
+                table = f'<div class="wide"><table class="failures">{head}{rows}</table></div>'
+                parts.append(f"<details><summary>{summary}</summary>{table}</details>")
+    return ["<h2>Failures</h2>", *parts] if parts else []
 
 
 def _row(*cells: str, tag: str = "td") -> str:

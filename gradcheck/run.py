@@ -60,6 +60,12 @@ class Report:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from gradcheck.html import fragment
+
+        return fragment(self)
+
     def of(self, loss: str, check: str) -> list[Result]:
         return [r for r in self.results if r.loss == loss and r.check == check]
 

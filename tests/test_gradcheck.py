@@ -553,6 +553,13 @@ def test_a_function_of_ones_own_with_examples_domains_and_digits():
     assert any(r.check == "oracle" and not r.note for r in report.results)
 
 
+def test_a_notebook_shows_the_cause_and_every_failure():
+    report = gradcheck.check(lambda x: 2 * x.sin(), torch.sin, {"x": (3, 4)}, name="sine", settings=QUICK)
+    shown = report._repr_html_()
+    assert "WRONG sine: the value is wrong" in shown and shown.count("<details>") == len(report.caught_by())
+    assert "<script" not in shown and "<details" not in gradcheck.check(torch.sin, torch.sin, {"x": (3,)})._repr_html_()
+
+
 def test_bad_usage_of_the_library():
     with pytest.raises(ValueError, match="inputs"):
         gradcheck.check(torch.sin)
