@@ -29,6 +29,9 @@ from gradcheck import causes
 CHECKS = ("definition", "differences", "second", "forward", "transforms", "layout", "purity", "claims", "parity")
 
 
+TINY = 1e-60  # what mpmath leaves of a zero
+
+
 def main(file: str, only: str = "") -> int:
     functions, missing = {}, {}
     for name, entry in entries.ENTRIES.items():
@@ -136,7 +139,8 @@ def called(entry: Entry, point: Point, curved: bool) -> dict[str, list[float]] |
             found |= {f"{k} after the call": given[k].detach().clone() for k in leaves}
         for what, upstream in UPSTREAM.items() if entry.single else [("gradient", 1.0)]:
             how = dict(allow_unused=True, retain_graph=entry.single or curved, create_graph=curved)
-            slopes = torch.autograd.grad(total, list(leaves.values()), torch.full_like(total, upstream), **how)
+            g = torch.full_like(total, upstream).requires_grad_(curved)  # as if it depended on something, too
+            slopes = torch.autograd.grad(total, list(leaves.values()), g, **how)
             found |= {
                 f"{what} of {k}": torch.zeros_like(t) if d is None else d.clone()
                 for (k, t), d in zip(leaves.items(), slopes, strict=True)
@@ -155,7 +159,9 @@ def called(entry: Entry, point: Point, curved: bool) -> dict[str, list[float]] |
 
 
 def _number(value: float) -> float | str:
-    return value if isfinite(value) else str(value)  # JSON has no NaN; float() parses these
+    if not isfinite(value):
+        return str(value)  # JSON has no NaN; float() parses these
+    return 0.0 if abs(value) < TINY else value
 
 
 if __name__ == "__main__":

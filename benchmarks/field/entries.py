@@ -57,12 +57,6 @@ WHY = {
     "segmentation_models_pytorch.losses.LovaszLoss": (
         "The labels are cast to float32, whatever the logits are, and a dot product refuses the mixture."
     ),
-    "pycox.models.loss.nll_pmf": (
-        "The probability left is the difference of two sums in float32, which has no digits below 1e-7."
-    ),
-    "pycox.models.loss.nll_mtlr": (
-        "The probability left is the difference of two sums in float32, which has no digits below 1e-7."
-    ),
     "torchsurv.loss.weibull.neg_log_likelihood_weibull": (
         "The time is clamped to 1e-100, which is 0 in float32, and 0 is multiplied by the log of it."
     ),
