@@ -45,6 +45,10 @@ def soft_cross_entropy(m: Any, x: Any, t: Any) -> Any:
     return -(t * (x - m.logsumexp(x)[..., None])).sum(-1).mean()
 
 
+def log_softmax(m: Any, x: Any) -> Any:
+    return x - m.logsumexp(x)[..., None]
+
+
 def cross_entropy(m: Any, x: Any, t: Any) -> Any:
     return -log_p(m, x, t).mean()
 
@@ -204,6 +208,15 @@ entry(
     inputs=ROWS,
     points={**logits(*WIDE), "gap +30, gamma 0.5": Point({"x": [[30.0, 0.0]], "t": [0]}, {"gamma": 0.5})},
     options=FIRST,
+)
+entry(
+    "kornia.losses:focal_loss",
+    variant="2¹⁹ values",  # from where on the backward pass is written by hand
+    call=lambda f, x, t, gamma=2.0: f(x[..., None, None], t[..., None, None], None, gamma, "mean"),
+    formula=lambda m, x, t, gamma=2.0: softmax_focal(m, x, t, gamma) / x.shape[1],
+    inputs={"x": (4096, 128), "t": torch.arange(4096) * 7 % 128},
+    points={},
+    options={**FIRST, "checks": ("definition", "differences", "second", "layout", "purity")},
 )
 entry(
     "kornia.losses:binary_focal_loss_with_logits",
@@ -508,6 +521,28 @@ entry(
         "ordinary": Point({"x": [[1.0, -0.5], [0.25, 2.0]], "w": [[1.0, 0.5], [0.0, 1.0], [0.5, 0.25]], "t": [0, 2]}),
         "gap +12": Point({"x": [[1.0, 0.0]], "w": [[12.0, 0.0], [0.0, 1.0]], "t": [0]}),
         "gap -100": Point({"x": [[1.0, 0.0]], "w": [[-100.0, 0.0], [0.0, 1.0]], "t": [0]}),
+    },
+    by=("x", "w"),
+    single=True,
+)
+
+entry(
+    f"{LIGER}:liger_fused_linear_jsd",
+    call=lambda f, x, w, y, u: f(x, w, y, u),
+    formula=lambda m, x, w, y, u: js_of_logs(m, log_softmax(m, x @ w.T), log_softmax(m, y @ u.T)),
+    inputs={"x": (2, 2), "w": (3, 2), "y": (2, 2), "u": (3, 2)},
+    points={
+        "ordinary": Point(
+            {
+                "x": [[1.0, -0.5], [0.25, 2.0]],
+                "w": [[1.0, 0.5], [0.0, 1.0], [0.5, 0.25]],
+                "y": [[0.5, -0.5], [0.75, 1.0]],
+                "u": [[0.5, 0.5], [0.25, 1.0], [-0.5, 0.25]],
+            }
+        ),
+        "apart by 100": Point(
+            {"x": [[1.0, 0.0]], "w": [[100.0, 0.0], [0.0, 1.0]], "y": [[1.0, 0.0]], "u": [[-100.0, 0.0], [0.0, 1.0]]}
+        ),
     },
     by=("x", "w"),
     single=True,

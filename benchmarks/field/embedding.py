@@ -197,10 +197,11 @@ def with_weights(f: Any, x: Any, w: Any, t: Any) -> Any:
     return loss(x, t)
 
 
-def preference(m: Any, x: Any, w: Any, t: Any, beta: float = 0.1, gamma: float = 0.0) -> Any:
-    """Of the mean log-probabilities of a chosen and of a rejected sequence."""
+def preference(m: Any, x: Any, w: Any, t: Any, gamma: float, mean: bool, beta: float = 0.1) -> Any:
+    """Of the mean, or the sum, of the log-probabilities of a chosen and of a rejected sequence."""
     z = [row @ w.T for row in x]
-    logs = [((m.one_hot(k, a) * a).sum(-1) - m.logsumexp(a)).mean() for a, k in zip(z, t, strict=True)]
+    logs = [((m.one_hot(k, a) * a).sum(-1) - m.logsumexp(a)).sum() for a, k in zip(z, t, strict=True)]
+    logs = [log / t.shape[1] if mean else log for log in logs]
     return m.softplus(m.stack([gamma - beta * (logs[0] - logs[1])]))
 
 
@@ -453,14 +454,15 @@ SEQUENCES: dict[str, Any] = {
 WORDS = [[1.0, 0.5], [0.0, 1.0], [-0.5, 0.25]]
 CHOICE = {"x": [[[1.0, -0.5], [0.25, 2.0]], [[0.5, 0.5], [-1.0, 0.25]]], "w": WORDS, "t": [[0, 1], [2, 0]]}
 SURE = {"x": [[[400.0, 0.0], [400.0, 0.0]], [[400.0, 0.0], [400.0, 0.0]]], "w": WORDS, "t": [[0, 0], [2, 2]]}
-for name, gamma in (("DPO", 0.0), ("SimPO", 0.5)):
+for name, gamma, mean, how in (
+    ("DPO", 0.0, True, dict(use_ref_model=False, average_log_prob=True)),
+    ("SimPO", 0.5, True, dict(compute_nll_loss=False)),
+    ("CPO", 0.0, False, dict(compute_nll_loss=False)),
+):
     entry(
         f"{LIGER}:LigerFusedLinear{name}Loss",
-        call=lambda f, x, w, t, name=name: f(
-            compiled=False,
-            **(dict(use_ref_model=False, average_log_prob=True) if name == "DPO" else dict(compute_nll_loss=False)),
-        )(w, x, t)[0].reshape(1),
-        formula=lambda m, x, w, t, gamma=gamma: preference(m, x, w, t, gamma=gamma),
+        call=lambda f, x, w, t, how=how: f(compiled=False, **how)(w, x, t)[0].reshape(1),
+        formula=lambda m, x, w, t, gamma=gamma, mean=mean: preference(m, x, w, t, gamma, mean),
         inputs=SEQUENCES,
         points={"ordinary": Point(CHOICE), "sure by 600": Point(SURE)},
         by=("x", "w"),

@@ -35,6 +35,7 @@ WHY = {
         f"The kernel stores the gradient over the logits that it is given. {SCALED}"
     ),
     "liger_kernel.transformers.functional.liger_fused_linear_cross_entropy": SCALED,
+    "liger_kernel.transformers.functional.liger_fused_linear_jsd": SCALED,
     "torchmetrics.functional.log_cosh_error": "exp of the difference overflows in float32 beyond 88.",
     "monai.losses.ContrastiveLoss": f"{OVERFLOW} The default temperature is 0.5.",
     "catalyst.contrib.losses.NTXentLoss": f"{OVERFLOW} At 0.05 it cancels in a difference.",

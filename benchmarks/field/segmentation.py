@@ -150,7 +150,8 @@ for name, over, under in (("DiceLoss", 0.5, 0.5), ("JaccardLoss", 1.0, 1.0), ("T
         options=FIRST,
     )
 entry(
-    f"{SMP}.dice:DiceLoss",
+    f"{SMP}:DiceLoss",
+    variant="log_loss=True",
     call=lambda f, x, t: f("binary", log_loss=True)(x[:, None], t[:, None]).reshape(1),
     formula=log_dice,
     inputs=MASK,
@@ -257,6 +258,17 @@ entry(
         "right by 20": Point({"x": [[[20.0, 0.0], [0.0, 20.0], [0.0, 0.0]]], "t": [[0, 1]]}),
     },
     options=FIRST,
+    guard={"eps": 1e-8},
+)
+LABELS = torch.arange(2 * 5600).reshape(2, 5600) * 7 % 3
+entry(
+    f"{KORNIA}:dice_loss",
+    variant="2¹⁵ values",  # from where on another path is taken
+    call=lambda f, x, t: f(x[..., None], t[..., None]),
+    formula=micro_dice,
+    inputs={"x": (2, 3, 5600), "t": LABELS},
+    points={},
+    options={**FIRST, "checks": ("definition", "differences", "second", "layout", "purity")},
     guard={"eps": 1e-8},
 )
 entry(

@@ -65,6 +65,7 @@ class Entry:
 
     Args:
         path: The module and the name in it.
+        variant: What is special about this entry, where the function has another.
         call: How it is called: with what ``path`` names, the inputs and the params.
         formula: What the documentation says it is; see :mod:`benchmarks.field.arithmetic`.
         inputs: Those of the ordinary call, as for :func:`gradcheck.check`: shapes, or examples.
@@ -83,6 +84,7 @@ class Entry:
     formula: Callable[..., Any]
     inputs: Mapping[str, Any]
     points: Mapping[str, Point]
+    variant: str = ""
     by: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     guard: Mapping[str, Any] = field(default_factory=dict)
@@ -97,7 +99,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        return self.path.replace(":", ".")
+        return self.path.replace(":", ".") + (f", {self.variant}" if self.variant else "")
 
     @property
     def differentiated(self) -> tuple[str, ...]:

@@ -45,20 +45,23 @@ def table() -> str:
 
 
 def _row(name: str, function: dict[str, Any]) -> str:
-    checks, points = function["checks"], function["points"]
+    checks, points = function["checks"], function["points"].values()
     asked = [check for check, result in checks.items() if result != "not asked"]
     failed = [check for check in asked if checks[check] == "failed"]
-    right = sum(not any(r["kind"] for r in point["compared"].values()) for point in points.values())
+    right = sum(not any(r["kind"] for r in point["compared"].values()) for point in points)
     kind, passed = kind_of(name), f"{len(asked) - len(failed)} of {len(asked)}" if asked else "–"
+    at = f"{right} of {len(points)}" if points else "–"
     marked = ' class="lost"' if kind == "wrong" else ""
     return (
         f'<tr><th scope="row"><code>{escape(_short(name))}</code></th>'
-        f"<td>{passed}</td><td>{', '.join(failed)}</td><td>{right} of {len(points)}</td><td{marked}>{kind}</td></tr>"
+        f"<td>{passed}</td><td>{', '.join(failed)}</td><td>{at}</td><td{marked}>{kind}</td></tr>"
     )
 
 
 def _short(name: str) -> str:
-    return name.rpartition(".")[2] if "dice.DiceLoss" not in name else "DiceLoss, log_loss=True"
+    """Without the modules."""
+    path, comma, variant = name.partition(", ")
+    return path.rpartition(".")[2] + comma + variant
 
 
 def listed(kind: str) -> str:
