@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,14 +33,21 @@ def known() -> dict[str, Any]:
 
 
 def of(function: str) -> list[Finding]:
-    """The smallest example for each result that is wrong at any point; the kind is the worst."""
+    """The smallest example for each result that is wrong at any point; of the worst kind, and the furthest off."""
     found: dict[str, Finding] = {}
-    for finding in every(function):
-        rank = (KINDS.index(finding.kind), _size(finding.inputs))
-        other = found.get(finding.what)
-        if other is None or rank < (KINDS.index(other.kind), _size(other.inputs)):
-            found[finding.what] = finding
+    for finding in sorted(every(function), key=lambda f: (KINDS.index(f.kind), _size(f.inputs), -off(f))):
+        found.setdefault(finding.what, finding)
     return sorted(found.values(), key=lambda f: KINDS.index(f.kind))
+
+
+def off(finding: Finding) -> float:
+    """The largest difference, relative to the largest entry of what is exact."""
+    if isinstance(finding.got, str) or finding.exact is None:
+        return inf
+    got, exact = ([float(v) for v in values] for values in (finding.got, finding.exact))
+    if len(got) != len(exact) or not all(map(isfinite, got)):
+        return inf
+    return max(abs(g - e) for g, e in zip(got, exact, strict=True)) / (max(map(abs, exact)) or 1.0)
 
 
 def every(function: str) -> Iterator[Finding]:

@@ -55,7 +55,7 @@ def wrong(got: Sequence[float], exact: Sequence[Any] | None) -> str:
     if any(not isfinite(g) and isfinite(e) for g, e in zip(got, numbers, strict=True)):
         return "is infinite"
     size = max(abs(e) for e in numbers)
-    if max(size, *map(abs, got)) < NOTHING:
+    if max(map(abs, got)) < (NOTHING if size else LEAST) and size < NOTHING:
         return ""
     if size >= NOTHING and not any(got):
         return "is zero"

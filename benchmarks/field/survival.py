@@ -72,8 +72,8 @@ def bce_survival(m: Any, x: Any, k: Any, event: Any) -> Any:
     return total / (x.shape[0] * x.shape[1])
 
 
-def weibull(m: Any, x: Any, time: Any, event: Any, most: float = 0.0) -> Any:
-    """x has log scale and log shape; the hazard is no more than ``most``, if that is given."""
+def weibull(m: Any, x: Any, time: Any, event: Any, clamp_value: float = 0.0) -> Any:
+    """x has log scale and log shape; the hazard is no more than ``clamp_value``, if that is given."""
     scale, shape, total = x[:, 0], x[:, 1], 0
     for i in range(len(x)):
         if float(time[i]) == 0:
@@ -84,7 +84,7 @@ def weibull(m: Any, x: Any, time: Any, event: Any, most: float = 0.0) -> Any:
         rate = m.exp(shape[i : i + 1])[0]
         hazard = shape[i] - scale[i] + (rate - 1) * log
         risk = m.exp(m.stack([rate * log]))
-        total = total + (m.minimum(risk, 0 * risk + most) if most else risk)[0] - event[i] * hazard
+        total = total + (m.minimum(risk, 0 * risk + clamp_value) if clamp_value else risk)[0] - event[i] * hazard
     return total / len(x)
 
 
@@ -192,5 +192,5 @@ entry(
         "censored at 0": Point({"x": [[0.5, 0.25], [1.0, -0.5]], "time": [0.0, 0.5], "event": [0.0, 1.0]}),
     },
     single=True,
-    guard={"most": 1e10},
+    guard={"clamp_value": 1e10},
 )

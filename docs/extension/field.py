@@ -72,6 +72,8 @@ def listed(kind: str) -> str:
         if found:
             version = findings.known()["libraries"][function["library"]]
             why = escape(function["why"]) if kind == "wrong" else ""
+            if kind == "wrong" and function["cause"]:
+                why += f"</p><p>gradcheck: {escape(function['cause'].partition('. ')[0])}"
             if kind == "constant":
                 why = ", ".join(f"{escape(k)} = {v:g}" for k, v in function["constant"].items())
             parts.append(
