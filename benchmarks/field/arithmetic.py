@@ -21,8 +21,8 @@ Formula = Callable[..., Any]
 class Torch:
     """Tensors."""
 
-    exp, log, log1p, sqrt, abs, erf = torch.exp, torch.log, torch.log1p, torch.sqrt, torch.abs, torch.erf
-    sigmoid, where, cos, acos, tanh = torch.sigmoid, torch.where, torch.cos, torch.acos, torch.tanh
+    exp, log, log1p, sqrt, abs = torch.exp, torch.log, torch.log1p, torch.sqrt, torch.abs
+    sigmoid, where, cos, acos = torch.sigmoid, torch.where, torch.cos, torch.acos
     relu = staticmethod(torch.relu)
     maximum, minimum = torch.maximum, torch.minimum
 
@@ -54,8 +54,8 @@ class Torch:
 class Exact:
     """NumPy arrays of mpmath numbers."""
 
-    exp, log, log1p, sqrt, erf = (np.vectorize(f, otypes=[object]) for f in (mp.exp, mp.log, mp.log1p, mp.sqrt, mp.erf))
-    cos, acos, tanh = (np.vectorize(f, otypes=[object]) for f in (mp.cos, mp.acos, mp.tanh))
+    exp, log, log1p, sqrt = (np.vectorize(f, otypes=[object]) for f in (mp.exp, mp.log, mp.log1p, mp.sqrt))
+    cos, acos = (np.vectorize(f, otypes=[object]) for f in (mp.cos, mp.acos))
     abs = staticmethod(np.abs)
     maximum, minimum = staticmethod(np.maximum), staticmethod(np.minimum)
     where = staticmethod(np.where)

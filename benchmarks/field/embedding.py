@@ -225,7 +225,6 @@ def labelled(*temperatures: float) -> dict[str, Point]:
     return {**far, **near}
 
 
-SAME = Point({"x": TWO, "y": TWO}, kink=True)
 entry(
     "info_nce:info_nce",
     call=lambda f, x, y, temperature=0.1: f(x, y, temperature=temperature),
