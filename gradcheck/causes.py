@@ -44,6 +44,7 @@ CAUSES = (
     Cause("claims", r"^gradient of (.+) alone$", "the gradient of {0} is another when no other is asked for"),
     Cause("layout", r"^gradient of (.+), (upstream .+)$", "the gradient of {0} is wrong for an {1}"),
     Cause("layout", r"^(value|gradient of .+), (.+)$", "the {0} is wrong for {1}"),
+    Cause("layout", r"^call$", "the call fails for a memory layout"),
     Cause("kinks", r"^pinned (.+)$", "the pinned {0} is another"),
     Cause("kinks", r"^integral of the slope$", "the gradient does not integrate to the value"),
     Cause("kinks", r".", "a kink is not as declared"),

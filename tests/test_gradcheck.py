@@ -347,6 +347,19 @@ def caught(spec, *checks):
     return gradcheck.audit([spec], checks or None, QUICK).caught_by()
 
 
+def test_a_call_that_a_layout_breaks_is_named():
+    report = gradcheck.check(lambda x: x.view(-1).sin(), None, {"x": (3, 4)}, settings=QUICK)
+    assert report.caught_by() == {"layout"} and "the call fails for a memory layout" in str(report)
+
+
+def test_a_leaf_that_is_made_in_the_call_is_no_parameter():
+    def offset(x):
+        return x.sin() + torch.tensor(0.0, dtype=x.dtype, requires_grad=True)
+
+    report = gradcheck.check(offset, torch.sin, {"x": (3,)}, settings=QUICK)
+    assert report.caught_by() == {"claims"} and "no input does" in str(report)
+
+
 def test_a_gradient_that_is_not_promised_is_caught():
     silent = (Input("input"), Input("target", differentiable=False))
     assert caught(dataclasses.replace(SPEC, inputs=silent, pins=())) == {"claims"}

@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from extension import accuracy, code, equations, home, links, pages, panel, speed
+from extension import accuracy, code, equations, field, home, links, pages, panel, speed
 
 PARTS = {
     "loss-facts": pages.facts,
@@ -18,6 +18,9 @@ PARTS = {
     "loss-accuracy": accuracy.html,
     "loss-speed": speed.html,
     "headline": home.headline,
+    "field-summary": field.summary,
+    "field-table": field.table,
+    "field-findings": field.listed,
 }
 
 

@@ -37,7 +37,9 @@ def gradients_asked_for(case: Case) -> Iterator[Result]:
         without = case.call(**case.leaves())
     yield expect("no_grad", not without.requires_grad, "the value requires a gradient")
     yield compare("value under no_grad", without, value, BOUND)
-    yield expect("plain inputs", not case.call().requires_grad, "the value requires a gradient, no input does")
+    plain = case.call()
+    right = not plain.requires_grad or has_parameters(plain, case.call())
+    yield expect("plain inputs", right, "the value requires a gradient, no input does")
     for name, leaf in case.leaves().items():
         t = case.tensors[name]
         (alone,) = torch.autograd.grad(case.call(**{name: leaf}), leaf, g, allow_unused=True)
@@ -49,6 +51,24 @@ def gradients_asked_for(case: Case) -> Iterator[Result]:
     if isinstance(expected, Tensor):
         right = expected.dtype is value.dtype and expected.shape == value.shape and expected.device == value.device
         yield expect("type of the value", right, f"is {value.dtype} {list(value.shape)} on {value.device}")
+
+
+def has_parameters(value: Tensor, again: Tensor) -> bool:
+    """Whether two calls lead to the same leaves, such as the parameters of a Module; one made in a call is another."""
+    leaves = leaves_of(value)
+    return bool(leaves) and {id(t) for t in leaves} == {id(t) for t in leaves_of(again)}
+
+
+def leaves_of(value: Tensor) -> list[Tensor]:
+    found, seen, waiting = [], set(), [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+            if hasattr(node, "variable"):
+                found.append(node.variable)
+    return found
 
 
 def gradients_not_promised(case: Case) -> Iterator[Result]:

@@ -133,6 +133,20 @@ of_torch("tiny numbers", lambda x: (x * 1e-30).square().sum(), (4, 5))
 of_torch("large numbers", lambda x: (x * 1e12).square().mean(), (4, 5))
 
 
+class Scaled(torch.nn.Module):
+    """The value requires a gradient though no input does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by = torch.nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.by * x).sin()
+
+
+of_torch("a Module with a parameter", Scaled(), (4, 5))
+
+
 # -- by hand, as people write them
 
 
