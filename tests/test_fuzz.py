@@ -112,9 +112,12 @@ def refused(name: str, call: Arguments, theirs: Exception | None) -> type[Except
     if isinstance(theirs, UnicodeDecodeError):
         return IndexError  # torch prints a wrong uint8 index as a character
     positions = call["linear_weight"].dim() - 2 if name == "linear_cross_entropy" else 0
-    complete = target is not None and target.dim() == max(call["input"].dim() - 1, 0) + positions
-    rows = complete and rows_without_classes(name, call) == "some"
-    if rows and type(theirs) in (type(None), RuntimeError, IndexError):
+    rows = rows_without_classes(name, call) == "some"
+    if (
+        rows
+        and target.dim() == max(call["input"].dim() - 1, 0) + positions
+        and type(theirs) in (type(None), RuntimeError, IndexError)
+    ):
         return IndexError  # without classes, every index is out of range
     return None
 
