@@ -9,7 +9,6 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -21,11 +20,9 @@ from torch import Tensor
 
 from benchmarks.field.arithmetic import evaluate
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a library defines its kernels
-
-# packages whose own __init__ imports models, and with them torchvision; their losses need none of that
 # where there are no checks in float64, gradients are asked for of three sizes, one after the other
 UPSTREAM = {"gradient": 1.0, "gradient, upstream 2,": 2.0, "gradient, upstream 2 again,": 2.0}
+# packages whose own __init__ imports models, and with them torchvision; their losses need none of that
 BARE = ("segmentation_models_pytorch", "timm", "piq", "lightly", "lightly.loss")
 PACKAGES = {  # what is imported -> what is installed
     "segmentation_models_pytorch": "segmentation-models-pytorch",
