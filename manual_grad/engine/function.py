@@ -23,6 +23,7 @@ A kernel (``fused``) never replaces a formula: it is tried first and may decline
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -63,6 +64,7 @@ class LossFunction(Function):
     kernel: ClassVar[str | None] = None
     weighs: ClassVar[bool] = False
     swept: ClassVar[int] = 1  # how many leading tensors a kernel computes gradients for
+    most: ClassVar[int] = sys.maxsize  # elements up to which the gradient is computed along with the value
     curved: ClassVar[bool] = True  # False where the second derivative is zero everywhere
     eager: ClassVar[Callable[..., Tensor]]  # apply of the subclass of Eager that is named after this loss
 
@@ -122,12 +124,24 @@ class LossFunction(Function):
         op = cls.op(X, *options)
         if op is None:
             return None
-        reduce, mean = reduction != "none", reduction == "mean"
-        loss = X[0].new_empty(() if reduce else cls.shape(X, *options)) if value else None
-        gradients = [torch.empty_like(u) if needed else None for u, needed in zip(X[: cls.swept], needs)]  # noqa: B905 - a µs a call
+        # plain statements instead of helpers: for a small tensor this is much of the time of a call
+        x, n, reduce = X[0], cls.swept, reduction != "none"
+        loss = None
+        if value:
+            loss = x.new_empty(()) if reduce else x.new_empty(cls.shape(X, *options))
+        waits = value and x.numel() > cls.most
+        gradients: list[Tensor | None] = [None] * len(X)
+        if not waits:
+            for i in range(n):
+                if needs[i]:
+                    gradients[i] = torch.empty_like(X[i])
+        mean = reduction == "mean"
         scale = cls.scale(X, *options) if mean else 1.0
-        op(*X, g, *options, *((mean,) if cls.weighs else ()), scale, reduce, loss, *gradients)
-        return loss, gradients + [None] * (len(X) - cls.swept)
+        if cls.weighs:
+            op(*X, g, *options, mean, scale, reduce, loss, *gradients[:n])
+        else:
+            op(*X, g, *options, scale, reduce, loss, *gradients[:n])
+        return loss, [] if waits else gradients
 
     # -- reductions
 

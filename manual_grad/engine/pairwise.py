@@ -18,6 +18,12 @@ class PairwiseLoss(LossFunction):
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
         return X[0].shape[:-1]
 
+    @classmethod
+    def scale(cls, X: Tensors, *options: Any) -> float:
+        x = X[0]
+        rows = x.shape[0] if x.dim() == 2 else cls.shape(X, *options).numel()
+        return 1 / rows if rows else float("nan")
+
     @staticmethod
     def contract(terms: Tensor, *options: Any) -> Tensor:
         return terms.sum(-1)

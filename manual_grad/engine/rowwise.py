@@ -23,6 +23,12 @@ class RowwiseLoss(LossFunction):
         x = X[0]
         return x.shape[:1] + x.shape[2:] if x.dim() > 1 else x.shape[:0]
 
+    @classmethod
+    def scale(cls, X: Tensors, *options: Any) -> float:
+        x = X[0]
+        rows = x.shape[0] if x.dim() == 2 else cls.shape(X, *options).numel()
+        return 1 / rows if rows else float("nan")
+
     @staticmethod
     def contract(terms: Tensor, *options: Any) -> Tensor:
         return terms.sum(class_dim(terms))

@@ -47,7 +47,7 @@ from typing_extensions import deprecated
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, rowwise
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 
 IN_CACHE = 1 << 20  # up to this many scores, a second pass over them takes less time than a second kernel call
@@ -59,6 +59,9 @@ class NLLLossFunction(RowwiseLoss):
     tensors = 3
     kernel = "nll_loss"
     weighs = True
+    # The gradient shares no work with the value. If it is large, it is left to backward, where it is computed with the
+    # upstream gradient, instead of being multiplied by that in a second pass.
+    most = IN_CACHE
     curved = False
 
     @classmethod
@@ -98,16 +101,6 @@ class NLLLossFunction(RowwiseLoss):
     @classmethod
     def scale(cls, X: Tensors, *options: Any) -> float:
         return 1.0
-
-    @classmethod
-    def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
-    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        # The gradient shares no work with the value. If it is large, it is left to backward, where it is computed with
-        # the upstream gradient, instead of being multiplied by that in a second pass.
-        waits = value and X[0].numel() > IN_CACHE
-        result = super().fused(X, options, reduction, (False,) * len(X) if waits else needs, g, value)
-        return (result[0], []) if waits and result is not None else result
 
 
 @arguments.functional
