@@ -248,15 +248,16 @@ entry(
     points={f"difference {d:g}": Point({"x": [d], "y": [0.0]}) for d in (1e-5, 0.01, 1.0, 100.0)},
     by=("x", "y"),
 )
+OF_CLASSES = {
+    "wrong by 12": Point({"x": [[[-12.0, 0.5], [0.0, 0.0], [0.0, 1.0]]], "t": [[0, 1]]}),
+    "right by 20": Point({"x": [[[20.0, 0.0], [0.0, 20.0], [0.0, 0.0]]], "t": [[0, 1]]}),
+}
 entry(
     f"{KORNIA}:dice_loss",
     call=lambda f, x, t: f(x[..., None], t[..., None]),
     formula=micro_dice,
     inputs=CLASSES,
-    points={
-        "wrong by 12": Point({"x": [[[-12.0, 0.5], [0.0, 0.0], [0.0, 1.0]]], "t": [[0, 1]]}),
-        "right by 20": Point({"x": [[[20.0, 0.0], [0.0, 20.0], [0.0, 0.0]]], "t": [[0, 1]]}),
-    },
+    points=OF_CLASSES,
     options=FIRST,
     guard={"eps": 1e-8},
 )
@@ -276,10 +277,7 @@ entry(
     call=lambda f, x, t: f(x[..., None], t[..., None], 0.3, 0.7),
     formula=lambda m, x, t, eps=0.0: macro_tversky(m, x, t, 0.3, 0.7, eps),
     inputs=CLASSES,
-    points={
-        "wrong by 12": Point({"x": [[[-12.0, 0.5], [0.0, 0.0], [0.0, 1.0]]], "t": [[0, 1]]}),
-        "right by 20": Point({"x": [[[20.0, 0.0], [0.0, 20.0], [0.0, 0.0]]], "t": [[0, 1]]}),
-    },
+    points=OF_CLASSES,
     options=FIRST,
     guard={"eps": 1e-8},
 )

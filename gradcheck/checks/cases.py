@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from gradcheck.compare import Result, failed, noted
-from gradcheck.spec import Case
+from gradcheck.spec import Case, Named, named
 
 Body = Callable[[Case], Iterable[Result]]
 
@@ -30,6 +30,22 @@ def guarded(case: Case, body: Body, promised: bool = True) -> Iterator[Result]:
         else:
             result = failed("call", raised(error))
         yield result._replace(case=named, sample=case.sample)
+
+
+def everything(case: Case) -> Named:
+    """The value and every gradient, by name."""
+    return named(*case.differentiate())
+
+
+def either_way(case: Case, body: Body) -> Iterator[Result]:
+    """:func:`guarded`, with kernels and, if there are any, without."""
+    kernels = case.spec.kernels
+    if kernels is None:
+        yield from guarded(case, body)
+        return
+    for on in (True, False):
+        with kernels.switched(on):
+            yield from guarded(case, body)
 
 
 def raised(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
 import warnings
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gradcheck.checks.cases import each, guarded, raised
+from gradcheck.checks.cases import each, either_way, raised
 from gradcheck.compare import Result, compare, expect, failed, passed
 from gradcheck.spec import Case, Error, Settings, Spec
 
@@ -24,9 +23,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     for error in spec.errors:
         if error.raises is IndexError and settings.device != "cpu":
             continue  # an index is range-checked on the CPU only: on a GPU the check would cost a synchronisation
-        for on in (True, False) if spec.kernels else (True,):
-            with spec.kernels.switched(on) if spec.kernels else contextlib.nullcontext():
-                yield from guarded(spec.case(settings), functools.partial(refuses, error=error))
+        yield from either_way(spec.case(settings), functools.partial(refuses, error=error))
 
 
 def gradients_asked_for(case: Case) -> Iterator[Result]:

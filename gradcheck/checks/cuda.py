@@ -19,6 +19,7 @@ from gradcheck.checks.again import again
 from gradcheck.checks.cases import each, raised
 from gradcheck.checks.oracle import of_peer
 from gradcheck.compare import Result, compare, expect, failed, noted
+from gradcheck.conditioning import widened
 from gradcheck.spec import Case, Settings, Spec, named
 
 # the largest entry, against float64 at the same rounded inputs; a half is rounded again where it was broadcast
@@ -50,7 +51,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
 def like_cpu(case: Case, here: Case) -> Iterator[Result]:
     """Against this function in float64 on the CPU, at the inputs as the dtype has rounded them."""
     value, gradient = case.differentiate()
-    wide = here.at({k: t.double() for k, t in here.tensors.items() if t.is_floating_point()})
+    wide = widened(here)
     expected, expected_gradient = wide.differentiate(g=case.upstream(value).double().cpu())
     bound = BOUNDS[case.dtype]
     yield compare("value, on cuda", value, expected, bound, dtype=case.dtype)

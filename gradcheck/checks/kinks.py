@@ -7,7 +7,6 @@ lie between them. The pins, points on a kink or at an edge, are compared exactly
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -17,7 +16,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from gradcheck.checks.cases import each, guarded
+from gradcheck.checks.cases import each, either_way
 from gradcheck.compare import Result, compare, expect, failed, noted, passed
 from gradcheck.numeric import nudge
 from gradcheck.spec import Case, Draw, Pin, Settings, Spec
@@ -43,9 +42,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
             draw = Draw(0, dtype, settings.device)
             arguments = {k: draw.tensor(v) if k in spec.by_name else v for k, v in pin.arguments.items()}
             case = Case(spec, f"pin: {pin.why}", arguments)
-            for on in (True, False) if spec.kernels else (True,):
-                with spec.kernels.switched(on) if spec.kernels else contextlib.nullcontext():
-                    yield from guarded(case, functools.partial(pinned, pin=pin, draw=draw))
+            yield from either_way(case, functools.partial(pinned, pin=pin, draw=draw))
 
     crossed: set[int] = set()
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from gradcheck import conditioning
 from gradcheck.checks import cuda
 from gradcheck.checks.again import again
-from gradcheck.checks.cases import each
+from gradcheck.checks.cases import each, everything
 from gradcheck.checks.oracle import of_peer
 from gradcheck.compare import Result, compare, distance, expect, noted
 from gradcheck.conditioning import judge
@@ -65,10 +65,6 @@ def on_a_device(spec: Spec, settings: Settings) -> Iterator[Result]:
     yield from each(spec.covering(settings, torch.float64 if spec.multiplies else torch.float32), repeated)
 
 
-def everything(case: Case) -> Named:
-    return named(*case.differentiate())
-
-
 def tag(dtype: torch.dtype, results: Iterator[Result]) -> Iterator[Result]:
     name = str(dtype).removeprefix("torch.")
     for result in results:
@@ -96,7 +92,7 @@ def sizes(case: Case, ours: Named) -> Named:
     """Of gradients that are products of matrices, summed over losses in the dtype itself: the sums of the sizes."""
     if not case.spec.multiplies:
         return {}
-    apart = case.at({k: t.double() for k, t in case.tensors.items() if t.is_floating_point()})
+    apart = conditioning.widened(case)
     if "reduction" in case.arguments:
         apart = replace(apart, arguments={**apart.arguments, "reduction": "none"})
     leaves = apart.leaves()
@@ -146,7 +142,7 @@ def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Resul
     if case.spec.definition is None:
         return
     g = case.upstream(ours["value"])
-    wide = case.at({k: t.double() for k, t in case.tensors.items() if t.is_floating_point()})
+    wide = conditioning.widened(case)
     exact = named(*wide.differentiate(case.spec.definition, g=g.double()))
     theirs = of_another(case, g)
     size = functools.cache(functools.partial(conditioning.scales, case, g))

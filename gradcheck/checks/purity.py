@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradcheck.checks.cases import each
+from gradcheck.checks.cases import each, everything
 from gradcheck.compare import Result, bitwise_equal, compare, expect
-from gradcheck.spec import Case, Named, Settings, Spec, named
+from gradcheck.spec import Case, Settings, Spec
 
 READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::item")  # each waits for a device
 
@@ -57,10 +57,6 @@ def twice(case: Case) -> Iterator[Result]:
     for what, t in again.items():
         result = compare(f"{what}, run again", t, once[what], 64.0 if case.spec.multiplies else 0.0, nan=True)
         yield result if result.ok else result._replace(message=f"another result each time: {result.message}")
-
-
-def everything(case: Case) -> Named:
-    return named(*case.differentiate())
 
 
 def lets_go(case: Case) -> Iterator[Result]:

@@ -220,6 +220,13 @@ class LossFunction(Function):
         return cls.fused(X, options, reduction, needs, g, value)
 
 
+def per_row(cls: type[LossFunction], X: Tensors, *options: Any) -> float:
+    """:meth:`LossFunction.scale` of a loss with one value per row, by the shortest way for a matrix."""
+    x = X[0]
+    rows = x.shape[0] if x.dim() == 2 else cls.shape(X, *options).numel()
+    return 1 / rows if rows else float("nan")
+
+
 def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
     """``loss.apply(*args)`` with the least overhead; the functionals call this.
 

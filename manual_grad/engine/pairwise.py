@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_grad.engine.function import LossFunction, Tensors
+from manual_grad.engine.function import LossFunction, Tensors, per_row
 from manual_grad.engine.pointwise import PointwiseLoss
 
 
@@ -18,11 +18,7 @@ class PairwiseLoss(LossFunction):
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
         return X[0].shape[:-1]
 
-    @classmethod
-    def scale(cls, X: Tensors, *options: Any) -> float:
-        x = X[0]
-        rows = x.shape[0] if x.dim() == 2 else cls.shape(X, *options).numel()
-        return 1 / rows if rows else float("nan")
+    scale = classmethod(per_row)
 
     @staticmethod
     def contract(terms: Tensor, *options: Any) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from manual_grad.engine.arguments import readable, scalar_type
-from manual_grad.engine.function import LossFunction, Tensors
+from manual_grad.engine.function import LossFunction, Tensors, per_row
 
 
 class RowwiseLoss(LossFunction):
@@ -23,11 +23,7 @@ class RowwiseLoss(LossFunction):
         x = X[0]
         return x.shape[:1] + x.shape[2:] if x.dim() > 1 else x.shape[:0]
 
-    @classmethod
-    def scale(cls, X: Tensors, *options: Any) -> float:
-        x = X[0]
-        rows = x.shape[0] if x.dim() == 2 else cls.shape(X, *options).numel()
-        return 1 / rows if rows else float("nan")
+    scale = classmethod(per_row)
 
     @staticmethod
     def contract(terms: Tensor, *options: Any) -> Tensor:
