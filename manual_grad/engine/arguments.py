@@ -51,7 +51,9 @@ def overridable(function: F) -> F:
             if torchs is not None and torch_private.is_exporting():
                 return torchs(*args, **kwargs)
             from manual_grad.engine import in_graph  # noqa: F401
-        elif torchs is not None and _is_taken_apart():
+        # torch.jit, torch.export and torch.func.functionalize get torch's own loss: they record no autograd Function,
+        # and without one our kernels have no gradient.
+        elif torchs is not None and (torch_private.tracing_state() or torch_private.is_functionalized()):
             return torchs(*args, **kwargs)
         for value, (name, kind) in zip(args, in_order):  # noqa: B905 - Python itself rejects excess arguments below
             if not isinstance(value, kind):
@@ -69,12 +71,6 @@ def overridable(function: F) -> F:
     if torchs is not None:
         dispatch.__prepare_scriptable__ = lambda: torchs  # type: ignore[attr-defined]
     return dispatch  # type: ignore[return-value]
-
-
-# torch.jit, torch.export and torch.func.functionalize get torch's own loss: they record no autograd Function, and
-# without one our kernels have no gradient.
-def _is_taken_apart() -> bool:
-    return bool(torch_private.tracing_state()) or torch_private.is_functionalized()
 
 
 # The types that an annotation accepts.
@@ -119,6 +115,8 @@ _INTEGRAL = (Integral, torch.SymInt)
 
 def real(name: str, argument: str, value: Any) -> float:
     """A float argument, by the rules of torch's parser: ints, bools, scalar tensors pass; strings and None do not."""
+    if type(value) is float:  # asking an abstract class takes longer than a small kernel
+        return value
     if isinstance(value, _REAL) or _is_scalar(value) or _is_numpys_bool(value):
         return float(value)
     raise TypeError(f"{name}(): argument '{argument}' must be float, not {type(value).__name__}")
@@ -134,6 +132,8 @@ def positive(name: str, argument: str, value: Any) -> float:
 
 def integer(name: str, argument: str, value: Any) -> int:
     """An int argument, by the rules of torch's parser: neither floats nor bools pass."""
+    if type(value) is int:
+        return value
     is_number = isinstance(value, _INTEGRAL) or (_is_scalar(value) and not _has_point(value))
     if is_number and type(value) is not bool:
         return int(value)

@@ -40,11 +40,6 @@ Tensors = tuple["Tensor | None", ...]
 Options = tuple[Any, ...]
 
 
-def transforming() -> bool:
-    """True under torch.func transforms or forward-mode differentiation."""
-    return torch_private.transforms_are_active() or torch_private.is_differentiating_forwards()
-
-
 class LossFunction(Function):
     """Base of every loss: ``apply(*tensors, *options, reduction)``.
 
@@ -102,13 +97,12 @@ class LossFunction(Function):
 
     # -- kernels
 
-    @classmethod
-    def op(cls, X: Tensors, *options: Any) -> Any:
-        """The kernel, or None if none supports these tensors."""
-        return kernels.op(cls.kernel, *X)
+    # A method (X, options) that returns the kernel, or None if none supports the call; needed only if that depends on
+    # more than the tensors' dtypes, devices and layouts.
+    op: ClassVar[Any] = None
 
     @classmethod
-    def scale(cls, X: Tensors, *options: Any) -> float:
+    def scale(cls, X: Tensors, options: Options) -> float:
         """The factor by which the mean multiplies the sum, apart from any weights that the kernel sums itself."""
         divisor = cls.shape(X, *options).numel()
         return 1 / divisor if divisor else float("nan")
@@ -121,22 +115,27 @@ class LossFunction(Function):
 
         Without ``g`` the gradients are those of the reduced loss itself (an upstream gradient of 1).
         """
-        op = cls.op(X, *options)
-        if op is None:
-            return None
         # plain statements instead of helpers: for a small tensor this is much of the time of a call
         x, n, reduce = X[0], cls.swept, reduction != "none"
+        size = x.numel()
+        if not size:
+            return None
+        op = kernels.op(cls.kernel, *X) if cls.op is None else cls.op(X, options)
+        if op is None:
+            return None
         loss = None
         if value:
             loss = x.new_empty(()) if reduce else x.new_empty(cls.shape(X, *options))
-        waits = value and x.numel() > cls.most
+        waits = value and size > cls.most
         gradients: list[Tensor | None] = [None] * len(X)
         if not waits:
-            for i in range(n):
+            if needs[0]:
+                gradients[0] = torch.empty_like(x)
+            for i in range(1, n):
                 if needs[i]:
                     gradients[i] = torch.empty_like(X[i])
         mean = reduction == "mean"
-        scale = cls.scale(X, *options) if mean else 1.0
+        scale = cls.scale(X, options) if mean else 1.0
         if cls.weighs:
             op(*X, g, *options, mean, scale, reduce, loss, *gradients[:n])
         else:
@@ -220,10 +219,10 @@ class LossFunction(Function):
         return cls.fused(X, options, reduction, needs, g, value)
 
 
-def per_row(cls: type[LossFunction], X: Tensors, *options: Any) -> float:
+def per_row(cls: type[LossFunction], X: Tensors, options: Options) -> float:
     """:meth:`LossFunction.scale` of a loss with one value per row, by the shortest way for a matrix."""
     x = X[0]
-    rows = x.shape[0] if x.dim() == 2 else cls.shape(X, *options).numel()
+    rows = x.size(0) if x.dim() == 2 else cls.shape(X, *options).numel()
     return 1 / rows if rows else float("nan")
 
 
@@ -233,9 +232,9 @@ def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
     torch.jit.trace and torch.export get the formulas: they record no autograd Function, and without one a kernel has
     no gradient. (This concerns losses that torch lacks; for the others the functional has called torch's own.)
     """
-    if torch_private.tracing_state() or torch_private.is_exporting():
-        return loss.compute(args[: loss.tensors], args[loss.tensors : -1], args[-1])
-    if transforming():
+    if torch_private.is_intercepted():
+        if torch_private.tracing_state() or torch_private.is_exporting():
+            return loss.compute(args[: loss.tensors], args[loss.tensors : -1], args[-1])
         return loss.apply(*args)
     # Without a graph, no gradient must be computed. Inside Eager.forward grad mode is always off, so check it here.
     return loss.eager(loss, *args) if torch.is_grad_enabled() else loss.forward(*args)
@@ -371,7 +370,7 @@ class Eager(Function):
     def forward(ctx: Any, loss: type[LossFunction], *args: Any) -> Tensor:
         n, reduction = loss.tensors, args[-1]
         X, options = args[:n], args[n:-1]
-        ctx.call, ctx.kernels = (loss, options, reduction), kernels.on()
+        ctx.call = loss, options, reduction, kernels.on()
         ctx.save_for_backward(*_savable(X))
         # The gradient is left to backward if
         # - the reduction is 'none': it depends on the upstream gradient;
@@ -394,17 +393,10 @@ class Eager(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        if kernels.on() is ctx.kernels:
-            return Eager._backward(ctx, g)
-        with kernels.switched(ctx.kernels):  # backward may run on another thread or after the context was exited
-            return Eager._backward(ctx, g)
-
-    @staticmethod
-    def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        loss, options, reduction = ctx.call
+        loss, options, reduction, with_kernels = ctx.call
         rest = (None,) * (len(options) + 1)
         swept = ctx.__dict__.pop("swept", None)
-        create_graph = torch.is_grad_enabled() or transforming()
+        create_graph = torch.is_grad_enabled() or torch_private.is_transforming()
         if swept is not None and not create_graph:
             # neither a tracer's tensor nor a batched one has a value that can be read
             if type(g) is not Tensor or torch_private.is_legacy_batched(g):
@@ -423,16 +415,17 @@ class Eager(Function):
                 return None, *(None if d is None else d.mul_(g) for d in swept), *rest
         n, X = loss.tensors, ctx.saved_tensors
         needs = ctx.needs_input_grad[1 : n + 1]
-        if create_graph:
-            gradients = loss.differentiable_gradient(g, X, options, reduction, needs)
-        else:
-            batched = torch_private.is_legacy_batched(g)
-            result = None if batched else loss.fused(X, options, reduction, needs, g, False)
-            if result is None:
-                rows = loss.spread(g.to(compute_dtype(X[0])), X, options, reduction)
-                gradients = Call(loss, options).gradient(rows, X)
+        with kernels.switched(with_kernels):  # backward may run on another thread, or after the context was exited
+            if create_graph:
+                gradients = loss.differentiable_gradient(g, X, options, reduction, needs)
             else:
-                gradients = result[1]
+                batched = torch_private.is_legacy_batched(g)
+                result = None if batched else loss.fused(X, options, reduction, needs, g, False)
+                if result is None:
+                    rows = loss.spread(g.to(compute_dtype(X[0])), X, options, reduction)
+                    gradients = Call(loss, options).gradient(rows, X)
+                else:
+                    gradients = result[1]
         return None, *(d if needed else None for d, needed in zip(gradients, needs, strict=True)), *rest
 
 

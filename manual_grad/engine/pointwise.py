@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from manual_grad import kernels
 from manual_grad.engine.arguments import readable
 from manual_grad.engine.dtypes import compute_dtype, widen
 from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
@@ -41,6 +42,7 @@ class PointwiseLoss(LossFunction):
     inputs: ClassVar[tuple[str, ...]]
     optional: ClassVar[tuple[str, ...]]
     options: ClassVar[dict[str, str]]  # name -> annotation
+    without: ClassVar[tuple[int, ...]]  # the positions of options that a kernel does not receive
     special: ClassVar[dict[str, tuple[float, ...]]] = {}  # option values that a kernel specializes for, tested by ==
     factor: ClassVar[int] = 1  # of all slopes; applied last, so that 1 / N can first prevent an overflow
     plain: ClassVar[bool] = False  # no cancellation beyond what float32 inputs imply: kernels need no wider dtype
@@ -54,6 +56,7 @@ class PointwiseLoss(LossFunction):
         cls.inputs = tuple(name for name, kind in kinds.items() if kind in INPUTS)
         cls.optional = tuple(name for name, kind in kinds.items() if kind == "Tensor | None")
         cls.options = {name: kind for name, kind in kinds.items() if kind not in INPUTS}
+        cls.without = tuple(i for i, kind in enumerate(cls.options.values()) if kind not in OPTIONS)
         cls.tensors = len(cls.inputs) + 1
 
     @staticmethod
@@ -121,7 +124,7 @@ class PointwiseLoss(LossFunction):
                     raise cls.refusal(message)
 
     @classmethod
-    def scale(cls, X: Tensors, *options: Any) -> float:
+    def scale(cls, X: Tensors, options: Options) -> float:
         divisor = float(cls.denominator(X, X[0], *options))
         return 1 / divisor if divisor else float("nan")
 
@@ -130,12 +133,13 @@ class PointwiseLoss(LossFunction):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         """As :meth:`LossFunction.fused`, but the kernel allocates its results, laid out like the inputs."""
-        op = cls.op(X)
+        op = kernels.op(cls.kernel, *X)
         if op is None:
             return None
-        scale = cls.scale(X, *options) if reduction == "mean" else 1.0
-        numbers = (option for option, kind in zip(options, cls.options.values(), strict=True) if kind in OPTIONS)
-        loss, *gradients = op(*X, g, *numbers, scale, reduction != "none", value, *needs)
+        scale = cls.scale(X, options) if reduction == "mean" else 1.0
+        if cls.without:
+            options = tuple(option for i, option in enumerate(options) if i not in cls.without)
+        loss, *gradients = op(*X, g, *options, scale, reduction != "none", value, *needs)
         return loss, gradients
 
 

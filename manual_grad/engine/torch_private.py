@@ -33,9 +33,19 @@ has_implementation = torch._C._dispatch_has_kernel_for_dispatch_key
 _PROXY = torch._C._TorchDispatchModeKey.PROXY
 
 
-def is_differentiating_forwards() -> bool:
-    """Whether a level of torch.autograd.forward_ad is active."""
-    return forward_ad._current_level >= 0
+def is_transforming() -> bool:
+    """Whether a torch.func transform or a level of forward-mode differentiation is active."""
+    return transforms_are_active() or forward_ad._current_level >= 0
+
+
+def is_intercepted() -> bool:
+    """Whether calls are transformed, as above, or recorded by torch.jit.trace or torch.export."""
+    return (
+        transforms_are_active()
+        or forward_ad._current_level >= 0
+        or tracing_state() is not None
+        or torch.compiler._is_exporting_flag
+    )
 
 
 def is_functionalized() -> bool:

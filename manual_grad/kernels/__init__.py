@@ -25,6 +25,7 @@ _LIBRARIES = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseli
 _BUILD_ALL = "MANUAL_GRAD_INSTRUCTION_SETS=all pip install -e ."
 _DENSE = torch.strided
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+_INTEGERS = frozenset((torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool))
 
 _CAPABILITY = (8, 0)  # the lowest compute capability for which the tests compile the Triton kernels
 _CHOICE = os.environ.get("MANUAL_GRAD_KERNELS", "1")
@@ -146,7 +147,10 @@ def available(name: str, device: str = "cpu") -> bool:
 
 
 def op(name: str | None, *tensors: Tensor | None) -> Any:
-    """The kernel of that name, or None unless the tensors are dense and share a device and a supported dtype."""
+    """The kernel of that name, or None unless the tensors are dense and share a device and a supported dtype.
+
+    Integer tensors (labels, lengths) may have any dtype.
+    """
     if not on() or name is None:
         return None
     if not tensors:
@@ -157,13 +161,15 @@ def op(name: str | None, *tensors: Tensor | None) -> Any:
         return None
     if first.is_cpu:
         for t in tensors:
-            if t is not None and not (t.is_cpu and t.dtype is dtype and t.layout is _DENSE):
+            if t is not None and not (t.is_cpu and t.layout is _DENSE and (t.dtype is dtype or t.dtype in _INTEGERS)):
                 return None
         return _op(name, "cpu")
     if not first.is_cuda:
         return None
     for t in tensors:
-        if t is not None and not (t.device == first.device and t.dtype is dtype and t.layout is _DENSE):
+        if t is not None and not (
+            t.device == first.device and t.layout is _DENSE and (t.dtype is dtype or t.dtype in _INTEGERS)
+        ):
             return None
     return _op(name, "cuda")
 

@@ -116,7 +116,7 @@ def _rowwise(
     dt, dw = (torch.empty_like(z) if needed else None for needed in needs[3:])
     g = None if g is None else g.to(z.dtype)
     reduce, mean = reduction != "none", reduction == "mean"
-    scale = CrossEntropyLossFunction.scale((z, t, w)) if mean else 1.0
+    scale = CrossEntropyLossFunction.scale((z, t, w), options) if mean else 1.0
     op(z, t, w, g, ignore_index, label_smoothing, mean, scale, reduce, loss, r, dt, dw)
     return dt, linear.per_class(dw)
 

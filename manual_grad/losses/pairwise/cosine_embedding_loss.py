@@ -82,7 +82,7 @@ from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments
-from manual_grad.engine.function import Tensors, evaluate
+from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.pairwise import PairwiseLoss
 
 _EPSILON = 1e-12
@@ -130,7 +130,7 @@ class CosineEmbeddingLossFunction(PairwiseLoss):
         return slope * ha, slope * hb, None
 
     @classmethod
-    def op(cls, X: Tensors, *options: Any) -> Any:
+    def op(cls, X: Tensors, options: Options) -> Any:
         a, b, y = X
         return kernels.op(cls.kernel, a, b) if y.device == a.device else None
 

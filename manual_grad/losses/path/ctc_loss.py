@@ -107,8 +107,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from manual_grad import kernels
-from manual_grad.engine import arguments
-from manual_grad.engine.function import Options, Tensors, evaluate, transforming
+from manual_grad.engine import arguments, torch_private
+from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.path import PathLoss
 
 _INFINITY = float("inf")
@@ -159,7 +159,7 @@ class CTCLossFunction(PathLoss):
         return (g / _divisor(X) if reduction == "mean" else g).expand(cls.shape(X))
 
     @classmethod
-    def op(cls, X: Tensors, *options: Any) -> Any:
+    def op(cls, X: Tensors, options: Options) -> Any:
         x, targets = X[:2]
         return None if x.is_cuda and targets.shape[-1] >= _MOST_ON_CUDA else kernels.op(cls.kernel, x)
 
@@ -356,7 +356,7 @@ def ctc_loss(
         x = x.unsqueeze(1)
     targets = targets.long()
     _check_shapes(x, targets, frames, labels, blank)
-    if transforming() or kernels.op(CTCLossFunction.kernel, x) is None:
+    if torch_private.is_transforming() or kernels.op(CTCLossFunction.kernel, x) is None:
         _check_values(x, targets, frames, labels)
     X = (x, *(t.to(x.device) for t in (targets, frames, labels)))
     loss = evaluate(CTCLossFunction, *X, blank, zero_infinity, reduction)

@@ -147,9 +147,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_grad import kernels
 from manual_grad.engine import arguments, rowwise
-from manual_grad.engine.function import Tensors, evaluate
+from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 from manual_grad.engine.softmax import State
 
@@ -225,13 +224,8 @@ class CrossEntropyLossFunction(RowwiseLoss):
         return g * hz, g * keep * ht, hw  # (10) (11)
 
     @classmethod
-    def op(cls, X: Tensors, *options: Any) -> Any:
-        z, t, w = X
-        return kernels.op(cls.kernel, z, w, t if t.is_floating_point() else None) if z.numel() else None
-
-    @classmethod
-    def scale(cls, X: Tensors, *options: Any) -> float:
-        return super().scale(X, *options) if X[1].is_floating_point() else 1.0
+    def scale(cls, X: Tensors, options: Options) -> float:
+        return super().scale(X, options) if X[1].is_floating_point() else 1.0
 
 
 def smoothing_of(label_smoothing: float) -> float:

@@ -48,12 +48,9 @@ Sources:
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from manual_grad import kernels
 from manual_grad.engine import arguments, rowwise
 from manual_grad.engine.function import Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss
@@ -84,11 +81,6 @@ class MultiMarginLossFunction(RowwiseLoss):
         u = v[0] - v[0].gather(-1, y)
         bent = 2 * rowwise.step(_excess(X, margin)) * u
         return _against_target((g * _share(X)).unsqueeze(-1) * bent, X[1]), None, None  # (4)
-
-    @classmethod
-    def op(cls, X: Tensors, *options: Any) -> Any:
-        x, _, w = X
-        return kernels.op(cls.kernel, x, w)
 
 
 def _excess(X: Tensors, margin: float) -> Tensor:

@@ -57,7 +57,7 @@ from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, rowwise
-from manual_grad.engine.function import Tensors, evaluate
+from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss
 
 _MARGIN = 1.0
@@ -85,8 +85,8 @@ class MultiLabelMarginLossFunction(RowwiseLoss):
         return None, None
 
     @classmethod
-    def op(cls, X: Tensors, *options: Any) -> Any:
-        op = kernels.op(cls.kernel, X[0])
+    def op(cls, X: Tensors, options: Options) -> Any:
+        op = kernels.op(cls.kernel, *X)
         if op is None:
             return None
         return lambda x, t, g, *rest: op(x, t, None, g, 1, _MARGIN, *rest)

@@ -43,6 +43,7 @@ import torch
 from torch import Tensor
 from torch.nn import _reduction
 
+from manual_grad import kernels
 from manual_grad.engine import arguments
 from manual_grad.engine.dtypes import HALF, widen
 from manual_grad.engine.function import Options, Tensors, evaluate
@@ -84,8 +85,8 @@ class MultiLabelSoftMarginLossFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, t, w), (classes,) = X, options
-        op = cls.op(X)
-        if op is None or not x.numel():
+        op = kernels.op(cls.kernel, *X) if x.numel() else None
+        if op is None:
             return None
         reduced = reduction != "none" or x.dim() == 1
         divisor = classes * cls.shape(X).numel() if reduction == "mean" else classes

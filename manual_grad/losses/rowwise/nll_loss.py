@@ -39,15 +39,12 @@ Sources:
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from typing_extensions import deprecated
 
-from manual_grad import kernels
 from manual_grad.engine import arguments, rowwise
-from manual_grad.engine.function import Tensors, evaluate
+from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 
 IN_CACHE = 1 << 20  # up to this many scores, a second pass over them takes less time than a second kernel call
@@ -94,12 +91,7 @@ class NLLLossFunction(RowwiseLoss):
         return None, None, None
 
     @classmethod
-    def op(cls, X: Tensors, *options: Any) -> Any:
-        x, _, w = X
-        return kernels.op(cls.kernel, x, w) if x.numel() else None
-
-    @classmethod
-    def scale(cls, X: Tensors, *options: Any) -> float:
+    def scale(cls, X: Tensors, options: Options) -> float:
         return 1.0
 
 
