@@ -198,7 +198,7 @@ class Swept:
 
     def __init__(self, value: Tensor) -> None:
         node: Any = value.grad_fn  # of manual_grad.engine.function.Eager
-        self.loss, self.options, self.reduction = node.call
+        self.loss, self.options, self.reduction, _ = node.call
         self.needs = tuple(t is not None and t.requires_grad for t in node.saved_tensors)
         self.X = tuple(None if t is None else t.detach() for t in node.saved_tensors)
         self.one = torch.ones_like(value, requires_grad=False)
