@@ -55,6 +55,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "oplus": lambda a, b: _log_add((a, b)),
     "log": _elementwise(mp.log),
     "exp": _elementwise(mp.exp),
+    "tanh": _elementwise(mp.tanh),
     "sqrt": _elementwise(mp.sqrt),
     "sgn": _elementwise(mp.sign),
     "artanh": _elementwise(mp.atanh),

@@ -33,6 +33,7 @@ class Loss:
         modules: The names of its Modules.
         torch: Whether torch, in a recent enough version, has it under these names.
         functional: Whether there is a function besides the Modules.
+        also: The names of further functions in its file.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Loss:
     modules: tuple[str, ...]
     torch: bool = True
     functional: bool = True
+    also: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -98,6 +100,7 @@ LOSSES = (
     Loss("multi_margin_loss", "rowwise", ("MultiMarginLoss",)),
     Loss("multilabel_margin_loss", "rowwise", ("MultiLabelMarginLoss",)),
     Loss("multilabel_soft_margin_loss", "rowwise", ("MultiLabelSoftMarginLoss",)),
+    Loss("log_prob_and_entropy", "rowwise", (), torch=False, also=("selected_log_prob",)),
     Loss("cosine_embedding_loss", "pairwise", ("CosineEmbeddingLoss",)),
     Loss("triplet_margin_loss", "pairwise", ("TripletMarginLoss",)),
     Loss("triplet_margin_with_distance_loss", "pairwise", ("TripletMarginWithDistanceLoss",)),
@@ -131,7 +134,7 @@ def find(name: str) -> Loss:
 @functools.cache
 def _spellings() -> dict[str, str]:
     """Plain spelling -> loss. BCE is BCELoss, not a prefix of BCEWithLogitsLoss."""
-    plain = [(_plain(name), loss.name) for loss in LOSSES for name in (loss.name, *loss.modules)]
+    plain = [(_plain(name), loss.name) for loss in LOSSES for name in (loss.name, *loss.also, *loss.modules)]
     return dict([*((key.removesuffix("loss"), loss) for key, loss in plain), *plain])
 
 

@@ -27,6 +27,7 @@ from manual_grad.losses.pointwise.soft_margin_loss import soft_margin_loss
 from manual_grad.losses.pointwise.student_t_nll_loss import student_t_nll_loss
 from manual_grad.losses.pointwise.tweedie_loss import tweedie_loss
 from manual_grad.losses.rowwise.cross_entropy import cross_entropy
+from manual_grad.losses.rowwise.log_prob_and_entropy import log_prob_and_entropy, selected_log_prob
 from manual_grad.losses.rowwise.multi_margin_loss import multi_margin_loss
 from manual_grad.losses.rowwise.multilabel_margin_loss import multilabel_margin_loss
 from manual_grad.losses.rowwise.multilabel_soft_margin_loss import multilabel_soft_margin_loss
@@ -47,6 +48,7 @@ __all__ = [
     "l1_loss",
     "linear_cross_entropy",
     "log_cosh_loss",
+    "log_prob_and_entropy",
     "margin_ranking_loss",
     "mse_loss",
     "multi_margin_loss",
@@ -56,6 +58,7 @@ __all__ = [
     "nll_loss",
     "poisson_nll_loss",
     "quantile_loss",
+    "selected_log_prob",
     "sigmoid_focal_loss",
     "smooth_l1_loss",
     "soft_margin_loss",

@@ -61,6 +61,7 @@ class LossFunction(Function):
     swept: ClassVar[int] = 1  # how many leading tensors a kernel computes gradients for
     most: ClassVar[int] = sys.maxsize  # elements up to which the gradient is computed along with the value
     curved: ClassVar[bool] = True  # False where the second derivative is zero everywhere
+    stacked: ClassVar[bool] = False  # whether each row has several values, stacked along a new first dimension
     eager: ClassVar[Callable[..., Tensor]]  # apply of the subclass of Eager that is named after this loss
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -94,6 +95,11 @@ class LossFunction(Function):
     def shape(cls, X: Tensors, *options: Any) -> torch.Size:
         """The shape of the unreduced loss."""
         raise NotImplementedError
+
+    @classmethod
+    def dtype(cls, X: Tensors, *options: Any) -> torch.dtype:
+        """The dtype of the loss."""
+        return X[0].dtype
 
     # -- kernels
 
@@ -169,10 +175,9 @@ class LossFunction(Function):
 
     @classmethod
     def compute(cls, X: Tensors, options: Options, reduction: str) -> Tensor:
-        """The reduced loss by the formulas, in the dtype of the first input."""
-        dtype = compute_dtype(X[0])
-        wide = widen(X, dtype)
-        return cls.reduce(cls.value(wide, *options), wide, options, reduction).to(X[0].dtype)
+        """The reduced loss by the formulas."""
+        wide = widen(X, compute_dtype(X[0]))
+        return cls.reduce(cls.value(wide, *options), wide, options, reduction).to(cls.dtype(X, *options))
 
     @classmethod
     def forward(cls, *args: Any) -> Tensor:
@@ -262,17 +267,25 @@ class Call:
 
     def along(self, X: Tensors, v: Tensors, bent: Tensors | None = None) -> Tensor:
         """J v, or with ``bent`` = u, the second derivative of each value along u and v."""
-        dtype = compute_dtype(X[0])
-        wide, v = widen(X, dtype), widen(v, dtype)
-        ones = torch.ones((), dtype=dtype, device=X[0].device).expand(self.value_shape(X))
-        if bent is None:
-            d = self.loss.gradient(ones, wide, *self.options)
-        else:
-            d = self.loss.curvature(ones, wide, widen(bent, dtype), *self.options)
-        terms = [a * b for a, b in zip(d, v, strict=True) if a is not None and b is not None]
-        if not terms:
-            return X[0].new_zeros(self.value_shape(X))
-        return self.loss.contract(sum(terms[1:], terms[0]), *self.options).to(X[0].dtype)
+        dtype, shape = compute_dtype(X[0]), self.value_shape(X)
+        wide, v, bent = widen(X, dtype), widen(v, dtype), None if bent is None else widen(bent, dtype)
+
+        def of(g: Tensor) -> Tensor:
+            """The directional derivative of the values selected by g, which is 0 for the others of their row."""
+            if bent is None:
+                d = self.loss.gradient(g, wide, *self.options)
+            else:
+                d = self.loss.curvature(g, wide, bent, *self.options)
+            terms = [a * b for a, b in zip(d, v, strict=True) if a is not None and b is not None]
+            return self.loss.contract(sum(terms[1:], terms[0]), *self.options) if terms else g.new_zeros(rows)
+
+        result = self.loss.dtype(X, *self.options)
+        if not self.loss.stacked:
+            rows = shape
+            return of(torch.ones((), dtype=dtype, device=X[0].device).expand(shape)).to(result)
+        count, *rows = shape
+        units = torch.eye(count, dtype=dtype, device=X[0].device).view(count, count, *(1,) * len(rows))
+        return torch.stack([of(unit.expand(shape)) for unit in units]).to(result)
 
 
 class Gradient(Function):

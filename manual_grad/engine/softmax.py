@@ -162,16 +162,21 @@ class State(NamedTuple):
 
     def slope(self, z: Tensor, q: Tensor) -> Tensor:
         """The derivative of the loss with respect to scores z with weights q."""
-        p, total = self._probabilities(z), self.total
+        p, total = self.probabilities(z), self.total
         sure = (p > 0.5) & total.isfinite()  # with an infinite Q, rest_q - Q (…) may be inf - inf
         return torch.where(sure, self.rest_q - total * (self.rest / (1 + self.rest)), total * p - q)  # (8)
 
     def entropy_slope(self, z: Tensor) -> Tensor:
         """The derivative of the entropy with respect to scores z."""
-        gap = self.m - z
-        return self._probabilities(z) * (torch.where(gap == math.inf, 0, gap) - self._mean_gap())  # (9)
+        return self.probabilities(z) * self.excess(z)  # (9)
 
-    def _probabilities(self, z: Tensor) -> Tensor:
+    def excess(self, z: Tensor) -> Tensor:
+        """How much further than on average scores z are behind the leader; 0 - the average for one of -inf."""
+        gap = self.m - z
+        return torch.where(gap == math.inf, 0, gap) - self._mean_gap()
+
+    def probabilities(self, z: Tensor) -> Tensor:
+        """p of the classes with scores z."""
         return (z - self.m).exp() / (1 + self.rest)
 
     def _mean_gap(self) -> Tensor:

@@ -9,7 +9,7 @@ from manual_grad.catalogue import FAMILIES, LOSSES, of_family
 
 
 def functional() -> str:
-    names = [(loss.path, loss.name) for loss in LOSSES if loss.functional]
+    names = [(loss.path, name) for loss in LOSSES if loss.functional for name in (loss.name, *loss.also)]
     title = '"""The losses as functions, with torch\'s names and signatures: ``import manual_grad.functional as F``."""'
     return _exporting(title, names)
 
@@ -34,7 +34,7 @@ def _table() -> str:
     rule = f"{'=' * left}  {'=' * middle}  {'=' * right}"
     lines = [rule]
     for family, what in FAMILIES.items():
-        members = ", ".join(_short(loss.modules[0]) for loss in of_family(family))
+        members = ", ".join(_short(loss.modules[0]) for loss in of_family(family) if loss.modules)
         first, *rest = textwrap.wrap(members, right)
         lines.append(f"{family:{left}}  {what:{middle}}  {first}")
         lines += [" " * (left + middle + 4) + line for line in rest]

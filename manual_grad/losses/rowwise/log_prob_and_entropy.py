@@ -1,0 +1,388 @@
+r"""The log-probability of a chosen class, and the entropy of all of them.
+
+**Where it comes from.** The last layer of a model scores each of :math:`C` classes. Its logits :math:`z` are the
+scores :math:`x` times a scale :math:`a`, divided by a temperature :math:`T`; in some models a softcap :math:`\kappa`
+bounds them smoothly [3]:
+
+.. math::
+    z_c = \frac{\kappa}{T} \tanh u_c \quad\text{or}\quad z_c = \frac{a}{T}\, x_c, \qquad
+    u_c = \frac{a}{\kappa}\, x_c \tag{1}
+
+A policy that chooses among the classes by the softmax :math:`p` of its logits is trained on two numbers of each row:
+the log-probability of the class :math:`y` that was drawn, whose gradient times an advantage is the policy gradient of
+Williams [1], and the entropy of :math:`p`, which is held up so that the policy goes on exploring [2]:
+
+.. math::
+    \log p_y = z_y - \mathrm{lse}(z), \qquad H = -\sum_c p_c \log p_c, \qquad
+    p_c = e^{z_c - \mathrm{lse}(z)}, \quad \mathrm{lse}(z) = \log \sum_c e^{z_c} \tag{2}
+
+**Stable form.** Let :math:`k` be the leader, the class with the largest logit, and :math:`d_c` how far class :math:`c`
+is behind it. As in :mod:`~manual_grad.engine.softmax`, two sums leave out the leader:
+
+.. math::
+    d_c = z_k - z_c, \qquad \rho = \sum_{c \ne k} e^{-d_c}, \qquad \tau = \sum_{c \ne k} d_c\, e^{-d_c}, \qquad
+    \bar\tau = \frac{\tau}{1 + \rho} \tag{3}
+
+.. math::
+    \log p_y = -\big(d_y + \log(1 + \rho)\big), \qquad \mathrm{lse}(z) = z_k + \log(1 + \rho), \qquad
+    H = \log(1 + \rho) + \bar\tau \tag{4}
+
+No term of :math:`\log p_y` or :math:`H` is of the other sign, so nothing cancels. What is usually computed,
+:math:`\mathrm{lse}(z) - \sum_c p_c z_c`, is a difference of two numbers as large as the largest logit. A trained policy
+is sure of most tokens, and there that difference has no correct digit:
+
+>>> import torch
+>>> from manual_grad.functional import log_prob_and_entropy
+>>> z, y = torch.tensor([20.0, 0.0, 0.0], requires_grad=True), torch.tensor(0)
+>>> usual = z.logsumexp(0) - (z.softmax(0) * z).sum()
+>>> entropy = log_prob_and_entropy(z, y).entropy
+>>> f"{usual:.4e}", f"{entropy:.4e}"
+('0.0000e+00', '8.6567e-08')
+>>> torch.autograd.grad(entropy, z)[0]
+tensor([-8.2446e-08,  4.1223e-08,  4.1223e-08])
+
+**Gradient.** By the rules of cross entropy, :math:`\partial\, \mathrm{lse} / \partial z_j = p_j`. In the derivative of
+the entropy, :math:`-p_j\, (\log p_j + H)`, the terms :math:`\log(1 + \rho)` cancel:
+
+.. math::
+    \frac{\partial\, \mathrm{lse}}{\partial z_j} = p_j, \qquad
+    \frac{\partial \log p_y}{\partial z_j} = [j = y] - p_j, \qquad
+    \frac{\partial H}{\partial z_j} = p_j\, (d_j - \bar\tau) \tag{5}
+
+A loss of these numbers depends on the logits only through its three upstream gradients :math:`g_y`, :math:`g_H` and
+:math:`g_s`:
+
+.. math::
+    \ell = g_y \log p_y + g_H\, H + g_s\, \mathrm{lse}(z), \qquad
+    \frac{\partial \ell}{\partial z_j} = (g_s - g_y)\, p_j + g_y\, [j = y] + g_H\, p_j\, (d_j - \bar\tau) \tag{6}
+
+.. math::
+    p_j = \frac{e^{-d_j}}{1 + \rho}, \qquad 1 - p_k = \frac{\rho}{1 + \rho} \tag{7}
+
+The last form serves for :math:`1 - p_y` if :math:`y` leads, where :math:`p_y` may round to 1. For the scores, (6) is
+multiplied by
+
+.. math::
+    \frac{\partial z_c}{\partial x_c} = \frac{a}{T}\, s_c \quad\text{or}\quad
+    \frac{\partial z_c}{\partial x_c} = \frac{a}{T}, \qquad
+    s_c = 1 - (\tanh u_c)^2 = \frac{4\, e^{-2 |u_c|}}{(1 + e^{-2 |u_c|})^2} \tag{8}
+
+where the fraction keeps the digits that :math:`1 - \tanh^2 u` loses for a score far beyond the softcap.
+
+**Second derivative.** Along a direction :math:`\dot z`, a probability changes by :math:`p_j\, (\dot z_j - \mu)` and the
+entropy by :math:`\eta`, so (5) gives
+
+.. math::
+    \sum_i \frac{\partial^2\, \mathrm{lse}}{\partial z_j\, \partial z_i}\, \dot z_i = p_j\, (\dot z_j - \mu),
+    \qquad \mu = \sum_c p_c\, \dot z_c \tag{9}
+
+.. math::
+    \sum_i \frac{\partial^2 H}{\partial z_j\, \partial z_i}\, \dot z_i
+    = p_j\, \big((\dot z_j - \mu)\, (d_j - \bar\tau - 1) - \eta\big), \qquad
+    \eta = \sum_c p_c\, (d_c - \bar\tau)\, \dot z_c \tag{10}
+
+With a softcap, (1) bends as well:
+
+.. math::
+    \frac{\partial^2 z_c}{\partial x_c^2} = -\frac{2 a^2}{\kappa\, T}\, s_c \tanh u_c \quad\text{or}\quad
+    \frac{\partial^2 z_c}{\partial x_c^2} = 0 \tag{11}
+
+There are no kinks.
+
+**Shapes and domain.** Scores are :math:`(\dots, C)`: unlike in cross entropy the classes are the last dimension, as in
+language models. A score of :math:`-\infty` rules out a class, also with a
+softcap. A row without a finite leader is NaN.
+
+Sources:
+
+1. Ronald J. Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
+   Machine Learning 8 (1992) 229-256, `doi:10.1007/BF00992696 <https://doi.org/10.1007/BF00992696>`_.
+2. Volodymyr Mnih et al., "Asynchronous Methods for Deep Reinforcement Learning" (2016),
+   `arXiv:1602.01783 <https://arxiv.org/abs/1602.01783>`_.
+3. Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size" (2024),
+   `arXiv:2408.00118 <https://arxiv.org/abs/2408.00118>`_, for the softcap.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from manual_grad import kernels
+from manual_grad.engine import arguments, rowwise
+from manual_grad.engine.dtypes import HALF, autocast_is_on
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.rowwise import RowwiseLoss, class_dim
+from manual_grad.engine.softmax import State
+
+OUTPUTS = ("log_prob", "entropy", "lse", "correct")  # in the order in which the kernel takes them
+
+
+class LogProbAndEntropy(NamedTuple):
+    """What :func:`log_prob_and_entropy` returns."""
+
+    log_prob: Tensor
+    entropy: Tensor
+
+
+class LogProbFunction(RowwiseLoss):
+    """``apply(input, index, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
+
+    ``input`` is (C) or (N, C, d1, …), ``index`` has its shape without the C. The result stacks the ``outputs``, some of
+    :data:`OUTPUTS` in that order with spaces between, along a new first dimension, in ``dtype``. A ``softcap`` of 0
+    stands for none.
+    """
+
+    tensors = 2
+    kernel = "log_prob"
+    stacked = True
+
+    @classmethod
+    def shape(cls, X: Tensors, outputs: str, *options: Any) -> torch.Size:
+        return torch.Size((len(outputs.split()), *super().shape(X)))
+
+    @classmethod
+    def dtype(cls, X: Tensors, outputs: str, dtype: torch.dtype, *options: Any) -> torch.dtype:
+        return dtype
+
+    @classmethod
+    def value(cls, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: float) -> Tensor:
+        x, y, kept = _kept(X, ignore_index)
+        z, dim = _logits(x, *logits), class_dim(x)
+        state = State.of(z, entropy="entropy" in outputs)
+        found = {
+            "log_prob": lambda: -state.distances(z.gather(dim, y)),
+            "entropy": state.entropy,
+            "lse": lambda: state.m + state.rest.log1p(),
+            "correct": lambda: (state.leader == y).to(z.dtype),
+        }
+        return torch.stack([torch.where(kept, found[name](), 0).squeeze(dim) for name in outputs.split()])  # (4)
+
+    @classmethod
+    def gradient(
+        cls, g: Tensor, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: float
+    ) -> Tensors:
+        x, y, kept = _kept(X, ignore_index)
+        dz = _slope(g, outputs, _logits(x, *logits), y)[0]
+        return torch.where(kept, dz * _stretch(x, *logits), 0), None  # (6) (8)
+
+    @classmethod
+    def curvature(
+        cls, g: Tensor, X: Tensors, v: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int,
+        *logits: float,
+    ) -> Tensors:  # fmt: skip
+        x, y, kept = _kept(X, ignore_index)
+        if v[0] is None:
+            return None, None
+        z, dim, stretch = _logits(x, *logits), class_dim(x), _stretch(x, *logits)
+        dz, p, u, (g_y, g_entropy, g_lse) = _slope(g, outputs, z, y)
+        vz = stretch * v[0]
+        spread = vz - (p * vz).sum(dim, keepdim=True)
+        hz = 0
+        if g_y is not None or g_lse is not None:
+            hz = _sum(g_lse, None if g_y is None else -g_y) * p * spread  # (9)
+        if g_entropy is not None:
+            moved = (p * u * vz).sum(dim, keepdim=True)
+            hz = hz + g_entropy * p * (spread * (u - 1) - moved)  # (10)
+        hx = stretch * hz + _bend(x, *logits) * v[0] * dz  # (11)
+        return torch.where(kept, hx, 0), None
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        (x, y), (outputs, dtype, *rest) = X, options
+        op = kernels.op(cls.kernel, x, y) if x.numel() else None
+        if op is None:
+            return None
+        result = x.new_empty(cls.shape(X, outputs), dtype=dtype) if value else None
+        dx = torch.empty_like(x) if needs[0] else None
+        rows, up = (dict.fromkeys(OUTPUTS), dict.fromkeys(OUTPUTS))
+        if result is not None:
+            rows.update(zip(outputs.split(), result.unbind(), strict=True))
+        if dx is not None:
+            up.update(zip(outputs.split(), g.unbind(), strict=True))
+        *up, _ = up.values()  # 'correct' has no gradient
+        op(x, y, *up, *rest, *rows.values(), dx)
+        return result, [dx, None]
+
+
+def _kept(X: Tensors, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The scores, those of ignored rows replaced; an index that is in range for every row; and a mask of the others."""
+    x, y = X
+    dim = class_dim(x)
+    kept, y = (u.unsqueeze(dim) for u in rowwise.kept_rows("log_prob", y, x.shape[dim], ignore_index))
+    return torch.where(kept, x, 0), y, kept
+
+
+def _logits(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor:
+    """(1)."""
+    if not softcap:
+        return x * (scale / temperature)
+    return torch.where(x == -math.inf, x, (x * (scale / softcap)).tanh() * (softcap / temperature))
+
+
+def _stretch(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor | float:
+    """(8)."""
+    if not softcap:
+        return scale / temperature
+    t = (x * (scale / softcap)).abs().mul(-2).exp()
+    return 4 * t / (1 + t).square() * (scale / temperature)
+
+
+def _bend(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor | float:
+    """(11)."""
+    if not softcap:
+        return 0.0
+    return -2 * (scale / softcap) * (x * (scale / softcap)).tanh() * _stretch(x, temperature, softcap, scale)
+
+
+def _slope(g: Tensor, outputs: str, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor | None]]:
+    """(6), and what the second derivative is made of: p, the d - τ̄ of (5), and the upstream gradients."""
+    dim = class_dim(z)
+    given = dict(zip(outputs.split(), g.unsqueeze(dim + 1), strict=True))
+    g_y, g_entropy, g_lse = (given.get(name) for name in OUTPUTS[:3])
+    state = State.of(z, torch.zeros_like(z).scatter(dim, y, 1), entropy=g_entropy is not None)
+    p, u, dz = state.probabilities(z), None, torch.zeros_like(z)
+    if g_y is not None:
+        dz = dz - g_y * state.slope(z, torch.zeros_like(z).scatter(dim, y, 1))
+    if g_lse is not None:
+        dz = dz + g_lse * p
+    if g_entropy is not None:
+        u = state.excess(z)
+        dz = dz + g_entropy * (p * u)
+    return dz, p, u, [g_y, g_entropy, g_lse]
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Any:
+    return b if a is None else a if b is None else a + b
+
+
+@arguments.functional
+def _stack(input: Tensor, index: Tensor, outputs: str, dtype: torch.dtype, *options: Any) -> Tensor:
+    """The outputs, stacked; a single node in a graph of torch.compile."""
+    return evaluate(LogProbFunction, input, index, outputs, dtype, *options, "none")
+
+
+def _of_rows(
+    name: str, outputs: str, input: Tensor, index: Tensor, temperature: float, softcap: float | None,
+    logit_scale: float, ignore_index: int,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Check the arguments and compute the outputs."""
+    arguments.require_floating(name, input)
+    if not input.dim():
+        raise IndexError(f"Dimension out of range: {name}'s input must have at least 1 dimension, got a scalar")
+    if index.shape != input.shape[:-1]:
+        raise RuntimeError(
+            f"index: expected shape {list(input.shape[:-1])}, that of the input without the classes, "
+            f"but got {list(index.shape)}"
+        )
+    options = logits_of(name, temperature, softcap, logit_scale, ignore_index)
+    if index.dtype is not torch.int64:
+        raise RuntimeError(f"index: expected scalar type Long but found {arguments.scalar_type(index.dtype)}")
+    if not input.shape[-1] and index.numel():
+        raise IndexError(f"Target is out of bounds: {name}'s input has no classes")
+    device = input.device.type
+    wide = autocast_is_on() and torch.is_autocast_enabled(device) and input.dtype in HALF
+    x = input.movedim(-1, 1) if input.dim() > 2 else input
+    return _stack(x, index, outputs, torch.float32 if wide else x.dtype, *options).unbind()
+
+
+def logits_of(
+    name: str, temperature: float, softcap: float | None, logit_scale: float, ignore_index: int
+) -> tuple[int, float, float, float]:
+    """The options of :class:`LogProbFunction` that follow the dtype, validated."""
+    return (
+        arguments.integer(name, "ignore_index", ignore_index),
+        arguments.positive(name, "temperature", temperature),
+        0.0 if softcap is None else arguments.positive(name, "softcap", softcap),
+        arguments.positive(name, "logit_scale", logit_scale),
+    )
+
+
+def selected_log_prob(
+    input: Tensor,
+    index: Tensor,
+    temperature: float = 1.0,
+    *,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    ignore_index: int = -100,
+) -> Tensor:
+    """The log-probability of one class of each row.
+
+    The result of :func:`log_prob_and_entropy` without the entropy, which takes longer to compute.
+
+    Args:
+        input: Scores (any real numbers), floating point, of shape (…, C).
+        index: The class of each row, int64, of shape (…), in [0, C).
+        temperature: Divides the logits; positive.
+        softcap: Bounds them: c tanh(x / c) replaces x before it is divided by the temperature.
+        logit_scale: Multiplies the scores before anything else; positive.
+        ignore_index: Rows with this index have a log-probability of 0, and no gradient.
+
+    Returns:
+        A tensor of shape (…) in the input's dtype (float32 under autocast, without a copy of the scores in float32).
+
+    Raises:
+        IndexError: an index is outside [0, C) and not ``ignore_index`` (checked on the CPU); ``input`` is 0-d.
+        RuntimeError: shapes or dtypes that do not fit.
+        ValueError: ``temperature``, ``softcap`` or ``logit_scale`` is not positive and finite.
+        NotImplementedError: the input is not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import selected_log_prob
+        >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+        >>> selected_log_prob(logits, torch.tensor([0, 1]))
+        tensor([-0.1698, -2.1698])
+    """
+    name = "selected_log_prob"
+    return _of_rows(name, "log_prob", input, index, temperature, softcap, logit_scale, ignore_index)[0]
+
+
+def log_prob_and_entropy(
+    input: Tensor,
+    index: Tensor,
+    temperature: float = 1.0,
+    *,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    ignore_index: int = -100,
+) -> LogProbAndEntropy:
+    """The log-probability of one class of each row, and the entropy of its classes.
+
+    Args:
+        input: Scores (any real numbers), floating point, of shape (…, C).
+        index: The class of each row, int64, of shape (…), in [0, C).
+        temperature: Divides the logits; positive.
+        softcap: Bounds them: c tanh(x / c) replaces x before it is divided by the temperature.
+        logit_scale: Multiplies the scores before anything else; positive.
+        ignore_index: Rows with this index have a log-probability and an entropy of 0, and no gradient.
+
+    Returns:
+        A named tuple ``(log_prob, entropy)`` of tensors of shape (…) in the input's dtype (float32 under autocast,
+        without a copy of the scores in float32). ``input`` may require a gradient, and both have theirs.
+
+    Raises:
+        IndexError: an index is outside [0, C) and not ``ignore_index`` (checked on the CPU); ``input`` is 0-d.
+        RuntimeError: shapes or dtypes that do not fit.
+        ValueError: ``temperature``, ``softcap`` or ``logit_scale`` is not positive and finite.
+        NotImplementedError: the input is not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import log_prob_and_entropy
+        >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+        >>> log_prob, entropy = log_prob_and_entropy(logits, torch.tensor([0, 1]), temperature=0.5)
+        >>> log_prob
+        tensor([-0.0206, -4.0206])
+        >>> entropy
+        tensor([0.1044, 0.1044])
+    """
+    name = "log_prob_and_entropy"
+    found = _of_rows(name, "log_prob entropy", input, index, temperature, softcap, logit_scale, ignore_index)
+    return LogProbAndEntropy(*found)
