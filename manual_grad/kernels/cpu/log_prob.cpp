@@ -1,294 +1,418 @@
 // losses/rowwise/log_prob_and_entropy.py; equation numbers refer to it. Notation: x scores, z the logits made of them,
-// m the largest logit, d = m - z, e = exp(-d), rest the sum of e without the leader's, tau that of e d, y class index.
+// m the largest score, d = z_k - z, rho and tau the sums of e^-d and of d e^-d without the leader's, y class index.
+//
+// One op computes the state of each row, the other all that follows from it: the outputs in O(rows), the gradient in
+// one sweep over the scores.
 #include <cmath>
+#include <memory>
 
 #include "rowwise.h"
 
 namespace mg {
 namespace {
 
-struct Call {
-  Tensor x, t, g_log_prob, g_entropy, g_lse;
-  int64_t ignore_index;
+// How logits are made of scores, (1).
+struct Logits {
   double temperature, softcap, scale;  // softcap 0: none
-  Tensor log_prob, entropy, lse, correct, dx;
-  const Tensor none;
 
-  bool wants_entropy() const { return entropy.exists() || (dx.exists() && g_entropy.exists()); }
+  bool capped() const { return softcap != 0; }
+  double factor() const { return scale / temperature; }
+  // d for a score; -inf rules out a class, also with a softcap
+  double gap(double x, double most) const {
+    if (!capped()) return (most - x) * factor();
+    if (x == -INFINITY) return most == -INFINITY ? NAN : INFINITY;
+    return (std::tanh(most * scale / softcap) - std::tanh(x * scale / softcap)) * (softcap / temperature);
+  }
+  double of(double x) const {
+    return capped() && x != -INFINITY ? std::tanh(x * scale / softcap) * (softcap / temperature) : x * factor();
+  }
+  double stretch(double x) const {  // (8)
+    if (!capped()) return factor();
+    const double t = std::exp(-2 * std::abs(x * scale / softcap));
+    return factor() * 4 * t / ((1 + t) * (1 + t));
+  }
 };
 
-// T is the compute type: the type of the scores S or, where digits cancel in d - tau, the next wider one.
-template <class S, class T, bool capped>
-class LogProb {
+// The same for vectors.
+template <class T, bool capped>
+class LogitsOf {
  public:
-  explicit LogProb(const Call& call)
-      : call_(call),
-        rows_(call.x),
-        sweep_(rows_, call.none, call.none, 1.0, false),
-        scale_(static_cast<T>(call.scale / call.temperature)),
-        per_cap_(static_cast<T>(capped ? call.scale / call.softcap : 0.0)),
-        height_(static_cast<T>(call.softcap / call.temperature)) {
-    kept_weight("log_prob", rows_, call.t, call.none, call.ignore_index);  // checks the indices
+  explicit LogitsOf(const Logits& logits)
+      : scaled_(logits.factor() != 1),
+        scale_(static_cast<T>(logits.factor())),
+        scale_low_(static_cast<T>(logits.factor() - static_cast<double>(scale_))),
+        per_cap_(static_cast<T>(capped ? logits.scale / logits.softcap : 0)),
+        height_(static_cast<T>(logits.softcap / logits.temperature)) {}
+
+  // What is compared with that of the leader: the score, or its tanh.
+  Vec<T> level(Vec<T> x) const {
+    if constexpr (!capped) return x;
+    const Vec<T> low = splat(static_cast<T>(-INFINITY));
+    return x == low ? low : tanh(x * per_cap_);
+  }
+  Vec<T> gap(Vec<T> x, Vec<T> most) const { return (most - level(x)) * (capped ? height_ : scale_); }
+
+  // d, and the error of its rounding
+  struct Gap {
+    Vec<T> d, lost;
+  };
+  Gap exact_gap(Vec<T> x, Vec<T> most) const {
+    const Vec<T> d = most - x, back = d - most, zero{};
+    const Vec<T> error = (most - (d - back)) - (x + back), lost = d < -Simd<T>::exp_low ? error : zero;  // -inf: none
+    if (!scaled_) return {d, lost};
+    const Vec<T> product = d * scale_, rest = fma(d, splat(scale_), -product) + (d * scale_low_ + lost * scale_);
+    return {product, product < -Simd<T>::exp_low ? rest : zero};
+  }
+
+  // d and e^-d for scores of type S
+  template <class S>
+  std::pair<Vec<T>, Vec<T>> gap_and_exp(Vec<T> x, Vec<T> most) const {
+    if constexpr (!capped && std::is_same_v<S, float> && std::is_same_v<T, float>) {
+      const Gap gap = exact_gap(x, most);
+      return {gap.d, exp<T>(-gap.d, -gap.lost)};
+    } else {
+      const Vec<T> d = gap(x, most);
+      return {d, exp_for<S, T>(-d)};
+    }
+  }
+
+  // 1 - tanh(u)^2 of (8)
+  Vec<T> stretch(Vec<T> x) const {
+    const Vec<T> t = exp<T>(abs<T>(x * per_cap_) * T{-2}), above = splat(T{1}) + t;
+    return T{4} * t / (above * above);
+  }
+
+ private:
+  static Vec<T> tanh(Vec<T> u) {
+    const Vec<T> t = expm1<T>(abs<T>(u) * T{-2}), positive = -t / (splat(T{2}) + t);
+    return u < Vec<T>{} ? -positive : positive;
+  }
+
+  const bool scaled_;
+  const T scale_, scale_low_, per_cap_, height_;
+};
+
+// The scores of a pack, where they lie or staged: whole vectors, and a padded rest.
+template <class T, class Source>
+struct Scores {
+  const Source* p;
+  int64_t whole, classes;  // classes: of a row that is not staged
+  alignas(64) T rest[kLanes<T>];
+
+  template <class Body>
+  void for_each(const Body& body) const {
+    for (int64_t i = 0; i < whole; ++i) body(i, load_vector<T>(p + i * kLanes<T>));
+    if (whole * kLanes<T> < classes) body(whole, load(rest));
+  }
+};
+
+// Calls body with the scores of the rows [r, r + n): unstaged if it is one dense row of type S.
+template <class S, class T>
+class Reader {
+ public:
+  template <class Pack>
+  Reader(const Rows& rows, const Tensor& x, const Pack& pack)
+      : rows_(rows),
+        x_(x),
+        dense_(Pack::kRows == 1 && rows.class_stride(x) == 1 &&
+               (element_bytes(x.dtype) != 2 || (std::is_same_v<S, bf16> && x.dtype == Dtype::bf16))),
+        staged_(dense_ ? 0 : pack.vectors * kLanes<T>) {}
+  bool dense() const { return dense_; }
+
+  template <class Pack, class Body>
+  void read(int64_t r, int64_t n, const Pack& pack, const Body& body) const {
+    constexpr auto low = static_cast<T>(-INFINITY);
+    if (!dense_) {
+      load_pack(rows_, x_, r, n, pack, low, staged_.get());
+      body(Scores<T, T>{staged_.get(), pack.vectors, 0, {}});
+      return;
+    }
+    int64_t at;
+    rows_.offsets(x_, r, 1, true, &at);
+    Scores<T, S> scores{x_.template as<S>() + at, rows_.classes / kLanes<T>, rows_.classes, {}};
+    const int64_t done = scores.whole * kLanes<T>;
+    for (int64_t j = 0; j < kLanes<T>; ++j)
+      scores.rest[j] = done + j < scores.classes ? widen(scores.p[done + j]) : low;
+    body(scores);
+  }
+
+ private:
+  const Rows& rows_;
+  const Tensor& x_;
+  const bool dense_;
+  const Scratch<T> staged_;
+};
+
+// The state (3, rows): m, rho, and tau / (1 + rho) if ``entropy``. For that, T must hold the sums to more digits than
+// the scores have, for digits may cancel in d - tau.
+template <class S, class T, bool capped>
+void state_of(const Rows& rows, const Tensor& x, const Logits& logits, bool entropy, double* state) {
+  const Tensor none;
+  const LogitsOf<T, capped> of(logits);
+  const RowSweep<T> sweep(rows, none, none, 1.0, false);
+  with_pack<T>(rows, x, [&](const auto& pack) {
+    using Pack = std::decay_t<decltype(pack)>;
+    sweep.template run<Pack::kRows>([&] {
+      return [&, reader = std::make_shared<Reader<S, T>>(rows, x, pack)](int64_t r, int64_t n, T*) {
+        reader->read(r, n, pack, [&](const auto& scores) {
+          const Vec<T> low = splat(static_cast<T>(-INFINITY)), zero{}, one = splat(T{1});
+          Vec<T> largest[4] = {low, low, low, low};  // four independent chains hide the latency of the comparison
+          auto join = [](Vec<T>& most, Vec<T> x) { most = ((x > most) | (x != x)) ? x : most; };  // keeps NaN
+          scores.for_each([&](int64_t i, Vec<T> x) { join(largest[i % 4], x); });
+          for (int j = 1; j < 4; ++j) join(largest[0], largest[j]);
+          const Vec<T> most = Pack::max(largest[0]), level = of.level(most);
+          Vec<T> leaders{};
+          WideSum<T> rest, tau;
+          auto sum = [&](auto with_tau) {
+            scores.for_each([&](int64_t, Vec<T> x) {
+              const auto [d, e] = of.template gap_and_exp<S>(x, level);
+              rest.add(d == zero ? zero : e);
+              leaders += d == zero ? one : zero;
+              if constexpr (decltype(with_tau)::value) tau.add(e == zero ? zero : e * d);
+            });
+          };
+          entropy ? sum(std::true_type{}) : sum(std::false_type{});
+          // the leader's term is NaN in a row without one, else 0
+          const Vec<T> rho = Pack::sum(rest.narrow()) + (Pack::sum(leaders) - one) + (level - level) * zero;
+          alignas(64) T found[3][Pack::kRows];
+          Pack::per_row(most, found[0]);
+          Pack::per_row(rho, found[1]);
+          Pack::per_row(Pack::sum(tau.narrow()) / (one + rho), found[2]);
+          for (int k = 0; k < 3; ++k)
+            for (int64_t j = 0; j < n; ++j) state[k * rows.count + r + j] = static_cast<double>(found[k][j]);
+        });
+      };
+    });
+  });
+}
+
+void log_prob_state(StableIValue* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  const Tensor x = in.tensor();
+  Logits logits;
+  for (double* option : {&logits.temperature, &logits.softcap, &logits.scale}) *option = in.real();
+  const bool entropy = in.boolean();
+  const Tensor state = in.tensor();
+  const Rows rows(x);
+  if (state.dtype != Dtype::f64 || state.numel != 3 * rows.count)
+    throw std::runtime_error("manual_grad: the tensors of log_prob_state do not fit together");
+  auto run = [&](auto s, auto t) {
+    using S = decltype(s);
+    using T = decltype(t);
+    auto* out = state.as<double>();
+    logits.capped() ? state_of<S, T, true>(rows, x, logits, entropy, out)
+                    : state_of<S, T, false>(rows, x, logits, entropy, out);
+  };
+  if (x.dtype == Dtype::f64)
+    run(double{}, double{});
+  else if (x.dtype == Dtype::f32 && !entropy && !logits.capped())
+    state_of<float, float, false>(rows, x, logits, entropy, state.as<double>());
+  else if (x.dtype == Dtype::f32)
+    run(float{}, double{});
+  else
+    run(bf16{}, float{});
+}
+
+struct Call {
+  Tensor x, t, state, g_log_prob, g_entropy, g_lse;
+  int64_t ignore_index;
+  Logits logits;
+  Tensor log_prob, entropy, lse, correct, dx;
+
+  // of row r
+  double m(int64_t r) const { return state.as<double>()[r]; }
+  double rho(int64_t r, int64_t rows) const { return state.as<double>()[rows + r]; }
+  double mean_gap(int64_t r, int64_t rows) const { return state.as<double>()[2 * rows + r]; }
+};
+
+double number_of(const Rows& rows, const Tensor& tensor, int64_t r) {
+  if (!tensor.exists()) return 0;
+  int64_t at;
+  rows.offsets(tensor, r, 1, false, &at);
+  return number_at(tensor, at);
+}
+
+int64_t label_of(const Rows& rows, const Tensor& t, int64_t r) {
+  int64_t at;
+  rows.offsets(t, r, 1, false, &at);
+  return t.as<int64_t>()[at];
+}
+
+void outputs(const Rows& rows, const Call& call) {
+  parallel_for(rows.count, 1024, [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r) {
+      const int64_t y = label_of(rows, call.t, r);
+      const bool kept = y != call.ignore_index;
+      int64_t at = 0;
+      rows.offsets(call.x, r, 1, true, &at);
+      const int64_t step = rows.class_stride(call.x);
+      const double log_s = std::log1p(call.rho(r, rows.count)), x_y = kept ? number_at(call.x, at + y * step) : 0;
+      auto put = [&](const Tensor& result, double value) {
+        if (!result.exists()) return;
+        int64_t to;
+        rows.offsets(result, r, 1, false, &to);
+        set_number(result, to, kept ? value : 0);
+      };
+      put(call.log_prob, -(call.logits.gap(x_y, call.m(r)) + log_s));  // (4)
+      put(call.entropy, log_s + call.mean_gap(r, rows.count));
+      put(call.lse, call.logits.of(call.m(r)) + log_s);
+      if (!call.correct.exists()) continue;
+      bool leads = kept && x_y == call.m(r);
+      for (int64_t c = 0; leads && c < y; ++c) leads = number_at(call.x, at + c * step) != x_y;  // the first one leads
+      put(call.correct, leads ? 1 : 0);
+    }
+  });
+}
+
+// (6) and (8). T may be the type of the scores, for the rounding errors of float32 are carried along (exact).
+template <class S, class T, bool capped>
+class Gradient {
+  static constexpr bool exact = std::is_same_v<S, float> && std::is_same_v<T, float>;
+
+ public:
+  Gradient(const Rows& rows, const Call& call)
+      : rows_(rows), call_(call), of_(call.logits), sweep_(rows, none_, none_, 1.0, false) {
     advise_huge_pages(call.dx);
   }
 
   void run() const {
     with_pack<T>(rows_, call_.x, [&](const auto& pack) {
       using Pack = std::decay_t<decltype(pack)>;
-      sweep_.template run<Pack::kRows>([&] { return Worker<Pack>(*this, pack); });
+      sweep_.template run<Pack::kRows>([&] {
+        return [&, reader = std::make_shared<Reader<S, T>>(rows_, call_.x, pack),
+                staged = std::make_shared<Scratch<T>>(pack.vectors * kLanes<T>)](int64_t r, int64_t n, T*) {
+          reader->read(r, n, pack, [&](const auto& scores) {
+            this->rows(r, n, pack, scores, staged->get(), reader->dense() && rows_.class_stride(call_.dx) == 1);
+          });
+        };
+      });
     });
   }
 
  private:
-  // A row's scores, where they lie or staged, in whole vectors and a padded rest.
-  template <class Source>
-  struct Scores {
-    const Source* p;
-    int64_t whole, classes;
-    alignas(64) T rest[kLanes<T>];
-
-    template <class Body>
-    void for_each(const Body& body) const {
-      for (int64_t i = 0; i < whole; ++i) body(i, load_vector<T>(p + i * kLanes<T>));
-      if (whole * kLanes<T> < classes) body(whole, load(rest));
-    }
-  };
-
-  // tanh(u), and 1 - tanh(u)^2 without cancellation
-  struct Tanh {
-    Vec<T> value, slope;
-    explicit Tanh(Vec<T> u) {
-      const Vec<T> t = expm1<T>(abs<T>(u) * T{-2}), two = splat(T{2}), positive = -t / (two + t);
-      value = u < Vec<T>{} ? -positive : positive;
-      slope = T{4} * exp<T>(abs<T>(u) * T{-2}) / ((two + t) * (two + t));
-    }
-  };
-
-  // d of (3); ``most`` is the largest x or, with a cap, the largest tanh. -inf rules out a class, also with a cap.
-  Vec<T> gap(Vec<T> x, Vec<T> most) const {
-    if constexpr (!capped) return (most - x) * scale_;
-    const Vec<T> inf = splat(static_cast<T>(INFINITY)), d = (most - Tanh(x * per_cap_).value) * height_;
-    return x == -inf ? inf : d;
-  }
-
-  struct Sums {
-    Vec<T> most, m, rest, leaders, mean_gap;
-  };
-
   template <class Pack, class Source>
-  Sums sums(const Scores<Source>& scores, T* e_out) const {
-    const Vec<T> low = splat(static_cast<T>(-INFINITY)), zero{}, one = splat(T{1});
-    Vec<T> largest[4] = {low, low, low, low};  // four independent chains hide the latency of the comparison
-    scores.for_each([&](int64_t i, Vec<T> x) {
-      Vec<T>& most = largest[i % 4];
-      most = ((x > most) | (x != x)) ? x : most;
-    });
-    for (int j = 1; j < 4; ++j)
-      largest[0] = ((largest[j] > largest[0]) | (largest[j] != largest[j])) ? largest[j] : largest[0];
-    Vec<T> most = Pack::max(largest[0]);
-    const Vec<T> capped_most = Tanh(most * per_cap_).value, top = !capped ? most : most == low ? low : capped_most;
-    Vec<T> leaders{};
-    WideSum<T> rest, tau;
-    const bool entropy = call_.wants_entropy();
-    scores.for_each([&](int64_t i, Vec<T> x) {
-      const Vec<T> d = gap(x, top), e = exp_for<S, T>(-d);
-      const Mask<T> leads = d == zero;
-      if (e_out != nullptr) store<T>(e_out + i * kLanes<T>, e);
-      rest.add(leads ? zero : e);
-      leaders += leads ? one : zero;
-      if (entropy) tau.add((leads | (e == zero)) ? zero : e * d);
-    });
-    leaders = Pack::sum(leaders);
-    const Vec<T> total = Pack::sum(rest.narrow()) + (leaders - one);
-    return {top, top * (capped ? height_ : scale_), total, leaders, Pack::sum(tau.narrow()) / (one + total)};
+  void rows(int64_t r, int64_t n, const Pack& pack, const Scores<T, Source>& scores, T* out, bool direct) const {
+    alignas(64) T flat[Pack::kRows] = {}, tilt[Pack::kRows] = {}, mean[Pack::kRows] = {}, low[Pack::kRows] = {},
+                  most[Pack::kRows] = {};
+    double own[Pack::kRows] = {};
+    int64_t y[Pack::kRows] = {};
+    bool any = false;
+    for (int64_t j = 0; j < n; ++j) {
+      y[j] = label_of(rows_, call_.t, r + j);
+      if (y[j] == call_.ignore_index) {
+        y[j] = -1;
+        continue;
+      }
+      any = true;
+      const double by_log_prob = number_of(rows_, call_.g_log_prob, r + j),
+                   by_entropy = number_of(rows_, call_.g_entropy, r + j), by_lse = number_of(rows_, call_.g_lse, r + j),
+                   m = call_.m(r + j), rho = call_.rho(r + j, rows_.count), tau = call_.mean_gap(r + j, rows_.count),
+                   x_y = static_cast<double>(widen(scores.p[Pack::at(y[j], j)])), d_y = call_.logits.gap(x_y, m),
+                   p_y = std::exp(-d_y) / (1 + rho), factor = capped ? 1 : call_.logits.factor();
+      flat[j] = static_cast<T>(factor * (by_lse - by_log_prob) / (1 + rho));
+      tilt[j] = static_cast<T>(factor * by_entropy / (1 + rho));
+      mean[j] = static_cast<T>(tau);
+      low[j] = static_cast<T>(tau - static_cast<double>(mean[j]));
+      most[j] = static_cast<T>(m);
+      own[j] = by_log_prob * (d_y == 0 ? rho / (1 + rho) : 1 - p_y) + by_lse * p_y;  // (7)
+      if (p_y != 0) own[j] += by_entropy * p_y * (d_y - tau);
+      own[j] *= call_.logits.stretch(x_y);
+    }
+    S* to = nullptr;  // the row of dx, if it is written without staging
+    if (direct) {
+      int64_t at;
+      rows_.offsets(call_.dx, r, 1, true, &at);
+      to = call_.dx.as<S>() + at;
+    }
+    auto put = [&](int64_t i, Vec<T> d) {
+      to != nullptr&& i < scores.whole ? store_vector(to + i * kLanes<T>, d) : store<T>(out + i * kLanes<T>, d);
+    };
+    const Vec<T> zero{}, flats = Pack::per_row(flat), tilts = Pack::per_row(tilt), means = Pack::per_row(mean),
+                         lows = Pack::per_row(low), level = of_.level(Pack::per_row(most));
+    const T factor = static_cast<T>(call_.logits.factor());
+    auto sweep = [&](auto tilted) {
+      scores.for_each([&](int64_t i, Vec<T> x) {
+        Vec<T> e, slope = flats;
+        if constexpr (exact && !capped) {
+          const auto gap = of_.exact_gap(x, level);
+          e = exp<T>(-gap.d, -gap.lost);
+          if constexpr (decltype(tilted)::value) slope += tilts * ((gap.d - means) + (gap.lost - lows));
+        } else {
+          const Vec<T> d = of_.gap(x, level);
+          e = exp_for<S, T>(-d);
+          if constexpr (decltype(tilted)::value) slope += tilts * (d - means);
+        }
+        Vec<T> d = e == zero ? zero : e * slope;
+        if constexpr (capped) d *= of_.stretch(x) * factor;
+        put(i, d);
+      });
+    };
+    if (!any)
+      scores.for_each([&](int64_t i, Vec<T>) { put(i, zero); });
+    else if (call_.g_entropy.exists())
+      sweep(std::true_type{});
+    else
+      sweep(std::false_type{});
+    if (to != nullptr) {
+      for (int64_t c = scores.whole * kLanes<T>; c < scores.classes; ++c)
+        to[c] = narrow<S>(static_cast<double>(out[c]));
+      if (y[0] >= 0) to[y[0]] = narrow<S>(own[0]);
+      return;
+    }
+    for (int64_t j = 0; j < n; ++j) {
+      if (y[j] >= 0) {
+        out[Pack::at(y[j], j)] = static_cast<T>(own[j]);
+      } else {
+        for (int64_t c = 0; c < rows_.classes; ++c) out[Pack::at(c, j)] = 0;  // whatever the row holds
+      }
+    }
+    store_pack(rows_, call_.dx, r, n, pack, out);
   }
 
-  template <class Pack>
-  class Worker {
-   public:
-    Worker(const LogProb& of, const Pack& pack)
-        : of_(of),
-          pack_(pack),
-          direct_(Pack::kRows == 1 && of.rows_.class_stride(of.call_.x) == 1 && is_of_type_s(of.call_.x)),
-          x_(direct_ ? 0 : size()),
-          e_(of.call_.dx.exists() ? size() : 0) {}
-
-    void operator()(int64_t r, int64_t n, T*) {
-      const Call& call = of_.call_;
-      if (direct_) {
-        int64_t at;
-        of_.rows_.offsets(call.x, r, 1, true, &at);
-        Scores<S> scores{call.x.template as<S>() + at, of_.rows_.classes / kLanes<T>, of_.rows_.classes, {}};
-        std::fill(scores.rest, scores.rest + kLanes<T>, static_cast<T>(-INFINITY));
-        for (int64_t c = scores.whole * kLanes<T>; c < scores.classes; ++c)
-          scores.rest[c - scores.whole * kLanes<T>] = widen(scores.p[c]);
-        rows(r, n, scores);
-      } else {
-        load_pack(of_.rows_, call.x, r, n, pack_, static_cast<T>(-INFINITY), x_.get());
-        rows(r, n, Scores<T>{x_.get(), pack_.vectors, 0, {}});
-      }
-    }
-
-   private:
-    int64_t size() const { return pack_.vectors * kLanes<T>; }
-    static bool is_of_type_s(const Tensor& x) {
-      return element_bytes(x.dtype) != 2 || (std::is_same_v<S, bf16> && x.dtype == Dtype::bf16);
-    }
-
-    template <class Source>
-    [[gnu::noinline]] void rows(int64_t r, int64_t n, const Scores<Source>& scores) {
-      const Call& call = of_.call_;
-      int64_t y[Pack::kRows] = {}, at[Pack::kRows];
-      alignas(64) T kept[Pack::kRows] = {}, x_y[Pack::kRows] = {};
-      of_.rows_.offsets(call.t, r, n, false, at);
-      bool any = false;
-      for (int64_t j = 0; j < n; ++j) {
-        const int64_t label = call.t.template as<int64_t>()[at[j]];
-        if (label == call.ignore_index) continue;
-        any = true;
-        kept[j] = 1;
-        y[j] = label;
-        x_y[j] = widen(scores.p[Pack::at(label, j)]);
-      }
-      const Vec<T> zero{}, one = splat(T{1});
-      const Mask<T> is_kept = Pack::per_row(kept) == one;
-      Vec<T> log_prob{}, entropy{}, lse{}, correct{};
-      Sums sums{};
-      Vec<T> d_y{};
-      if (any) {
-        sums = of_.template sums<Pack>(scores, call.dx.exists() ? e_.get() : nullptr);
-        d_y = of_.gap(Pack::per_row(x_y), sums.most);
-        const Vec<T> log_s = log1p<T>(sums.rest);
-        log_prob = is_kept ? -(d_y + log_s) : zero;  // (4)
-        entropy = is_kept ? log_s + sums.mean_gap : zero;
-        lse = is_kept ? sums.m + log_s : zero;
-        correct = is_kept & (d_y == zero) ? one : zero;
-      }
-      put(call.log_prob, r, n, log_prob);
-      put(call.entropy, r, n, entropy);
-      put(call.lse, r, n, lse);
-      if (call.correct.exists()) {
-        alignas(64) T leads[Pack::kRows], leaders[Pack::kRows];
-        Pack::per_row(correct, leads);
-        Pack::per_row(sums.leaders, leaders);
-        for (int64_t j = 0; j < n; ++j)  // of tied classes, the first one leads
-          if (leads[j] != 0 && leaders[j] != 1)
-            for (int64_t c = 0; c < y[j]; ++c)
-              if (widen(scores.p[Pack::at(c, j)]) == x_y[j]) leads[j] = 0;
-        int64_t to[Pack::kRows];
-        of_.rows_.offsets(call.correct, r, n, false, to);
-        scatter(call.correct, to, n, leads);
-      }
-      if (!call.dx.exists()) return;
-      gradient(scores, sums, y, x_y, d_y, is_kept, any, r, n);
-    }
-
-    // (6) (8)
-    template <class Source>
-    void gradient(const Scores<Source>& scores, const Sums& sums, const int64_t* y, const T* x_y, Vec<T> d_y,
-                  Mask<T> is_kept, bool any, int64_t r, int64_t n) {
-      const Call& call = of_.call_;
-      if (!any) {
-        std::fill(e_.get(), e_.get() + size(), T{0});
-        store_pack(of_.rows_, call.dx, r, n, pack_, e_.get());
-        return;
-      }
-      const Vec<T> zero{}, one = splat(T{1}), scale = splat(of_.scale_);
-      const Vec<T> by_log_prob = upstream(call.g_log_prob, r, n), by_entropy = upstream(call.g_entropy, r, n),
-                   by_lse = upstream(call.g_lse, r, n), all = one + sums.rest;
-      const Vec<T> level = is_kept ? scale * (by_lse - by_log_prob) / all : zero;
-      const Vec<T> tilt = is_kept ? scale * by_entropy / all : zero;
-      const bool tilted = call.g_entropy.exists();
-      T* e = e_.get();
-      alignas(64) T e_y[Pack::kRows], at_y[Pack::kRows], keeps[Pack::kRows];
-      Pack::per_row(exp_for<S, T>(-d_y), e_y);
-      const Vec<T> p_y = Pack::per_row(e_y) / all;
-      const Vec<T> missing = d_y == zero ? sums.rest / all : one - p_y;  // 1 - p_y by (7)
-      Vec<T> own = by_log_prob * missing + by_lse * p_y;
-      if (tilted) own += p_y == zero ? zero : by_entropy * (p_y * (d_y - sums.mean_gap));
-      if constexpr (capped) own *= Tanh(Pack::per_row(x_y) * of_.per_cap_).slope;
-      Pack::per_row(is_kept ? own * scale : zero, at_y);
-      Pack::per_row(is_kept ? one : zero, keeps);
-      scores.for_each([&](int64_t i, Vec<T> x) {
-        Vec<T> d = load(e + i * kLanes<T>);
-        Vec<T> slope = level;
-        if (tilted) slope += tilt * (of_.gap(x, sums.most) - sums.mean_gap);
-        d = is_kept & (d != zero) ? d * slope : zero;
-        if constexpr (capped) d *= Tanh(x * of_.per_cap_).slope;
-        store<T>(e + i * kLanes<T>, d);
-      });
-      for (int64_t j = 0; j < n; ++j)
-        if (keeps[j] != 0) e[Pack::at(y[j], j)] = at_y[j];
-      store_pack(of_.rows_, call.dx, r, n, pack_, e);
-    }
-
-    Vec<T> upstream(const Tensor& g, int64_t r, int64_t n) const {
-      alignas(64) T up[Pack::kRows] = {};
-      if (g.exists()) {
-        int64_t at[Pack::kRows];
-        of_.rows_.offsets(g, r, n, false, at);
-        gather(g, at, n, up);
-      }
-      return Pack::per_row(up);
-    }
-
-    void put(const Tensor& result, int64_t r, int64_t n, Vec<T> values) const {
-      if (!result.exists()) return;
-      int64_t at[Pack::kRows];
-      alignas(64) T numbers[Pack::kRows];
-      of_.rows_.offsets(result, r, n, false, at);
-      Pack::per_row(values, numbers);
-      scatter(result, at, n, numbers);
-    }
-
-    const LogProb& of_;
-    const Pack& pack_;
-    const bool direct_;
-    const Scratch<T> x_, e_;
-  };
-
+  const Rows& rows_;
   const Call& call_;
-  const Rows rows_;
+  const LogitsOf<T, capped> of_;
+  const Tensor none_;
   const RowSweep<T> sweep_;
-  const T scale_, per_cap_, height_;
 };
-
-template <class S, class T>
-void run(const Call& call) {
-  if (call.softcap != 0)
-    LogProb<S, T, true>(call).run();
-  else
-    LogProb<S, T, false>(call).run();
-}
 
 void log_prob(StableIValue* stack, uint64_t, uint64_t) {
   Arguments in(stack);
   Call call;
-  call.x = in.tensor();
-  call.t = in.tensor();
+  for (Tensor* tensor : {&call.x, &call.t, &call.state}) *tensor = in.tensor();
   for (Tensor* g : {&call.g_log_prob, &call.g_entropy, &call.g_lse}) *g = in.optional_tensor();
   call.ignore_index = in.integer();
-  for (double* option : {&call.temperature, &call.softcap, &call.scale}) *option = in.real();
+  for (double* option : {&call.logits.temperature, &call.logits.softcap, &call.logits.scale}) *option = in.real();
   for (Tensor* result : {&call.log_prob, &call.entropy, &call.lse, &call.correct, &call.dx})
     *result = in.optional_tensor();
-  const Rows rows = checked_rows("log_prob", call.x, call.none, call.none, false, {&call.dx});
-  bool fits = call.t.dtype == Dtype::i64 && rows.fit(call.t, false);
+  const Tensor none;
+  const Rows rows = checked_rows("log_prob", call.x, none, none, false, {&call.dx});
+  bool fits = call.t.dtype == Dtype::i64 && rows.fit(call.t, false) && call.state.dtype == Dtype::f64 &&
+              call.state.numel == 3 * rows.count;
   for (const Tensor* of_row :
        {&call.g_log_prob, &call.g_entropy, &call.g_lse, &call.log_prob, &call.entropy, &call.lse, &call.correct})
     fits = fits && (!of_row->exists() || rows.fit(*of_row, false));
   if (!fits) throw std::runtime_error("manual_grad: the tensors of log_prob do not fit together");
+  kept_weight("log_prob", rows, call.t, none, call.ignore_index);  // checks the indices
+  outputs(rows, call);
+  if (!call.dx.exists()) return;
+  const bool capped = call.logits.capped();
   if (call.x.dtype == Dtype::f64)
-    run<double, double>(call);
+    capped ? Gradient<double, double, true>(rows, call).run() : Gradient<double, double, false>(rows, call).run();
   else if (call.x.dtype == Dtype::f32)
-    run<float, double>(call);
+    capped ? Gradient<float, double, true>(rows, call).run() : Gradient<float, float, false>(rows, call).run();
   else
-    run<bf16, float>(call);
+    capped ? Gradient<bf16, float, true>(rows, call).run() : Gradient<bf16, float, false>(rows, call).run();
 }
 
+const Op state_op{"log_prob_state",
+                  "(Tensor x, float temperature, float softcap, float scale, bool entropy, Tensor(a!) state) -> ()",
+                  log_prob_state};
+
 const Op op{"log_prob",
-            "(Tensor x, Tensor t, Tensor? g_log_prob, Tensor? g_entropy, Tensor? g_lse, int ignore_index, "
-            "float temperature, float softcap, float scale, Tensor(a!)? log_prob, Tensor(b!)? entropy, "
-            "Tensor(c!)? lse, Tensor(d!)? correct, Tensor(e!)? dx) -> ()",
+            "(Tensor x, Tensor t, Tensor state, Tensor? g_log_prob, Tensor? g_entropy, Tensor? g_lse, "
+            "int ignore_index, float temperature, float softcap, float scale, Tensor(a!)? log_prob, "
+            "Tensor(b!)? entropy, Tensor(c!)? lse, Tensor(d!)? correct, Tensor(e!)? dx) -> ()",
             log_prob};
 
 }  // namespace

@@ -112,7 +112,7 @@ import torch
 from torch import Tensor
 
 from manual_grad import kernels
-from manual_grad.engine import arguments, rowwise
+from manual_grad.engine import arguments, rowwise, torch_private
 from manual_grad.engine.dtypes import HALF, autocast_is_on
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
@@ -129,14 +129,15 @@ class LogProbAndEntropy(NamedTuple):
 
 
 class LogProbFunction(RowwiseLoss):
-    """``apply(input, index, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
+    """``apply(input, index, state, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
 
-    ``input`` is (C) or (N, C, d1, …), ``index`` has its shape without the C. The result stacks the ``outputs``, some of
-    :data:`OUTPUTS` in that order with spaces between, along a new first dimension, in ``dtype``. A ``softcap`` of 0
-    stands for none.
+    ``input`` is (C) or (N, C, d1, …), ``index`` has its shape without the C. ``state`` is what :meth:`summarize` gives:
+    the kernels need it, in backward too, where it saves two sweeps over the scores; the formulas do not read it. The
+    result stacks the ``outputs``, some of :data:`OUTPUTS` in that order with spaces between, along a new first
+    dimension, in ``dtype``. A ``softcap`` of 0 stands for none.
     """
 
-    tensors = 2
+    tensors = 3
     kernel = "log_prob"
     stacked = True
 
@@ -167,7 +168,7 @@ class LogProbFunction(RowwiseLoss):
     ) -> Tensors:
         x, y, kept = _kept(X, ignore_index)
         dz = _slope(g, outputs, _logits(x, *logits), y)[0]
-        return torch.where(kept, dz * _stretch(x, *logits), 0), None  # (6) (8)
+        return torch.where(kept, dz * _stretch(x, *logits), 0), None, None  # (6) (8)
 
     @classmethod
     def curvature(
@@ -176,7 +177,7 @@ class LogProbFunction(RowwiseLoss):
     ) -> Tensors:  # fmt: skip
         x, y, kept = _kept(X, ignore_index)
         if v[0] is None:
-            return None, None
+            return None, None, None
         z, dim, stretch = _logits(x, *logits), class_dim(x), _stretch(x, *logits)
         dz, p, u, (g_y, g_entropy, g_lse) = _slope(g, outputs, z, y)
         vz = stretch * v[0]
@@ -188,14 +189,24 @@ class LogProbFunction(RowwiseLoss):
             moved = (p * u * vz).sum(dim, keepdim=True)
             hz = hz + g_entropy * p * (spread * (u - 1) - moved)  # (10)
         hx = stretch * hz + _bend(x, *logits) * v[0] * dz  # (11)
-        return torch.where(kept, hx, 0), None
+        return torch.where(kept, hx, 0), None, None
+
+    @classmethod
+    def summarize(cls, x: Tensor, outputs: str, *logits: float) -> Tensor | None:
+        """For each row the largest score, rho, and tau-bar if the entropy is an output; None without a kernel."""
+        op = kernels.op("log_prob_state", x) if x.numel() else None
+        if op is None or torch_private.is_transforming():
+            return None
+        state = x.new_empty((3, *RowwiseLoss.shape((x,))), dtype=torch.float64)
+        op(x, *logits, "entropy" in outputs, state)
+        return state
 
     @classmethod
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        (x, y), (outputs, dtype, *rest) = X, options
-        op = kernels.op(cls.kernel, x, y) if x.numel() else None
+        (x, y, state), (outputs, dtype, *rest) = X, options
+        op = None if state is None else kernels.op(cls.kernel, x, y)
         if op is None:
             return None
         result = x.new_empty(cls.shape(X, outputs), dtype=dtype) if value else None
@@ -206,13 +217,13 @@ class LogProbFunction(RowwiseLoss):
         if dx is not None:
             up.update(zip(outputs.split(), g.unbind(), strict=True))
         *up, _ = up.values()  # 'correct' has no gradient
-        op(x, y, *up, *rest, *rows.values(), dx)
-        return result, [dx, None]
+        op(x, y, state, *up, *rest, *rows.values(), dx)
+        return result, [dx, None, None]
 
 
 def _kept(X: Tensors, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
     """The scores, those of ignored rows replaced; an index that is in range for every row; and a mask of the others."""
-    x, y = X
+    x, y, _ = X
     dim = class_dim(x)
     kept, y = (u.unsqueeze(dim) for u in rowwise.kept_rows("log_prob", y, x.shape[dim], ignore_index))
     return torch.where(kept, x, 0), y, kept
@@ -264,7 +275,8 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Any:
 @arguments.functional
 def _stack(input: Tensor, index: Tensor, outputs: str, dtype: torch.dtype, *options: Any) -> Tensor:
     """The outputs, stacked; a single node in a graph of torch.compile."""
-    return evaluate(LogProbFunction, input, index, outputs, dtype, *options, "none")
+    state = LogProbFunction.summarize(input.detach(), outputs, *options[1:])
+    return evaluate(LogProbFunction, input, index, state, outputs, dtype, *options, "none")
 
 
 def _of_rows(
