@@ -162,6 +162,7 @@ class Spec:
             however much cancels in it; if not, to what the rounding of the inputs leaves.
         double: Whether it takes float64, in which most checks run; if not, they run in float32, and those that need
             more digits do not.
+        widens: Whether it returns float32 for half precision.
         order: The highest derivative that is promised.
         promises: Which of these hold: 'forward' (forward mode), 'nested' (forward mode below itself, where torch gives
             zero for a Function whose jvp does not expect it, and below reverse mode), 'vmap' (torch.func), 'compile'
@@ -190,6 +191,7 @@ class Spec:
     errors: tuple[Error, ...] = ()
     exact: bool = True
     double: bool = True
+    widens: bool = False
     order: int = 2
     promises: Collection[str] = ("forward", "nested", "vmap", "compile")
     kernels: Kernels | None = None

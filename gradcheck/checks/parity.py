@@ -161,7 +161,9 @@ def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Resul
         if not result.ok and error is not None and result.bound < result.error <= 2 * error:
             result = noted(what, f"{dtype} has no digits for it there, and none is left by the function itself")
         yield result
-        yield expect(f"type of {what}", t is None or t.dtype is dtype, "is not the input's")
+        wide = what == "value" and case.spec.widens
+        expected = torch.promote_types(dtype, torch.float32) if wide else dtype
+        yield expect(f"type of {what}", t is None or t.dtype is expected, f"is not {expected}")
 
 
 def autocast(case: Case) -> Iterator[Result]:

@@ -38,6 +38,17 @@ def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     return tuple(t.float() if t is not None and t.dtype in HALF and t.device.type == device else t for t in tensors)
 
 
+def cast_product(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Cast the operands of a product as torch's autocast does for a linear layer."""
+    device = tensors[0].device.type  # type: ignore[union-attr]
+    if not autocast_is_on() or not torch.is_autocast_enabled(device):
+        return tensors
+    low = torch.get_autocast_dtype(device)
+    return tuple(
+        t.to(low) if t is not None and t.is_floating_point() and t.dtype is not torch.float64 else t for t in tensors
+    )
+
+
 def promote(*tensors: Tensor | None, arithmetic: bool = False) -> tuple[Tensor | None, ...]:
     """Promote the tensors to a common dtype; with ``arithmetic``, 0-d tensors do not count if there are others."""
     common = tensors[0].dtype  # type: ignore[union-attr]

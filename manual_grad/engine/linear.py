@@ -87,6 +87,20 @@ class LinearLoss(LossFunction):
         return X[0].shape[:1] + X[1].shape[1:2]
 
     @classmethod
+    def dtype(cls, X: Tensors, dtype: torch.dtype, *options: Any) -> torch.dtype:
+        return dtype
+
+    @classmethod
+    def by_row(cls, values: Tensor) -> Tensor:
+        """The values, or their gradients, with the rows first, where several values of a row are stacked."""
+        return values.movedim(0, -1) if cls.stacked else values
+
+    @classmethod
+    def stack(cls, values: Tensor) -> Tensor:
+        """The inverse of :meth:`by_row`."""
+        return values.movedim(-1, 0) if cls.stacked else values
+
+    @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, dtype: torch.dtype, *options: Any) -> Tensor | float:
         x, W, _, t, w = X
         if t.is_floating_point() and not len(W):
@@ -97,21 +111,21 @@ class LinearLoss(LossFunction):
     def value(cls, X: Tensors, dtype: torch.dtype, *options: Any) -> Tensor:
         def block(x: Tensor, t: Tensor) -> tuple[Tensors, Tensors]:
             S = _scores(x, t, X, dtype)
-            return (cls.rowwise.value(widen(S, compute_dtype(S[0])), *options),), ()
+            return (cls.by_row(cls.rowwise.value(widen(S, compute_dtype(S[0])), *options)),), ()
 
-        return by_blocks(block, X, X[0], X[3])[0]
+        return cls.stack(by_blocks(block, X, X[0], X[3])[0])
 
     @classmethod
     def gradient(cls, g: Tensor, X: Tensors, dtype: torch.dtype, *options: Any) -> Tensors:
         rowwise = Call(cls.rowwise, options)
 
         def block(x: Tensor, t: Tensor, g: Tensor) -> tuple[Tensors, Tensors]:
-            r, *others = rowwise.gradient(g, _scores(x, t, X, dtype))
+            r, *others = rowwise.gradient(cls.stack(g), _scores(x, t, X, dtype))
             dx, dW, db = _back(r, x, X[1])  # (2)
             dt, dw = _of_probabilities(t, *others)
             return (dx, dt), (dW, db, dw)
 
-        dx, dt, dW, db, dw = by_blocks(block, X, X[0], X[3], g)
+        dx, dt, dW, db, dw = by_blocks(block, X, X[0], X[3], cls.by_row(g))
         return dx, dW, db, dt, dw
 
     @classmethod
@@ -120,8 +134,8 @@ class LinearLoss(LossFunction):
 
         def block(x: Tensor, t: Tensor, g: Tensor, vx: Tensor, vt: Tensor) -> tuple[Tensors, Tensors]:
             S, dS = _scores(x, t, X, dtype), _moved(x, t, X, (vx, *v[1:3], vt, v[4]), dtype)
-            r, _, _ = rowwise.gradient(g, S)
-            dr, *others = rowwise.curvature(g, S, dS)
+            r, _, _ = rowwise.gradient(cls.stack(g), S)
+            dr, *others = rowwise.curvature(cls.stack(g), S, dS)
             hx, hW, hb = _back(dr, x, X[1])
             if v[1] is not None:
                 hx = hx + _back(r, x, v[1])[0]
@@ -130,7 +144,7 @@ class LinearLoss(LossFunction):
             ht, hw = _of_probabilities(t, *others)
             return (hx, ht), (hW, hb, hw)
 
-        hx, ht, hW, hb, hw = by_blocks(block, X, X[0], X[3], g, v[0], v[3])
+        hx, ht, hW, hb, hw = by_blocks(block, X, X[0], X[3], cls.by_row(g), v[0], v[3])
         return hx, hW, hb, ht, hw
 
     @classmethod
@@ -143,13 +157,14 @@ class LinearLoss(LossFunction):
         def block(x: Tensor, t: Tensor, vx: Tensor, vt: Tensor, ux: Tensor, ut: Tensor) -> tuple[Tensors, Tensors]:
             S, along_v = _scores(x, t, X, dtype), _moved(x, t, X, (vx, vW, vb, vt, vw), dtype)
             if u is None:
-                return (rowwise.along(S, along_v),), ()
+                return (cls.by_row(rowwise.along(S, along_v)),), ()
             along_u = _moved(x, t, X, (ux, uW, ub, ut, uw), dtype)
             terms = [_project(a, B, None) for a, B in ((ux, vW), (vx, uW)) if a is not None and B is not None]
             along_both = sum(terms[1:], terms[0]).to(S[0].dtype) if terms else None
-            return (rowwise.along(S, along_v, along_u) + rowwise.along(S, (along_both, None, None)),), ()
+            bent = rowwise.along(S, along_v, along_u) + rowwise.along(S, (along_both, None, None))
+            return (cls.by_row(bent),), ()
 
-        return by_blocks(block, X, X[0], X[3], vx, vt, ux, ut)[0]
+        return cls.stack(by_blocks(block, X, X[0], X[3], vx, vt, ux, ut)[0])
 
     # -- the engine's rules without its widening of the inputs: only the scores of a block are widened
 

@@ -69,7 +69,7 @@ from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, linear, older_torch, rowwise
-from manual_grad.engine.dtypes import HALF, autocast_is_on, compute_dtype, widen
+from manual_grad.engine.dtypes import HALF, autocast_is_on, cast_product, compute_dtype, widen
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLossFunction, _smooth, smoothing_of
@@ -296,7 +296,7 @@ def linear_cross_entropy(
     chunked = options is not None and target.dtype is torch.int64 and linear_weight.dim() == 2 and not label_smoothing
     x, W, b = input, linear_weight, linear_bias
     if not chunked:
-        x, W, b = _cast_by_autocast(x, W, b)
+        x, W, b = cast_product(x, W, b)
     elif x.dtype in HALF:
         x, W, b = widen((x, W, b), torch.float32)
     for argument, u in (("linear_weight", W), ("linear_bias", b)):
@@ -372,14 +372,3 @@ def _check_shapes(x: Tensor, W: Tensor, t: Tensor, b: Tensor | None) -> bool:
         return True
     rowwise.check_probabilities(t)
     return False
-
-
-def _cast_by_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Cast the operands of a product as torch's autocast does for a linear layer."""
-    device = tensors[0].device.type
-    if not autocast_is_on() or not torch.is_autocast_enabled(device):
-        return tensors
-    low = torch.get_autocast_dtype(device)
-    return tuple(
-        t.to(low) if t is not None and t.is_floating_point() and t.dtype is not torch.float64 else t for t in tensors
-    )

@@ -152,23 +152,18 @@ class LogProbFunction(RowwiseLoss):
     @classmethod
     def value(cls, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: float) -> Tensor:
         x, y, kept = _kept(X, ignore_index)
-        z, dim = _logits(x, *logits), class_dim(x)
+        z, dim = logits_by(x, *logits), class_dim(x)
         state = State.of(z, entropy="entropy" in outputs)
-        found = {
-            "log_prob": lambda: -state.distances(z.gather(dim, y)),
-            "entropy": state.entropy,
-            "lse": lambda: state.m + state.rest.log1p(),
-            "correct": lambda: (state.leader == y).to(z.dtype),
-        }
-        return torch.stack([torch.where(kept, found[name](), 0).squeeze(dim) for name in outputs.split()])  # (4)
+        found = outputs_of(state, y, state.distances(z.gather(dim, y)), outputs)
+        return torch.stack([torch.where(kept, u, 0).squeeze(dim) for u in found])
 
     @classmethod
     def gradient(
         cls, g: Tensor, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: float
     ) -> Tensors:
         x, y, kept = _kept(X, ignore_index)
-        dz = _slope(g, outputs, _logits(x, *logits), y)[0]
-        return torch.where(kept, dz * _stretch(x, *logits), 0), None, None  # (6) (8)
+        dz = _slope(g, outputs, logits_by(x, *logits), y)[0]
+        return torch.where(kept, dz * stretch_of(x, *logits), 0), None, None  # (6) (8)
 
     @classmethod
     def curvature(
@@ -178,7 +173,7 @@ class LogProbFunction(RowwiseLoss):
         x, y, kept = _kept(X, ignore_index)
         if v[0] is None:
             return None, None, None
-        z, dim, stretch = _logits(x, *logits), class_dim(x), _stretch(x, *logits)
+        z, dim, stretch = logits_by(x, *logits), class_dim(x), stretch_of(x, *logits)
         dz, p, u, (g_y, g_entropy, g_lse) = _slope(g, outputs, z, y)
         vz = stretch * v[0]
         spread = vz - (p * vz).sum(dim, keepdim=True)
@@ -195,7 +190,7 @@ class LogProbFunction(RowwiseLoss):
     def summarize(cls, x: Tensor, outputs: str, *logits: float) -> Tensor | None:
         """For each row the largest score, rho, and tau-bar if the entropy is an output; None without a kernel."""
         op = kernels.op("log_prob_state", x) if x.numel() else None
-        if op is None or torch_private.is_transforming():
+        if op is None:
             return None
         state = x.new_empty((3, *RowwiseLoss.shape((x,))), dtype=torch.float64)
         op(x, *logits, "entropy" in outputs, state)
@@ -205,20 +200,25 @@ class LogProbFunction(RowwiseLoss):
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        (x, y, state), (outputs, dtype, *rest) = X, options
-        op = None if state is None else kernels.op(cls.kernel, x, y)
-        if op is None:
+        (x, _, state), (outputs, dtype, *_) = X, options
+        if state is None or kernels.op(cls.kernel, x) is None:
             return None
         result = x.new_empty(cls.shape(X, outputs), dtype=dtype) if value else None
         dx = torch.empty_like(x) if needs[0] else None
-        rows, up = (dict.fromkeys(OUTPUTS), dict.fromkeys(OUTPUTS))
+        cls.run(X, options, result, g, dx)
+        return result, [dx, None, None]
+
+    @classmethod
+    def run(cls, X: Tensors, options: Options, result: Tensor | None, g: Tensor | None, dx: Tensor | None) -> None:
+        """Write the outputs or, for the upstream gradients ``g``, the gradient, which may overwrite the scores."""
+        (x, y, state), (outputs, _, *rest) = X, options
+        rows, up = dict.fromkeys(OUTPUTS), dict.fromkeys(OUTPUTS)
         if result is not None:
             rows.update(zip(outputs.split(), result.unbind(), strict=True))
         if dx is not None:
             up.update(zip(outputs.split(), g.unbind(), strict=True))
         *up, _ = up.values()  # 'correct' has no gradient
-        op(x, y, state, *up, *rest, *rows.values(), dx)
-        return result, [dx, None, None]
+        kernels.op(cls.kernel, x)(x, y, state, *up, *rest, *rows.values(), dx)
 
 
 def _kept(X: Tensors, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -229,14 +229,25 @@ def _kept(X: Tensors, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(kept, x, 0), y, kept
 
 
-def _logits(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor:
+def outputs_of(state: State, y: Tensor, distance: Tensor, outputs: str) -> list[Tensor]:
+    """(4), from the state of all classes and -log p_y."""
+    found = {
+        "log_prob": lambda: -distance,
+        "entropy": state.entropy,
+        "lse": lambda: state.m + state.rest.log1p(),
+        "correct": lambda: (state.leader == y).to(state.m.dtype),
+    }
+    return [found[name]() for name in outputs.split()]
+
+
+def logits_by(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor:
     """(1)."""
     if not softcap:
         return x * (scale / temperature)
     return torch.where(x == -math.inf, x, (x * (scale / softcap)).tanh() * (softcap / temperature))
 
 
-def _stretch(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor | float:
+def stretch_of(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor | float:
     """(8)."""
     if not softcap:
         return scale / temperature
@@ -248,7 +259,7 @@ def _bend(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor
     """(11)."""
     if not softcap:
         return 0.0
-    return -2 * (scale / softcap) * (x * (scale / softcap)).tanh() * _stretch(x, temperature, softcap, scale)
+    return -2 * (scale / softcap) * (x * (scale / softcap)).tanh() * stretch_of(x, temperature, softcap, scale)
 
 
 def _slope(g: Tensor, outputs: str, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor | None]]:
@@ -275,7 +286,8 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Any:
 @arguments.functional
 def _stack(input: Tensor, index: Tensor, outputs: str, dtype: torch.dtype, *options: Any) -> Tensor:
     """The outputs, stacked; a single node in a graph of torch.compile."""
-    state = LogProbFunction.summarize(input.detach(), outputs, *options[1:])
+    transformed = torch_private.is_transforming()
+    state = None if transformed else LogProbFunction.summarize(input.detach(), outputs, *options[1:])
     return evaluate(LogProbFunction, input, index, state, outputs, dtype, *options, "none")
 
 

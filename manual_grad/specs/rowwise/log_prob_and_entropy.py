@@ -33,8 +33,9 @@ def definition(input, index, output="both", temperature=1.0, softcap=None, logit
     log_p = z.log_softmax(-1)
     log_prob = log_p.gather(-1, index.where(kept, 0).unsqueeze(-1)).squeeze(-1)
     entropy = -(log_p.exp() * log_p.where(log_p > -INF, 0.0)).sum(-1)
-    both = {"log_prob": log_prob, "entropy": entropy, "both": 2 * entropy - log_prob}[output]
-    return both.where(kept, 0.0)
+    lse = z.logsumexp(-1)
+    outputs = {"log_prob": log_prob, "entropy": entropy, "lse": lse, "both": 2 * entropy - log_prob}
+    return outputs[output].where(kept, 0.0)
 
 
 def oracle(input, index, output="both", temperature=1, softcap=None, logit_scale=1, ignore_index=-100):
@@ -44,7 +45,7 @@ def oracle(input, index, output="both", temperature=1, softcap=None, logit_scale
     z = [(x if softcap is None or x == -INF else softcap * tanh(x / softcap)) / temperature for x in z]
     lse = log(sum(map(exp, z)))
     log_prob, entropy = z[index] - lse, sum(exp(x - lse) * (lse - x) for x in z)
-    return {"log_prob": log_prob, "entropy": entropy, "both": 2 * entropy - log_prob}[output]
+    return {"log_prob": log_prob, "entropy": entropy, "lse": lse, "both": 2 * entropy - log_prob}[output]
 
 
 def confident(gap, right=True, scale=1.0):
@@ -62,9 +63,10 @@ def symbols(draw, input, index, output="both", temperature=1.0, softcap=None, lo
     if index == ignore_index or len(input) > 5:  # second derivatives by differences take their time
         return None
     classes = range(len(input))
-    g_y, g_entropy = {"log_prob": (1.0, 0.0), "entropy": (0.0, 1.0), "both": (-1.0, 2.0)}[output]
+    upstream = {"log_prob": (1.0, 0.0, 0.0), "entropy": (0.0, 1.0, 0.0), "lse": (0.0, 0.0, 1.0)}
+    g_y, g_entropy, g_lse = upstream.get(output, (-1.0, 2.0, 0.0))
     return {"x": input, "y": index, "k": max(classes, key=input.__getitem__), "a": logit_scale, "T": temperature,
-            r"\kappa": softcap or 1e9, "or": int(softcap is None), "g_y": g_y, "g_H": g_entropy, "g_s": 0.0,
+            r"\kappa": softcap or 1e9, "or": int(softcap is None), "g_y": g_y, "g_H": g_entropy, "g_s": g_lse,
             **dict.fromkeys("cij", Each(classes)), r"\dot z": draw.normal(len(input)).tolist()}  # fmt: skip
 
 

@@ -1,0 +1,263 @@
+r"""The log-probability and the entropy of a linear layer's scores, which are never stored whole.
+
+**Where it comes from.** A language model that is trained by its own samples needs from every hidden state :math:`x` the
+log-probability of the token :math:`y` that was drawn and the entropy of all tokens: two numbers, where the layer that
+scores a vocabulary of :math:`C` tokens makes :math:`C`.
+
+**Definition.** With the logits :math:`z` that :mod:`~manual_grad.losses.rowwise.log_prob_and_entropy` makes of scores
+:math:`s` by a scale :math:`a`, a softcap :math:`\kappa` and a temperature :math:`T`,
+
+.. math::
+    s = W x + b, \qquad z_c = \frac{\kappa}{T} \tanh\Big(\frac{a}{\kappa}\, s_c\Big) \quad\text{or}\quad
+    z_c = \frac{a}{T}\, s_c \tag{1}
+
+.. math::
+    \log p_y = z_y - \mathrm{lse}(z), \qquad H = -\sum_c p_c \log p_c, \qquad
+    p_c = e^{z_c - \mathrm{lse}(z)}, \quad \mathrm{lse}(z) = \log \sum_c e^{z_c} \tag{2}
+
+**Gradient.** That chapter derives :math:`r`, the derivative of what is made of these numbers by the scores:
+
+.. math::
+    \ell = g_y \log p_y + g_H\, H + g_s\, \mathrm{lse}(z), \qquad r_c = \frac{\partial \ell}{\partial s_c} \tag{3}
+
+The chain rule through the projection gives three products:
+
+.. math::
+    \frac{\partial \ell}{\partial x} = W^\top r, \qquad \frac{\partial \ell}{\partial W} = r x^\top, \qquad
+    \frac{\partial \ell}{\partial b} = r \tag{4}
+
+**Two passes.** Unlike a loss that is summed, these numbers leave the function one by one, and their upstream gradients
+are not known before backward. So each block of scores is computed twice, by the same product of the same rows: once
+for the numbers, once for :math:`r`, which takes the place of the scores, and (4). That makes four products, and no
+memory that grows with :math:`N \times C`. The products of a weight that needs no gradient (a frozen head) are left
+out.
+
+**Blocks of classes.** As in :mod:`~manual_grad.losses.linear.linear_cross_entropy`, a block has all classes of its rows
+unless it would then have too few rows; then the states of blocks of classes are merged.
+
+**Second derivative.** As for every loss of linear scores, by (4) and (5) of :mod:`~manual_grad.engine.linear`. There
+are no kinks.
+
+**Shapes and domain.** Hidden states are :math:`(\dots, D)`, the weight :math:`(C, D)`, the bias :math:`(C)`.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from manual_grad import kernels
+from manual_grad.engine import arguments, linear, rowwise
+from manual_grad.engine.dtypes import autocast_is_on, cast_product, compute_dtype
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.softmax import State
+from manual_grad.losses.rowwise.log_prob_and_entropy import (
+    OUTPUTS,
+    LogProbFunction,
+    logits_by,
+    logits_of,
+    outputs_of,
+    stretch_of,
+)
+
+
+class LinearLogProb(NamedTuple):
+    """What :func:`linear_log_prob` returns if more than the log-probability was asked for; None for what was not."""
+
+    log_prob: Tensor
+    entropy: Tensor | None = None
+    lse: Tensor | None = None
+    correct: Tensor | None = None
+
+
+class LinearLogProbFunction(linear.LinearLoss):
+    """``apply(x, W, b, t, None, dtype, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
+
+    See :class:`~linear.LinearLoss` and, for the options, :class:`~LogProbFunction`.
+    """
+
+    rowwise = LogProbFunction
+    stacked = True
+
+    @classmethod
+    def shape(cls, X: Tensors, dtype: torch.dtype, outputs: str, *options: Any) -> torch.Size:
+        return torch.Size((len(outputs.split()), *super().shape(X)))
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        x, W = X[:2]
+        if x.shape[0] * W.shape[:2].numel() == 0:
+            return None
+        if g is None and not value:
+            return None
+        sweep = _Sweep(X, options, needs if g is not None else (False,) * len(X))
+        result = x.new_empty(cls.shape(X, *options), dtype=sweep.dtype) if value else None
+        for i in sweep.products.rows:
+            sweep.step(i, None if result is None else result[:, i], None if g is None else g[:, i])
+        return None if result is None else result.to(options[0]), [*sweep.products.gradients(), None, None]
+
+
+class _Sweep:
+    """One pass over blocks of scores, for the outputs or for the gradients."""
+
+    def __init__(self, X: Tensors, options: Options, needs: tuple[bool, ...]) -> None:
+        x, W, _, self.t, _ = X
+        dtype, self.outputs, _, self.ignore_index, *self.logits = options
+        self.dtype = linear.row_dtype(dtype)
+        rowwise.kept_rows("linear_log_prob", self.t, len(W), self.ignore_index)  # raises for an index out of range
+        scores = linear.most_scores(x)
+        # the kernels need all classes of a row at once
+        whole = not linear.too_few_rows(x.shape[0], W.shape[:2].numel(), scores)
+        self.by_kernel = whole and kernels.op(LogProbFunction.kernel, x) is not None
+        self.products = linear.Products(X, dtype, needs, scores if self.by_kernel else linear.SCORES_OF_FORMULAS)
+
+    def step(self, i: slice, result: Tensor | None, g: Tensor | None) -> None:
+        """Compute the outputs, or add up the gradients, of the rows ``i``."""
+        (self._by_kernel if self.by_kernel else self._by_formula)(i, result, g)
+
+    def _by_kernel(self, i: slice, result: Tensor | None, g: Tensor | None) -> None:
+        (c,) = self.products.classes
+        z, t = self.products.scores(i, c), self.t[i]
+        options = self.outputs, self.dtype, self.ignore_index, *self.logits
+        state = LogProbFunction.summarize(z, self.outputs, *self.logits)
+        LogProbFunction.run((z, t, state), options, result, g, z if self.products.wanted else None)
+        if self.products.wanted:
+            self.products.add(i, c, z)  # r has taken the place of the scores
+
+    def _by_formula(self, i: slice, result: Tensor | None, g: Tensor | None) -> None:
+        classes, t, wide = self.products.classes, self.t[i].unsqueeze(1), compute_dtype(self.products.wide)
+        kept = t != self.ignore_index
+
+        def block(c: slice) -> tuple[Tensor, Tensor, Tensor]:
+            """The scores, the logits, and where the class of the row is."""
+            s = self.products.scores(i, c).to(wide)
+            own = torch.arange(c.start, c.stop, device=t.device).unsqueeze(1) == t
+            return s, logits_by(s, *self.logits), own
+
+        state: Any = None
+        for c in classes:
+            _, z, own = block(c)
+            part = State.of(z, own.to(wide), c.start, value=True, entropy="entropy" in self.outputs)
+            state = part if state is None else state.union(part)
+        if result is not None:
+            for row, found in zip(result, outputs_of(state, t, state.finish(), self.outputs), strict=True):
+                row.copy_(torch.where(kept, found, 0).squeeze(1))
+        if g is None or not self.products.wanted:
+            return
+        up = {name: u.to(wide).unsqueeze(1) for name, u in zip(self.outputs.split(), g, strict=True)}
+        for c in classes:
+            s, z, own = block(c)
+            r = torch.zeros_like(z)
+            if "log_prob" in up:
+                r -= up["log_prob"] * state.slope(z, own.to(wide))
+            if "lse" in up:
+                r += up["lse"] * state.probabilities(z)
+            if "entropy" in up:
+                r += up["entropy"] * state.entropy_slope(z)
+            r = torch.where(kept, r * stretch_of(s, *self.logits), 0)
+            self.products.add(i, c, r.to(self.dtype))
+
+
+@arguments.functional
+def _stack(
+    x: Tensor, W: Tensor, index: Tensor, b: Tensor | None, outputs: str, dtype: torch.dtype, ignore_index: int,
+    temperature: float, softcap: float, scale: float,
+) -> Tensor:  # fmt: skip
+    """The outputs, stacked; a single node in a graph of torch.compile."""
+    (C, D), rows = W.shape, index.shape
+    x, t = x if x.dim() == 2 else x.reshape(-1, D), index.reshape(-1, 1)
+    W, b = W.reshape(C, 1, D), None if b is None else b.reshape(C, 1)
+    options = outputs, dtype, ignore_index, temperature, softcap, scale
+    with torch.autocast(x.device.type, enabled=False) if autocast_is_on() else nullcontext():
+        result = evaluate(LinearLogProbFunction, x, W, b, t, None, dtype, *options, "none")
+    return result.reshape(len(result), *rows)
+
+
+def linear_log_prob(
+    hidden: Tensor,
+    weight: Tensor,
+    index: Tensor,
+    bias: Tensor | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    *,
+    entropy: bool = False,
+    lse: bool = False,
+    accuracy: bool = False,
+    ignore_index: int = -100,
+) -> Tensor | LinearLogProb:
+    """The log-probability of one class of each row of ``hidden @ weight.T + bias``, which is never stored whole.
+
+    Args:
+        hidden: Hidden states, floating point, of shape (…, D).
+        weight: The weight of the layer that scores the classes, of shape (C, D), in the same dtype.
+        index: The class of each row, int64, of shape (…), in [0, C).
+        bias: Optional, of shape (C).
+        temperature: Divides the logits; positive.
+        softcap: Bounds them: c tanh(s / c) replaces s before it is divided by the temperature.
+        logit_scale: Multiplies the scores before anything else; positive.
+        entropy: Whether to return the entropy of the classes too.
+        lse: Whether to return the log-sum-exp of the logits too.
+        accuracy: Whether to return, too, if the class leads the others. It has no gradient.
+        ignore_index: Rows with this index have outputs of 0 and no gradient.
+
+    Returns:
+        The log-probabilities, of shape (…); or, if more is asked for, a named tuple ``(log_prob, entropy, lse,
+        correct)`` of such tensors, with None for what is not asked for. They are float32 for halves and under autocast,
+        else of the dtype of ``hidden``; ``correct`` is boolean. ``hidden``, ``weight`` and ``bias`` may require
+        gradients, and those of all outputs are added up.
+
+    Raises:
+        IndexError: an index is outside [0, C) and not ``ignore_index`` (checked on the CPU).
+        RuntimeError: shapes or dtypes that do not fit.
+        ValueError: ``temperature``, ``softcap`` or ``logit_scale`` is not positive and finite.
+        TypeError: a number or a flag has another type.
+        NotImplementedError: ``hidden`` is not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import linear_log_prob
+        >>> hidden, weight = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> linear_log_prob(hidden, weight, torch.tensor([0, 2]))
+        tensor([-0.8620, -0.7586])
+        >>> linear_log_prob(hidden, weight, torch.tensor([0, 2]), entropy=True).entropy
+        tensor([1.0190, 0.9037])
+    """
+    name = "linear_log_prob"
+    arguments.require_floating(name, hidden)
+    if weight.dim() != 2 or not hidden.dim() or hidden.shape[-1] != weight.shape[-1]:
+        raise RuntimeError(
+            f"weight: expected shape [C, {hidden.shape[-1] if hidden.dim() else 'D'}], as hidden has shape "
+            f"{list(hidden.shape)}, but got {list(weight.shape)}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise RuntimeError(f"bias: expected shape {list(weight.shape[:1])}, but got {list(bias.shape)}")
+    if index.shape != hidden.shape[:-1]:
+        raise RuntimeError(f"index: expected shape {list(hidden.shape[:-1])}, but got {list(index.shape)}")
+    if index.dtype is not torch.int64:
+        raise RuntimeError(f"index: expected scalar type Long but found {arguments.scalar_type(index.dtype)}")
+    if not len(weight) and index.numel():
+        raise IndexError(f"Target is out of bounds: {name}'s weight has no classes")
+    flags = dict(entropy=entropy, lse=lse, correct=accuracy)
+    for argument, flag in zip(("entropy", "lse", "accuracy"), flags.values(), strict=True):
+        arguments.boolean(name, argument, flag)
+    options = logits_of(name, temperature, softcap, logit_scale, ignore_index)
+    x, W, b = cast_product(hidden, weight, bias)
+    for argument, u in (("weight", W), ("bias", b)):
+        if u is not None and u.dtype is not x.dtype:
+            expected, found = arguments.scalar_type(x.dtype), arguments.scalar_type(u.dtype)
+            raise RuntimeError(f"{argument}: expected scalar type {expected} but found {found}")
+    outputs = ["log_prob", *(output for output in OUTPUTS[1:] if flags[output])]
+    stacked = _stack(x, W, index, b, " ".join(outputs), linear.row_dtype(x.dtype), *options)
+    if len(outputs) == 1:
+        return stacked[0]
+    found = dict(zip(outputs, stacked.unbind(), strict=True))
+    if accuracy:
+        found["correct"] = found["correct"] != 0
+    return LinearLogProb(**found)
