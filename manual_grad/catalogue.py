@@ -95,6 +95,7 @@ LOSSES = (
     Loss("tweedie_loss", "pointwise", ("TweedieLoss",), torch=False),
     Loss("sigmoid_focal_loss", "pointwise", ("SigmoidFocalLoss",), torch=False),
     Loss("asymmetric_loss", "pointwise", ("AsymmetricLoss",), torch=False),
+    Loss("dpo_loss", "pointwise", ("DPOLoss",), torch=False),
     Loss("cross_entropy", "rowwise", ("CrossEntropyLoss",)),
     Loss("nll_loss", "rowwise", ("NLLLoss", "NLLLoss2d")),
     Loss("multi_margin_loss", "rowwise", ("MultiMarginLoss",)),

@@ -11,6 +11,7 @@ from manual_grad.losses.pointwise.asymmetric_loss import asymmetric_loss
 from manual_grad.losses.pointwise.binary_cross_entropy import binary_cross_entropy
 from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import binary_cross_entropy_with_logits
 from manual_grad.losses.pointwise.charbonnier_loss import charbonnier_loss
+from manual_grad.losses.pointwise.dpo_loss import dpo_loss
 from manual_grad.losses.pointwise.gaussian_nll_loss import gaussian_nll_loss
 from manual_grad.losses.pointwise.hinge_embedding_loss import hinge_embedding_loss
 from manual_grad.losses.pointwise.huber_loss import huber_loss
@@ -42,6 +43,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cross_entropy",
     "ctc_loss",
+    "dpo_loss",
     "gaussian_nll_loss",
     "hinge_embedding_loss",
     "huber_loss",

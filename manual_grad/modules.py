@@ -6,7 +6,7 @@ pointwise  one element of each input                  L1, MSE, SmoothL1, Huber, 
                                                       BCEWithLogits, KLDiv, SoftMargin, MarginRanking,
                                                       HingeEmbedding, Quantile, LogCosh, Charbonnier,
                                                       StudentTNLL, NegativeBinomialNLL, Tweedie, SigmoidFocal,
-                                                      Asymmetric
+                                                      Asymmetric, DPO
 rowwise    one row of class scores                    CrossEntropy, NLL, MultiMargin, MultiLabelMargin,
                                                       MultiLabelSoftMargin
 pairwise   two or three feature vectors               CosineEmbedding, TripletMargin, TripletMarginWithDistance
@@ -25,6 +25,7 @@ from manual_grad.losses.pointwise.asymmetric_loss import AsymmetricLoss
 from manual_grad.losses.pointwise.binary_cross_entropy import BCELoss
 from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import BCEWithLogitsLoss
 from manual_grad.losses.pointwise.charbonnier_loss import CharbonnierLoss
+from manual_grad.losses.pointwise.dpo_loss import DPOLoss
 from manual_grad.losses.pointwise.gaussian_nll_loss import GaussianNLLLoss
 from manual_grad.losses.pointwise.hinge_embedding_loss import HingeEmbeddingLoss
 from manual_grad.losses.pointwise.huber_loss import HuberLoss
@@ -56,6 +57,7 @@ __all__ = [
     "CharbonnierLoss",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
+    "DPOLoss",
     "GaussianNLLLoss",
     "HingeEmbeddingLoss",
     "HuberLoss",

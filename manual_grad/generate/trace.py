@@ -230,8 +230,7 @@ def _translated(node: fx.Node, nodes: dict[fx.Node, Node], build: _Builder) -> N
         x = arguments[0]
         return build("where", x, build.constant(1), build.constant(0)) if x.kind == MASK else x  # True is 1
     if name in ("zeros_like", "ones_like", "full_like"):
-        number: Any = {"zeros_like": 0, "ones_like": 1}.get(name, node.args[-1])
-        return build.constant(number)
+        return arguments[-1] if name == "full_like" else build.constant(int(name == "ones_like"))
     if name == "square":
         return build("mul", arguments[0], arguments[0])
     if name == "isnan":

@@ -4,6 +4,7 @@
 from manual_grad.kernels.triton.generated import (
     asymmetric_loss,
     charbonnier_loss,
+    dpo_loss,
     gaussian_nll_loss,
     hinge_embedding_loss,
     huber_loss,
@@ -40,5 +41,6 @@ LOSSES = {
     "tweedie_loss": tweedie_loss.LOSS,
     "sigmoid_focal_loss": sigmoid_focal_loss.LOSS,
     "asymmetric_loss": asymmetric_loss.LOSS,
+    "dpo_loss": dpo_loss.LOSS,
     "triplet_margin_with_distance_loss": triplet_margin_with_distance_loss.LOSS,
 }
