@@ -6,7 +6,8 @@ pointwise  one element of each input                  L1, MSE, SmoothL1, Huber, 
                                                       BCEWithLogits, KLDiv, SoftMargin, MarginRanking,
                                                       HingeEmbedding, Quantile, LogCosh, Charbonnier,
                                                       StudentTNLL, NegativeBinomialNLL, Tweedie, SigmoidFocal,
-                                                      Asymmetric, DPO
+                                                      Asymmetric, DPO, SLiC, IPO, EXO, NCA, SPPO, APO, CPO,
+                                                      SimPO, ORPO, KTO
 rowwise    one row of class scores                    CrossEntropy, NLL, MultiMargin, MultiLabelMargin,
                                                       MultiLabelSoftMargin
 pairwise   two or three feature vectors               CosineEmbedding, TripletMargin, TripletMarginWithDistance
@@ -21,25 +22,35 @@ from manual_grad.losses.pairwise.cosine_embedding_loss import CosineEmbeddingLos
 from manual_grad.losses.pairwise.triplet_margin_loss import TripletMarginLoss
 from manual_grad.losses.pairwise.triplet_margin_with_distance_loss import TripletMarginWithDistanceLoss
 from manual_grad.losses.path.ctc_loss import CTCLoss
+from manual_grad.losses.pointwise.apo_loss import APOLoss
 from manual_grad.losses.pointwise.asymmetric_loss import AsymmetricLoss
 from manual_grad.losses.pointwise.binary_cross_entropy import BCELoss
 from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import BCEWithLogitsLoss
 from manual_grad.losses.pointwise.charbonnier_loss import CharbonnierLoss
+from manual_grad.losses.pointwise.cpo_loss import CPOLoss
 from manual_grad.losses.pointwise.dpo_loss import DPOLoss
+from manual_grad.losses.pointwise.exo_loss import EXOLoss
 from manual_grad.losses.pointwise.gaussian_nll_loss import GaussianNLLLoss
 from manual_grad.losses.pointwise.hinge_embedding_loss import HingeEmbeddingLoss
 from manual_grad.losses.pointwise.huber_loss import HuberLoss
+from manual_grad.losses.pointwise.ipo_loss import IPOLoss
 from manual_grad.losses.pointwise.kl_div import KLDivLoss
+from manual_grad.losses.pointwise.kto_loss import KTOLoss
 from manual_grad.losses.pointwise.l1_loss import L1Loss
 from manual_grad.losses.pointwise.log_cosh_loss import LogCoshLoss
 from manual_grad.losses.pointwise.margin_ranking_loss import MarginRankingLoss
 from manual_grad.losses.pointwise.mse_loss import MSELoss
+from manual_grad.losses.pointwise.nca_loss import NCALoss
 from manual_grad.losses.pointwise.negative_binomial_nll_loss import NegativeBinomialNLLLoss
+from manual_grad.losses.pointwise.orpo_loss import ORPOLoss
 from manual_grad.losses.pointwise.poisson_nll_loss import PoissonNLLLoss
 from manual_grad.losses.pointwise.quantile_loss import QuantileLoss
 from manual_grad.losses.pointwise.sigmoid_focal_loss import SigmoidFocalLoss
+from manual_grad.losses.pointwise.simpo_loss import SimPOLoss
+from manual_grad.losses.pointwise.slic_loss import SLiCLoss
 from manual_grad.losses.pointwise.smooth_l1_loss import SmoothL1Loss
 from manual_grad.losses.pointwise.soft_margin_loss import SoftMarginLoss
+from manual_grad.losses.pointwise.sppo_loss import SPPOLoss
 from manual_grad.losses.pointwise.student_t_nll_loss import StudentTNLLLoss
 from manual_grad.losses.pointwise.tweedie_loss import TweedieLoss
 from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLoss
@@ -49,19 +60,24 @@ from manual_grad.losses.rowwise.multilabel_soft_margin_loss import MultiLabelSof
 from manual_grad.losses.rowwise.nll_loss import NLLLoss, NLLLoss2d
 
 __all__ = [
+    "APOLoss",
     "AdaptiveLogSoftmaxWithLoss",
     "AsymmetricLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CPOLoss",
     "CTCLoss",
     "CharbonnierLoss",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "DPOLoss",
+    "EXOLoss",
     "GaussianNLLLoss",
     "HingeEmbeddingLoss",
     "HuberLoss",
+    "IPOLoss",
     "KLDivLoss",
+    "KTOLoss",
     "L1Loss",
     "LinearCrossEntropyLoss",
     "LogCoshLoss",
@@ -70,12 +86,17 @@ __all__ = [
     "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
+    "NCALoss",
     "NLLLoss",
     "NLLLoss2d",
     "NegativeBinomialNLLLoss",
+    "ORPOLoss",
     "PoissonNLLLoss",
     "QuantileLoss",
+    "SLiCLoss",
+    "SPPOLoss",
     "SigmoidFocalLoss",
+    "SimPOLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
     "StudentTNLLLoss",

@@ -130,6 +130,14 @@ def positive(name: str, argument: str, value: Any) -> float:
     return value
 
 
+def not_negative(name: str, argument: str, value: Any) -> float:
+    """A float argument that is finite and not negative."""
+    value = real(name, argument, value)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name}(): argument '{argument}' must be finite and not negative, but got {value}")
+    return value
+
+
 def integer(name: str, argument: str, value: Any) -> int:
     """An int argument, by the rules of torch's parser: neither floats nor bools pass."""
     if type(value) is int:

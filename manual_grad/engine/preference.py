@@ -6,7 +6,8 @@ and b = y - y0 of the rejected one. The derivatives in x, y, x0 and y0 follow fr
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +42,14 @@ def bell(z: Tensor) -> Tensor:
     """sigmoid(z) sigmoid(-z), the slope of the sigmoid."""
     u = (-size(z)).exp()
     return u / ((1 + u) * (1 + u))
+
+
+def bend(z: Tensor) -> Tensor:
+    """The slope of the bell: sigmoid(z) sigmoid(-z) (sigmoid(-z) - sigmoid(z))."""
+    m = size(z)
+    u = (-m).exp()
+    half = u * (-m).expm1() / ((1 + u) * (1 + u) * (1 + u))
+    return torch.where(z < 0, -half, half)
 
 
 def logistic(z: Tensor, q: float) -> Tensor:
@@ -82,3 +91,36 @@ def smoothing(name: str, value: float, most: float = 1.0) -> float:
     if not 0 <= q < most:
         raise ValueError(f"{name}(): argument 'label_smoothing' must be in [0, {most:g}), but got {q}")
     return q
+
+
+class PairLoss(torch.nn.Module):
+    """Base of the Modules of these losses: ``forward`` calls ``loss`` with the attributes that ``options`` names."""
+
+    loss: ClassVar[Callable[..., Tensor]]
+    options: ClassVar[tuple[str, ...]] = ("beta", "reduction")
+
+    def __init__(self, beta: float = 0.1, reduction: str = "mean") -> None:
+        super().__init__()
+        self.beta, self.reduction = beta, reduction
+
+    def forward(self, policy_chosen_logps: Tensor, policy_rejected_logps: Tensor) -> Tensor:
+        return self._called(policy_chosen_logps, policy_rejected_logps)
+
+    def _called(self, *log_probs: Tensor) -> Tensor:
+        return type(self).loss(*log_probs, **{name: getattr(self, name) for name in self.options})
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.options)
+
+
+class ReferencedPairLoss(PairLoss):
+    """The same with a reference."""
+
+    def forward(  # type: ignore[override]
+        self,
+        policy_chosen_logps: Tensor,
+        policy_rejected_logps: Tensor,
+        ref_chosen_logps: Tensor,
+        ref_rejected_logps: Tensor,
+    ) -> Tensor:
+        return self._called(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)

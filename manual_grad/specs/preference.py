@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from gradcheck.spec import Draw, Error, Input
+from gradcheck.spec import Draw, Error, Input, Sample
 from manual_grad.study import curves
 
 POLICY = ("policy_chosen_logps", "policy_rejected_logps")
@@ -43,12 +43,16 @@ def ratios(*values: float, **options):
     return sample
 
 
-SAMPLES = {
-    "typical": lambda draw: pairs(draw, 3, 4),
-    "weighted": lambda draw: dict(**pairs(draw, 3, 4), weight=draw.uniform(4, high=2.0)),
-    "scalar": lambda draw: pairs(draw),
-    "image": lambda draw: pairs(draw, 2, 3, 2, 2),
-}
+def samples(names: tuple[str, ...]) -> dict[str, Sample]:
+    return {
+        "typical": lambda draw: pairs(draw, 3, 4, names=names),
+        "weighted": lambda draw: dict(**pairs(draw, 3, 4, names=names), weight=draw.uniform(4, high=2.0)),
+        "scalar": lambda draw: pairs(draw, names=names),
+        "image": lambda draw: pairs(draw, 2, 3, 2, 2, names=names),
+    }
+
+
+SAMPLES = samples(NAMES)
 
 
 def near_the_reference(draw: Draw) -> dict:

@@ -63,6 +63,18 @@ that is near :math:`z = 0`, so is :math:`u` near 1, and ``expm1`` has the digits
 
 There are no kinks.
 
+**Other losses of the same four log-probabilities.** ``loss_type`` selects them by their names in TRL:
+
+===================  ==================================================  ===========================================
+``"hinge"``          :mod:`~manual_grad.losses.pointwise.slic_loss`      a hinge at margin 1
+``"ipo"``            :mod:`~manual_grad.losses.pointwise.ipo_loss`       a square around a target margin
+``"exo_pair"``       :mod:`~manual_grad.losses.pointwise.exo_loss`       the divergence in the other direction
+``"nca_pair"``       :mod:`~manual_grad.losses.pointwise.nca_loss`       each completion against the reference
+``"sppo_hard"``      :mod:`~manual_grad.losses.pointwise.sppo_loss`      a square around a target for each completion
+``"apo_zero"``       :mod:`~manual_grad.losses.pointwise.apo_loss`       the chosen one up, the rejected one down
+``"apo_down"``       :mod:`~manual_grad.losses.pointwise.apo_loss`       both down, the rejected one more
+===================  ==================================================  ===========================================
+
 **Shapes and domain.** The four log-probabilities have one shape; they are real, usually negative, and may be sums or
 means over tokens. :math:`\beta > 0`, :math:`0 \le \epsilon < 1`, and :math:`\epsilon < 1/2` for the robust loss. A
 weight multiplies :math:`e` and broadcasts. A chosen completion that the policy excludes, :math:`x = -\infty`, has
@@ -81,12 +93,21 @@ Sources:
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 from torch import Tensor
 
 from manual_grad.engine import arguments, preference
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
+from manual_grad.losses.pointwise.apo_loss import apo_loss
+from manual_grad.losses.pointwise.exo_loss import exo_loss
+from manual_grad.losses.pointwise.ipo_loss import ipo_loss
+from manual_grad.losses.pointwise.nca_loss import nca_loss
+from manual_grad.losses.pointwise.slic_loss import slic_loss
+from manual_grad.losses.pointwise.sppo_loss import sppo_loss
 
 
 class DPOLossFunction(PointwiseLoss):
@@ -129,8 +150,11 @@ def dpo_loss(
         policy_rejected_logps, ref_chosen_logps, ref_rejected_logps: Those of the rejected completions, and both of the
             reference, of the same shape. They may require a gradient.
         beta: How much the policy pays for leaving the reference; positive. The smaller, the farther it goes.
-        label_smoothing: The share of pairs whose label is thought to be flipped, from 0 to below 1.
-        loss_type: 'sigmoid', or 'robust', which needs ``label_smoothing`` below 1/2.
+        label_smoothing: The share of pairs whose label is thought to be flipped, from 0 to below 1. Only 'sigmoid',
+            'robust' (where it is below 1/2) and 'exo_pair' (where it is positive) know it; for others it must be 0.
+        loss_type: 'sigmoid' or 'robust'; or 'hinge', 'ipo', 'exo_pair', 'nca_pair', 'sppo_hard', 'apo_zero' or
+            'apo_down', for :func:`slic_loss`, :func:`ipo_loss`, :func:`exo_loss`, :func:`nca_loss`, :func:`sppo_loss`
+            and :func:`apo_loss`.
         reduction: 'none', 'mean' or 'sum'. The mean divides by the number of pairs, even with a weight.
         weight: Optional factor of each pair's loss; broadcast to the shape of the log-probabilities.
 
@@ -155,12 +179,19 @@ def dpo_loss(
         >>> torch.autograd.grad(loss, chosen)[0]
         tensor([-0.0189, -0.0262])
     """
+    log_probs = policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps
+    if loss_type in _OTHERS:
+        options: dict[str, Any] = {"beta": beta, "reduction": reduction, "weight": weight}
+        if loss_type == "exo_pair":
+            options["label_smoothing"] = label_smoothing
+        elif label_smoothing != 0:
+            must = f"must be 0 for loss_type={loss_type!r}"
+            raise ValueError(f"dpo_loss(): argument 'label_smoothing' {must}, but got {label_smoothing}")
+        return _OTHERS[loss_type](*log_probs, **options)
     reduction = arguments.reduction_of(reduction)
     beta = arguments.positive("dpo_loss", "beta", beta)
     noise = _noise(loss_type, label_smoothing)
-    x, y, x0, y0, w = preference.together(
-        "dpo_loss", weight, policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps
-    )
+    x, y, x0, y0, w = preference.together("dpo_loss", weight, *log_probs)
     return evaluate(DPOLossFunction, x, y, x0, y0, w, beta, noise, reduction)
 
 
@@ -171,38 +202,29 @@ def _noise(loss_type: str, label_smoothing: float) -> float:
     if loss_type == "robust":
         epsilon = preference.smoothing("dpo_loss", label_smoothing, 0.5)
         return -epsilon / (1 - 2 * epsilon)
-    raise ValueError(f"dpo_loss(): argument 'loss_type' must be 'sigmoid' or 'robust', but got {loss_type!r}")
+    known = ", ".join(map(repr, ("sigmoid", "robust", *_OTHERS)))
+    raise ValueError(f"dpo_loss(): argument 'loss_type' must be one of {known}, but got {loss_type!r}")
 
 
-class DPOLoss(torch.nn.Module):
+_OTHERS: dict[str, Callable[..., Tensor]] = {
+    "hinge": slic_loss,
+    "ipo": ipo_loss,
+    "exo_pair": exo_loss,
+    "nca_pair": nca_loss,
+    "sppo_hard": sppo_loss,
+    "apo_zero": apo_loss,
+    "apo_down": partial(apo_loss, loss_type="down"),
+}
+
+
+class DPOLoss(preference.ReferencedPairLoss):
     """:func:`dpo_loss` as a module."""
+
+    loss = staticmethod(dpo_loss)
+    options = ("beta", "label_smoothing", "loss_type", "reduction")
 
     def __init__(
         self, beta: float = 0.1, label_smoothing: float = 0.0, loss_type: str = "sigmoid", reduction: str = "mean"
     ) -> None:
-        super().__init__()
-        self.beta, self.label_smoothing, self.loss_type, self.reduction = beta, label_smoothing, loss_type, reduction
-
-    def forward(
-        self,
-        policy_chosen_logps: Tensor,
-        policy_rejected_logps: Tensor,
-        ref_chosen_logps: Tensor,
-        ref_rejected_logps: Tensor,
-    ) -> Tensor:
-        return dpo_loss(
-            policy_chosen_logps,
-            policy_rejected_logps,
-            ref_chosen_logps,
-            ref_rejected_logps,
-            self.beta,
-            self.label_smoothing,
-            self.loss_type,
-            self.reduction,
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"beta={self.beta}, label_smoothing={self.label_smoothing}, loss_type={self.loss_type!r}, "
-            f"reduction={self.reduction!r}"
-        )
+        super().__init__(beta, reduction)
+        self.label_smoothing, self.loss_type = label_smoothing, loss_type

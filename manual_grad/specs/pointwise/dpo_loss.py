@@ -13,6 +13,8 @@ from manual_grad.specs import preference
 from manual_grad.specs.preference import margins
 
 INF, NAN = float("inf"), float("nan")
+QUARTER = 1 / (1 + math.exp(0.25))  # the sigmoid of -1/4
+NCA = 0.125 + 1.5 * math.log1p(math.exp(-0.25)) + 0.5 * math.log(2)
 
 
 def share(label_smoothing, loss_type):
@@ -74,6 +76,14 @@ SPEC = Spec(
         Pin(dict(policy_chosen_logps=[0.0], policy_rejected_logps=[-INF], ref_chosen_logps=[0.0],
                  ref_rejected_logps=[0.0], beta=1.0, label_smoothing=0.25, reduction="none"),
             "with smoothing, certainty has infinite loss", value=[INF], gradient=dict(policy_chosen_logps=[0.25])),
+        *(Pin(dict(policy_chosen_logps=[1.0], policy_rejected_logps=[0.0], ref_chosen_logps=[0.0],
+                   ref_rejected_logps=[0.0], beta=0.25, loss_type=loss_type, reduction="none"),
+              "the loss that the type names", value=[value])
+          for loss_type, value in (("hinge", 0.75), ("ipo", 1.0), ("sppo_hard", 5.0), ("apo_zero", QUARTER + 0.5),
+                                   ("apo_down", 1.0), ("nca_pair", NCA))),
+        Pin(dict(policy_chosen_logps=[0.0], policy_rejected_logps=[0.0], ref_chosen_logps=[0.0],
+                 ref_rejected_logps=[0.0], loss_type="exo_pair", label_smoothing=0.2, reduction="none"),
+            "and this one has its label smoothing", value=[math.log(1.25)]),
     ),
     errors=(
         *preference.errors("dpo_loss"),
@@ -82,6 +92,8 @@ SPEC = Spec(
         Error(dict(label_smoothing="0"), TypeError, "label_smoothing"),
         Error(dict(label_smoothing=0.5, loss_type="robust"), ValueError, "label_smoothing"),
         Error(dict(loss_type="logistic"), ValueError, "loss_type"),
+        Error(dict(loss_type="hinge", label_smoothing=0.1), ValueError, "label_smoothing"),
+        Error(dict(loss_type="exo_pair"), ValueError, "label_smoothing"),
     ),
     order=3,
 )  # fmt: skip

@@ -1,0 +1,194 @@
+# Written by python -m manual_grad.generate from losses/pointwise/orpo_loss.py.
+import triton
+import triton.language as tl
+
+from manual_grad.kernels.triton.math import exp, expm1, log1p
+from manual_grad.kernels.triton.pointwise import Loss
+
+
+@triton.jit
+def value_alpha_0(inputs, options):
+    x = inputs[0]
+    y = inputs[1]
+    beta = options[0]
+    v1 = y - x
+    v2 = x > 0.0
+    v3 = tl.where(v2, float("nan"), x)
+    v4 = tl.abs(v3)
+    v5 = -v4
+    v6 = expm1(v5)
+    v7 = -v6
+    v8 = v7 < 0.5
+    v9 = tl.where(v8, v7, 1.0)
+    v10 = tl.log(v9)
+    v11 = tl.abs(x)
+    v12 = -v11
+    v13 = exp(v12)
+    v14 = tl.where(v8, 0.0, v13)
+    v15 = -v14
+    v16 = log1p(v15)
+    v17 = tl.where(v8, v10, v16)
+    v18 = y > 0.0
+    v19 = tl.where(v18, float("nan"), y)
+    v20 = tl.abs(v19)
+    v21 = -v20
+    v22 = expm1(v21)
+    v23 = -v22
+    v24 = v23 < 0.5
+    v25 = tl.where(v24, v23, 1.0)
+    v26 = tl.log(v25)
+    v27 = tl.abs(y)
+    v28 = -v27
+    v29 = exp(v28)
+    v30 = tl.where(v24, 0.0, v29)
+    v31 = -v30
+    v32 = log1p(v31)
+    v33 = tl.where(v24, v26, v32)
+    v34 = v17 - v33
+    v35 = v1 + v34
+    v36 = v35 < 0.0
+    v37 = tl.abs(v35)
+    v38 = tl.where(v36, 0.0, v37)
+    v39 = -v37
+    v40 = exp(v39)
+    v41 = log1p(v40)
+    v42 = v38 + v41
+    v43 = beta.to(x.dtype) * v42
+    return v43
+
+
+@triton.jit
+def slopes_alpha_0(inputs, options):
+    x = inputs[0]
+    y = inputs[1]
+    beta = options[0]
+    v1 = x < y
+    v2 = x - y
+    v3 = tl.abs(v2)
+    v4 = -v3
+    v5 = exp(v4)
+    v6 = tl.where(v1, 1.0, v5)
+    v7 = tl.where(v1, v5, 1.0)
+    v8 = y > 0.0
+    v9 = tl.where(v8, float("nan"), y)
+    v10 = tl.abs(v9)
+    v11 = -v10
+    v12 = expm1(v11)
+    v13 = -v12
+    v14 = x > 0.0
+    v15 = tl.where(v14, float("nan"), x)
+    v16 = tl.abs(v15)
+    v17 = -v16
+    v18 = expm1(v17)
+    v19 = -v18
+    v20 = v19 * v6
+    v21 = tl.fma(v7, v13, v20)
+    v22 = v6 / v21
+    v23 = beta.to(x.dtype) * v22
+    v24 = -v23
+    v25 = v19 / v13
+    v26 = v23 * v25
+    return v24, v26
+
+
+@triton.jit
+def value_other_alpha(inputs, options):
+    x = inputs[0]
+    y = inputs[1]
+    beta = options[0]
+    alpha = options[1]
+    v1 = y - x
+    v2 = x > 0.0
+    v3 = tl.where(v2, float("nan"), x)
+    v4 = tl.abs(v3)
+    v5 = -v4
+    v6 = expm1(v5)
+    v7 = -v6
+    v8 = v7 < 0.5
+    v9 = tl.where(v8, v7, 1.0)
+    v10 = tl.log(v9)
+    v11 = tl.abs(x)
+    v12 = -v11
+    v13 = exp(v12)
+    v14 = tl.where(v8, 0.0, v13)
+    v15 = -v14
+    v16 = log1p(v15)
+    v17 = tl.where(v8, v10, v16)
+    v18 = y > 0.0
+    v19 = tl.where(v18, float("nan"), y)
+    v20 = tl.abs(v19)
+    v21 = -v20
+    v22 = expm1(v21)
+    v23 = -v22
+    v24 = v23 < 0.5
+    v25 = tl.where(v24, v23, 1.0)
+    v26 = tl.log(v25)
+    v27 = tl.abs(y)
+    v28 = -v27
+    v29 = exp(v28)
+    v30 = tl.where(v24, 0.0, v29)
+    v31 = -v30
+    v32 = log1p(v31)
+    v33 = tl.where(v24, v26, v32)
+    v34 = v17 - v33
+    v35 = v1 + v34
+    v36 = v35 < 0.0
+    v37 = tl.abs(v35)
+    v38 = tl.where(v36, 0.0, v37)
+    v39 = -v37
+    v40 = exp(v39)
+    v41 = log1p(v40)
+    v42 = v38 + v41
+    v43 = beta.to(x.dtype) * v42
+    v44 = alpha.to(x.dtype) * x
+    v45 = v43 - v44
+    return v45
+
+
+@triton.jit
+def slopes_other_alpha(inputs, options):
+    x = inputs[0]
+    y = inputs[1]
+    beta = options[0]
+    alpha = options[1]
+    v1 = x < y
+    v2 = x - y
+    v3 = tl.abs(v2)
+    v4 = -v3
+    v5 = exp(v4)
+    v6 = tl.where(v1, 1.0, v5)
+    v7 = tl.where(v1, v5, 1.0)
+    v8 = y > 0.0
+    v9 = tl.where(v8, float("nan"), y)
+    v10 = tl.abs(v9)
+    v11 = -v10
+    v12 = expm1(v11)
+    v13 = -v12
+    v14 = x > 0.0
+    v15 = tl.where(v14, float("nan"), x)
+    v16 = tl.abs(v15)
+    v17 = -v16
+    v18 = expm1(v17)
+    v19 = -v18
+    v20 = v19 * v6
+    v21 = tl.fma(v7, v13, v20)
+    v22 = v6 / v21
+    v23 = beta.to(x.dtype) * v22
+    v24 = -v23
+    v25 = v24 - alpha.to(x.dtype)
+    v26 = v19 / v13
+    v27 = v23 * v26
+    return v25, v27
+
+
+LOSS = Loss(
+    inputs=2,
+    optional=(),
+    options=2,
+    factor=1,
+    choices=(("option", 1, (0.0,)),),
+    variants={
+        (0.0,): (value_alpha_0, slopes_alpha_0),
+        (None,): (value_other_alpha, slopes_other_alpha),
+    },
+)
