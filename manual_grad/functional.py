@@ -12,10 +12,12 @@ from manual_grad.losses.pointwise.asymmetric_loss import asymmetric_loss
 from manual_grad.losses.pointwise.binary_cross_entropy import binary_cross_entropy
 from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import binary_cross_entropy_with_logits
 from manual_grad.losses.pointwise.charbonnier_loss import charbonnier_loss
+from manual_grad.losses.pointwise.cispo_loss import cispo_loss
 from manual_grad.losses.pointwise.cpo_loss import cpo_loss
 from manual_grad.losses.pointwise.dpo_loss import dpo_loss
 from manual_grad.losses.pointwise.exo_loss import exo_loss
 from manual_grad.losses.pointwise.gaussian_nll_loss import gaussian_nll_loss
+from manual_grad.losses.pointwise.grpo_loss import grpo_loss
 from manual_grad.losses.pointwise.hinge_embedding_loss import hinge_embedding_loss
 from manual_grad.losses.pointwise.huber_loss import huber_loss
 from manual_grad.losses.pointwise.ipo_loss import ipo_loss
@@ -29,7 +31,9 @@ from manual_grad.losses.pointwise.nca_loss import nca_loss
 from manual_grad.losses.pointwise.negative_binomial_nll_loss import negative_binomial_nll_loss
 from manual_grad.losses.pointwise.orpo_loss import orpo_loss
 from manual_grad.losses.pointwise.poisson_nll_loss import poisson_nll_loss
+from manual_grad.losses.pointwise.ppo_clip_loss import ppo_clip_loss
 from manual_grad.losses.pointwise.quantile_loss import quantile_loss
+from manual_grad.losses.pointwise.sampled_kl import sampled_kl
 from manual_grad.losses.pointwise.sigmoid_focal_loss import sigmoid_focal_loss
 from manual_grad.losses.pointwise.simpo_loss import simpo_loss
 from manual_grad.losses.pointwise.slic_loss import slic_loss
@@ -51,6 +55,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "charbonnier_loss",
+    "cispo_loss",
     "cosine_embedding_loss",
     "cpo_loss",
     "cross_entropy",
@@ -58,6 +63,7 @@ __all__ = [
     "dpo_loss",
     "exo_loss",
     "gaussian_nll_loss",
+    "grpo_loss",
     "hinge_embedding_loss",
     "huber_loss",
     "ipo_loss",
@@ -78,7 +84,9 @@ __all__ = [
     "nll_loss",
     "orpo_loss",
     "poisson_nll_loss",
+    "ppo_clip_loss",
     "quantile_loss",
+    "sampled_kl",
     "selected_log_prob",
     "sigmoid_focal_loss",
     "simpo_loss",

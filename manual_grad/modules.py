@@ -7,7 +7,7 @@ pointwise  one element of each input                  L1, MSE, SmoothL1, Huber, 
                                                       HingeEmbedding, Quantile, LogCosh, Charbonnier,
                                                       StudentTNLL, NegativeBinomialNLL, Tweedie, SigmoidFocal,
                                                       Asymmetric, DPO, SLiC, IPO, EXO, NCA, SPPO, APO, CPO,
-                                                      SimPO, ORPO, KTO
+                                                      SimPO, ORPO, KTO, PPOClip, GRPO, CISPO, SampledKL
 rowwise    one row of class scores                    CrossEntropy, NLL, MultiMargin, MultiLabelMargin,
                                                       MultiLabelSoftMargin
 pairwise   two or three feature vectors               CosineEmbedding, TripletMargin, TripletMarginWithDistance
@@ -27,10 +27,12 @@ from manual_grad.losses.pointwise.asymmetric_loss import AsymmetricLoss
 from manual_grad.losses.pointwise.binary_cross_entropy import BCELoss
 from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import BCEWithLogitsLoss
 from manual_grad.losses.pointwise.charbonnier_loss import CharbonnierLoss
+from manual_grad.losses.pointwise.cispo_loss import CISPOLoss
 from manual_grad.losses.pointwise.cpo_loss import CPOLoss
 from manual_grad.losses.pointwise.dpo_loss import DPOLoss
 from manual_grad.losses.pointwise.exo_loss import EXOLoss
 from manual_grad.losses.pointwise.gaussian_nll_loss import GaussianNLLLoss
+from manual_grad.losses.pointwise.grpo_loss import GRPOLoss
 from manual_grad.losses.pointwise.hinge_embedding_loss import HingeEmbeddingLoss
 from manual_grad.losses.pointwise.huber_loss import HuberLoss
 from manual_grad.losses.pointwise.ipo_loss import IPOLoss
@@ -44,7 +46,9 @@ from manual_grad.losses.pointwise.nca_loss import NCALoss
 from manual_grad.losses.pointwise.negative_binomial_nll_loss import NegativeBinomialNLLLoss
 from manual_grad.losses.pointwise.orpo_loss import ORPOLoss
 from manual_grad.losses.pointwise.poisson_nll_loss import PoissonNLLLoss
+from manual_grad.losses.pointwise.ppo_clip_loss import PPOClipLoss
 from manual_grad.losses.pointwise.quantile_loss import QuantileLoss
+from manual_grad.losses.pointwise.sampled_kl import SampledKL
 from manual_grad.losses.pointwise.sigmoid_focal_loss import SigmoidFocalLoss
 from manual_grad.losses.pointwise.simpo_loss import SimPOLoss
 from manual_grad.losses.pointwise.slic_loss import SLiCLoss
@@ -65,6 +69,7 @@ __all__ = [
     "AsymmetricLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CISPOLoss",
     "CPOLoss",
     "CTCLoss",
     "CharbonnierLoss",
@@ -72,6 +77,7 @@ __all__ = [
     "CrossEntropyLoss",
     "DPOLoss",
     "EXOLoss",
+    "GRPOLoss",
     "GaussianNLLLoss",
     "HingeEmbeddingLoss",
     "HuberLoss",
@@ -91,10 +97,12 @@ __all__ = [
     "NLLLoss2d",
     "NegativeBinomialNLLLoss",
     "ORPOLoss",
+    "PPOClipLoss",
     "PoissonNLLLoss",
     "QuantileLoss",
     "SLiCLoss",
     "SPPOLoss",
+    "SampledKL",
     "SigmoidFocalLoss",
     "SimPOLoss",
     "SmoothL1Loss",

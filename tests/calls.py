@@ -38,8 +38,11 @@ def inputs(module: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...
     if functional is None:  # AdaptiveLogSoftmaxWithLoss: features and classes
         return torch.linspace(-1, 1, 80, dtype=dtype).reshape(4, 20), torch.tensor([0, 2, 5, 8])
     arguments = example(functional, dtype)
-    names = list(inspect.signature(getattr(manual_grad, module).forward).parameters)[1:]
-    return tuple(arguments["input" if name == "log_input" else name] for name in names)
+    _, *parameters = inspect.signature(getattr(manual_grad, module).forward).parameters.values()
+    names = ["input" if p.name == "log_input" else p.name for p in parameters]
+    while names[-1] not in arguments:  # an optional one that the sample does not give
+        names.pop()
+    return tuple(arguments[name] for name in names)
 
 
 class Scaled(torch.nn.Module):

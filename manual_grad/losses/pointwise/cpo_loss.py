@@ -44,7 +44,7 @@ Sources:
 
 1. Haoran Xu, Amr Sharaf, Yunmo Chen, Weiting Tan, Lingfeng Shen, Benjamin Van Durme, Kenton Murray and Young Jin Kim,
    "Contrastive Preference Optimization: Pushing the Boundaries of LLM Performance in Machine Translation", ICML (2024),
-   equations 4 and 5, `arXiv:2401.08417 <https://arxiv.org/abs/2401.08417>`_.
+   equation 3, `arXiv:2401.08417 <https://arxiv.org/abs/2401.08417>`_.
 """
 
 from __future__ import annotations

@@ -85,10 +85,10 @@ Sources:
 1. Rafael Rafailov, Archit Sharma, Eric Mitchell, Stefano Ermon, Christopher D. Manning and Chelsea Finn, "Direct
    Preference Optimization: Your Language Model is Secretly a Reward Model", NeurIPS (2023), equation 7,
    `arXiv:2305.18290 <https://arxiv.org/abs/2305.18290>`_.
-2. Eric Mitchell, "A note on DPO with noisy preferences & relationship to IPO" (2023), equation 3,
+2. Eric Mitchell, "A note on DPO with noisy preferences & relationship to IPO" (2023),
    `ericmitchell.ai/cdpo.pdf <https://ericmitchell.ai/cdpo.pdf>`_.
 3. Sayak Ray Chowdhury, Anush Kini and Nagarajan Natarajan, "Provably Robust DPO: Aligning Language Models with Noisy
-   Feedback", ICML (2024), equation 12, `arXiv:2403.00409 <https://arxiv.org/abs/2403.00409>`_.
+   Feedback", ICML (2024), `arXiv:2403.00409 <https://arxiv.org/abs/2403.00409>`_.
 """
 
 from __future__ import annotations

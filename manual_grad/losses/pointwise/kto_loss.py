@@ -43,7 +43,7 @@ In [1] and TRL :math:`k` is clamped at 0, as an estimate may be negative; that i
 Sources:
 
 1. Kawin Ethayarajh, Winnie Xu, Niklas Muennighoff, Dan Jurafsky and Douwe Kiela, "KTO: Model Alignment as Prospect
-   Theoretic Optimization", ICML (2024), equations 7 and 8, `arXiv:2402.01306 <https://arxiv.org/abs/2402.01306>`_.
+   Theoretic Optimization", ICML (2024), equation 7, `arXiv:2402.01306 <https://arxiv.org/abs/2402.01306>`_.
 """
 
 from __future__ import annotations

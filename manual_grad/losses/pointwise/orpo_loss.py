@@ -105,7 +105,7 @@ class ORPOLossFunction(PointwiseLoss):
 
 def _rest(x: Tensor) -> Tensor:
     """1 - e^x; NaN for a positive x."""
-    return -(-size(torch.where(x > 0, torch.nan, x))).expm1()
+    return 0 - (-size(torch.where(x > 0, torch.nan, x))).expm1()  # unlike a negation, this makes no -0
 
 
 def _log_rest(x: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ struct ORPOLoss_alpha_0 : Widened {
     const Vec<T> v4 = abs<T>(v3);
     const Vec<T> v5 = -v4;
     const Vec<T> v6 = expm1<T>(v5);
-    const Vec<T> v7 = -v6;
+    const Vec<T> v7 = T{0} - v6;
     const Mask<T> v8 = v7 < T{0.5};
     const Vec<T> v9 = v8 ? v7 : splat(T{1});
     const Vec<T> v10 = log<T>(v9);
@@ -47,7 +47,7 @@ struct ORPOLoss_alpha_0 : Widened {
     const Vec<T> v20 = abs<T>(v19);
     const Vec<T> v21 = -v20;
     const Vec<T> v22 = expm1<T>(v21);
-    const Vec<T> v23 = -v22;
+    const Vec<T> v23 = T{0} - v22;
     const Mask<T> v24 = v23 < T{0.5};
     const Vec<T> v25 = v24 ? v23 : splat(T{1});
     const Vec<T> v26 = log<T>(v25);
@@ -115,7 +115,7 @@ struct ORPOLoss_other_alpha : Widened {
     const Vec<T> v4 = abs<T>(v3);
     const Vec<T> v5 = -v4;
     const Vec<T> v6 = expm1<T>(v5);
-    const Vec<T> v7 = -v6;
+    const Vec<T> v7 = T{0} - v6;
     const Mask<T> v8 = v7 < T{0.5};
     const Vec<T> v9 = v8 ? v7 : splat(T{1});
     const Vec<T> v10 = log<T>(v9);
@@ -131,7 +131,7 @@ struct ORPOLoss_other_alpha : Widened {
     const Vec<T> v20 = abs<T>(v19);
     const Vec<T> v21 = -v20;
     const Vec<T> v22 = expm1<T>(v21);
-    const Vec<T> v23 = -v22;
+    const Vec<T> v23 = T{0} - v22;
     const Mask<T> v24 = v23 < T{0.5};
     const Vec<T> v25 = v24 ? v23 : splat(T{1});
     const Vec<T> v26 = log<T>(v25);

@@ -17,7 +17,7 @@ def value_alpha_0(inputs, options):
     v4 = tl.abs(v3)
     v5 = -v4
     v6 = expm1(v5)
-    v7 = -v6
+    v7 = 0.0 - v6
     v8 = v7 < 0.5
     v9 = tl.where(v8, v7, 1.0)
     v10 = tl.log(v9)
@@ -33,7 +33,7 @@ def value_alpha_0(inputs, options):
     v20 = tl.abs(v19)
     v21 = -v20
     v22 = expm1(v21)
-    v23 = -v22
+    v23 = 0.0 - v22
     v24 = v23 < 0.5
     v25 = tl.where(v24, v23, 1.0)
     v26 = tl.log(v25)
@@ -74,13 +74,13 @@ def slopes_alpha_0(inputs, options):
     v10 = tl.abs(v9)
     v11 = -v10
     v12 = expm1(v11)
-    v13 = -v12
+    v13 = 0.0 - v12
     v14 = x > 0.0
     v15 = tl.where(v14, float("nan"), x)
     v16 = tl.abs(v15)
     v17 = -v16
     v18 = expm1(v17)
-    v19 = -v18
+    v19 = 0.0 - v18
     v20 = v19 * v6
     v21 = tl.fma(v7, v13, v20)
     v22 = v6 / v21
@@ -103,7 +103,7 @@ def value_other_alpha(inputs, options):
     v4 = tl.abs(v3)
     v5 = -v4
     v6 = expm1(v5)
-    v7 = -v6
+    v7 = 0.0 - v6
     v8 = v7 < 0.5
     v9 = tl.where(v8, v7, 1.0)
     v10 = tl.log(v9)
@@ -119,7 +119,7 @@ def value_other_alpha(inputs, options):
     v20 = tl.abs(v19)
     v21 = -v20
     v22 = expm1(v21)
-    v23 = -v22
+    v23 = 0.0 - v22
     v24 = v23 < 0.5
     v25 = tl.where(v24, v23, 1.0)
     v26 = tl.log(v25)
@@ -163,13 +163,13 @@ def slopes_other_alpha(inputs, options):
     v10 = tl.abs(v9)
     v11 = -v10
     v12 = expm1(v11)
-    v13 = -v12
+    v13 = 0.0 - v12
     v14 = x > 0.0
     v15 = tl.where(v14, float("nan"), x)
     v16 = tl.abs(v15)
     v17 = -v16
     v18 = expm1(v17)
-    v19 = -v18
+    v19 = 0.0 - v18
     v20 = v19 * v6
     v21 = tl.fma(v7, v13, v20)
     v22 = v6 / v21

@@ -1,0 +1,85 @@
+"""What the losses of sampled tokens share: masks, and the ways in which libraries average.
+
+A mask, or the weight of each token, is an input of these rules instead of the factor that every pointwise loss has: a
+token that does not count may hold anything, even NaN, and 0 times NaN is not 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine import arguments
+from manual_grad.engine.dtypes import HALF
+from manual_grad.engine.function import evaluate
+from manual_grad.engine.pointwise import PointwiseLoss
+
+_REDUCTIONS = ("none", "mean", "sum", "sequence")
+
+
+def counted(e: Tensor, w: Tensor | None) -> Tensor:
+    """w e, but 0 where w is 0."""
+    return e if w is None else torch.where(w == 0, 0, w * e)
+
+
+def same_shape(name: str, log_prob: Tensor, **others: Tensor | None) -> None:
+    for argument, t in others.items():
+        if t is not None and t.shape != log_prob.shape:
+            raise ValueError(
+                f"{name}(): argument '{argument}' must have the shape of 'log_prob', {list(log_prob.shape)}, "
+                f"but got {list(t.shape)}"
+            )
+
+
+def of_tokens(advantages: Tensor, log_prob: Tensor) -> Tensor:
+    """The advantages, constants, in a shape that broadcasts."""
+    return arguments.unreduced("advantages", advantages.detach(), log_prob)
+
+
+def averaged(
+    name: str,
+    loss: type[PointwiseLoss],
+    X: tuple[Tensor, ...],
+    mask: Tensor | None,
+    options: tuple[Any, ...],
+    reduction: str,
+    normalizer: Tensor | float | None = None,
+) -> Tensor:
+    """The loss of each token, reduced.
+
+    ========================  ==========================================================================
+    'none', 'sum'             per token, with 0 where the mask is; and the sum of that
+    'mean'                    the sum, divided by that of the mask, or by ``normalizer``
+    'sequence'                the mean over sequences, the rows, of the mean over the tokens of each
+    ========================  ==========================================================================
+
+    Where nothing counts, the means are 0; of no tokens at all they are NaN, as torch's.
+    """
+    if reduction not in _REDUCTIONS:
+        reduction = arguments.reduction_of(reduction)  # warns, or raises ValueError
+    if normalizer is not None and reduction != "mean":
+        raise ValueError(f"{name}(): argument 'normalizer' needs reduction='mean', but got {reduction!r}")
+    inputs = arguments.together(*X)
+    x = inputs[0]
+    arguments.require_floating(name, x)
+    divisor = normalizer
+    w = None
+    arguments.broadcasts_into("mask", mask, x)
+    if mask is not None:
+        # half precision cannot count the tokens
+        w = mask.detach().to(torch.float32 if x.dtype in HALF else x.dtype).expand_as(x)
+        if reduction == "sequence":
+            lengths = w.sum(dim=-1, keepdim=True)
+            w, divisor = w / _divisor(lengths), lengths.numel()
+        elif reduction == "mean" and normalizer is None:
+            divisor = _divisor(w.sum()) if w.numel() else 0.0
+        *inputs, w = arguments.together(*inputs, w, autocasts=False)
+    if divisor is None:  # without a mask, all sequences have the same length
+        return evaluate(loss, *inputs, w, None, *options, "mean" if reduction == "sequence" else reduction).to(x.dtype)
+    return (evaluate(loss, *inputs, w, None, *options, "sum") / divisor).to(x.dtype)
+
+
+def _divisor(total: Tensor) -> Tensor:
+    return torch.where(total == 0, 1, total)
