@@ -39,7 +39,7 @@ CAUSES = (
     Cause("layout", r"^gradient of (.+), second backward$", "the gradient of {0} is another in the second backward"),
     Cause("layout", r"^gradient of (.+), after create_graph$", "the gradient of {0} is another in the second backward"),
     Cause("layout", r"^gradient of (.+), first backward$", "the gradient of {0} is another in a graph that is kept"),
-    Cause("definition|differences", r"^gradient of (.+)$", "the gradient of {0} is missing", r"^is missing"),
+    Cause("definition|differences", r"^gradient of (.+)$", "the gradient of {0} is missing", r"^got None"),
     Cause("definition|differences", r"^gradient of (.+)$", "the gradient of {0} is wrong"),
     Cause("claims", r"^gradient of (.+) alone$", "the gradient of {0} is another when no other is asked for"),
     Cause("layout", r"^gradient of (.+), (upstream .+)$", "the gradient of {0} is wrong for an {1}"),
@@ -67,6 +67,7 @@ def first(failures: Sequence[Result]) -> tuple[str, Result]:
     for cause in CAUSES:
         for failure in failures:
             found = re.search(cause.what, failure.what)
-            if found and re.fullmatch(cause.check or ".*", failure.check) and re.search(cause.message, failure.message):
+            told = f"{failure.relation} {failure.message}".strip()
+            if found and re.fullmatch(cause.check or ".*", failure.check) and re.search(cause.message, told):
                 return cause.said.format(*found.groups()), failure
     return failures[0].what, failures[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import isfinite
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,27 @@ from torch import Tensor
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
+class Compared(NamedTuple):
+    """The entries of a comparison that failed; ``excess`` is the error of each over the error ``allowed``.
+
+    ``tensors`` are the inputs of the call. ``others`` are what the result may have been mistaken for.
+    """
+
+    got: Numbers
+    expected: Numbers
+    excess: Numbers
+    allowed: Numbers
+    tensors: Mapping[str, Tensor] = MappingProxyType({})
+    others: Mapping[str, Tensor] = MappingProxyType({})
+
+
 class Result(NamedTuple):
     """One verdict. ``error`` and ``bound`` are in eps of ``dtype``; an error of infinity has its reason in ``message``.
 
     ``note`` marks what could not be asked (no device, nothing to compare with): neither passed nor failed.
+    ``relation`` says what a wrong result is to the right one. ``drawing`` has the numbers of a picture: the ``cells``
+    of a map of the error, or the slopes ``left`` and ``right`` of a kink and that of the ``rule``. ``compared`` is
+    there until the relation and the map have been made of it.
     """
 
     what: str
@@ -30,6 +48,9 @@ class Result(NamedTuple):
     sample: str = ""
     dtype: str = "float64"
     peer_error: float | None = None
+    relation: str = ""
+    drawing: dict[str, Any] | None = None
+    compared: Compared | None = None
 
     @property
     def ok(self) -> bool:
@@ -77,7 +98,8 @@ def compare(
         present = expected if actual is None else actual
         if actual is None and not present.any():
             return passed(what)  # autograd's None stands for zero
-        return Result(what, float("inf"), bound, "is missing" if actual is None else "was not expected", dtype=tag)
+        message = f"got {_kind(actual)}, expected {_kind(expected)}"
+        return Result(what, float("inf"), bound, message, dtype=tag)
     if actual.shape != expected.shape:
         message = f"has shape {list(actual.shape)}, expected {list(expected.shape)}"
         return Result(what, float("inf"), bound, message, dtype=tag)
@@ -87,12 +109,17 @@ def compare(
     with np.errstate(all="ignore"):
         error = _distance(a, b, dtype, s, nan)
         if not error <= bound:
-            return Result(what, error, bound, explain(a, b, s), dtype=tag)
+            compared = _entries(a, b, bound, dtype, s, nan)
+            return Result(what, error, bound, explain(compared), dtype=tag, compared=compared)
         for name, wrong in () if s is None and _tight(b, bound, dtype) else canaries(a, b, dtype):
             if _distance(wrong, b, dtype, s, nan) <= bound:
                 message = f"the comparison is vacuous: {name} would pass a bound of {bound:.3g} eps"
                 return Result(what, float("inf"), bound, message, dtype=tag)
     return Result(what, error, bound, dtype=tag)
+
+
+def _kind(t: Tensor | None) -> str:
+    return "None" if t is None else f"a tensor of shape {list(t.shape)}"
 
 
 def distance(a: Tensor, b: Tensor, dtype: torch.dtype, scale: Tensor | None = None, nan: bool = False) -> float:
@@ -150,33 +177,18 @@ def _tight(b: Numbers, bound: float, dtype: torch.dtype) -> bool:
     return bound * info.eps <= 0.004 and info.tiny <= np.abs(b).max(initial=0.0) < np.inf
 
 
-def explain(a: Numbers, b: Numbers, scale: Numbers | None = None) -> str:
-    """Where ``a`` is worst, and, if there is one, the simple relation that it has to ``b``."""
-    bad = np.abs(a - b) / (1.0 if scale is None else np.maximum(np.abs(scale), 1e-300))
-    bad = np.where(np.isnan(bad) & ~((a == b) | (np.isnan(a) & np.isnan(b))), np.inf, np.nan_to_num(bad, posinf=np.inf))
-    where = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), a.shape))
+def _entries(a: Numbers, b: Numbers, bound: float, dtype: torch.dtype, scale: Numbers | None, nan: bool) -> Compared:
+    info = torch.finfo(dtype)
+    size = np.abs(b)[np.isfinite(b)].max(initial=0.0) if scale is None else np.abs(scale)
+    allowed = np.broadcast_to(bound * info.eps * np.maximum(size, info.tiny), b.shape)
+    same = (a == b) | (np.isnan(a) & np.isnan(b) & nan)
+    excess = np.where(same, 0.0, np.nan_to_num(np.abs(a - b) / allowed, nan=np.inf, posinf=np.inf))
+    return Compared(a, b, excess, allowed)
+
+
+def explain(compared: Compared) -> str:
+    """Where the result is worst."""
+    a, b = compared.got, compared.expected
+    where = tuple(int(i) for i in np.unravel_index(int(compared.excess.argmax()), a.shape))
     at = f"at {list(where)}: " if where else ""
-    relation = related(a, b)
-    return f"{at}got {a[where]:.9g}, expected {b[where]:.9g}" + (f"; {relation}" if relation else "")
-
-
-def related(a: Numbers, b: Numbers) -> str | None:
-    def near(p: Numbers, q: Numbers) -> bool:
-        return np.allclose(p, q, rtol=1e-6, atol=1e-9 * np.abs(b).max())
-
-    if np.isnan(a).any():
-        return f"{np.isnan(a).sum()} of {a.size} entries are NaN"
-    if not (np.isfinite(a).all() and np.isfinite(b).all() and b.any()):
-        return None
-    if not a.any():
-        return "it is zero everywhere"
-    ratio = float((a * b).sum() / (b * b).sum())
-    if near(a, ratio * b):
-        count = a.size > 1 and abs(ratio / a.size - 1) < 1e-6
-        hint = f", and there are {a.size} entries: is the 1/N of a mean missing?" if count else ""
-        return f"it is {ratio:.6g} times the expected{hint}" if abs(ratio - 1) > 1e-4 else None
-    if near(np.abs(a), np.abs(b)):
-        return "only signs differ"
-    if a.ndim == 2 and a.shape[0] == a.shape[1] and near(a, b.T):
-        return "it is transposed"
-    return None
+    return f"{at}got {a[where]:.9g}, expected {b[where]:.9g}"

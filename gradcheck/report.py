@@ -97,8 +97,9 @@ def describe(r: Result) -> str:
 
 
 def error(r: Result) -> str:
+    """What is wrong, in words if that can be said, then where it is worst, and by how much."""
     size = f"{r.error:.3g} eps of {r.dtype}, allowed {r.bound:.3g}" if isfinite(r.error) else ""
-    return "; ".join(filter(None, (size, r.message)))
+    return "; ".join(filter(None, (r.relation, r.message, size)))
 
 
 def write_json(report: Report, path: Path) -> None:

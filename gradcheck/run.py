@@ -26,6 +26,7 @@ from gradcheck.checks import CHECKS
 from gradcheck.checks.cases import raised
 from gradcheck.compare import Result, failed, noted
 from gradcheck.families import FAMILIES
+from gradcheck.relations import heat, relation
 from gradcheck.spec import Settings, Spec
 
 Listener = Callable[[str, str, "Result | None"], None]  # loss, check, and the result, None at the start of a check
@@ -78,6 +79,7 @@ class Report:
 
         def plain(result: Result) -> dict[str, Any]:
             row = {"ok": result.ok, **result._asdict()}
+            del row["compared"]
             return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}
 
         return {
@@ -183,10 +185,25 @@ def _of(spec: Spec, check: str, settings: Settings) -> Iterator[Result]:
     try:
         for result in CHECKS[check](spec, settings):
             if not spec.double and result.dtype == "float64":  # what was compared is float32
-                result = result._replace(error=result.error * ROUNDER, dtype="float32")
-            yield result
+                result = in_float32(result)
+            yield related(result)
     except Exception as error:  # in the spec itself: a sample, a kink's distance
         yield failed("spec", raised(error))
+
+
+def in_float32(result: Result) -> Result:
+    compared = result.compared
+    if compared is not None:
+        compared = compared._replace(excess=compared.excess * ROUNDER, allowed=compared.allowed / ROUNDER)
+    return result._replace(error=result.error * ROUNDER, dtype="float32", compared=compared)
+
+
+def related(result: Result) -> Result:
+    """With what a failed comparison shows, in words and as a map, instead of its entries."""
+    if result.compared is None:
+        return result
+    said = relation(result.compared, result.what)
+    return result._replace(relation=result.relation or said, drawing=heat(result.compared), compared=None)
 
 
 @contextmanager

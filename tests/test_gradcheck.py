@@ -19,6 +19,8 @@ import gradcheck.run
 from gradcheck import __main__ as cli
 from gradcheck.checks import transforms
 from gradcheck.compare import compare
+from gradcheck.report import error
+from gradcheck.run import related
 from gradcheck.spec import Draw, Error, Input, Pin, Settings, Spec, reduce
 from manual_grad import kernels, specs
 from manual_grad.engine.pointwise import PointwiseLoss
@@ -462,23 +464,29 @@ A = torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64)
         (A, A, 1e17, False, "vacuous: 0 instead"),
         (0 * A, 0 * A, 8, True, ""),
         (0 * A, 0 * A, float("inf"), False, "vacuous: 1 more"),
-        (12 * A, A, 8, False, "it is 12 times the expected"),
-        (3 * A, A, 8, False, "there are 3 entries: is the 1/N of a mean missing?"),
-        (0 * A, A, 8, False, "it is zero everywhere"),
-        (-A, A, 8, False, "it is -1 times the expected"),
-        (torch.stack([A, 2 * A, 5 + A]).T, torch.stack([A, 2 * A, 5 + A]), 8, False, "it is transposed"),
-        (A / 0, A, 8, False, "1 of 3 entries are NaN"),
+        (12 * A, A, 8, False, "12 times what is expected"),
+        (3 * A, A, 8, False, "is the 1/N of a mean missing? There are 3 entries"),
+        (0 * A, A, 8, False, "zero everywhere"),
+        (-A, A, 8, False, "-1 times what is expected: the opposite sign"),
+        (
+            torch.stack([A, 2 * A, 5 + A]).T,
+            torch.stack([A, 2 * A, 5 + A]),
+            8,
+            False,
+            "the transpose of what is expected",
+        ),
+        (A / 0, A, 8, False, "NaN in 1 of 3 entries"),
         (A / 0, A / 0, 8, False, "NaN"),
         (A[:2], A, 8, False, "has shape [2], expected [3]"),
-        (None, A, 8, False, "is missing"),
-        (A, None, 8, False, "was not expected"),
+        (None, A, 8, False, "got None, expected a tensor of shape [3]"),
+        (A, None, 8, False, "got a tensor of shape [3], expected None"),
         (None, 0 * A, 8, True, ""),
     ],
 )
 def test_compare(actual, expected, bound, ok, message):
     result = compare("x", actual, expected, bound)
     assert result.ok is ok
-    assert message in result.message
+    assert message in error(related(result))
 
 
 def test_nan_equals_nan_only_where_that_is_said():
@@ -605,7 +613,7 @@ def test_command_line_fails_when_a_rule_is_wrong(tmp_path, capsys, monkeypatch):
     assert cli.main(["huber_loss", "--check", "definition", "--json", str(report), "--html", str(page)]) == 1
     out = capsys.readouterr().out
     assert "FAIL right / definition at square, reduction='mean': gradient of input" in out
-    assert "it is zero everywhere" in out
+    assert "zero everywhere" in out
     assert not json.loads(report.read_text(encoding="utf-8"))["ok"]
     assert "failed" in page.read_text(encoding="utf-8")
 

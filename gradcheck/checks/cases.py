@@ -20,16 +20,21 @@ def guarded(case: Case, body: Body, promised: bool = True) -> Iterator[Result]:
 
     What is not ``promised`` may raise: refusing is right, only a silently wrong answer is not.
     """
-    named = str(case)
     try:
         for result in body(case):
-            yield result._replace(case=named, sample=case.sample)
+            yield located(result, case)
     except Exception as error:
         if not promised and isinstance(error, (RuntimeError, NotImplementedError, ValueError)):
             result = noted("call", "not promised, and raises")
         else:
             result = failed("call", raised(error))
-        yield result._replace(case=named, sample=case.sample)
+        yield located(result, case)
+
+
+def located(result: Result, case: Case) -> Result:
+    """Marked with the case, whose tensors help to say what a difference comes from."""
+    compared = result.compared and result.compared._replace(tensors=case.tensors)
+    return result._replace(case=str(case), sample=case.sample, compared=compared)
 
 
 def everything(case: Case) -> Named:

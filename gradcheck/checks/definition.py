@@ -35,7 +35,9 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
             (silent if wanted is None or not wanted.any() else heard).add(name)
             what = f"gradient of {name}"
             result = compare(what, d, wanted, BOUND)
-            yield judge(result, d, wanted, case.dtype, size, what)
+            result = judge(result, d, wanted, case.dtype, size, what)
+            others = {f"the gradient of {k}": t for k, t in expected_gradient.items() if k != name and t is not None}
+            yield result._replace(compared=result.compared and result.compared._replace(others=others))
 
     yield from each(spec.cases(settings), body)
     for name in sorted(silent - heard):

@@ -92,7 +92,7 @@ def upstreams(case: Case) -> Iterator[Result]:
     one = torch.ones_like(value)
     yield from same_gradient("upstream of ones", case, gradient(one), ones, one)
     for name, d in gradient(torch.zeros_like(value)).items():
-        yield expect(f"gradient of {name}, upstream 0", d is None or not d.any(), "is not zero")
+        yield expect(f"gradient of {name}, upstream 0", d is None or not d.any(), "is not zero if the upstream is")
 
 
 def backwards(case: Case) -> Iterator[Result]:

@@ -47,8 +47,17 @@ def unchanged(case: Case) -> Iterator[Result]:
             torch.autograd.grad(out, list(leaves.values()), watched["upstream"], allow_unused=True)
     for name, t in watched.items():
         intact = bitwise_equal(t, before[name]) and t._version == versions[name]
-        yield expect(f"{name} unchanged", intact, "was written to")
-    yield expect("saved tensors unchanged", all(bitwise_equal(t, old) for t, old in saved), "were written to")
+        yield expect(f"{name} unchanged", intact, changed(before[name], t))
+    written = next((pair for pair in saved if not bitwise_equal(*pair)), None)
+    yield expect("saved tensors unchanged", written is None, changed(*reversed(written)) if written else "")
+
+
+def changed(before: Tensor, after: Tensor) -> str:
+    differ = ~((before == after) | (before.isnan() & after.isnan()))
+    if not differ.any():
+        return "an operation in place left the same numbers in it"
+    where = tuple(differ.nonzero()[0].tolist())
+    return f"its entry {list(where)} was {before[where]:.9g} before and {after[where]:.9g} after"
 
 
 def twice(case: Case) -> Iterator[Result]:
@@ -66,7 +75,11 @@ def lets_go(case: Case) -> Iterator[Result]:
         held = [what for what, ref in references(case).items() if ref() is not None]
     finally:
         gc.enable()
-    yield expect("memory released", not held, f"{', '.join(held)} outlived the graph: a reference cycle, or a leak")
+    yield expect(
+        "memory released",
+        not held,
+        f"{', '.join(held)} stayed alive when the result was deleted: a reference cycle, or a global",
+    )
 
 
 def references(case: Case) -> dict[str, weakref.ref[Tensor]]:
@@ -82,7 +95,7 @@ def never_waits(case: Case) -> Iterator[Result]:
     """No value is read on the host, neither forwards nor backwards."""
     with _Watch() as watch:
         everything(case)
-    yield expect("asynchronous", not watch.reads, f"waits for the device: {', '.join(sorted(watch.reads))}")
+    yield expect("asynchronous", not watch.reads, f"it calls {', '.join(sorted(watch.reads))}, as .item() does")
 
 
 class _Watch(TorchDispatchMode):

@@ -148,24 +148,90 @@ def written_input(ctx: Any, value: Tensor, inputs: tuple[Tensor, ...]) -> Tensor
 
 WIDE = tuple(name for name in BASES if name not in ("mean of squares", "dice"))  # not one number
 SEVERAL = ("sigmoid of a sum", "layer norm", "mean of squares", "matmul", "product")
-GRADIENT = r"gradient of x is wrong: .*"
+SOME = ("matmul", "cube")
+
+
+def wrong(relation: str) -> str:
+    return f"gradient of x is wrong: {relation};"
+
+
+def beyond(side: Callable[[Tensor], Tensor]) -> Callable[[Any, Tensor, list[Tensor]], list[Tensor]]:
+    """A gradient of 3 wherever the first input is on that side."""
+    return lambda ctx, g, d: [torch.where(side(ctx.saved_tensors[0]), 3.0, d[0]), *d[1:]]
+
 
 FAULTS: dict[str, Fault] = {
-    "half of it": Fault(GRADIENT + "0.5 times", first(lambda d: 0.5 * d)),
-    "1.001 of it": Fault(GRADIENT + "1.001 times", first(lambda d: 1.001 * d)),
-    "1 + 1e-7 of it": Fault(GRADIENT, first(lambda d: (1 + 1e-7) * d)),
-    "sum for mean": Fault(GRADIENT + "a mean missing", first(lambda d: d * d.numel())),
-    "the other sign": Fault(GRADIENT + "-1 times", first(lambda d: -d)),
-    "zero": Fault(GRADIENT + "zero everywhere", first(torch.zeros_like)),
-    "transposed": Fault(GRADIENT + "transposed", first(lambda d: d.mT), bases=tuple(k for k in BASES if k != "long")),
+    "half of it": Fault(wrong("0.5 times what is expected"), first(lambda d: 0.5 * d)),
+    "1.001 of it": Fault(wrong("1.001 times what is expected"), first(lambda d: 1.001 * d)),
+    "1 + 1e-7 of it": Fault(wrong("1.0000001 times what is expected"), first(lambda d: (1 + 1e-7) * d)),
+    "sum for mean": Fault(
+        wrong(r"\d+ times what is expected: is the 1/N of a mean missing\? There are \d+ entries of x"),
+        first(lambda d: d * d.numel()),
+    ),
+    "mean for sum": Fault(
+        wrong(r"0\.\d+ times what is expected: a factor 1/N\? There are (\d+) rows( and columns)? of x"),
+        first(lambda d: d / len(d)), bases=SOME,
+    ),
+    "the other sign": Fault(wrong("-1 times what is expected: the opposite sign"), first(lambda d: -d)),
+    "zero": Fault(wrong("zero everywhere"), first(torch.zeros_like)),
+    "transposed": Fault(
+        wrong("the transpose of what is expected"), first(lambda d: d.mT), bases=tuple(k for k in BASES if k != "long")
+    ),
+    "in reverse": Fault(
+        wrong("what is expected, with its columns in reverse order"), first(lambda d: d.flip(1)), bases=SOME,
+    ),
+    "off by one": Fault(
+        wrong("what is expected, with its rows shifted by one"), first(lambda d: d.roll(1, 0)), bases=SOME,
+    ),
+    "too much everywhere": Fault(wrong("0.25 more than expected everywhere"), first(lambda d: d + 0.25), bases=SOME),
     "None": Fault("gradient of x is missing", lambda ctx, g, d: [None, *d[1:]]),
     "NaN in one place": Fault(
-        "gradient of x is wrong: .*NaN", first(where(lambda d: d[:1, :1], lambda t: t * float("nan")))
+        wrong(r"NaN in 1 of \d+ entries"), first(where(lambda d: d[:1, :1], lambda t: t * float("nan")))
     ),
-    "one entry": Fault(GRADIENT, first(where(lambda d: d[2:3, 1:2], lambda t: 1.5 * t))),
-    "the last column": Fault(GRADIENT, first(where(lambda d: d[:, -1], torch.zeros_like))),
-    "the rows behind a block": Fault(GRADIENT, first(where(lambda d: d[64:], torch.zeros_like)), bases=("long",)),
-    "in float32": Fault(GRADIENT, first(lambda d: d.float().double())),
+    "NaN in a row": Fault(
+        wrong(r"NaN in \d+ of \d+ entries: row 1"), first(where(lambda d: d[1], lambda t: t * float("nan"))),
+        bases=SOME,
+    ),
+    "one entry": Fault(wrong("right but for one entry"), first(where(lambda d: d[2:3, 1:2], lambda t: 1.5 * t + 1))),
+    "two entries": Fault(
+        wrong(r"right but for \[0, 1\] and \[2, 2\]"),
+        first(where(lambda d: d.view(-1)[1 :: 2 * d.shape[1] + 1][:2], lambda t: t + 1)), bases=SOME,
+    ),
+    "a row": Fault(wrong("right but for row 1"), first(where(lambda d: d[1], lambda t: 1.5 * t + 1)), bases=SOME),
+    "a column": Fault(
+        wrong("right but for column 1"), first(where(lambda d: d[:, 1], lambda t: 1.5 * t + 1)), bases=SOME,
+    ),
+    "the last column": Fault(
+        wrong("right but for the last column"), first(where(lambda d: d[:, -1], lambda t: 0 * t + 3))
+    ),
+    "the last two rows": Fault(
+        wrong("right but for the last 2 rows"), first(where(lambda d: d[-2:], lambda t: 1.5 * t + 1)), bases=SOME,
+    ),
+    "some signs": Fault(
+        wrong(r"right but for the sign of \d+ of \d+ entries: row 1"), first(where(lambda d: d[1], lambda t: -t)),
+        bases=SOME,
+    ),
+    "the rows behind a block": Fault(
+        wrong("right but for rows 64 to 99: wrong where a block of 64 ends"),
+        first(where(lambda d: d[64:], lambda t: 0 * t + 1)), bases=("long",),
+    ),
+    "behind a block in memory": Fault(
+        wrong("right but for entries 8192 to 9999, counted row by row: wrong where a block of 8192 ends"),
+        first(where(lambda d: d.view(-1)[8192:], lambda t: 0 * t + 1)), bases=("long",),
+    ),
+    "at the edges of blocks": Fault(
+        wrong("right but for every 32nd column, from 31 on"),
+        first(where(lambda d: d[:, 31::32], lambda t: 0 * t + 1)), bases=("long",),
+    ),
+    "on one side": Fault(wrong("right but for where x is negative"), beyond(lambda x: x < 0), bases=SOME),
+    "beyond a threshold": Fault(
+        wrong(r"right but for where x is above 1(\.\d*)? or so"), beyond(lambda x: x > 1), bases=("long",)
+    ),
+    "a factor for each row": Fault(
+        wrong("each row is a multiple of what is expected, by a factor from 2 to [56]"),
+        first(lambda d: d * torch.arange(2, 2 + len(d)).to(d)[:, None]), bases=SOME,
+    ),
+    "in float32": Fault(wrong("rounded to float32"), first(lambda d: d.float().double())),
     "without its upstream": Fault(
         "gradient of x does not depend on the upstream", lambda ctx, g, d: [d[0] / g.mean(), *d[1:]]
     ),
@@ -174,7 +240,7 @@ FAULTS: dict[str, Fault] = {
     "the other axis": Fault(
         "gradient of y is wrong", lambda ctx, g, d: [d[0], d[0].sum(1), *d[2:]], bases=("sigmoid of a sum",)
     ),
-    "swapped": Fault("gradient of x is wrong", lambda ctx, g, d: [d[1], d[0]], bases=("matmul", "product")),
+    "swapped": Fault(wrong("the gradient of y"), lambda ctx, g, d: [d[1], d[0]], bases=("matmul", "product")),
     "writes to its upstream": Fault("backward writes to the upstream", lambda ctx, g, d: overwritten(g, d)),
     "writes to a saved tensor": Fault(
         "input x is written to",
@@ -276,6 +342,7 @@ class OnlyInFloat32(Function):
     """The spread of a softmax, with a fault."""
 
     fault: Callable[[Tensor], Tensor]
+    cause: str
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -293,14 +360,17 @@ class OnlyInFloat32(Function):
 
 class HalfInFloat32(OnlyInFloat32):
     fault = staticmethod(lambda d: 0.5 * d)
+    cause = "0.5 times what is expected"
 
 
 class RoundedToBfloat16(OnlyInFloat32):
     fault = staticmethod(lambda d: d.bfloat16().float())
+    cause = "rounded to bfloat16"
 
 
 class BehindTheBlock(OnlyInFloat32):
     fault = staticmethod(lambda d: torch.cat([d[:, :256], torch.zeros_like(d[:, 256:])], 1))
+    cause = "right but for columns 256 to 299: wrong where a block of 256 ends"
 
 
 @dataclass(frozen=True)
@@ -337,8 +407,8 @@ def everything() -> Iterator[tuple[str, Wrong]]:
     ):
         yield f"{fn.__name__} {options}", Wrong(fn.apply, lambda x: x**3, {"x": (4, 4)}, cause, options)
     for function_of_rows in (HalfInFloat32, RoundedToBfloat16, BehindTheBlock):
-        wrong = Wrong(function_of_rows.apply, lambda x: x.softmax(-1), {"x": (4, 300)}, GRADIENT, {})
-        yield function_of_rows.__name__, wrong
+        cause, softmax = wrong(function_of_rows.cause), lambda x: x.softmax(-1)
+        yield function_of_rows.__name__, Wrong(function_of_rows.apply, softmax, {"x": (4, 300)}, cause, {})
 
 
 WRONG = dict(everything())
