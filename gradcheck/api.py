@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradcheck.run import Report, audit
+from gradcheck.run import Listener, Report, audit
 from gradcheck.spec import REAL, Arguments, Draw, Input, Settings, Spec
+
+Regime = Mapping[str, "Sequence[int] | Tensor"] | Callable[[], Any]
+GIVEN, RANDOM = "given", "random"  # the names of the ordinary inputs
 
 
 def check(
@@ -23,11 +27,13 @@ def check(
     params: Sequence[Mapping[str, Any]] = ({},),
     oracle: Callable[..., Any] | None = None,
     kinks: Mapping[int, Callable[..., Tensor]] | None = None,
+    regimes: Mapping[str, Regime] | None = None,
     order: int = 1,
     promises: Collection[str] = (),
     checks: Iterable[str] | None = None,
     settings: Settings | None = None,
     name: str = "",
+    listen: Listener = lambda loss, check, result: None,
 ) -> Report:
     """Audit a function, such as the ``apply`` of an ``autograd.Function``.
 
@@ -44,6 +50,10 @@ def check(
             params: then the digits of float32 are counted.
         kinks: Order -> function of the inputs and params giving a signed distance, zero where the derivative of that
             order jumps. If this is not given, kinks that are found are noted.
+        regimes: Hard points by name, such as ``{"confident": lambda: {"x": 30 * torch.randn(3, 4)}}``: inputs by name,
+            each an example or a shape, or a function that returns them. Inputs that are left out are those of
+            ``inputs``. The errors of float32 are judged and reported for each: against ``oracle`` if there is one,
+            else against the definition in float64, or the function itself in float64.
         order: The highest derivative promised. A second one must raise or be right even where it is not promised.
         promises: Which of 'forward', 'nested' (forward mode below itself and below reverse mode), 'vmap', 'compile' and
             'asynchronous' (no value is read on the host) must work. Without the promise forward mode and vmap may
@@ -51,6 +61,7 @@ def check(
         checks: Names of checks, all by default; see ``gradcheck.CHECKS``.
         settings: Device, dtypes and seed; by default float64 and float32, the dtypes that every function takes.
         name: What the report calls the function.
+        listen: Called with the name, a check and each result of it as it comes, or None when a check begins.
 
     Returns:
         A report, true if nothing failed; printed, it says which check caught what, and where.
@@ -74,6 +85,10 @@ def check(
         raise ValueError("inputs: at least one tensor argument is needed, as name -> shape or example")
     domain = domain or {}
     unknown = {*domain, *(differentiable or ())} - set(inputs)
+    for regime, given in (regimes or {}).items():
+        if regime in (GIVEN, RANDOM):
+            raise ValueError(f"regimes: {regime!r} is the name of the ordinary inputs")
+        unknown |= set() if callable(given) else set(given) - set(inputs)
     if unknown:
         raise ValueError(f"not among inputs: {', '.join(sorted(unknown))}")
 
@@ -81,9 +96,15 @@ def check(
         promised = differentiable is None or argument in differentiable
         return Input(argument, promised, domain.get(argument, REAL), batch=None)
 
-    def sample(draw: Draw) -> Arguments:
-        return {k: _drawn(draw, v, domain.get(k, REAL)) for k, v in inputs.items()}
+    def sample(draw: Draw, given: Mapping[str, Sequence[int] | Tensor] = inputs) -> Arguments:
+        return {k: _drawn(draw, v, domain.get(k, REAL)) for k, v in given.items()}
 
+    def hard(draw: Draw, regime: str, given: Regime) -> Arguments:
+        made = _made(regime, given, draw, inputs) if callable(given) else given
+        return sample(draw, {**inputs, **made})
+
+    for regime, given in (regimes or {}).items():
+        hard(Draw(0), regime, given)  # what is wrong with it is better said before than by every check
     names = tuple(inputs)
 
     def positional(function: Callable[..., Tensor] | None) -> Callable[..., Tensor] | None:
@@ -102,7 +123,8 @@ def check(
         fn=positional(fn),
         name=name or getattr(owner, "__name__", None) or getattr(fn, "__name__", "function"),
         inputs=tuple(map(described, inputs)),
-        samples={"given" if any(isinstance(v, Tensor) for v in inputs.values()) else "random": sample},
+        samples={GIVEN if any(isinstance(v, Tensor) for v in inputs.values()) else RANDOM: sample},
+        regimes={k: functools.partial(hard, regime=k, given=v) for k, v in (regimes or {}).items()},
         params=tuple(params),
         definition=positional(definition),
         oracle=oracle,
@@ -111,7 +133,24 @@ def check(
         order=order,
         promises=tuple(promises),
     )
-    return audit([replace(spec, double=_takes_float64(spec, settings))], checks, settings)
+    return audit([replace(spec, double=_takes_float64(spec, settings))], checks, settings, listen)
+
+
+def _made(
+    regime: str, make: Callable[[], Any], draw: Draw, inputs: Mapping[str, Any]
+) -> Mapping[str, Sequence[int] | Tensor]:
+    """What ``make`` returns, the same whenever the same case is drawn: tensors by name, or in the order of inputs."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(draw.generator.initial_seed())
+        made = make()
+    if isinstance(made, Tensor):
+        made = (made,)
+    if not isinstance(made, Mapping):
+        made = dict(zip(inputs, (t for t in made if isinstance(t, Tensor)), strict=False))
+    unknown = set(made) - set(inputs)
+    if unknown:
+        raise ValueError(f"regimes: {regime!r} makes what is not among inputs: {', '.join(sorted(unknown))}")
+    return made
 
 
 def _takes_float64(spec: Spec, settings: Settings) -> bool:
@@ -125,6 +164,11 @@ def _takes_float64(spec: Spec, settings: Settings) -> bool:
         return True
 
     return takes(torch.float64) or not takes(torch.float32)
+
+
+def drawn(given: Sequence[int] | Tensor, domain: tuple[float, float] | None = None) -> Tensor:
+    """An example of an input, by torch's own random numbers."""
+    return _drawn(Draw(int(torch.randint(2**31, ()))), given, domain or REAL)
 
 
 def _drawn(draw: Draw, given: Sequence[int] | Tensor, domain: tuple[float, float]) -> Tensor:

@@ -14,7 +14,10 @@ from gradcheck.compare import Result
 
 
 class Cause(NamedTuple):
-    """``said``, with the groups of ``what``, of a failure of ``check`` (any, if empty) whose name matches ``what``."""
+    """``said``, with the groups of ``what``, of a failure of ``check`` (any, if empty) whose name matches ``what``.
+
+    It may also name the ``{dtype}``.
+    """
 
     check: str
     what: str
@@ -22,15 +25,16 @@ class Cause(NamedTuple):
     message: str = ""  # to be matched as well
 
 
+NO_DIGIT = r"^(zero|infinite|NaN|got (nan|-?inf)|-?[\d.e+]+ times|the gradient|the transpose|what is)"  # is right
 CAUSES = (
-    Cause("", r"^spec$", "the spec itself fails"),
+    Cause("", r"^spec$", "the description of the function fails"),
     Cause("purity", r"^upstream unchanged$", "backward writes to the upstream gradient"),
     Cause("purity", r"^(?!saved tensors)(.+) unchanged$", "input {0} is written to"),
     Cause("purity", r"^saved tensors unchanged$", "a saved tensor is written to"),
     Cause("parity", r"^(.+), memory poisoned$", "the {0} holds what its memory held before", "NaN"),
     Cause("purity", r"^(.+), run again$", "the {0} is not the same when it is computed again"),
     Cause("parity", r"^(.+), memory poisoned$", "the {0} depends on what its memory held before"),
-    Cause("definition|differences|purity|claims", r"^call$", "the call fails"),
+    Cause("definition|differences|purity|claims|parity", r"^call$", "the call fails"),
     Cause("definition", r"^value$", "the value is wrong"),
     Cause("claims", r"^type of the value$", "the value has another type or shape than the definition's"),
     Cause("claims", r"^type of gradient of (.+)$", "the gradient of {0} has another type than the input"),
@@ -58,16 +62,30 @@ CAUSES = (
     Cause("purity", r"^asynchronous$", "the host waits for the device"),
     Cause("claims", r"^(.+)$", "a claim does not hold: {0}"),
     Cause("parity", r"^(.+), by kernel$", "the kernel's {0} is not the formula's"),
+    Cause("parity", r"^(value|gradient of .+)$", "the {0} is wrong in {dtype}", NO_DIGIT),
     Cause("parity", r"^(.+)$", "the {0} is less exact than it should be"),
 )
 
 
 def first(failures: Sequence[Result]) -> tuple[str, Result]:
     """The cause of these failures of one function, and the failure that shows it."""
-    for cause in CAUSES:
-        for failure in failures:
-            found = re.search(cause.what, failure.what)
-            told = f"{failure.relation} {failure.message}".strip()
-            if found and re.fullmatch(cause.check or ".*", failure.check) and re.search(cause.message, told):
-                return cause.said.format(*found.groups()), failure
-    return failures[0].what, failures[0]
+    said, (shown, *_) = next(iter(grouped(failures).items()))
+    return said, shown
+
+
+def grouped(failures: Sequence[Result]) -> dict[str, list[Result]]:
+    """Cause -> the failures that it explains, in the order of the causes."""
+    found: dict[tuple[int, str], list[Result]] = {}
+    for failure in failures:
+        found.setdefault(of(failure), []).append(failure)
+    return {said: found[rank, said] for rank, said in sorted(found, key=lambda key: key[0])}
+
+
+def of(failure: Result) -> tuple[int, str]:
+    """How early a cause it is, and what is said of it."""
+    told = f"{failure.relation} {failure.message}".strip()
+    for rank, cause in enumerate(CAUSES):
+        found = re.search(cause.what, failure.what)
+        if found and re.fullmatch(cause.check or ".*", failure.check) and re.search(cause.message, told):
+            return rank, cause.said.format(*found.groups(), dtype=failure.dtype)
+    return len(CAUSES), failure.what

@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None, fresh: bool = False) -> int:
         return watch([a for a in (sys.argv[1:] if argv is None else argv) if a != "--watch"], args.losses)
     if any(map(target.is_target, args.losses)):
         return _of_ones_own(parser, args)
-    for option in ("like", "call", "definition", "promise"):
+    for option in ("like", "regime", "call", "definition", "promise"):
         if getattr(args, option):
             parser.error(f"--{option} describes a function of your own, named as file.py:Name or package.module:Name")
     try:
@@ -89,23 +91,44 @@ def _of_ones_own(parser: argparse.ArgumentParser, args: argparse.Namespace) -> i
         if args.call:
             found = target.recorded(text, args.call)
         elif args.like and args.like.startswith(":"):
-            found = target.made(value, getattr(module, args.like[1:]))
+            found = target.made(value, _maker(module, args.like, "--like"))
         elif args.like:
             found = target.described(value, args.like)
         else:
             names = target.argument_names(value) or ["x"]
             shapes = "; ".join(f"{name}: 3 4" for name in names)
             raise ValueError(f'{text}: what are its inputs like? For example --like "{shapes}"')
+        regimes = dict(_regime(module, value, text) for text in args.regime or ())
         names = tuple(args.dtype or ("float64", "float32"))
         settings = Settings(args.device, tuple(DTYPES[n] for n in names), args.quick, args.seed, args.inductor)
         promises, name = tuple(args.promise or ()), text.rpartition(":")[2]
-        made = api.check(
-            found.fn, definition, found.inputs, domain=found.domain, order=args.order, promises=promises,
-            checks=checks, settings=settings, name=name,
-        )  # fmt: skip
+        with _progress((name,), checks) as listen:
+            made = api.check(
+                found.fn, definition, found.inputs, domain=found.domain, regimes=regimes, order=args.order,
+                promises=promises, checks=checks, settings=settings, name=name, listen=listen,
+            )  # fmt: skip
     except (ValueError, AttributeError) as error:
         parser.error(str(error))
     return _finish(made, args)
+
+
+def _maker(module: ModuleType, text: str, option: str) -> Callable[[], Any]:
+    """The function that is named as ``:name``."""
+    make = getattr(module, text[1:], None)
+    if not callable(make):
+        raise ValueError(f"{option}: there is no function {text[1:]} in {module.__name__}")
+    return make
+
+
+def _regime(module: ModuleType, value: Any, text: str) -> tuple[str, api.Regime]:
+    """What ``name=inputs`` says."""
+    name, equals, inputs = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f'--regime: expected NAME=INPUTS, such as "confident=x: [20,30] 3 4", got {text!r}')
+    if inputs.startswith(":"):
+        return name, _maker(module, inputs, "--regime")
+    found = target.described(value, inputs)
+    return name, lambda: {k: api.drawn(v, found.domain.get(k)) for k, v in found.inputs.items()}
 
 
 def watch(argv: Sequence[str], losses: Sequence[str]) -> int:
@@ -128,18 +151,27 @@ def watch(argv: Sequence[str], losses: Sequence[str]) -> int:
         return status
 
 
+class _Parser(argparse.ArgumentParser):
+    def format_help(self) -> str:
+        """Only help needs the names: to look for them is to import the packages that bring them."""
+        self.epilog = f"Functions of installed packages: {', '.join(sources.names()) or 'none'}."
+        return super().format_help()
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m gradcheck",
-        description="Audit every hand-written rule: value, gradient, second derivative, forward mode, digits.",
+        description="Check hand-written gradients: value, gradient, second derivative, forward mode, digits.",
     )
     losses = (
-        f"of {', '.join(sources.names())}, or its Module; all by default; or one function of your own, as "
-        "path/to/file.py:Name or package.module:Name"
+        "one of your own, as path/to/file.py:Name or package.module:Name; or any of those that installed packages "
+        "bring, listed below: all of them by default"
     )
     parser.add_argument("losses", nargs="*", metavar="FUNCTION", help=losses)
     like = 'shapes of its inputs, "x: 3 4; p: [0,1] 3 4; label: <10 3"; or :name of a function there that makes them'
     parser.add_argument("--like", metavar="INPUTS", help=like)
+    hard = 'hard inputs by name, as NAME=INPUTS: "confident=x: [20,30] 3 4", or far=:name of a function'
+    parser.add_argument("--regime", action="append", metavar="NAME=INPUTS", help=hard)
     parser.add_argument("--call", metavar="SCRIPT", help="or the inputs of the first call in a script that is run")
     parser.add_argument("--definition", metavar="NAME", help="the same function in torch ops, in the same module")
     parser.add_argument("--order", type=int, default=1, help="the highest derivative that it has")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from math import isfinite
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from gradcheck import causes
 from gradcheck.compare import Result
 from gradcheck.run import Report
 
-MOST = 3  # failures shown of one check of one loss
+MOST = 3  # failures shown of one cause in one function
 
 
 def cell(results: list[Result]) -> str:
@@ -37,8 +36,23 @@ def verdicts(report: Report) -> list[str]:
         failures = [r for r in report.failures if r.loss == loss]
         if failures:
             said, shown = causes.first(failures)
-            lines.append(f"WRONG {loss}: {said}: {error(shown)}")
+            lines.append(f"WRONG {loss}: {said}{only(report, shown)}: {error(shown)}")
     return [*lines, ""] if lines else []
+
+
+def only(report: Report, failure: Result) -> str:
+    """The regimes, or else the parameters, that what failed has failed in, if it passed in all others."""
+    same = [r for r in report.of(failure.loss, failure.check) if r.what == failure.what and r.dtype == failure.dtype]
+    passes, fails = ([r for r in same if r.ok is ok and not r.note] for ok in (True, False))
+    regimes = dict.fromkeys(r.sample for r in fails)
+    if passes and not regimes.keys() & {r.sample for r in passes}:
+        return f", only at {' and '.join(regimes)}" if len(regimes) <= MOST else ""
+    shared = set.intersection(*(_params(r) for r in fails)) - set().union(*map(_params, passes))
+    return f", only with {min(shared)}" if passes and shared else ""
+
+
+def _params(r: Result) -> set[str]:
+    return {part for part in r.case.split(", ") if "=" in part}
 
 
 def table(report: Report, width: int | None = None) -> list[str]:
@@ -62,16 +76,13 @@ def _joined(columns: list[list[str]]) -> list[str]:
 
 
 def remarks(report: Report) -> list[str]:
-    """The failures, the notes and the verdict, a line each."""
-    shown: Counter[tuple[str, str]] = Counter()
-    lines = []
-    for r in report.failures:
-        shown[r.loss, r.check] += 1
-        if shown[r.loss, r.check] <= MOST:
-            lines.append(describe(r))
-        elif shown[r.loss, r.check] == MOST + 1:
-            more = sum((f.loss, f.check) == (r.loss, r.check) for f in report.failures) - MOST
-            lines.append(f"FAIL {r.loss} / {r.check}: and {more} more")
+    """The failures by cause, the notes and the verdict, a line each."""
+    lines: list[str] = []
+    for loss in report.losses:
+        for said, failures in causes.grouped([r for r in report.failures if r.loss == loss]).items():
+            lines += map(describe, failures[:MOST])
+            if len(failures) > MOST:
+                lines.append(f"FAIL {loss}: and {len(failures) - MOST} more: {said}")
     notes: dict[str, list[str]] = {}
     for r in report.results:
         if r.note:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from gradcheck import cli, target
+from gradcheck.run import Listener
 
 ROOT = Path(__file__).resolve().parents[1]
 MINE = """
@@ -41,9 +44,29 @@ def square(x, w):
 def inputs():
     return torch.randn(3, 4), torch.randn(3, 4), 2
 
+class Saturated(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.nn.functional.softplus(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return g * torch.where(x > 15, 0, x.sigmoid())
+
+softplus = torch.nn.functional.softplus
+
+def large():
+    return 20 + torch.rand(3, 4)
+
 def picked(x, y):
     return x.gather(1, y[:, None]).log().sum()
 """
+
+
+SATURATED = ["mine_to_check.py:Saturated", "--like", "x: 3 4", "--definition", "softplus", "--check", "parity"]
+AT_HIGH = "WRONG Saturated: the gradient of x is wrong in float32, only at high: zero everywhere"
 
 
 @pytest.fixture
@@ -65,6 +88,9 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["mine_to_check.py:square", "--like", "x: 3 4; w: 3 4", "--order", "2", "--promise", "vmap"], "loss ", 0),
         (["mine_to_check.py:picked", "--like", "x: [0.5,2] 3 4; y: <4 3"], "loss ", 0),
         (["torch.nn.functional:softplus", "--like", "x: 3 4", "--check", "differences"], "loss ", 0),
+        ([*SATURATED, "--regime", "low=x: [-9,-8] 3 4"], "loss ", 0),
+        ([*SATURATED, "--regime", "low=x: [-9,-8] 3 4", "--regime", "high=x: [20,30] 3 4"], AT_HIGH, 1),
+        ([*SATURATED, "--regime", "high=:large"], AT_HIGH, 1),
     ],
 )  # fmt: skip
 def test_a_function_in_one_line(
@@ -88,6 +114,10 @@ def test_a_function_in_one_line(
         (["mine_to_check.py:Power", "--like", "x 3"], "expected 'name: sizes'"),
         (["mine_to_check.py:Power", "--like", "x: three"], "must be integers"),
         (["mine_to_check.py:Power", "--like", ":inputs", "--definition", "cube"], "there is no cube"),
+        ([*SATURATED, "--regime", "x: 3"], "expected NAME=INPUTS"),
+        ([*SATURATED, "--regime", "far=:nothing"], "there is no function nothing"),
+        ([*SATURATED, "--regime", "far=y: 3 4"], "not among inputs: y"),
+        (["huber_loss", "--regime", "far=x: 3"], "--regime describes a function of your own"),
         (["huber_loss", "--like", "x: 3"], "--like describes a function of your own"),
     ],
 )
@@ -96,6 +126,35 @@ def test_bad_usage(mine: Path, capsys: pytest.CaptureFixture[str], arguments: li
         cli.main(arguments)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_no_package_with_specs_is_loaded_for_a_file(mine: Path) -> None:
+    code = (
+        "import sys\nfrom gradcheck.cli import main\n"
+        "assert main(['mine_to_check.py:square', '--like', 'x: 3; w: 3', '--check', 'claims', '--json', 'out']) == 0\n"
+        "assert 'manual_grad' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=mine, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+def test_help_names_the_functions_of_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "huber_loss" in capsys.readouterr().out
+
+
+def test_progress_of_ones_own_function(
+    mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    @contextmanager
+    def progress(losses: tuple[str, ...], checks: tuple[str, ...]) -> Iterator[Listener]:
+        yield lambda loss, check, result: seen.append((loss, check))
+
+    monkeypatch.setattr(cli, "_progress", progress)
+    cli.main(["mine_to_check.py:square", "--like", "x: 3; w: 3", "--check", "claims", "definition"])
+    assert list(dict.fromkeys(seen)) == [("square", "claims"), ("square", "definition")]
 
 
 def test_a_call_is_recorded_once(mine: Path) -> None:

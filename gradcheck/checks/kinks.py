@@ -124,6 +124,7 @@ def integrates(segment: Segment, kinks: list[float]) -> Result:
     pieces = list(pairwise(np.unique([*PIECES, *kinks]).tolist()))
     distances, looked = segment.case.spec.kinks.values(), set[float]()
     jumps = 0
+    drawing: dict[str, float] | None = None
     while pieces:
         a, b = pieces.pop()
         slopes = [slope(s) for s in (a + b) / 2 + (b - a) / 2 * NODES]
@@ -143,12 +144,14 @@ def integrates(segment: Segment, kinks: list[float]) -> Result:
             if segment.case.spec.smooth:
                 return failed("integral of the slope", f"{message}: a wrong gradient, or a kink that is not declared")
             jumps += 1
+            drawing = drawing or sides(slopes[0], slopes[-1], slopes[len(slopes) // 2])
             if jumps > FINEST_PIECES / 8:  # a kink spoils the piece that it lies in, a wrong gradient all
                 return failed("integral of the slope", f"{message}, and on many others: a wrong gradient")
             continue
         pieces += [(a, (a + b) / 2), ((a + b) / 2, b)]
     if jumps:
-        return noted("integral of the slope", "the slope jumps where no kink is declared")
+        message = "the slope jumps where no kink is declared"
+        return noted("integral of the slope", message)._replace(drawing=drawing)
     return passed("integral of the slope")
 
 
@@ -159,11 +162,13 @@ def one_sided(segment: Segment, order: int, s: float) -> Result:
     size = max(abs(left), abs(right), 1e-3)
     if abs(right - left) <= JUMP * size:
         return failed(what, f"is declared at s = {s:.6f} of a segment, but both slopes there are {left:.6g}")
-    return expect(
-        what,
-        min(left, right) - SLACK * size <= there <= max(left, right) + SLACK * size,
-        f"at s = {s:.6f} the rule gives {there:.9g}, the one-sided slopes are {left:.9g} and {right:.9g}",
-    )
+    right_there = min(left, right) - SLACK * size <= there <= max(left, right) + SLACK * size
+    message = f"at s = {s:.6f} the rule gives {there:.9g}, the one-sided slopes are {left:.9g} and {right:.9g}"
+    return expect(what, right_there, message)._replace(drawing=sides(left, right, there))
+
+
+def sides(left: float, right: float, rule: float) -> dict[str, float] | None:
+    return dict(left=left, right=right, rule=rule) if np.isfinite([left, right, rule]).all() else None
 
 
 def pinned(case: Case, pin: Pin, draw: Draw) -> Iterator[Result]:

@@ -46,15 +46,19 @@ def on_a_device(spec: Spec, settings: Settings) -> Iterator[Result]:
         scales = sizes(case, ours)
         if compiled:
             yield from switched(case, ours, scales)
-        if case.dtype is not torch.float64 and case.sample in spec.samples:
+        if case.dtype is not torch.float64 and (case.sample in spec.samples or unjudged):
             yield from no_worse_than_peer(case, ours, scales)
 
+    unjudged = spec.oracle is None  # then nothing else looks at the hard points
+    if unjudged and spec.regimes and set(settings.dtypes) <= {torch.float64}:
+        yield noted("regimes", "only judged in dtypes below float64, of which none is asked for")
     for dtype in settings.dtypes:
         half = dtype in (torch.bfloat16, torch.float16)
         if half:  # the same code, between two conversions
             cases = spec.covering(settings, dtype)
         else:
-            cases = spec.cases(settings, dtype, {**spec.samples, **spec.regimes} if compiled else None)
+            hard = spec.regimes if compiled or unjudged else {}
+            cases = spec.cases(settings, dtype, {**spec.samples, **hard} if hard else None)
         yield from tag(dtype, each(cases, agrees))
         if half and spec.peer is not None:
             yield from tag(dtype, each(spec.covering(settings, dtype), autocast))
@@ -137,17 +141,27 @@ def of_another(case: Case, g: Tensor) -> Named:
 
 
 def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
-    """Against float64 at the same rounded inputs: at most twice the error of torch's own function, or one eps."""
+    """Against float64 at the same rounded inputs: at most twice the error of torch's own function, or one eps.
+
+    At a hard point a function without a definition is held against itself in float64, of whose digits half must be
+    left: it may do without them, but not without telling.
+    """
     dtype = case.dtype
-    if case.spec.definition is None:
-        return
+    alone = case.spec.definition is None
+    if alone:
+        if case.sample in case.spec.samples or not case.spec.double:
+            return
+        case = replace(case, spec=replace(case.spec, definition=case.spec.fn))
     g = case.upstream(ours["value"])
     wide = conditioning.widened(case)
     exact = named(*wide.differentiate(case.spec.definition, g=g.double()))
-    theirs = of_another(case, g)
+    theirs = {} if alone else of_another(case, g)
     size = functools.cache(functools.partial(conditioning.scales, case, g))
     for what, t in ours.items():
         if exact[what] is None:
+            continue
+        if case.sample in case.spec.regimes and (reason := not_to_be_told(t, exact[what])):
+            yield noted(what, reason)
             continue
         peer, scale, error = theirs.get(what), scales.get(what), None
         if peer is not None:
@@ -155,15 +169,29 @@ def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Resul
         # what is computed in no wider dtype is rounded at every step; kernels for some instruction sets compute float32
         # in float32, and round twice or three times; a bound of 5 % would let the canaries through
         least = 4.0 if dtype is widest(case) or scale is not None else 2.0 if dtype is torch.float32 else 1.0
+        least = torch.finfo(dtype).eps ** -0.5 if alone else least
         bound = min(max(2 * (error or 0.0), least), 0.05 / torch.finfo(dtype).eps)
         result = compare(what, t, exact[what], bound, dtype=dtype, scale=scale)._replace(peer_error=error)
         result = judge(result, t, exact[what], dtype, size, what)
         if not result.ok and error is not None and result.bound < result.error <= 2 * error:
             result = noted(what, f"{dtype} has no digits for it there, and none is left by the function itself")
+        if alone and result.message:
+            result = result._replace(message=f"{result.message}, which it gives in float64")
         yield result
         wide = what == "value" and case.spec.widens
         expected = torch.promote_types(dtype, torch.float32) if wide else dtype
         yield expect(f"type of {what}", t is None or t.dtype is expected, f"is not {expected}")
+
+
+def not_to_be_told(t: Tensor | None, exact: Tensor) -> str | None:
+    """Why a definition in float64 is no judge of what is more exact than itself."""
+    if t is None or not t.isfinite().all():
+        return None
+    if not exact.isfinite().all():
+        return "cannot be judged: the definition is not finite there, even in float64"
+    if t.any() and not exact.any() and t.abs().max() <= 64 * torch.finfo(torch.float64).eps:
+        return "cannot be judged: the definition rounds to 0 there, even in float64"
+    return None
 
 
 def autocast(case: Case) -> Iterator[Result]:
