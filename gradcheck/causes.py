@@ -60,6 +60,10 @@ CAUSES = (
     Cause("transforms", r"^(.+)$", "{0} gives something else"),
     Cause("purity", r"^memory released$", "memory is not released"),
     Cause("purity", r"^asynchronous$", "the host waits for the device"),
+    Cause("differences", r"^inputs$", "the inputs cannot be compared"),
+    Cause("claims", r"^no_grad$", "there is a graph under torch.no_grad"),
+    Cause("claims", r"^plain inputs$", "there is a graph though no input requires a gradient"),
+    Cause("claims", r"^no gradient of (.+)$", "the gradient of {0} was not to be expected"),
     Cause("claims", r"^(.+)$", "a claim does not hold: {0}"),
     Cause("parity", r"^(.+), by kernel$", "the kernel's {0} is not the formula's"),
     Cause("parity", r"^(value|gradient of .+)$", "the {0} is wrong in {dtype}", NO_DIGIT),
@@ -78,7 +82,13 @@ def grouped(failures: Sequence[Result]) -> dict[str, list[Result]]:
     found: dict[tuple[int, str], list[Result]] = {}
     for failure in failures:
         found.setdefault(of(failure), []).append(failure)
-    return {said: found[rank, said] for rank, said in sorted(found, key=lambda key: key[0])}
+    causes = sorted(found, key=lambda key: key[0])
+    for i, first_call in enumerate(causes):  # what raises the same in every check is one failure
+        raised = {r.message for r in found[first_call] if r.what == "call"}
+        for later in causes[i + 1 :]:
+            found[first_call] += [r for r in found[later] if r.what == "call" and r.message in raised]
+            found[later] = [r for r in found[later] if r.what != "call" or r.message not in raised]
+    return {said: found[rank, said] for rank, said in causes if found[rank, said]}
 
 
 def of(failure: Result) -> tuple[int, str]:

@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None, fresh: bool = False) -> int:
     for option in ("like", "regime", "call", "definition", "promise"):
         if getattr(args, option):
             parser.error(f"--{option} describes a function of your own, named as file.py:Name or package.module:Name")
+    for text in args.losses:
+        if text.endswith(".py"):
+            parser.error(f"{text}: which function in it? For example {text}:Name")
     try:
         losses = tuple(dict.fromkeys(map(sources.find, args.losses))) or sources.names()
     except ValueError as error:
@@ -180,13 +183,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--watch", action="store_true", help="run again whenever a file changes")
     parser.add_argument("--check", nargs="+", action="extend", metavar="NAME", help=f"of {', '.join(CHECKS)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--dtype", nargs="+", action="extend", choices=DTYPES, help="of the oracle and of parity")
+    parser.add_argument("--dtype", nargs="+", action="extend", choices=DTYPES, help="of the checks oracle and parity")
     parser.add_argument("--quick", action="store_true", help="fewer combinations, no torch.compile")
     parser.add_argument("--inductor", action="store_true", help="also the code of torch.compile, for a minute more")
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
     parser.add_argument("--jobs", type=int, default=_cores(), help="processes; by default as many as there are cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every result, machine-readable")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="one page, with the error by regime beside torch's")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="one page: error by regime, kinks, failures by cause")
     return parser
 
 

@@ -32,7 +32,7 @@ def judge(
     if result.ok or result.note or a is None or b is None or a.shape != b.shape:
         return result
     if a.dtype is not torch.float64 and overflows(a, b, dtype):
-        return noted(result.what, f"is out of the range of {result.dtype} there")
+        return noted(result.what, f"cannot be judged: it is too large or too small for {result.dtype} there")
     bound = max(result.bound, LEAST)
     size = scale().get(what)
     if size is None or size.shape != b.shape or not b.isfinite().any():
@@ -41,7 +41,11 @@ def judge(
     if not distance(a, b, dtype, size) <= bound:
         return result
     again = compare(result.what, a, b, bound, dtype=dtype, scale=size)
-    return again if again.ok else noted(result.what, f"{result.dtype} has no digits for it there")
+    return (
+        again
+        if again.ok
+        else noted(result.what, f"cannot be judged: so much cancels there that {result.dtype} has no digit left")
+    )
 
 
 def overflows(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:

@@ -231,7 +231,7 @@ def _row(*cells: str, tag: str = "td") -> str:
 
 
 def _table(report: Report) -> str:
-    head = _row("loss", *report.checks, tag="th")
+    head = _row("function", *report.checks, tag="th")
     rows = (_row(loss, *(cell(report.of(loss, check)) for check in report.checks)) for loss in report.losses)
     return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
 

@@ -57,7 +57,7 @@ def _params(r: Result) -> set[str]:
 
 def table(report: Report, width: int | None = None) -> list[str]:
     """A line for each loss; columns beyond ``width`` follow in a table below."""
-    names = _padded(["loss", *report.losses])
+    names = _padded(["function", *report.losses])
     columns = [_padded([check, *(cell(report.of(loss, check)) for loss in report.losses)]) for check in report.checks]
     blocks = [[names]]
     for column in columns:
@@ -80,26 +80,30 @@ def remarks(report: Report) -> list[str]:
     lines: list[str] = []
     for loss in report.losses:
         for said, failures in causes.grouped([r for r in report.failures if r.loss == loss]).items():
-            lines += map(describe, failures[:MOST])
-            if len(failures) > MOST:
-                lines.append(f"FAIL {loss}: and {len(failures) - MOST} more: {said}")
+            shown = list(dict.fromkeys(map(describe, failures)))[:MOST]
+            lines += shown
+            if len(failures) > len(shown):
+                lines.append(f"FAIL {loss}: and {len(failures) - len(shown)} more: {said}")
     notes: dict[str, list[str]] = {}
     for r in report.results:
         if r.note:
-            about = r.what if r.what.startswith(r.check) else f"{r.check}: {r.what}"
+            about = r.check if r.what in (r.check, "call") else f"{r.check}: {r.what}"
             losses = notes.setdefault(f"{about}: {r.message}", [])
             if r.loss not in losses:
                 losses.append(r.loss)
     for text, losses in notes.items():
         lines.append(f"note {text}" + ("" if len(losses) == len(report.losses) else f" ({', '.join(losses)})"))
     count = sum(not r.note for r in report.results)
+    counted = (len(report.losses), "function"), (len(report.checks), "check"), (count, "comparison")
     verdict = f"{len(report.failures)} failed" if report.failures else "all passed"
     stopped = "interrupted; so far " if report.interrupted else ""
-    lines.append(
-        f"{stopped}{len(report.losses)} functions, {len(report.checks)} checks, {count} comparisons "
-        f"in {report.seconds:.1f} s: {verdict} (errors in eps)"
-    )
+    counts = (_count(n, what) for n, what in counted)
+    lines.append(f"{stopped}{', '.join(counts)} in {report.seconds:.1f} s: {verdict} (errors in eps)")
     return lines
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" + "s" * (n != 1)
 
 
 def describe(r: Result) -> str:

@@ -179,7 +179,7 @@ ROUNDER = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
 def _of(spec: Spec, check: str, settings: Settings) -> Iterator[Result]:
     if not spec.double:
         if check in NEEDS_DOUBLE:
-            yield noted(check, "the function does not take float64")
+            yield noted(check, "needs float64, which the function does not take")
             return
         settings = replace(settings, dtypes=tuple(d for d in settings.dtypes if d is not torch.float64))
     try:

@@ -39,7 +39,7 @@ def find(text: str) -> str:
                 return source.find(text)
             except ValueError as refusal:
                 refusals.append(str(refusal))
-    raise ValueError("; ".join(refusals) or f"no spec named {text!r}; there are: {', '.join(names()) or 'none'}")
+    raise ValueError("; ".join(refusals) or f"no function named {text!r}; there are: {', '.join(names()) or 'none'}")
 
 
 def environment() -> dict[str, str]:

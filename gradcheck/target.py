@@ -120,10 +120,10 @@ def described(value: Any, like: str) -> Target:
             raise ValueError(f"--like: expected 'name: sizes', got {part!r}")
         high = None
         if words and words[0].startswith("<"):
-            high = int(words.pop(0)[1:])
+            high = _number(int, words.pop(0)[1:], part)
         elif words and words[0].startswith("["):
             low, _, end = words.pop(0).strip("[]").partition(",")
-            domain[name] = float(low), float(end)
+            domain[name] = _number(float, low, part), _number(float, end, part)
         if not all(word.isdecimal() for word in words):
             raise ValueError(f"--like: sizes of {name} must be integers, got {' '.join(words)!r}")
         shape = tuple(map(int, words))
@@ -131,6 +131,14 @@ def described(value: Any, like: str) -> Target:
     if not inputs:
         raise ValueError("--like: no input is described")
     return Target(callable_of(value), inputs, domain)
+
+
+def _number(kind: type[Any], text: str, part: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        example = "<10" if kind is int else "[0,1]"
+        raise ValueError(f"--like: expected a number, as in {example}, got {text!r} in {part!r}") from None
 
 
 def called(value: Any, arguments: Sequence[Any]) -> Target:

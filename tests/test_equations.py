@@ -250,7 +250,9 @@ def test_without_symbols_nothing_is_executed_and_the_page_says_so():
     failed = failures(*RIGHT, symbols=None)
     assert set(failed) == {"equation (1)", "equation (2)"} and all("symbols" in why for why in failed.values())
     assert failures(*(rf"{latex} \unexecuted{{no spec}}" for latex in RIGHT), symbols=None) == {}
-    assert failures(symbols=None) == {} and notes(symbols=None) == {"equations": "there are none"}
+    assert failures(symbols=None) == {} and notes(symbols=None) == {
+        "equations": "the docstring of the module has no numbered ones"
+    }
 
 
 @pytest.mark.parametrize(

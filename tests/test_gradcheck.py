@@ -633,7 +633,7 @@ def test_command_line_without_a_device(capsys):
     assert cli.main(["l1_loss", "--device", "cuda", "--check", "parity", "--quick"]) == 0
     printed = capsys.readouterr()
     assert "there is no CUDA device" in printed.err
-    assert "cuda: no device" in printed.out
+    assert "there is no CUDA device, so that" in printed.out
 
 
 def test_processes_find_the_same(tmp_path):

@@ -147,3 +147,98 @@ def test_json_has_the_drawings(found: gradcheck.Report, tmp_path: Path) -> None:
 def test_a_report_is_ordered_by_cause(found: gradcheck.Report) -> None:
     checks = [line.split(" / ")[1].split()[0] for line in str(found).splitlines() if line.startswith("FAIL Hinge /")]
     assert checks == sorted(checks, key=["definition", "kinks", "parity"].index) and checks[0] == "definition"
+
+
+def test_what_raises_in_every_check_is_told_once() -> None:
+    found = gradcheck.check(lambda x: x.nothing(), torch.relu, {"x": (3,)}, name="f", checks=("purity", "layout"))
+    lines = [line for line in str(found).splitlines() if line.startswith("FAIL")]
+    assert lines[0].startswith("FAIL f / purity at random: call: raised AttributeError: ")
+    assert len(lines) == 3 and lines[2].endswith(" more: the call fails")
+    assert html.page(found).count("<details") == 1
+
+
+def test_notes_do_not_stutter() -> None:
+    found = gradcheck.check(torch.sin, None, {"x": (3,)}, checks=("definition", "oracle", "equations"))
+    notes = [line for line in str(found).splitlines() if line.startswith("note ")]
+    assert len(notes) == 3
+    assert not [line for line in notes if len(set(words := line.replace(":", "").split()[:4])) < len(words)]
+
+
+def test_a_value_without_a_graph_is_a_missing_gradient() -> None:
+    found = gradcheck.check(
+        lambda x: x.detach().sin(), torch.sin, {"x": (3,)}, name="f", checks=("claims", "definition")
+    )
+    assert str(found).startswith("WRONG f: the gradient of x is missing: got None, expected a tensor of shape [3]")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(params=[{"power": 2}, {"power": 3}]), "only with power=3"),
+        (dict(regimes={"large": {"x": torch.full((3,), 20.0)}}), "only at large"),
+    ],
+)
+def test_where_alone_it_is_wrong(changes: dict[str, Any], said: str) -> None:
+    class Power(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, power: int) -> Tensor:
+            ctx.save_for_backward(x)
+            ctx.power = power
+            return x**power
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+            (x,) = ctx.saved_tensors
+            right = g * ctx.power * x ** (ctx.power - 1)
+            return torch.where((x > 10) | torch.tensor(ctx.power == 3), 2 * right, right), None
+
+    found = gradcheck.check(
+        lambda x, power=2: Power.apply(x, power), lambda x, power=2: x**power, {"x": (3,)}, name="power",
+        checks=("parity",), **changes,
+    )  # fmt: skip
+    first = str(found).splitlines()[0]
+    assert first.startswith(f"WRONG power: the gradient of x is wrong in float32, {said}: 2 times what is expected")
+
+
+def test_hard_inputs_are_the_same_numbers_every_time() -> None:
+    made = []
+
+    def make() -> Tensor:
+        made.append(torch.randn(3))
+        return made[-1]
+
+    before = torch.random.get_rng_state()
+    assert gradcheck.check(torch.sin, torch.sin, {"x": (3,)}, regimes={"hard": make}, checks=("parity",))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert len(made) > 2 and torch.equal(made[1], made[2])
+
+
+def test_a_definition_that_rounds_to_zero_is_no_judge() -> None:
+    def naive(x: Tensor) -> Tensor:
+        return torch.log(1 + x.exp())
+
+    regimes = {"low": {"x": torch.linspace(-60, -40, 5)}, "high": {"x": torch.full((5,), 800.0)}}
+    found = gradcheck.check(torch.nn.functional.softplus, naive, {"x": (5,)}, regimes=regimes, checks=("parity",))
+    assert found, found
+    assert "rounds to 0 there" in str(found) and "is not finite there" in str(found)
+
+
+def test_hard_inputs_without_a_definition_are_held_against_float64() -> None:
+    def overflows(x: Tensor) -> Tensor:
+        return torch.log(1 + x.exp())
+
+    found = gradcheck.check(overflows, None, {"x": (3,)}, regimes={"high": {"x": torch.full((3,), 100.0)}})
+    assert "the value is wrong in float32" in str(found).splitlines()[0] and "which it gives in float64" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("regimes", "message"),
+    [
+        ({"random": {"x": (3,)}}, "the name of the ordinary inputs"),
+        ({"far": {"y": (3,)}}, "not among inputs: y"),
+        ({"far": lambda: {"y": torch.ones(3)}}, "'far' makes what is not among inputs: y"),
+    ],
+)
+def test_bad_regimes(regimes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gradcheck.check(torch.sin, torch.sin, {"x": (3,)}, regimes=regimes)

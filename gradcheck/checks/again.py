@@ -21,7 +21,7 @@ def again(what: str, a: Tensor | None, b: Tensor | None, case: Case) -> Result:
     """
     if not case.spec.multiplies:
         same = a is b if a is None or b is None else bitwise_equal(a, b.to(a.device))
-        return expect(what, same, "is not the same bit by bit")
+        return expect(what, same, "some bits differ from those of the first run")
     terms = max(t.numel() for t in case.tensors.values())
     # a bound of 5 % would let the canaries through
     return compare(what, a, b, min(CANCELLED * terms, 0.05 / torch.finfo(case.dtype).eps), dtype=case.dtype)

@@ -25,7 +25,7 @@ def guarded(case: Case, body: Body, promised: bool = True) -> Iterator[Result]:
             yield located(result, case)
     except Exception as error:
         if not promised and isinstance(error, (RuntimeError, NotImplementedError, ValueError)):
-            result = noted("call", "not promised, and raises")
+            result = noted("call", "it raises, which it may: it was not promised")
         else:
             result = failed("call", raised(error))
         yield located(result, case)

@@ -39,15 +39,16 @@ def gradients_asked_for(case: Case) -> Iterator[Result]:
     yield expect("plain inputs", right, "the value requires a gradient, no input does")
     for name, leaf in case.leaves().items():
         t = case.tensors[name]
-        (alone,) = torch.autograd.grad(case.call(**{name: leaf}), leaf, g, allow_unused=True)
+        found = case.call(**{name: leaf})
+        alone = torch.autograd.grad(found, leaf, g, allow_unused=True)[0] if found.requires_grad else None
         yield compare(f"gradient of {name} alone", alone, together[name], BOUND)
         if alone is not None:
             right = alone.dtype is t.dtype and alone.device == t.device
-            yield expect(f"type of gradient of {name}", right, f"is {alone.dtype} on {alone.device}, input {t.dtype}")
+            yield expect(f"type of gradient of {name}", right, f"got {_kind(alone)}, the input is {_kind(t)}")
     expected = case.spec.definition and case.call(case.spec.definition)
     if isinstance(expected, Tensor):
         right = expected.dtype is value.dtype and expected.shape == value.shape and expected.device == value.device
-        yield expect("type of the value", right, f"is {value.dtype} {list(value.shape)} on {value.device}")
+        yield expect("type of the value", right, f"got {_kind(value)}, the definition has {_kind(expected)}")
 
 
 def has_parameters(value: Tensor, again: Tensor) -> bool:
@@ -80,7 +81,7 @@ def gradients_not_promised(case: Case) -> Iterator[Result]:
         except RuntimeError:
             yield passed(f"no gradient of {name}")
             continue
-        yield expect(f"no gradient of {name}", d is None, "it got one, which the spec does not promise")
+        yield expect(f"no gradient of {name}", d is None, "it has one, though it is not declared differentiable")
 
 
 def refuses(case: Case, error: Error) -> Iterator[Result]:
@@ -97,3 +98,7 @@ def refuses(case: Case, error: Error) -> Iterator[Result]:
         yield expect(what, right, f"{raised(came)}; expected {error.raises.__name__} matching {error.match!r}")
         return
     yield failed(what, f"was accepted; expected {error.raises.__name__}")
+
+
+def _kind(t: Tensor) -> str:
+    return f"{str(t.dtype).removeprefix('torch.')} of shape {list(t.shape)} on {t.device}"

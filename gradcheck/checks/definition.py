@@ -19,7 +19,7 @@ BOUND = 256.0
 
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     if spec.definition is None:
-        yield noted("definition", "none is given")
+        yield noted("definition", "none was given, so that finite differences alone judge the gradient")
         return
     silent: set[str] = set()
     heard: set[str] = set()
@@ -41,4 +41,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
 
     yield from each(spec.cases(settings), body)
     for name in sorted(silent - heard):
-        yield failed(f"gradient of {name}", "is zero in every sample, or has none: nothing was compared")
+        yield failed(
+            f"gradient of {name}",
+            "by the definition it is zero, or None, at all these inputs, so that nothing was compared",
+        )

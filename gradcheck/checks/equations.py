@@ -37,7 +37,7 @@ DIFFERENCES, EXACT = 1.0, 1e-20
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     chapter = read(spec.chapter or getattr(sys.modules.get(spec.fn.__module__), "__doc__", None) or "")
     if not chapter.equations:
-        yield noted("equations", "there are none")
+        yield noted("equations", "the docstring of the module has no numbered ones")
         return
     audit = Audit(spec, chapter)
     for count, (symbols, row) in enumerate(points(spec, settings), 1):

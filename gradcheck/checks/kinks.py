@@ -63,7 +63,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
         if not crossed.issuperset(spec.kinks):
             yield from each(spec.covering(settings), functools.partial(body, take=take))
     for order in sorted(set(spec.kinks) - crossed):
-        yield failed(f"kink of order {order}", "no sample crosses it: nothing was compared")
+        yield failed(f"kink of order {order}", "no line between two inputs crosses it, so that nothing was compared")
 
 
 class Segment:
@@ -141,7 +141,9 @@ def integrates(segment: Segment, kinks: list[float]) -> Result:
                 looked |= missing
                 pieces += pairwise(sorted({a, b, *missing}))
                 continue
-            message = f"misses the difference of the values by {missed:.3g} from s = {a:.4f} to {b:.4f} of a segment"
+            message = (
+                f"misses the change of the value by {missed:.3g}, from {a:.4f} to {b:.4f} of the way between two inputs"
+            )
             if segment.case.spec.smooth:
                 return failed("integral of the slope", f"{message}: a wrong gradient, or a kink that is not declared")
             jumps += 1
@@ -151,7 +153,7 @@ def integrates(segment: Segment, kinks: list[float]) -> Result:
             continue
         pieces += [(a, (a + b) / 2), ((a + b) / 2, b)]
     if jumps:
-        message = "the slope jumps where no kink is declared"
+        message = "the slope jumps where no kink is declared; kinks= says where one is meant"
         return noted("integral of the slope", message)._replace(drawing=drawing)
     return passed("integral of the slope")
 
@@ -162,9 +164,12 @@ def one_sided(segment: Segment, order: int, s: float) -> Result:
     what = f"kink of order {order}"
     size = max(abs(left), abs(right), 1e-3)
     if abs(right - left) <= JUMP * size:
-        return failed(what, f"is declared at s = {s:.6f} of a segment, but both slopes there are {left:.6g}")
+        return failed(
+            what,
+            f"is declared {s:.6f} of the way between two inputs, but the slopes on both sides of it are {left:.6g}",
+        )
     right_there = min(left, right) - SLACK * size <= there <= max(left, right) + SLACK * size
-    message = f"at s = {s:.6f} the rule gives {there:.9g}, the one-sided slopes are {left:.9g} and {right:.9g}"
+    message = f"the gradient there gives {there:.9g}, the slopes on either side are {left:.9g} and {right:.9g}"
     return expect(what, right_there, message)._replace(drawing=sides(left, right, there))
 
 

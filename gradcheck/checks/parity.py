@@ -27,7 +27,7 @@ ENTRIES = 1 << 17  # four of the longest units of parallel work
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     yield from on_a_device(spec, settings)
     if not torch.cuda.is_available():
-        yield noted("cuda", "no device")
+        yield noted("cuda", "there is no CUDA device, so that only the CPU was checked")
         return
     on_cuda = replace(settings, device="cuda")
     if settings.device != "cuda":
@@ -51,7 +51,7 @@ def on_a_device(spec: Spec, settings: Settings) -> Iterator[Result]:
 
     unjudged = spec.oracle is None  # then nothing else looks at the hard points
     if unjudged and spec.regimes and set(settings.dtypes) <= {torch.float64}:
-        yield noted("regimes", "only judged in dtypes below float64, of which none is asked for")
+        yield noted("regimes", "they are judged in float32 and in half dtypes, of which none was asked for")
     for dtype in settings.dtypes:
         half = dtype in (torch.bfloat16, torch.float16)
         if half:  # the same code, between two conversions
@@ -174,7 +174,7 @@ def no_worse_than_peer(case: Case, ours: Named, scales: Named) -> Iterator[Resul
         result = compare(what, t, exact[what], bound, dtype=dtype, scale=scale)._replace(peer_error=error)
         result = judge(result, t, exact[what], dtype, size, what)
         if not result.ok and error is not None and result.bound < result.error <= 2 * error:
-            result = noted(what, f"{dtype} has no digits for it there, and none is left by the function itself")
+            result = noted(what, f"cannot be judged: in {result.dtype} the definition is as far off")
         if alone and result.message:
             result = result._replace(message=f"{result.message}, which it gives in float64")
         yield result

@@ -39,7 +39,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
                 noise = NOISE * largest([*theirs.values(), *case.differentiate()[1].values()])
                 for (what, d), expected in zip(ours.items(), theirs.values(), strict=True):
                     if d.isfinite().all() and not expected.isfinite().all():
-                        yield noted(f"{what} of d/d{name}", "the definition has none there")
+                        yield noted(f"{what} of d/d{name}", "cannot be judged: that of the definition is not finite")
                         continue
                     result = compare(f"{what} of d/d{name}", d, expected, BOUND, noise=noise)
                     yield judge(result, d, expected, case.dtype, size, what)
@@ -119,4 +119,4 @@ def torchs_own(case: Case) -> Iterator[Result]:
         return
     leaves = tuple(case.leaves().values())
     agrees = torch.autograd.gradgradcheck(case.function(), leaves, fast_mode=True)  # along random directions
-    yield expect("gradgradcheck", agrees, "fails")
+    yield expect("gradgradcheck", agrees, "torch.autograd.gradgradcheck fails")
