@@ -6,15 +6,13 @@ nothing for it. The drawings are SVG, made of the numbers that the results carry
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from math import hypot, isfinite, log10
-from typing import NamedTuple
 
 from gradcheck import causes
 from gradcheck.compare import Result
-from gradcheck.report import cell, error, remarks, verdicts
+from gradcheck.report import cell, error, measured, remarks, verdicts
 from gradcheck.run import Report, environment
 
 LOW = -2.0  # decades of eps on the axis
@@ -24,22 +22,6 @@ CELL = 12
 MAPS, KINKS = 2, 4  # drawn for one cause, and for one function
 LONG = 60  # failures of one cause that are listed
 
-
-class Measure(NamedTuple):
-    """Where the error by regime is taken from: results of a check, in a dtype."""
-
-    check: str
-    dtype: str
-    against: str
-    peer: str
-
-
-MEASURES = (
-    Measure("oracle", "float32", "exact arithmetic", "torch's own function"),
-    Measure("parity", "float32", "the definition in float64", "torch's own function, or the definition in float32"),
-    Measure("definition", "float64", "autograd of the definition", ""),
-    Measure("differences", "float64", "finite differences", ""),
-)
 
 STYLE = """
 .gradcheck { color-scheme: light dark; --ink: #1c2330; --paper: #fff; --faint: #8a93a3; --rule: #d9dee6;
@@ -237,7 +219,7 @@ def _table(report: Report) -> str:
 
 
 def _plots(report: Report) -> Iterable[str]:
-    shown = {loss: found for loss in report.losses if (found := _measured(report, loss))}
+    shown = {loss: found for loss in report.losses if (found := measured(report, loss))}
     if not shown:
         return
     yield "<h2>Error by regime</h2>"
@@ -251,19 +233,6 @@ def _plots(report: Report) -> Iterable[str]:
             against += f"; hollow: {measure.peer}"
         title = f"<h3>{escape(loss)}</h3>" if len(report.losses) > 1 else ""
         yield f'{title}<figure class="whole"><figcaption>{against}</figcaption>{_plot(results)}</figure>'
-
-
-def _measured(report: Report, loss: str) -> tuple[Measure, list[Result]] | None:
-    """The most exact measure of errors that the report has."""
-    for measure in MEASURES:
-        found = [
-            r
-            for r in report.of(loss, measure.check)
-            if r.dtype == measure.dtype and r.sample and not r.note and re.fullmatch(r"value|gradient of \w+", r.what)
-        ]
-        if found:
-            return measure, found
-    return None
 
 
 def _plot(results: list[Result]) -> str:

@@ -3,14 +3,46 @@
 from __future__ import annotations
 
 import json
+import re
 from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 
 from gradcheck import causes
 from gradcheck.compare import Result
 from gradcheck.run import Report
 
 MOST = 3  # failures shown of one cause in one function
+
+
+class Measure(NamedTuple):
+    """Where the error by regime is taken from: results of a check, in a dtype."""
+
+    check: str
+    dtype: str
+    against: str
+    peer: str
+
+
+MEASURES = (
+    Measure("oracle", "float32", "exact arithmetic", "torch's own function"),
+    Measure("parity", "float32", "the definition in float64", "torch's own function, or the definition in float32"),
+    Measure("definition", "float64", "autograd of the definition", ""),
+    Measure("differences", "float64", "finite differences", ""),
+)
+
+
+def measured(report: Report, loss: str) -> tuple[Measure, list[Result]] | None:
+    """The most exact measure of errors that the report has."""
+    for measure in MEASURES:
+        found = [
+            r
+            for r in report.of(loss, measure.check)
+            if r.dtype == measure.dtype and r.sample and not r.note and re.fullmatch(r"value|gradient of \w+", r.what)
+        ]
+        if found:
+            return measure, found
+    return None
 
 
 def cell(results: list[Result]) -> str:
@@ -93,6 +125,8 @@ def remarks(report: Report) -> list[str]:
                 losses.append(r.loss)
     for text, losses in notes.items():
         lines.append(f"note {text}" + ("" if len(losses) == len(report.losses) else f" ({', '.join(losses)})"))
+    if len(report.losses) == 1 and (by_regime := _by_regime(report)):
+        lines.append(f"note {by_regime}")
     count = sum(not r.note for r in report.results)
     counted = (len(report.losses), "function"), (len(report.checks), "check"), (count, "comparison")
     verdict = f"{len(report.failures)} failed" if report.failures else "all passed"
@@ -104,6 +138,18 @@ def remarks(report: Report) -> list[str]:
 
 def _count(n: int, what: str) -> str:
     return f"{n} {what}" + "s" * (n != 1)
+
+
+def _by_regime(report: Report) -> str:
+    """The worst error in each regime, if there are several."""
+    found = measured(report, report.losses[0])
+    worst: dict[str, float] = {}
+    for r in found[1] if found else ():
+        worst[r.sample] = max(worst.get(r.sample, 0.0), r.error)
+    if found is None or len(worst) < 2:
+        return ""
+    errors = ", ".join(f"{error:.2g} at {regime}" for regime, error in worst.items())
+    return f"{found[0].check}: the worst error in eps of {found[0].dtype} is {errors}"
 
 
 def describe(r: Result) -> str:

@@ -71,7 +71,7 @@ def audited(name: str, entry: Entry) -> dict[str, Any]:
             checks[check] = "failed" if any(not r.ok for r in asked) else "passed" if asked else "not asked"
         if report.failures:
             said, shown = causes.first(report.failures)
-            cause = f"{said}: {shown.message}"
+            cause = ": ".join([said, "; ".join(filter(None, (shown.relation, shown.message)))])
             print(f"  {cause}", file=sys.stderr)
     return {
         "checks": checks,
