@@ -115,7 +115,7 @@ LOSSES = (
     Loss("multi_margin_loss", "rowwise", ("MultiMarginLoss",)),
     Loss("multilabel_margin_loss", "rowwise", ("MultiLabelMarginLoss",)),
     Loss("multilabel_soft_margin_loss", "rowwise", ("MultiLabelSoftMarginLoss",)),
-    Loss("log_prob_and_entropy", "rowwise", (), torch=False, also=("selected_log_prob",)),
+    Loss("selected_log_prob", "rowwise", (), torch=False, also=("log_prob_and_entropy",)),
     Loss("cosine_embedding_loss", "pairwise", ("CosineEmbeddingLoss",)),
     Loss("triplet_margin_loss", "pairwise", ("TripletMarginLoss",)),
     Loss("triplet_margin_with_distance_loss", "pairwise", ("TripletMarginWithDistanceLoss",)),

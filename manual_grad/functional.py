@@ -43,11 +43,11 @@ from manual_grad.losses.pointwise.sppo_loss import sppo_loss
 from manual_grad.losses.pointwise.student_t_nll_loss import student_t_nll_loss
 from manual_grad.losses.pointwise.tweedie_loss import tweedie_loss
 from manual_grad.losses.rowwise.cross_entropy import cross_entropy
-from manual_grad.losses.rowwise.log_prob_and_entropy import log_prob_and_entropy, selected_log_prob
 from manual_grad.losses.rowwise.multi_margin_loss import multi_margin_loss
 from manual_grad.losses.rowwise.multilabel_margin_loss import multilabel_margin_loss
 from manual_grad.losses.rowwise.multilabel_soft_margin_loss import multilabel_soft_margin_loss
 from manual_grad.losses.rowwise.nll_loss import nll_loss
+from manual_grad.losses.rowwise.selected_log_prob import log_prob_and_entropy, selected_log_prob
 
 __all__ = [
     "apo_loss",

@@ -1,4 +1,4 @@
-// losses/rowwise/log_prob_and_entropy.py; equation numbers refer to it. Notation: x scores, z the logits made of them,
+// losses/rowwise/selected_log_prob.py; equation numbers refer to it. Notation: x scores, z the logits made of them,
 // m the largest score, d = z_k - z, rho and tau the sums of e^-d and of d e^-d without the leader's, y class index.
 //
 // One op computes the state of each row, the other all that follows from it: the outputs in O(rows), the gradient in

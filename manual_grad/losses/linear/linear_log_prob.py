@@ -4,7 +4,7 @@ r"""The log-probability and the entropy of a linear layer's scores, which are ne
 log-probability of the token :math:`y` that was drawn and the entropy of all tokens: two numbers, where the layer that
 scores a vocabulary of :math:`C` tokens makes :math:`C`.
 
-**Definition.** With the logits :math:`z` that :mod:`~manual_grad.losses.rowwise.log_prob_and_entropy` makes of scores
+**Definition.** With the logits :math:`z` that :mod:`~manual_grad.losses.rowwise.selected_log_prob` makes of scores
 :math:`s` by a scale :math:`a`, a softcap :math:`\kappa` and a temperature :math:`T`,
 
 .. math::
@@ -54,7 +54,7 @@ from manual_grad.engine import arguments, linear, rowwise
 from manual_grad.engine.dtypes import autocast_is_on, cast_product, compute_dtype
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.softmax import State
-from manual_grad.losses.rowwise.log_prob_and_entropy import (
+from manual_grad.losses.rowwise.selected_log_prob import (
     OUTPUTS,
     LogProbFunction,
     logits_by,

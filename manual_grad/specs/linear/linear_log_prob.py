@@ -9,21 +9,21 @@ from typing import Any
 
 import torch
 
-from gradcheck.spec import Error, Input, Pin, Spec
+from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.linear import linear_log_prob as loss
 from manual_grad.specs.linear.linear_cross_entropy import scores_of, scores_of_row
-from manual_grad.specs.rowwise import log_prob_and_entropy as rows
+from manual_grad.specs.rowwise import selected_log_prob as rows
 from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 
 
-def function(hidden, weight, index, bias=None, output="both", **options):
+def function(hidden, weight, index, bias=None, output="log_prob", reduction="none", **options):
     """One of the outputs, or a combination of two."""
     if output == "log_prob":
-        return loss.linear_log_prob(hidden, weight, index, bias, **options)
+        return reduce(loss.linear_log_prob(hidden, weight, index, bias, **options), reduction)
     found: Any = loss.linear_log_prob(hidden, weight, index, bias, entropy=True, lse=True, accuracy=True, **options)
-    return 2 * found.entropy - found.log_prob if output == "both" else getattr(found, output)
+    return reduce(2 * found.entropy - found.log_prob if output == "both" else getattr(found, output), reduction)
 
 
 def definition(hidden, weight, index, bias=None, **options):
@@ -88,7 +88,7 @@ SPEC = Spec(
     },
     regimes={name: projected(sample) for name, sample in rows.SPEC.regimes.items()},
     pins=(
-        Pin(dict(hidden=[[1.0], [NAN]], weight=[[1.0], [2.0]], index=[-100, -100]),
+        Pin(dict(hidden=[[1.0], [NAN]], weight=[[1.0], [2.0]], index=[-100, -100], output="both"),
             "the contents of an ignored row do not matter", value=[0.0, 0.0], gradient=dict(hidden=[[0.0], [0.0]])),
         Pin(dict(hidden=[[1.0]], weight=[[0.0], [0.0], [0.0]], bias=[0.0, -INF, 0.0], index=[0], output="log_prob"),
             "an impossible class", value=[-0.6931471805599453],

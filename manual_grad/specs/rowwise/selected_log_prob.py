@@ -8,24 +8,26 @@ from mpmath import exp, log, tanh
 from torch.nn import functional as F
 
 from gradcheck.formulas import Each
-from gradcheck.spec import Error, Input, Pin, Spec
-from manual_grad.losses.rowwise import log_prob_and_entropy as loss
+from gradcheck.spec import Error, Input, Pin, Spec, reduce
+from manual_grad.losses.rowwise import selected_log_prob as loss
 from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
 GAPS = (5, 10, 20, 40, 60)
 
 
-def function(input, index, output="both", **options):
+def function(input, index, output="log_prob", reduction="none", **options):
     """One of the outputs, or a combination of both; the classes are dimension 1, as in the other losses of rows."""
     input = input.movedim(1, -1) if input.dim() > 2 else input
     if output == "log_prob":
-        return loss.selected_log_prob(input, index, **options)
+        return reduce(loss.selected_log_prob(input, index, **options), reduction)
     log_prob, entropy = loss.log_prob_and_entropy(input, index, **options)
-    return entropy if output == "entropy" else 2 * entropy - log_prob
+    return reduce(entropy if output == "entropy" else 2 * entropy - log_prob, reduction)
 
 
-def definition(input, index, output="both", temperature=1.0, softcap=None, logit_scale=1.0, ignore_index=-100):
+def definition(
+    input, index, output="log_prob", temperature=1.0, softcap=None, logit_scale=1.0, ignore_index=-100, reduction="none"
+):
     input = input.movedim(1, -1) if input.dim() > 2 else input
     z = logit_scale * input
     z = (z if softcap is None else (softcap * (z / softcap).tanh()).where(z > -INF, z)) / temperature
@@ -35,10 +37,10 @@ def definition(input, index, output="both", temperature=1.0, softcap=None, logit
     entropy = -(log_p.exp() * log_p.where(log_p > -INF, 0.0)).sum(-1)
     lse = z.logsumexp(-1)
     outputs = {"log_prob": log_prob, "entropy": entropy, "lse": lse, "both": 2 * entropy - log_prob}
-    return outputs[output].where(kept, 0.0)
+    return reduce(outputs[output].where(kept, 0.0), reduction)
 
 
-def oracle(input, index, output="both", temperature=1, softcap=None, logit_scale=1, ignore_index=-100):
+def oracle(input, index, output="log_prob", temperature=1, softcap=None, logit_scale=1, ignore_index=-100, **_):
     if index == ignore_index:
         return 0
     z = [logit_scale * x for x in input]
@@ -59,7 +61,9 @@ def confident(gap, right=True, scale=1.0):
     return sample
 
 
-def symbols(draw, input, index, output="both", temperature=1.0, softcap=None, logit_scale=1.0, ignore_index=-100, **_):
+def symbols(
+    draw, input, index, output="log_prob", temperature=1.0, softcap=None, logit_scale=1.0, ignore_index=-100, **_
+):
     if index == ignore_index or len(input) > 5:  # second derivatives by differences take their time
         return None
     classes = range(len(input))
@@ -71,7 +75,7 @@ def symbols(draw, input, index, output="both", temperature=1.0, softcap=None, lo
 
 
 SPEC = Spec(
-    name="log_prob_and_entropy",
+    name="selected_log_prob",
     fn=function,
     chapter=loss.__doc__,
     inputs=(Input("input"), Input("index")),
@@ -79,9 +83,11 @@ SPEC = Spec(
     oracle=oracle,
     symbols=symbols,
     params=(
+        {},
         dict(output="both"),
-        dict(output="log_prob"),
         dict(output="entropy"),
+        dict(output="both", reduction="mean"),
+        dict(output="both", reduction="sum"),
         dict(output="both", temperature=0.75),
         dict(output="both", temperature=0.5, softcap=2.0, logit_scale=1.5),
         dict(output="entropy", softcap=30.0),
@@ -106,16 +112,16 @@ SPEC = Spec(
                                                 softcap=2.0),
     },
     pins=(
-        Pin(dict(input=[[0.0, -INF, 0.0]], index=[0]), "an impossible class", value=[3 * math.log(2)],
+        Pin(dict(input=[[0.0, -INF, 0.0]], index=[0], output="both"), "an impossible class", value=[3 * math.log(2)],
             gradient=dict(input=[[-0.5, 0.0, 0.5]])),
         Pin(dict(input=[[0.0, -INF]], index=[1], output="log_prob"), "the impossible class is asked for", value=[-INF],
             gradient=dict(input=[[-1.0, 1.0]])),
-        Pin(dict(input=[[3.0, -INF, -INF]], index=[0]), "only one class is possible", value=[0.0],
+        Pin(dict(input=[[3.0, -INF, -INF]], index=[0], output="both"), "only one class is possible", value=[0.0],
             gradient=dict(input=[[0.0, 0.0, 0.0]])),
-        Pin(dict(input=[[-INF, -INF]], index=[0]), "no class is possible", value=[NAN]),
-        Pin(dict(input=[[NAN, 0.0]], index=[1]), "NaN in a row makes the row NaN", value=[NAN]),
-        Pin(dict(input=[[NAN, INF], [0.0, 0.0]], index=[-100, 1]), "the contents of an ignored row do not matter",
-            value=[0.0, 3 * math.log(2)], gradient=dict(input=[[0.0, 0.0], [0.5, -0.5]])),
+        Pin(dict(input=[[-INF, -INF]], index=[0], output="both"), "no class is possible", value=[NAN]),
+        Pin(dict(input=[[NAN, 0.0]], index=[1], output="both"), "NaN in a row makes the row NaN", value=[NAN]),
+        Pin(dict(input=[[NAN, INF], [0.0, 0.0]], index=[-100, 1], output="both"),
+            "the contents of an ignored row do not matter", value=[0.0, 3 * math.log(2)], gradient=dict(input=[[0.0, 0.0], [0.5, -0.5]])),
     ),
     errors=(
         Error(dict(index=lambda index, **_: index + 5), IndexError, r"[Tt]arget \d+ is out of bounds"),
