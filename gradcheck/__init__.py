@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from gradcheck.checks import CHECKS
     from gradcheck.compare import Result
     from gradcheck.run import Report, audit
-    from gradcheck.spec import REAL, UNIT, Draw, Error, Input, Kernels, Pin, Settings, Spec, reduce
+    from gradcheck.sharded import check_sharded
+    from gradcheck.spec import REAL, UNIT, Draw, Error, Input, Kernels, Module, Pin, Settings, Spec, reduce
 
 __all__ = [
     "CHECKS",
@@ -25,6 +26,7 @@ __all__ = [
     "Error",
     "Input",
     "Kernels",
+    "Module",
     "Pin",
     "Report",
     "Result",
@@ -32,9 +34,11 @@ __all__ = [
     "Spec",
     "audit",
     "check",
+    "check_sharded",
     "reduce",
 ]
 _PLACES = {"CHECKS": "checks", "Report": "run", "Result": "compare", "audit": "run", "check": "api"}
+_PLACES["check_sharded"] = "sharded"
 
 
 def __getattr__(name: str) -> Any:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
+from gradcheck.guards import Guards
+from gradcheck.modules import as_function, bind, described, with_parameters
 from gradcheck.run import Listener, Report, audit
-from gradcheck.spec import REAL, Arguments, Draw, Input, Settings, Spec
+from gradcheck.spec import REAL, Arguments, Draw, Input, Module, Settings, Spec
 
 Regime = Mapping[str, "Sequence[int] | Tensor"] | Callable[[], Any]
 GIVEN, RANDOM = "given", "random"  # the names of the ordinary inputs
@@ -30,16 +32,20 @@ def check(
     regimes: Mapping[str, Regime] | None = None,
     order: int = 1,
     promises: Collection[str] = (),
+    modules: Sequence[type[torch.nn.Module] | Module] = (),
     checks: Iterable[str] | None = None,
     settings: Settings | None = None,
     name: str = "",
     listen: Listener = lambda loss, check, result: None,
 ) -> Report:
-    """Audit a function, such as the ``apply`` of an ``autograd.Function``.
+    """Audit a function, such as the ``apply`` of an ``autograd.Function``, or a Module.
 
     Args:
         fn: Called with one tensor for each of ``inputs``, in that order, and with each of ``params`` as keywords. Most
             checks run in float64. A function that refuses float64 is audited in float32; then it needs a definition.
+            The class of a Module is made for each call, with those of ``params`` that its constructor has. An instance
+            is called as a function is; where the definition is an instance too, or there is none, the parameters, which
+            are named as in the instance, are inputs besides, and their gradients are audited.
         definition: The same function in plain torch ops, called likewise. Without it only the finite differences judge.
         inputs: For each tensor argument its name and its shape, or an example of it. An example of integers, or of
             data with a meaning, is used as it is; for a shape, two different random tensors are drawn.
@@ -55,9 +61,11 @@ def check(
             ``inputs``. The errors of float32 are judged and reported for each: against ``oracle`` if there is one,
             else against the definition in float64, or the function itself in float64.
         order: The highest derivative promised. A second one must raise or be right even where it is not promised.
-        promises: Which of 'forward', 'nested' (forward mode below itself and below reverse mode), 'vmap', 'compile' and
-            'asynchronous' (no value is read on the host) must work. Without the promise forward mode and vmap may
-            raise, but not be wrong, and the others are not tried.
+        promises: Which of 'forward', 'nested' (forward mode below itself and below reverse mode), 'vmap', 'compile',
+            'capture' (in a CUDA graph) and 'asynchronous' (no value is read on the host) must work. Without the promise
+            forward mode and vmap may raise, but not be wrong, and the others are not tried.
+        modules: Classes of Modules that compute the function, with ``params`` as options of the constructor; or a
+            :class:`gradcheck.Module` of one where more is to be said.
         checks: Names of checks, all by default; see ``gradcheck.CHECKS``.
         settings: Device, dtypes and seed; by default float64 and float32, the dtypes that every function takes.
         name: What the report calls the function.
@@ -84,6 +92,9 @@ def check(
     if not inputs:
         raise ValueError("inputs: at least one tensor argument is needed, as name -> shape or example")
     domain = domain or {}
+    tensors = tuple(inputs)
+    if isinstance(fn, torch.nn.Module) and (definition is None or isinstance(definition, torch.nn.Module)):
+        inputs = {**inputs, **_parameters(fn, definition)}
     unknown = {*domain, *(differentiable or ())} - set(inputs)
     for regime, given in (regimes or {}).items():
         if regime in (GIVEN, RANDOM):
@@ -97,7 +108,7 @@ def check(
         return Input(argument, promised, domain.get(argument, REAL), batch=None)
 
     def sample(draw: Draw, given: Mapping[str, Sequence[int] | Tensor] = inputs) -> Arguments:
-        return {k: _drawn(draw, v, domain.get(k, REAL)) for k, v in given.items()}
+        return {k: draw_like(draw, v, domain.get(k, REAL)) for k, v in given.items()}
 
     def hard(draw: Draw, regime: str, given: Regime) -> Arguments:
         made = _made(regime, given, draw, inputs) if callable(given) else given
@@ -105,34 +116,41 @@ def check(
 
     for regime, given in (regimes or {}).items():
         hard(Draw(0), regime, given)  # what is wrong with it is better said before than by every check
-    names = tuple(inputs)
 
-    def positional(function: Callable[..., Tensor] | None) -> Callable[..., Tensor] | None:
+    def by_name(function: Callable[..., Tensor] | None) -> Callable[..., Tensor] | None:
         if function is None:
             return None
+        if _is_class_of_modules(function):
+            return as_function(Module(function), tensors)
+        if isinstance(function, torch.nn.Module) and len(inputs) > len(tensors):
+            return with_parameters(function, tensors)
 
         def call(**arguments: Any) -> Tensor:
-            tensors = [arguments.pop(k) for k in names]
-            return function(*tensors, **arguments)
+            given = [arguments.pop(k) for k in tensors]
+            return function(*given, **arguments)
 
         return call
 
-    owner = getattr(fn, "__self__", None)
+    owner = getattr(fn, "__self__", type(fn) if isinstance(fn, torch.nn.Module) else None)
     settings = settings or Settings(dtypes=(torch.float64, torch.float32))
     spec = Spec(
-        fn=positional(fn),
+        fn=by_name(fn),
         name=name or getattr(owner, "__name__", None) or getattr(fn, "__name__", "function"),
         inputs=tuple(map(described, inputs)),
         samples={GIVEN if any(isinstance(v, Tensor) for v in inputs.values()) else RANDOM: sample},
         regimes={k: functools.partial(hard, regime=k, given=v) for k, v in (regimes or {}).items()},
         params=tuple(params),
-        definition=positional(definition),
+        definition=by_name(definition),
         oracle=oracle,
         kinks=kinks or {},
         smooth=kinks is not None,
         order=order,
         promises=tuple(promises),
+        modules=tuple(modules),
     )
+    for module in (fn, *modules):
+        if _is_class_of_modules(module):
+            _refuse_parameters(spec, module, settings)
     return audit([replace(spec, double=_takes_float64(spec, settings))], checks, settings, listen)
 
 
@@ -153,12 +171,41 @@ def _made(
     return made
 
 
+def _is_class_of_modules(value: Any) -> TypeGuard[type[torch.nn.Module]]:
+    return isinstance(value, type) and issubclass(value, torch.nn.Module)
+
+
+def _parameters(fn: torch.nn.Module, definition: torch.nn.Module | None) -> dict[str, Tensor]:
+    parameters = {k: t.detach() for k, t in fn.named_parameters()}
+    if definition is not None:
+        shapes, expected = (
+            {k: tuple(t.shape) for k, t in module.named_parameters()} for module in (fn, definition)
+        )  # fmt: skip
+        if shapes != expected:
+            raise ValueError(f"definition: its parameters are {expected}, those of the Module {shapes}")
+    return parameters
+
+
+def _refuse_parameters(spec: Spec, module: type[torch.nn.Module], settings: Settings) -> None:
+    """A class is made anew for each call, so that parameters of its own would be others each time."""
+    try:
+        made = bind(described(module), tuple(spec.by_name), spec.case(settings).arguments).module
+    except Exception:
+        return  # the checks are to show it
+    if any(True for _ in made.parameters()):
+        names = ", ".join(name for name, _ in made.named_parameters())
+        raise ValueError(
+            f"{module.__name__} has parameters ({names}): give an instance, or a gradcheck.Module with state"
+        )
+
+
 def _takes_float64(spec: Spec, settings: Settings) -> bool:
     """Unless it refuses float64 and takes float32: what it refuses for another reason, the checks are to show."""
 
     def takes(dtype: torch.dtype) -> bool:
         try:
-            spec.case(settings, dtype=dtype).call()
+            with Guards():  # one that writes beside a result would end this process
+                spec.case(settings, dtype=dtype).call()
         except Exception:
             return False
         return True
@@ -168,10 +215,10 @@ def _takes_float64(spec: Spec, settings: Settings) -> bool:
 
 def drawn(given: Sequence[int] | Tensor, domain: tuple[float, float] | None = None) -> Tensor:
     """An example of an input, by torch's own random numbers."""
-    return _drawn(Draw(int(torch.randint(2**31, ()))), given, domain or REAL)
+    return draw_like(Draw(int(torch.randint(2**31, ()))), given, domain or REAL)
 
 
-def _drawn(draw: Draw, given: Sequence[int] | Tensor, domain: tuple[float, float]) -> Tensor:
+def draw_like(draw: Draw, given: Sequence[int] | Tensor, domain: tuple[float, float]) -> Tensor:
     if isinstance(given, Tensor):
         return draw.tensor(given.detach().clone())
     low, high = domain

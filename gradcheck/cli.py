@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +17,7 @@ from typing import Any
 
 import torch
 
-from gradcheck import api, html, report, sources, target, terminal
+from gradcheck import api, html, report, sharded, sources, target, terminal
 from gradcheck.checks import CHECKS
 from gradcheck.compare import Result
 from gradcheck.run import Listener, Report, audit, audit_in_processes
@@ -31,11 +33,14 @@ def main(argv: Sequence[str] | None = None, fresh: bool = False) -> int:
     """
     parser = _parser()
     args = parser.parse_args(argv)
+    if args.under:
+        given = sys.argv[1:] if argv is None else argv
+        return under(parser, args.under, without(given, "--under"))
     if args.watch:
         return watch([a for a in (sys.argv[1:] if argv is None else argv) if a != "--watch"], args.losses)
     if any(map(target.is_target, args.losses)):
         return _of_ones_own(parser, args)
-    for option in ("like", "regime", "call", "definition", "promise"):
+    for option in ("like", "regime", "call", "definition", "promise", "params", "module", "shard"):
         if getattr(args, option):
             parser.error(f"--{option} describes a function of your own, named as file.py:Name or package.module:Name")
     for text in args.losses:
@@ -88,9 +93,7 @@ def _of_ones_own(parser: argparse.ArgumentParser, args: argparse.Namespace) -> i
     checks = _checks(parser, args)
     try:
         module, value = target.load(text)
-        definition = args.definition and getattr(module, args.definition, None)
-        if args.definition and definition is None:
-            raise ValueError(f"--definition: there is no {args.definition} in {text.rpartition(':')[0]}")
+        definition, wrapper = (_beside(text, module, option, args) for option in ("definition", "module"))
         if args.call:
             found = target.recorded(text, args.call)
         elif args.like and args.like.startswith(":"):
@@ -105,10 +108,13 @@ def _of_ones_own(parser: argparse.ArgumentParser, args: argparse.Namespace) -> i
         names = tuple(args.dtype or ("float64", "float32"))
         settings = Settings(args.device, tuple(DTYPES[n] for n in names), args.quick, args.seed, args.inductor)
         promises, name = tuple(args.promise or ()), text.rpartition(":")[2]
+        if args.shard:
+            return _finish(_sharded(text, definition, found, args), args)
         with _progress((name,), checks) as listen:
             made = api.check(
                 found.fn, definition, found.inputs, domain=found.domain, regimes=regimes, order=args.order,
-                promises=promises, checks=checks, settings=settings, name=name, listen=listen,
+                promises=promises, params=target.params(args.params or ""),
+                modules=[wrapper] if wrapper else (), checks=checks, settings=settings, name=name, listen=listen,
             )  # fmt: skip
     except (ValueError, AttributeError) as error:
         parser.error(str(error))
@@ -132,6 +138,59 @@ def _regime(module: ModuleType, value: Any, text: str) -> tuple[str, api.Regime]
         return name, _maker(module, inputs, "--regime")
     found = target.described(value, inputs)
     return name, lambda: {k: api.drawn(v, found.domain.get(k)) for k, v in found.inputs.items()}
+
+
+def _sharded(text: str, definition: Any, found: target.Target, args: argparse.Namespace) -> Report:
+    if definition is None:
+        raise ValueError("--shard: a definition of the whole is needed, with --definition")
+    given = target.params(args.params or "")
+    if len(given) > 1:
+        raise ValueError("--params: one set of them at a time with --shard")
+    dtypes = tuple(DTYPES[n] for n in args.dtype or ("float64",))
+    return sharded.check_sharded(
+        text, definition, found.inputs, sharded.shards(args.shard), processes=args.processes, domain=found.domain,
+        params=given[0], settings=Settings(dtypes=dtypes, seed=args.seed),
+    )  # fmt: skip
+
+
+def _beside(text: str, module: ModuleType, option: str, args: argparse.Namespace) -> Any:
+    """What an option names in the module of the target."""
+    name = getattr(args, option)
+    if name and not hasattr(module, name):
+        raise ValueError(f"--{option}: there is no {name} in {text.rpartition(':')[0]}")
+    return getattr(module, name) if name else None
+
+
+SANITIZER = ("compute-sanitizer", "--error-exitcode", "1", "--target-processes", "all")
+
+
+def under(parser: argparse.ArgumentParser, tool: str, argv: Sequence[str]) -> int:
+    """Run the same once more, under a tool that sees what no comparison does."""
+    command, environment = [sys.executable, "-m", "gradcheck", *argv], dict(os.environ)
+    if tool == "triton-interpreter":
+        if importlib.util.find_spec("triton") is None:
+            parser.error("--under triton-interpreter: triton is not installed")
+        environment["TRITON_INTERPRET"] = "1"
+    else:
+        if shutil.which(SANITIZER[0]) is None:
+            parser.error(f"--under {tool}: there is no {SANITIZER[0]} on the PATH; it comes with the CUDA toolkit")
+        if not torch.cuda.is_available():
+            parser.error(f"--under {tool}: there is no CUDA device here")
+        # of what torch keeps in its own pools it would see no bounds
+        environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
+        command = [*SANITIZER, *command]
+    return subprocess.call(command, env=environment)
+
+
+def without(argv: Sequence[str], option: str) -> list[str]:
+    """The arguments but for an option, and its value."""
+    left = list(argv)
+    for i, argument in enumerate(argv):
+        if argument == option:
+            del left[i : i + 2]
+        elif argument.startswith(f"{option}="):
+            del left[i]
+    return left
 
 
 def watch(argv: Sequence[str], losses: Sequence[str]) -> int:
@@ -177,10 +236,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--regime", action="append", metavar="NAME=INPUTS", help=hard)
     parser.add_argument("--call", metavar="SCRIPT", help="or the inputs of the first call in a script that is run")
     parser.add_argument("--definition", metavar="NAME", help="the same function in torch ops, in the same module")
+    parser.add_argument("--module", metavar="NAME", help="a Module that computes it, in the same module")
+    options = 'keyword arguments of its calls, or options of the Module: "gamma=2 reduction=sum; gamma=0.5"'
+    parser.add_argument("--params", metavar="VALUES", help=options)
     parser.add_argument("--order", type=int, default=1, help="the highest derivative that it has")
-    promised = "which of forward, nested, vmap, compile and asynchronous it also promises"
+    promised = "which of forward, nested, vmap, compile, capture and asynchronous it also promises"
     parser.add_argument("--promise", nargs="+", action="extend", metavar="WHAT", help=promised)
+    parts = 'on several processes: the dimension divided among them, or sum: "x: 0; weight: sum; return: 0"'
+    parser.add_argument("--shard", metavar="PARTS", help=parts)
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="how many of them; 2 by default")
     parser.add_argument("--watch", action="store_true", help="run again whenever a file changes")
+    tools = "run it under compute-sanitizer (needs a device), or Triton's kernels on the CPU in their interpreter"
+    parser.add_argument("--under", choices=("compute-sanitizer", "triton-interpreter"), help=tools)
     parser.add_argument("--check", nargs="+", action="extend", metavar="NAME", help=f"of {', '.join(CHECKS)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", nargs="+", action="extend", choices=DTYPES, help="of the checks oracle and parity")

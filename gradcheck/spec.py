@@ -92,6 +92,34 @@ class Kernels:
 
 
 @dataclass(frozen=True)
+class Module:
+    """A Module that computes the function as well.
+
+    What belongs where is read from the signatures: an argument that the constructor has goes to it by name, the other
+    inputs go to ``forward``, one after the other. The functions below take the arguments that they name; what one of
+    them takes goes nowhere else.
+
+    Args:
+        made: The class.
+        options: Gives further arguments of the constructor.
+        state: Gives tensors that take the place of parameters or buffers, by their names in the Module.
+        value: Gives the value of the function from what ``forward`` returns, which comes first.
+        methods: Name of a method -> what it returns, in torch ops: a function with the arguments of ``fn``. The method
+            gets as many of the inputs as it takes.
+    """
+
+    made: type[torch.nn.Module]
+    options: Callable[..., Mapping[str, Any]] = lambda: {}
+    state: Callable[..., Mapping[str, Tensor]] = lambda: {}
+    value: Callable[..., Tensor] = lambda result: result
+    methods: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.made.__name__
+
+
+@dataclass(frozen=True)
 class Settings:
     """What a run covers: the device, the dtypes of the oracle and of parity, fewer cases if ``quick``.
 
@@ -166,10 +194,13 @@ class Spec:
         order: The highest derivative that is promised.
         promises: Which of these hold: 'forward' (forward mode), 'nested' (forward mode below itself, where torch gives
             zero for a Function whose jvp does not expect it, and below reverse mode), 'vmap' (torch.func), 'compile'
-            (torch.compile) and 'asynchronous' (no value is read on the host). Forward mode and vmap must raise or be
-            right even where they are not promised.
+            (torch.compile), 'capture' (in a CUDA graph) and 'asynchronous' (no value is read on the host).
+            Forward mode and vmap must raise or be right even where they are not promised.
         kernels: The switch of its kernels, which must agree with the formulas and sum the same on any number of
             threads; None if it has no kernels.
+        blocks: Name -> a context in which it works in blocks so small that the samples have several of each, such as
+            ``functools.partial(unittest.mock.patch.multiple, module, BLOCK=1)``: it must be the same function there.
+        modules: The Modules that compute it, which must give what it gives.
         large: A call with more elements than 32 bits count, for a device that has the memory: a function of that
             number, giving the tensors and how many of their last entries to look at.
     """
@@ -193,8 +224,10 @@ class Spec:
     double: bool = True
     widens: bool = False
     order: int = 2
-    promises: Collection[str] = ("forward", "nested", "vmap", "compile")
+    promises: Collection[str] = ("forward", "nested", "vmap", "compile", "capture")
     kernels: Kernels | None = None
+    blocks: Mapping[str, Callable[[], AbstractContextManager[Any]]] = field(default_factory=dict)
+    modules: tuple[type[torch.nn.Module] | Module, ...] = ()
     large: Callable[[int], tuple[dict[str, Tensor], int]] | None = None
     name: str = ""
 
@@ -241,6 +274,11 @@ class Spec:
         if case.outside:
             raise ValueError(f"the spec of {self.name} does not admit its own sample {sample!r}: {case.outside}")
         return case
+
+    def pinned(self, pin: Pin, draw: Draw) -> Case:
+        """The call of a pin."""
+        made = {k: draw.tensor(v) if k in self.by_name else v for k, v in pin.arguments.items()}
+        return Case(self, f"pin: {pin.why}", made)
 
     def cases(
         self, settings: Settings, dtype: torch.dtype | None = None, samples: Mapping[str, Sample] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import importlib.util
@@ -83,12 +84,24 @@ def _is_function(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, Function) and value is not Function
 
 
+def _is_module(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, torch.nn.Module)
+
+
 def callable_of(value: Any) -> Callable[..., Any]:
-    """What is called: the ``apply`` of an autograd Function, the forward of a Module, or the function itself."""
+    """What is called: the ``apply`` of an autograd Function, a Module, or the function itself.
+
+    The class of a Module stays one, so that it is made with the params of each call; one with parameters becomes an
+    instance, and so must be made without arguments.
+    """
     if _is_function(value):
         return value.apply
-    if isinstance(value, type) and issubclass(value, torch.nn.Module):
-        return value()
+    if _is_module(value):
+        try:
+            made = value()
+        except TypeError:  # it needs arguments
+            return value
+        return made if any(True for _ in made.parameters()) else value
     if not callable(value):
         raise ValueError(f"{value!r} is not callable")
     return value
@@ -96,13 +109,14 @@ def callable_of(value: Any) -> Callable[..., Any]:
 
 def argument_names(value: Any) -> list[str]:
     """The names of the positional arguments, as far as they can be known."""
-    function = value.forward if _is_function(value) or isinstance(value, torch.nn.Module) else value
+    module = _is_module(value)
+    function = value.forward if _is_function(value) or module or isinstance(value, torch.nn.Module) else value
     try:
         names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
     except (TypeError, ValueError):
         return []
     with_context = _is_function(value) and value.setup_context is Function.setup_context
-    return names[1:] if with_context else names
+    return names[1:] if with_context or module else names
 
 
 def described(value: Any, like: str) -> Target:
@@ -141,6 +155,25 @@ def _number(kind: type[Any], text: str, part: str) -> Any:
         raise ValueError(f"--like: expected a number, as in {example}, got {text!r} in {part!r}") from None
 
 
+def params(text: str) -> list[dict[str, Any]]:
+    """Keyword arguments from "gamma=2 reduction=sum; gamma=0.5": a mapping for each part, of literals or words."""
+    found = []
+    for part in filter(None, map(str.strip, text.split(";"))):
+        pairs = [word.partition("=") for word in part.split()]
+        for name, equals, _ in pairs:
+            if not equals or not name.isidentifier():
+                raise ValueError(f"--params: expected 'name=value', got {part!r}")
+        found.append({name: _literal(word) for name, _, word in pairs})
+    return found or [{}]
+
+
+def _literal(word: str) -> Any:
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return word
+
+
 def called(value: Any, arguments: Sequence[Any]) -> Target:
     """With the arguments of a call; those that are no tensors stay as they are."""
     names = argument_names(value)
@@ -151,7 +184,7 @@ def called(value: Any, arguments: Sequence[Any]) -> Target:
 
     def with_tensors(*given: Tensor) -> Any:
         rest = dict(zip(tensors, given, strict=True))
-        return fn(*(rest.get(i, a) for i, a in enumerate(arguments)))
+        return (fn() if _is_module(fn) else fn)(*(rest.get(i, a) for i, a in enumerate(arguments)))
 
     inputs = {names[i] if i < len(names) else f"x{i}": t.detach().clone() for i, t in tensors.items()}
     return Target(with_tensors if len(tensors) < len(arguments) else fn, inputs)

@@ -525,7 +525,7 @@ def test_losses_and_specs_mirror_each_other():
 def test_a_spec_is_complete(name):
     spec = specs.load(name)
     assert spec.definition and spec.oracle and spec.regimes and spec.pins and spec.errors and spec.kernels
-    assert spec.order >= 2 and set(spec.promises) == {"forward", "nested", "vmap", "compile"}
+    assert spec.order >= 2 and set(spec.promises) == {"forward", "nested", "vmap", "compile", "capture"}
     assert {p.get("reduction") for p in spec.params} >= {"mean", "none", "sum"}
 
 

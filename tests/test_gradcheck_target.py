@@ -207,3 +207,62 @@ def test_plugin(mine: Path) -> None:
     assert "WRONG test_wrong" in (mine / "junit.xml").read_text()
     page = (mine / "page.html").read_text()
     assert "test_right" in page and "test_wrong" in page and "square" in page
+
+
+# its mask lets one entry too many through
+KERNEL = """
+import torch, triton
+import triton.language as tl
+
+@triton.jit
+def doubled(x, out, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(out + i, 2 * tl.load(x + i, mask=i < n), mask=i < n + 1)
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, g):
+        g = g.contiguous()
+        out = torch.empty_like(g)
+        doubled[(1,)](g, out, g.numel(), BLOCK=16)
+        return out
+"""
+
+
+def test_under_the_interpreter_of_triton(tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    (tmp_path / "doubled.py").write_text(KERNEL)
+    arguments = ["doubled.py:Doubled", "--like", "x: 3 3", "--under=triton-interpreter", "--check", "purity", "parity"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "gradcheck", *arguments]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert found.stdout.startswith("WRONG Doubled: memory is written to that belongs to no tensor: byte 1 behind")
+    assert "note parity: not run, since the function writes to memory" in found.stdout
+
+
+def test_under_a_tool_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "triton", None)
+    for tool, said in (
+        ("compute-sanitizer", "no compute-sanitizer on the PATH"),
+        ("triton-interpreter", "not installed"),
+    ):
+        with pytest.raises(SystemExit):
+            cli.main(["l1_loss", "--under", tool])
+        assert said in capsys.readouterr().err
+
+
+def test_what_runs_under_a_tool_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    monkeypatch.setattr(cli.subprocess, "call", lambda command, env: ran.append((command, env)) or 3)
+    monkeypatch.setattr(cli.shutil, "which", lambda name: name)
+    monkeypatch.setattr(cli.torch.cuda, "is_available", lambda: True)
+    assert cli.main(["l1_loss", "--under", "compute-sanitizer", "--device", "cuda"]) == 3
+    ((command, environment),) = ran
+    assert command[0] == "compute-sanitizer" and command[-3:] == ["l1_loss", "--device", "cuda"]
+    assert environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] == "1"

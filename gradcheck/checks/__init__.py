@@ -12,6 +12,7 @@ from gradcheck.checks import (
     forward,
     kinks,
     layout,
+    modules,
     oracle,
     parity,
     purity,
@@ -36,4 +37,5 @@ CHECKS: dict[str, Check] = {
     "layout": layout.check,
     "transforms": transforms.check,
     "parity": parity.check,
+    "modules": modules.check,
 }

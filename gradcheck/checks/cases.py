@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 
 from gradcheck.compare import Result, failed, noted
-from gradcheck.spec import Case, Named, named
+from gradcheck.spec import Case, Named, Spec, named
 
 Body = Callable[[Case], Iterable[Result]]
 
@@ -51,6 +52,19 @@ def either_way(case: Case, body: Body) -> Iterator[Result]:
     for on in (True, False):
         with kernels.switched(on):
             yield from guarded(case, body)
+
+
+def in_blocks(spec: Spec, run: Callable[[], Iterator[Result]], device: str | None = None) -> Iterator[Result]:
+    """What ``run`` finds with each of the block sizes that the spec names; on a device, with kernels and without.
+
+    The last block, the one before it and what is carried from one to the next are wrong in other ways than the first.
+    """
+    for name, shrunk in spec.blocks.items():
+        for on in (True, False) if device is not None and spec.compiled(device) else (True,):
+            kernels = nullcontext() if on or spec.kernels is None else spec.kernels.switched(on)
+            with shrunk(), kernels:
+                for result in run():
+                    yield result._replace(case=", ".join(filter(None, (result.case, name))))
 
 
 def raised(error: BaseException) -> str:

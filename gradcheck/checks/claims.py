@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from gradcheck.spec import Case, Error, Settings, Spec
 
 BOUND = 64.0  # with less to compute another kernel may run, or the same one be compiled to other roundings
 
+MANY = 4  # inputs, of which not every subset is asked for
+
 
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     yield from each(spec.cases(settings), gradients_asked_for)
@@ -27,7 +30,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
 
 
 def gradients_asked_for(case: Case) -> Iterator[Result]:
-    """Asked for the gradient of one input, it gives the one it gives when asked for all, and no other."""
+    """Asked for the gradients of some inputs, it gives those that it gives when asked for all, and no other."""
     value, together = case.differentiate()
     g = case.upstream(value)
     with torch.no_grad():
@@ -45,10 +48,26 @@ def gradients_asked_for(case: Case) -> Iterator[Result]:
         if alone is not None:
             right = alone.dtype is t.dtype and alone.device == t.device
             yield expect(f"type of gradient of {name}", right, f"got {_kind(alone)}, the input is {_kind(t)}")
+    for some in subsets(tuple(case.differentiable)):
+        leaves = {k: t for k, t in case.leaves().items() if k in some}
+        found = torch.autograd.grad(case.call(**leaves), list(leaves.values()), g, allow_unused=True)
+        for name, d in zip(leaves, found, strict=True):
+            yield compare(f"gradient of {name} with {_others(name, some)} alone", d, together[name], BOUND)
     expected = case.spec.definition and case.call(case.spec.definition)
     if isinstance(expected, Tensor):
         right = expected.dtype is value.dtype and expected.shape == value.shape and expected.device == value.device
         yield expect("type of the value", right, f"got {_kind(value)}, the definition has {_kind(expected)}")
+
+
+def subsets(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Every subset of two names or more but all; of many names only those that lack one."""
+    sizes = range(2, len(names)) if len(names) <= MANY else (len(names) - 1,)
+    for size in sizes:
+        yield from itertools.combinations(names, size)
+
+
+def _others(name: str, names: tuple[str, ...]) -> str:
+    return " and ".join(other for other in names if other != name)
 
 
 def has_parameters(value: Tensor, again: Tensor) -> bool:

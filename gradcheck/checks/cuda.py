@@ -18,6 +18,7 @@ from gradcheck.checks import layout
 from gradcheck.checks.again import again
 from gradcheck.checks.cases import each, raised
 from gradcheck.checks.oracle import of_peer
+from gradcheck.checks.purity import fenced
 from gradcheck.compare import Result, compare, expect, failed, noted
 from gradcheck.conditioning import widened
 from gradcheck.spec import Case, Settings, Spec, named
@@ -38,7 +39,8 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
             here = spec.case(on_cpu, case.sample, case.params, dtype)
             yield from like_cpu(case, here)
 
-        for body in (against_cpu, beside_torch, captured, elsewhere):
+        graph = (captured,) if "capture" in spec.promises else ()
+        for body in (fenced, against_cpu, beside_torch, *graph, elsewhere):
             name = str(dtype).removeprefix("torch.")
             for result in each(spec.covering(settings, dtype, samples), body):
                 yield result._replace(dtype=name, case=f"{result.case}, {name}")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 
-from gradcheck.checks.cases import each
-from gradcheck.compare import Result, compare, failed, noted
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gradcheck.checks.cases import each, in_blocks
+from gradcheck.compare import Result, compare, expect, failed, noted
 from gradcheck.conditioning import judge, scales
 from gradcheck.spec import Case, Settings, Spec
 
@@ -40,8 +43,37 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
             yield result._replace(compared=result.compared and result.compared._replace(others=others))
 
     yield from each(spec.cases(settings), body)
+    every = replace(settings, quick=False)
+    yield from in_blocks(spec, lambda: each(spec.covering(every), body), settings.device)
+    yield from shrinking(spec, settings)
     for name in sorted(silent - heard):
         yield failed(
             f"gradient of {name}",
             "by the definition it is zero, or None, at all these inputs, so that nothing was compared",
         )
+
+
+def shrinking(spec: Spec, settings: Settings) -> Iterator[Result]:
+    """Blocks of another size are other operations; if not, nothing has been compared."""
+    whole = operations(spec.case(settings))
+    for name, shrunk in spec.blocks.items():
+        with shrunk():
+            other = operations(spec.case(settings))
+        yield expect(f"blocks: {name}", other != whole, "changes nothing: the sample has as many blocks as before")
+
+
+def operations(case: Case) -> list[str]:
+    """What is computed, forwards and backwards."""
+    with _Listing() as listing:
+        case.differentiate()
+    return listing.names
+
+
+class _Listing(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))

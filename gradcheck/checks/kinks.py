@@ -39,9 +39,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     for pin in spec.pins:
         for dtype in (torch.float64, torch.float32):
             draw = Draw(0, dtype, settings.device)
-            arguments = {k: draw.tensor(v) if k in spec.by_name else v for k, v in pin.arguments.items()}
-            case = Case(spec, f"pin: {pin.why}", arguments)
-            yield from either_way(case, functools.partial(pinned, pin=pin, draw=draw))
+            yield from either_way(spec.pinned(pin, draw), functools.partial(pinned, pin=pin, draw=draw))
 
     crossed: set[int] = set()
 

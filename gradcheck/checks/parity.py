@@ -13,11 +13,11 @@ from torch import Tensor
 from gradcheck import conditioning
 from gradcheck.checks import cuda
 from gradcheck.checks.again import again
-from gradcheck.checks.cases import each, everything
+from gradcheck.checks.cases import each, everything, in_blocks
 from gradcheck.checks.oracle import of_peer
 from gradcheck.compare import Result, compare, distance, expect, noted
 from gradcheck.conditioning import judge
-from gradcheck.spec import Case, Named, Settings, Spec, named
+from gradcheck.spec import Case, Draw, Named, Settings, Spec, named
 
 # float32 formulas run in float64 on the CPU; in float64 the exponential of a sum of size s has s eps, either way
 KERNELS = {torch.float64: 256.0, torch.float32: 8.0, torch.bfloat16: 2.0, torch.float16: 2.0}
@@ -27,7 +27,8 @@ ENTRIES = 1 << 17  # four of the longest units of parallel work
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     yield from on_a_device(spec, settings)
     if not torch.cuda.is_available():
-        yield noted("cuda", "there is no CUDA device, so that only the CPU was checked")
+        graph = ", and no graph captured" if "capture" in spec.promises else ""
+        yield noted("cuda", f"there is no CUDA device, so that only the CPU was checked{graph}")
         return
     on_cuda = replace(settings, device="cuda")
     if settings.device != "cuda":
@@ -65,6 +66,7 @@ def on_a_device(spec: Spec, settings: Settings) -> Iterator[Result]:
         if dtype is torch.float32 and spec.peer is not None:
             yield from tag(dtype, each(spec.covering(settings, dtype), promotion))
         yield from tag(dtype, each(spec.covering(settings, dtype), poisoned))
+    yield from blocked(spec, settings)
     # the bound on a product of so many rows is tight enough only in float64
     yield from each(spec.covering(settings, torch.float64 if spec.multiplies else torch.float32), repeated)
 
@@ -84,6 +86,25 @@ def switched(case: Case, ours: Named, scales: Named) -> Iterator[Result]:
         scale = scales.get(what, None if case.dtype is widest(case) else formulas[what])
         result = alike(f"{what}, by kernel", t, formulas[what], case, scale)
         yield judge(result, t, formulas[what], case.dtype, size, what)
+
+
+def blocked(spec: Spec, settings: Settings) -> Iterator[Result]:
+    """In blocks of other sizes, the same at hard points and at the pins too, where ties and infinities meet."""
+    if not spec.blocks:
+        return
+    draw = Draw(0, spec.dtype, settings.device)
+    pins = [spec.pinned(pin, draw) for pin in spec.pins]
+    cases = [*spec.covering(settings, samples={**spec.samples, **spec.regimes}), *pins]
+    whole = {id(case): everything(case) for case in cases}
+
+    def body(case: Case) -> Iterator[Result]:
+        size = functools.cache(functools.partial(conditioning.scales, case, case.upstream(whole[id(case)]["value"])))
+        for what, t in everything(case).items():
+            expected = whole[id(case)][what]
+            result = compare(f"{what}, in blocks", t, expected, KERNELS[case.dtype], dtype=case.dtype, nan=True)
+            yield judge(result, t, expected, case.dtype, size, what)
+
+    yield from in_blocks(spec, lambda: each(cases, body), settings.device)
 
 
 def widest(case: Case) -> torch.dtype:

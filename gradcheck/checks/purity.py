@@ -15,16 +15,42 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradcheck.checks.cases import each, everything
 from gradcheck.compare import Result, bitwise_equal, compare, expect
-from gradcheck.spec import Case, Settings, Spec
+from gradcheck.guards import Guards
+from gradcheck.spec import Case, Settings, Spec, named
 
+AROUND = "memory around tensors"
 READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::item")  # each waits for a device
 
 
 def check(spec: Spec, settings: Settings) -> Iterator[Result]:
+    for dtype in settings.dtypes:
+        for result in each(spec.covering(settings, dtype), fenced):
+            yield result
+            if result.what == AROUND and not result.ok:
+                return  # the next call may be the end of this process
     for body in (unchanged, twice, lets_go):
         yield from each(spec.covering(settings), body)
     if "asynchronous" in spec.promises:
         yield from each(spec.covering(settings), never_waits)
+
+
+def fenced(case: Case) -> Iterator[Result]:
+    """Inputs, upstream gradient and every new tensor between bands: nothing is written there, or comes from there.
+
+    What comes from there is NaN. (torch takes other formulas for some ops while it is being watched.)
+    """
+    guards = Guards()
+    inside = case.at({k: guards.around(t) for k, t in case.tensors.items()})
+    with guards:
+        found = named(*inside.differentiate())
+    broken = guards.broken()
+    yield expect(AROUND, not broken, "; ".join(broken[:3]))
+    if broken:
+        return
+    for what, clean in everything(case).items():
+        t = found[what]
+        spoilt = t is not None and (clean is None or (t.isnan() & ~clean.isnan()).any())
+        yield expect(f"{what}, between guards", not spoilt, "NaN, which is what lies beside every tensor, is in it")
 
 
 def unchanged(case: Case) -> Iterator[Result]:

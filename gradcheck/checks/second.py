@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradcheck.checks.cases import each
+from gradcheck.checks.cases import each, in_blocks
 from gradcheck.compare import Result, compare, expect, noted
 from gradcheck.conditioning import judge, scale_of, widened
 from gradcheck.numeric import along, random_direction, room
@@ -53,6 +53,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
 
     # every sample with every parameter, since what is wrong for one pair of them may be right for all others
     yield from each(spec.cases(settings), body, promised)
+    yield from in_blocks(spec, lambda: each(spec.covering(settings), body, promised))
     if promised:
         first = (spec.case(settings, params=params) for params in spec.params)
         yield from each(first, torchs_own)

@@ -23,9 +23,10 @@ def module(name: str) -> ModuleType:
 
 @functools.cache
 def load(name: str) -> Spec:
-    """The ``SPEC`` of its module, completed from the catalogue: family, and peer unless the spec has its own."""
+    """The ``SPEC`` of its module, completed from the catalogue: family; peer and Modules unless it has its own."""
     spec, loss = module(name).SPEC, catalogue.BY_NAME[name]
-    return dataclasses.replace(spec, family=loss.family, peer=spec.peer or loss.peer, kernels=KERNELS)
+    modules = spec.modules or tuple(getattr(loss.module, name) for name in loss.modules)
+    return dataclasses.replace(spec, family=loss.family, peer=spec.peer or loss.peer, kernels=KERNELS, modules=modules)
 
 
 def find(text: str) -> str:

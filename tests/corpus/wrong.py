@@ -116,6 +116,27 @@ def unwritten(d: Tensor) -> Tensor:
     return out
 
 
+def behind(t: Tensor) -> Tensor | None:
+    """What lies behind a tensor, if that is memory of its own: elsewhere it would be another's."""
+    memory, place = t.untyped_storage(), t.storage_offset() + t.numel()
+    if not t.is_contiguous() or memory.nbytes() < (place + 1) * t.element_size():
+        return None
+    return torch.empty(0, dtype=t.dtype).set_(memory, place, (1,), (1,))
+
+
+def written_behind(d: Tensor) -> Tensor:
+    out = torch.empty_like(d).copy_(d)
+    beyond = behind(out)
+    if beyond is not None:
+        beyond.fill_(0)
+    return out
+
+
+def read_behind(ctx: Any, g: Tensor, d: list[Tensor]) -> list[Tensor]:
+    beyond = behind(ctx.saved_tensors[0].detach())
+    return d if beyond is None else [d[0] + 0 * beyond.sum(), *d[1:]]
+
+
 def noisy(d: Tensor) -> Tensor:
     return d * (1 + 1e-9 * torch.rand(()).item())
 
@@ -267,6 +288,13 @@ FAULTS: dict[str, Fault] = {
         "gradient of . is another when no other",
         lambda ctx, g, d: [d[0] if all(ctx.needs_input_grad) else 2 * d[0], *d[1:]], bases=SEVERAL,
     ),
+    "the gradient of two inputs": Fault(
+        "gradient of x is another with z alone",
+        lambda ctx, g, d: [2 * d[0] if ctx.needs_input_grad == (True, False, True) else d[0], *d[1:]],
+        bases=("layer norm",),
+    ),
+    "writes behind its result": Fault("memory is written to that belongs to no tensor", first(written_behind)),
+    "reads behind its input": Fault("gradient of x depends on the memory beside", read_behind),
 }  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from gradcheck.formulas import Each
-from gradcheck.spec import Error, Input, Pin, Spec, reduce
+from gradcheck.spec import Error, Input, Module, Pin, Spec, reduce
 from manual_grad.losses.linear import adaptive_log_softmax_with_loss
-from manual_grad.losses.linear.adaptive_log_softmax_with_loss import adaptive_cross_entropy
+from manual_grad.losses.linear.adaptive_log_softmax_with_loss import AdaptiveLogSoftmaxWithLoss, adaptive_cross_entropy
 from manual_grad.specs.rowwise.cross_entropy import GAPS, NAN
 from manual_grad.specs.rowwise.cross_entropy import oracle as row
 from manual_grad.study import curves
@@ -32,11 +32,19 @@ def adaptive(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=N
 def definition(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=None, reduction="mean"):
     if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < CUTOFFS[-1]:
         raise RuntimeError("no such class")
+    whole = log_prob(input, head_weight, down_1, up_1, down_2, up_2, head_bias)
+    return reduce(-whole.gather(-1, target.unsqueeze(-1)).squeeze(-1), reduction)
+
+
+def log_prob(input, head_weight, down_1, up_1, down_2, up_2, head_bias=None, **_):
     head = F.linear(input, head_weight, head_bias).log_softmax(-1)
     tails = [(input @ down.T @ up.T).log_softmax(-1) for down, up in ((down_1, up_1), (down_2, up_2))]
     first = CUTOFFS[0]
-    whole = torch.cat([head[..., :first], *(head[..., first + i, None] + tail for i, tail in enumerate(tails))], -1)
-    return reduce(-whole.gather(-1, target.unsqueeze(-1)).squeeze(-1), reduction)
+    return torch.cat([head[..., :first], *(head[..., first + i, None] + tail for i, tail in enumerate(tails))], -1)
+
+
+def predict(**arguments):
+    return log_prob(**arguments).argmax(-1)
 
 
 def oracle(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=None, **_):
@@ -62,12 +70,24 @@ def symbols(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=No
 
 
 def peer(input, head_weight, target, down_1, up_1, down_2, up_2, head_bias=None, reduction="mean"):
+    module = torch.nn.AdaptiveLogSoftmaxWithLoss(**sizes(head_bias))
+    parameters = state(head_weight, down_1, up_1, down_2, up_2, head_bias)
+    return reduce(-functional_call(module, parameters, (input, target)).output, reduction)
+
+
+def sizes(head_bias=None):
     *cutoffs, classes = CUTOFFS
-    module = torch.nn.AdaptiveLogSoftmaxWithLoss(FEATURES, classes, cutoffs, head_bias=head_bias is not None)
+    return dict(in_features=FEATURES, n_classes=classes, cutoffs=cutoffs, head_bias=head_bias is not None)
+
+
+def state(head_weight, down_1, up_1, down_2, up_2, head_bias=None):
     weights = {"head.weight": head_weight, "head.bias": head_bias, "tail.0.0.weight": down_1, "tail.0.1.weight": up_1,
                "tail.1.0.weight": down_2, "tail.1.1.weight": up_2}  # fmt: skip
-    parameters = {k: w for k, w in weights.items() if w is not None}
-    return reduce(-functional_call(module, parameters, (input, target)).output, reduction)
+    return {k: w for k, w in weights.items() if w is not None}
+
+
+def value(result, reduction="mean"):
+    return result.loss if reduction == "mean" else reduce(-result.output, reduction)
 
 
 def weights(size):
@@ -113,6 +133,9 @@ SIMPLE = dict(head_weight=[[1.0], [0.0], [0.0], [0.0]], down_1=[[1.0]], up_1=[[1
 SPEC = Spec(
     name="adaptive_log_softmax_with_loss",
     fn=adaptive,
+    modules=(
+        Module(AdaptiveLogSoftmaxWithLoss, sizes, state, value, methods={"log_prob": log_prob, "predict": predict}),
+    ),
     peer=peer,
     inputs=(
         Input("input"),

@@ -7,12 +7,16 @@ two features, these have few bits. Then no sum over classes cancels in the gradi
 
 from __future__ import annotations
 
+import functools
+from unittest import mock
+
 import torch
 from mpmath import mpf
 from torch.nn import functional as F
 
-from gradcheck.spec import UNIT, Error, Input, Pin, Spec
-from manual_grad.losses.linear.linear_cross_entropy import linear_cross_entropy
+from gradcheck.spec import UNIT, Error, Input, Module, Pin, Spec
+from manual_grad.engine import linear
+from manual_grad.losses.linear.linear_cross_entropy import LinearCrossEntropyLoss, linear_cross_entropy
 from manual_grad.specs.rowwise import cross_entropy as rows
 from manual_grad.specs.rowwise.cross_entropy import GAPS, INF, NAN, probabilities
 from manual_grad.study import curves
@@ -93,8 +97,29 @@ def symbols(draw, input, linear_weight, target, linear_bias=None, weight=None, i
             **dict.fromkeys("cj", made["c"]), **direction}  # fmt: skip
 
 
+def in_blocks(**sizes):
+    every = dict.fromkeys(("SCORES", "SCORES_ON_DEVICE", "SCORES_OF_FORMULAS"), sizes.pop("scores"))
+    return functools.partial(mock.patch.multiple, linear, **every, **sizes)
+
+
+def sizes(linear_weight, linear_bias=None):
+    classes, *positions, features = linear_weight.shape
+    bias = linear_bias is not None
+    return dict(in_features=features, num_classes=classes, out_features=tuple(positions), bias=bias)
+
+
+def state(linear_weight, linear_bias=None):
+    weight = {"linear.weight": linear_weight.flatten(0, -2)}
+    return weight if linear_bias is None else {**weight, "linear.bias": linear_bias.flatten()}
+
+
 SPEC = Spec(
     fn=linear_cross_entropy,
+    blocks={
+        "blocks of a row": in_blocks(scores=1, LEAST_ROWS=0),
+        "blocks of two rows and a class": in_blocks(scores=2, LEAST_ROWS=1, MOST_ROWS=2),
+    },
+    modules=(Module(LinearCrossEntropyLoss, sizes, state),),
     inputs=(
         Input("input"),
         Input("linear_weight", batch=None),
