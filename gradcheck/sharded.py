@@ -229,8 +229,10 @@ def _judged(
     size = functools.cache(functools.partial(scales, case, g))
     result = judge(compare(label, t, wanted, bound, dtype=case.dtype), t, wanted, case.dtype, size, what)
     for factor in (processes, 1 / processes):
-        if not result.ok and result.message.startswith(f"{factor:.9g} times what is expected"):
-            return result._replace(message=f"of {processes} processes, {result.message}")
+        if not result.ok and t is not None and wanted is not None and t.shape == wanted.shape:
+            if compare(label, t, factor * wanted, bound, dtype=case.dtype).ok:
+                said = f"{factor:.9g} times what is expected, and there are {processes} processes"
+                return result._replace(message=f"{said}; {result.message}")
     return result
 
 

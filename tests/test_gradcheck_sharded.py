@@ -47,7 +47,7 @@ def test_right() -> None:
         (WithoutItsAllReduce.apply, "the gradient of x is wrong in process 0"),
         (
             TimesTheProcesses.apply,
-            "the gradient of w is wrong: .*it is 2 times the expected, and there are 2 processes",
+            "the gradient of w is wrong: 2 times what is expected, and there are 2 processes",
         ),
         (Dies.apply, "process 1 fails: ended with status 7, without a traceback"),
         (Raises.apply, "process 1 fails: RuntimeError: no memory is left\nTraceback"),
