@@ -228,11 +228,12 @@ def _judged(
     bound = BOUND if case.dtype is torch.float64 else NARROW
     size = functools.cache(functools.partial(scales, case, g))
     result = judge(compare(label, t, wanted, bound, dtype=case.dtype), t, wanted, case.dtype, size, what)
+    if result.ok or t is None or wanted is None or t.shape != wanted.shape:
+        return result
     for factor in (processes, 1 / processes):
-        if not result.ok and t is not None and wanted is not None and t.shape == wanted.shape:
-            if compare(label, t, factor * wanted, bound, dtype=case.dtype).ok:
-                said = f"{factor:.9g} times what is expected, and there are {processes} processes"
-                return result._replace(message=f"{said}; {result.message}")
+        if compare(label, t, factor * wanted, bound, dtype=case.dtype).ok:
+            said = f"{factor:.9g} times what is expected, and there are {processes} processes"
+            return result._replace(message=f"{said}; {result.message}")
     return result
 
 
