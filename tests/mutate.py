@@ -3,32 +3,50 @@
     python tests/mutate.py                             600 mistakes, of all kinds
     python tests/mutate.py --count 50 --kind rules     some
     python tests/mutate.py huber_loss cross_entropy    in the files of these losses
-    python tests/mutate.py --seed 1                    others
+    python tests/mutate.py --seed 1 --jobs 2           others, two at a time
 
-A mistake in Python (rules, engine, Triton) changes the syntax tree: an operator, a comparison, a sign, a number, the
-order of two arguments. In C++ it changes a token. Each is made in a copy of the tree; then ``python -m gradcheck``
-audits the losses that the file belongs to (for Triton, the tests in its interpreter). Survivors are printed with their
-place: each is equivalent, or a check is missing.
+A mistake in Python (rules, engine, Triton) changes one node of the syntax tree: an operator, a comparison, a sign, a
+number, the order of two arguments. In C++ it changes a token. Each is made in a copy of the tree, where gradcheck
+audits the losses that the file belongs to (the Triton kernels in Triton's interpreter): quickly, and in full only if
+that finds nothing. What survives is printed as in a diff. It is equivalent, or a check is missing.
+``tests/equivalent.txt`` lists those that are known to be equivalent, and why.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import functools
+import copy
+import multiprocessing
 import os
 import random
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch._dynamo  # takes seconds, and gradcheck needs it in every process
+
+import compile_kernels
+from gradcheck.checks import CHECKS
+from gradcheck.compare import Result
+from gradcheck.run import audit
+from gradcheck.spec import Settings
+
 ROOT = Path(__file__).resolve().parents[1]
+EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 KINDS = {
     "rules": "manual_grad/losses/*/*.py",
     "engine": "manual_grad/engine/*.py",
@@ -47,44 +65,63 @@ TOKENS = {
     " == ": " != ", " != ": " == ", " & ": " | ", " | ": " & ", " && ": " || ", " || ": " && ", "T{1}": "T{0}",
     "is_kept": "one", " += ": " = ", "1.0": "2.0", "true": "false", "false": "true",
 }  # fmt: skip
-SECONDS = 180
+SECONDS = 120  # of a processor, for a quick audit; a mistake that makes it loop is noticed
+SLOW = ("oracle", "equations", "second", "forward", "layout", "transforms")
+IN_INTERPRETER = ("kinks", "definition", "parity", "claims", "oracle")  # what shows a kernel's mistakes
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One mistake in a file: ``make`` gives the text with it, and says what has changed."""
+    """One mistake: a part of a file's text, as bytes because ``ast`` counts those, and what takes its place."""
 
+    kind: str
     file: Path
-    line: int
-    what: str
-    make: Callable[[], tuple[str, str]]
+    start: int
+    end: int
+    wrong: str
 
-    def __str__(self) -> str:
-        return f"{self.file.relative_to(ROOT)}:{self.line}: {self.what}"
+    @property
+    def name(self) -> str:
+        return str(self.file.relative_to(ROOT))
+
+    @property
+    def text(self) -> str:
+        source = self.file.read_bytes()
+        return (source[: self.start] + self.wrong.encode() + source[self.end :]).decode()
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """The lines concerned, right and wrong."""
+        source = self.file.read_bytes()
+        first = source.rfind(b"\n", 0, self.start) + 1
+        last = source.find(b"\n", self.end)
+        wrong = source[first : self.start] + self.wrong.encode() + source[self.end : last]
+        right, wrong = (" ".join(lines.decode().split()) for lines in (source[first:last], wrong))
+        return right, wrong
+
+    @property
+    def number(self) -> int:
+        return self.file.read_bytes().count(b"\n", 0, self.start) + 1
 
 
-def of_python(file: Path) -> Iterator[Mutant]:
-    source = file.read_text(encoding="utf-8")
-    for i, node in enumerate(_nodes(ast.parse(source))):
-        for k, (what, _) in enumerate(changes(node)):
-            yield Mutant(file, node.lineno, what, functools.partial(_changed, source, i, k))
-
-
-def _nodes(tree: ast.Module) -> list[Any]:
-    """Those with a line, but no docstrings and no annotations."""
+def of_python(kind: str, file: Path) -> Iterator[Mutant]:
+    source = file.read_bytes()
+    tree = ast.parse(source)
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
     left_out = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
     left_out |= {id(m) for n in ast.walk(tree) for a in _annotations(n) for m in ast.walk(a)}
-    return [n for n in ast.walk(tree) if hasattr(n, "lineno") and id(n) not in left_out]
-
-
-def _changed(source: str, i: int, k: int) -> tuple[str, str]:
-    tree = ast.parse(source)
-    node = _nodes(tree)[i]
-    _, change = list(changes(node))[k]
-    before = ast.unparse(node)
-    change(node)
-    ast.fix_missing_locations(tree)
-    return ast.unparse(tree), f"{before[:60]!r} -> {ast.unparse(node)[:60]!r}"
+    for node in ast.walk(tree):
+        if not hasattr(node, "lineno") or id(node) in left_out:
+            continue
+        for change in changes(node):
+            wrong = copy.deepcopy(node)
+            change(wrong)
+            text = ast.unparse(wrong)
+            compound = isinstance(wrong, (ast.BinOp, ast.BoolOp, ast.Compare, ast.UnaryOp, ast.IfExp))
+            start, end = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
+            yield Mutant(kind, file, start, end, f"({text})" if compound else text)
 
 
 def _annotations(node: ast.AST) -> Iterator[ast.AST]:
@@ -94,45 +131,52 @@ def _annotations(node: ast.AST) -> Iterator[ast.AST]:
             yield value
 
 
-def changes(node: Any) -> Iterator[tuple[str, Callable[[Any], None]]]:
-    """What can be wrong with a node: names, and functions that spoil it in place."""
+def changes(node: Any) -> Iterator[Callable[[Any], None]]:
+    """What can be wrong with a node: functions that spoil it in place."""
     if isinstance(node, (ast.BinOp, ast.BoolOp)) and type(node.op) in OPERATORS:
-        other = OPERATORS[type(node.op)]
-        yield "operator", lambda n: setattr(n, "op", other())
+        yield lambda n: setattr(n, "op", OPERATORS[type(n.op)]())
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Sub, ast.Div)):
-        yield "operands swapped", lambda n: n.__dict__.update(left=n.right, right=n.left)
+        yield lambda n: n.__dict__.update(left=n.right, right=n.left)
     if isinstance(node, ast.Compare) and type(node.ops[0]) in OPERATORS:
-        other = OPERATORS[type(node.ops[0])]
-        yield "comparison", lambda n: n.ops.__setitem__(0, other())
+        yield lambda n: n.ops.__setitem__(0, OPERATORS[type(n.ops[0])]())
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        yield "sign", lambda n: setattr(n, "op", ast.UAdd())
+        yield lambda n: setattr(n, "op", ast.UAdd())
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
-        yield "number", lambda n: setattr(n, "value", n.value + 1)
+        yield lambda n: setattr(n, "value", n.value + 1)
     if isinstance(node, ast.Call) and len(node.args) == 2:
-        yield "arguments swapped", lambda n: n.args.reverse()
+        yield lambda n: n.args.reverse()
     if isinstance(node, ast.IfExp):
-        yield "branches swapped", lambda n: n.__dict__.update(body=n.orelse, orelse=n.body)
+        yield lambda n: n.__dict__.update(body=n.orelse, orelse=n.body)
     if isinstance(node, ast.AugAssign):
-        yield "not accumulated", lambda n: setattr(n, "value", ast.Constant(0))
+        yield lambda n: setattr(n, "value", ast.Constant(0))
 
 
-def of_tokens(file: Path) -> Iterator[Mutant]:
-    lines = file.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines):
+def of_tokens(kind: str, file: Path) -> Iterator[Mutant]:
+    start = 0
+    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
         code = line.partition("//")[0]
-        if not code.startswith("  ") or '"' in code or "throw" in code or "#" in code or "template" in code:
-            continue
-        for token, other in TOKENS.items():
-            for found in re.finditer(re.escape(token), code):
-                spoilt = code[: found.start()] + other + code[found.end() :]
-                text = "\n".join([*lines[:number], spoilt, *lines[number + 1 :]])
-                made = text, f"{code.strip()!r} -> {spoilt.strip()!r}"
-                yield Mutant(file, number + 1, "token", functools.partial(lambda made: made, made))
+        if code.startswith("  ") and not any(word in code for word in ('"', "throw", "#", "template")):
+            for token, other in TOKENS.items():
+                for found in re.finditer(re.escape(token), code):
+                    at = start + len(code[: found.start()].encode())
+                    yield Mutant(kind, file, at, at + len(token), other)
+        start += len(line.encode())
+
+
+def equivalent() -> dict[tuple[str, str, str], str]:
+    """(file, right, wrong) -> why the wrong line does the same."""
+    found: dict[tuple[str, str, str], str] = {}
+    for block in EQUIVALENT.read_text(encoding="utf-8").split("\n\n"):
+        head, _, rest = block.partition("\n- ")
+        right, _, rest = rest.partition("\n+ ")
+        wrong, _, reason = rest.partition("\n")
+        if reason:
+            found[head.strip(), right.strip(), wrong.strip()] = " ".join(reason.split())
+    return found
 
 
 def losses_of(file: Path) -> list[str]:
     """The losses that a mistake in the file should show in."""
-    sys.path.insert(0, str(ROOT))
     from manual_grad.catalogue import FAMILIES, LOSSES, of_family
 
     names = {loss.name for loss in LOSSES}
@@ -149,33 +193,89 @@ def losses_of(file: Path) -> list[str]:
     return special.get(file.stem, few)
 
 
-def caught(mutant: Mutant, text: str, tree: Path, kind: str) -> bool:
-    """Whether gradcheck fails on the copy with the mistake, or the copy does not even build or start."""
-    place = tree / mutant.file.relative_to(ROOT)
-    original = place.read_text(encoding="utf-8")
-    place.write_text(text, encoding="utf-8")
-    try:
-        variables = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-        if (
-            kind == "cpu"
-            and subprocess.run(
-                [sys.executable, "compile_kernels.py"], cwd=tree, env=variables, capture_output=True
-            ).returncode
-        ):
-            return True
-        if kind == "triton":
-            variables |= {"MANUAL_GRAD_KERNELS": "triton", "TRITON_INTERPRET": "1"}
-            loss = losses_of(mutant.file)[0]
-            command = [sys.executable, "-m", "pytest", "-q", "-x", "tests/in_interpreter.py", "-k", loss]
-        else:
-            command = [sys.executable, "-m", "gradcheck", "--jobs", "1", *losses_of(mutant.file)]
-        try:
-            done = subprocess.run(command, cwd=tree, env=variables, capture_output=True, timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            return True
-        return done.returncode != 0
-    finally:
-        place.write_text(original, encoding="utf-8")
+def _audit(mutant: Mutant, tree: Path) -> None:
+    """In a process of its own, a fork of one that has imported torch and gradcheck, and nothing of the losses."""
+    sys.stdout = sys.stderr = _log(tree).open("w", encoding="utf-8")
+    sys.dont_write_bytecode = True  # of two mistakes within a second, the second would run the first's
+    os.chdir(tree)
+    sys.path.insert(0, str(tree))
+    if mutant.kind == "cpu":
+        variables = {**os.environ, "XDG_CACHE_HOME": f"{tree}-cache"}
+        command = [sys.executable, "compile_kernels.py"]
+        subprocess.run(command, env=variables, stdout=sys.stdout, stderr=sys.stderr, check=True)
+    if mutant.kind == "triton":
+        sys.path.insert(1, str(ROOT / "tests"))
+        import interpreter  # noqa: F401 - selects the Triton kernels, on CPU tensors
+
+    def listen(loss: str, check: str, result: Result | None) -> None:
+        if result is not None and not result.ok:
+            print(f"{time.perf_counter() - start:.1f} s: {loss}, {check}: {result}")
+            sys.exit(1)
+
+    from manual_grad import specs
+
+    start = time.perf_counter()
+    interpreted = mutant.kind == "triton"
+    checks = sorted(IN_INTERPRETER if interpreted else CHECKS, key=lambda check: check in SLOW)
+    functions = [specs.load(name) for name in losses_of(mutant.file)]
+    for quick in (True,) if interpreted else (True, False):
+        seconds = SECONDS * (1 if quick and not interpreted else 8)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 8 * SECONDS))
+        audit(functions, checks, Settings(quick=quick), listen)
+        print(f"{time.perf_counter() - start:.1f} s: nothing", flush=True)
+
+
+def copies(folder: Path, count: int) -> Iterator[Path]:
+    """Copies of the tree, and of the compiled objects, so that a mistake in a kernel takes one file's compilation."""
+    ignored = shutil.ignore_patterns(".git", ".venv", "docs", "*.egg-info")
+    objects = compile_kernels.cache_folder(ROOT / "build" / "kernels")
+    for number in range(count):
+        tree = folder / f"tree-{number}"
+        shutil.copytree(ROOT, tree, ignore=ignored)
+        shutil.copytree(objects, f"{tree}-cache/manual_grad/kernels")
+        yield tree
+
+
+def mutants(kinds: Sequence[str], stems: Sequence[str]) -> Iterator[Mutant]:
+    for kind in kinds:
+        for file in sorted(ROOT.glob(KINDS[kind])):
+            if file.stem not in NOT_RULES and (not stems or file.stem in stems):
+                yield from (of_tokens if kind == "cpu" else of_python)(kind, file)
+
+
+def verdicts(chosen: Sequence[Mutant], free: list[Path]) -> Iterator[tuple[Mutant, str]]:
+    """What becomes of each, in as many processes as there are free copies of the tree."""
+    known = equivalent()
+    waiting = list(reversed(chosen))
+    running: dict[int, tuple[Process, Mutant, Path]] = {}
+    while waiting or running:
+        while waiting and free:
+            mutant = waiting.pop()
+            reason = known.get((mutant.name, *mutant.lines))
+            if reason:
+                yield mutant, f"equivalent: {reason}"
+                continue
+            tree = free.pop()
+            (tree / mutant.name).write_text(mutant.text, encoding="utf-8")
+            process = multiprocessing.get_context("fork").Process(target=_audit, args=(mutant, tree))
+            process.start()
+            running[process.sentinel] = process, mutant, tree
+        for sentinel in connection.wait(list(running)):
+            process, mutant, tree = running.pop(sentinel)
+            process.join()
+            (tree / mutant.name).write_bytes(mutant.file.read_bytes())
+            free.append(tree)
+            yield mutant, "survives" if process.exitcode == 0 else f"noticed: {_how(process, tree)}"
+
+
+def _how(process: Process, tree: Path) -> str:
+    if process.exitcode == -signal.SIGXCPU:
+        return "takes too long"
+    return "".join(_log(tree).read_text(encoding="utf-8").strip().splitlines()[-1:])[:150]
+
+
+def _log(tree: Path) -> Path:
+    return tree.with_suffix(".log")
 
 
 def main() -> int:
@@ -184,27 +284,21 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=600)
     parser.add_argument("--kind", choices=KINDS, nargs="+", default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
-    made: list[tuple[str, Mutant]] = []
-    for kind in args.kind:
-        of = of_tokens if kind == "cpu" else of_python
-        files = [f for f in sorted(ROOT.glob(KINDS[kind])) if f.stem not in NOT_RULES]
-        files = [f for f in files if not args.losses or f.stem in args.losses]
-        made += [(kind, mutant) for file in files for mutant in of(file)]
+    torch.set_num_threads(1)
+    made = list(mutants(args.kind, args.losses))
     chosen = random.Random(args.seed).sample(made, min(args.count, len(made)))
-    survivors = 0
+    counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "tree"
-        ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", "docs", "*.egg-info")
-        shutil.copytree(ROOT, tree, ignore=ignored)
-        for n, (kind, mutant) in enumerate(chosen, 1):
-            text, how = mutant.make()
-            if not caught(mutant, text, tree, kind):
-                survivors += 1
-                print(f"survives: {mutant}: {how}", flush=True)
-            elif n % 20 == 0:
-                print(f"{n} of {len(chosen)}, {survivors} survive", flush=True)
-    print(f"{len(chosen)} mistakes of {len(made)}, {survivors} survive")
+        free = list(copies(Path(folder), args.jobs))
+        for mutant, verdict in verdicts(chosen, free):
+            counts[f"{mutant.kind}, {verdict.partition(':')[0]}"] += 1
+            right, wrong = mutant.lines
+            print(f"{mutant.name}:{mutant.number}: {verdict}\n- {right}\n+ {wrong}\n", flush=True)
+    for what, count in sorted(counts.items()):
+        print(f"{what}: {count}")
+    print(f"{len(chosen)} mistakes of {len(made)}")
     return 0
 
 
