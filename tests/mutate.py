@@ -220,7 +220,7 @@ def _audit(mutant: Mutant, tree: Path) -> None:
     functions = [specs.load(name) for name in losses_of(mutant.file)]
     for quick in (True,) if interpreted else (True, False):
         seconds = SECONDS * (1 if quick and not interpreted else 8)
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 8 * SECONDS))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, 16 * SECONDS))
         audit(functions, checks, Settings(quick=quick), listen)
         print(f"{time.perf_counter() - start:.1f} s: nothing", flush=True)
 
