@@ -12,6 +12,7 @@ that finds nothing. What survives is printed as in a diff. It is equivalent, or 
 ``tests/equivalent.txt`` lists those that are known to be equivalent, and why.
 """
 
+# ruff: noqa: E402 - a variable must be set before torch is imported
 from __future__ import annotations
 
 import argparse
@@ -36,10 +37,11 @@ from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
 from typing import Any
 
+os.environ["TRITON_INTERPRET"] = "1"  # must be set when torch._dynamo imports Triton
+
 import torch
 import torch._dynamo  # takes seconds, and gradcheck needs it in every process
 
-import compile_kernels
 from gradcheck.checks import CHECKS
 from gradcheck.compare import Result
 from gradcheck.run import audit
@@ -200,9 +202,7 @@ def _audit(mutant: Mutant, tree: Path) -> None:
     os.chdir(tree)
     sys.path.insert(0, str(tree))
     if mutant.kind == "cpu":
-        variables = {**os.environ, "XDG_CACHE_HOME": f"{tree}-cache"}
-        command = [sys.executable, "compile_kernels.py"]
-        subprocess.run(command, env=variables, stdout=sys.stdout, stderr=sys.stderr, check=True)
+        _build(tree)
     if mutant.kind == "triton":
         sys.path.insert(1, str(ROOT / "tests"))
         import interpreter  # noqa: F401 - selects the Triton kernels, on CPU tensors
@@ -225,15 +225,32 @@ def _audit(mutant: Mutant, tree: Path) -> None:
         print(f"{time.perf_counter() - start:.1f} s: nothing", flush=True)
 
 
-def copies(folder: Path, count: int) -> Iterator[Path]:
-    """Copies of the tree, and of the compiled objects, so that a mistake in a kernel takes one file's compilation."""
-    ignored = shutil.ignore_patterns(".git", ".venv", "docs", "*.egg-info")
-    objects = compile_kernels.cache_folder(ROOT / "build" / "kernels")
-    for number in range(count):
+def copies(folder: Path, count: int, built: bool) -> Iterator[Path]:
+    """Copies of the tree, with the kernels built, so that a mistake in one takes the compilation of one file."""
+    first = folder / "tree-0"
+    shutil.copytree(ROOT, first, ignore=shutil.ignore_patterns(".git", ".venv", "docs", "*.egg-info"))
+    if built:
+        flags = first / "compile_kernels.py"
+        # takes half as long, and the audits are small
+        flags.write_text(flags.read_text(encoding="utf-8").replace("-O3", "-O0"), encoding="utf-8")
+        _build(first)
+    yield first
+    for number in range(1, count):
         tree = folder / f"tree-{number}"
-        shutil.copytree(ROOT, tree, ignore=ignored)
-        shutil.copytree(objects, f"{tree}-cache/manual_grad/kernels")
+        shutil.copytree(first, tree)
+        if built:
+            shutil.copytree(_cache(first), _cache(tree))
         yield tree
+
+
+def _build(tree: Path) -> None:
+    variables = {**os.environ, "XDG_CACHE_HOME": str(_cache(tree))}
+    command = [sys.executable, "compile_kernels.py"]
+    subprocess.run(command, cwd=tree, env=variables, stdout=sys.stdout, stderr=subprocess.STDOUT, check=True)
+
+
+def _cache(tree: Path) -> Path:
+    return tree.with_suffix(".cache")
 
 
 def mutants(kinds: Sequence[str], stems: Sequence[str]) -> Iterator[Mutant]:
@@ -289,9 +306,13 @@ def main() -> int:
     torch.set_num_threads(1)
     made = list(mutants(args.kind, args.losses))
     chosen = random.Random(args.seed).sample(made, min(args.count, len(made)))
+    controls = [Mutant(kind, next(m.file for m in made if m.kind == kind), 0, 0, "") for kind in args.kind]
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        free = list(copies(Path(folder), args.jobs))
+        free = list(copies(Path(folder), args.jobs, "cpu" in args.kind))
+        for control, verdict in verdicts(controls, free):
+            if verdict != "survives":
+                sys.exit(f"{control.name} fails as it is: {verdict}")
         for mutant, verdict in verdicts(chosen, free):
             counts[f"{mutant.kind}, {verdict.partition(':')[0]}"] += 1
             right, wrong = mutant.lines

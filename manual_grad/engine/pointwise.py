@@ -101,7 +101,9 @@ class PointwiseLoss(LossFunction):
         first = cls._slopes(*inputs, *options)
         bent = []
         for d, row in zip(first, cls.second(*inputs, *options), strict=True):
-            terms = [slope * (h * u) for h, u in zip(row, v, strict=True) if u is not None and isinstance(h, Tensor)]
+            terms = [
+                slope * (h * u) for h, u in zip(row, v, strict=True) if u is not None and (isinstance(h, Tensor) or h)
+            ]
             if v_weight is not None:
                 terms.append(g * (d * v_weight))
             bent.append(sum(terms[1:], terms[0]) if terms else None)
