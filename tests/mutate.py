@@ -12,7 +12,6 @@ that finds nothing. What survives is printed as in a diff. It is equivalent, or 
 ``tests/equivalent.txt`` lists those that are known to be equivalent, and why.
 """
 
-# ruff: noqa: E402 - a variable must be set before torch is imported
 from __future__ import annotations
 
 import argparse

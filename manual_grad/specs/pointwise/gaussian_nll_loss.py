@@ -93,6 +93,8 @@ SPEC = Spec(
         Pin(dict(input=[[1.0], [3.0]], target=[[0.0], [0.0]], var=[4.0, 1.0], reduction="none"),
             "one variance per row, without the last dimension",
             value=[[0.5 * (math.log(4.0) + 0.25)], [4.5]], gradient=dict(var=[0.5 * 3 / 16, -4.0])),
+        Pin(dict(input=[[]], target=[[]], var=[[0.0]], reduction="none"), "a variance of no elements may be 0, too",
+            value=[[]]),
         Pin(dict(input=[INF, NAN, 0.0, 0.0], target=[0.0] * 4, var=[1.0, 1.0, NAN, INF], reduction="none"),
             "infinities and NaN are propagated", value=[INF, NAN, NAN, INF],
             gradient=dict(input=[INF, NAN, NAN, 0.0])),

@@ -112,6 +112,8 @@ SPEC = Spec(
         Error(dict(target=lambda target, **_: target - 6), RuntimeError, "argument #2 'target' is out of range"),
         Error(dict(target=lambda target, **_: target[:2]), RuntimeError, "inconsistent target size"),
         Error(dict(target=lambda target, **_: target[0]), RuntimeError, "inconsistent target size"),
+        Error(dict(input=lambda input, **_: input[:1, :1], target=lambda target, **_: target[0, :1]), RuntimeError,
+              "inconsistent target size"),
         Error(dict(target=lambda target, **_: target.int()), RuntimeError, "expected scalar type Long but found Int"),
         Error(dict(input=lambda input, **_: input[None]), RuntimeError, "Expected non-empty vector or matrix"),
         Error(dict(input=lambda input, **_: input[:, :0]), RuntimeError, "Expected non-empty vector or matrix"),

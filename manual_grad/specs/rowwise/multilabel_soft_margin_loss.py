@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from mpmath import exp, log
 
 from gradcheck.formulas import Each
@@ -78,6 +80,10 @@ SPEC = Spec(
             "certain and wrong; NaN stays in its row",
             value=[INF, NAN], gradient=dict(input=[[0.5, 0.0], [NAN, 0.0]])),
         Pin(dict(input=[[[], []]], target=[[[], []]], reduction="none"), "the mean of no labels", value=[[NAN, NAN]]),
+        Pin(dict(input=[0.0, 0.0], target=[[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]], reduction="none"),
+            "a target with more dimensions: as in torch, the sum is over the last one that the input has, the mean is "
+            "that over the labels of the input", value=[1.5 * math.log(2)] * 2,
+            gradient=dict(input=[-0.25, 0.25], target=[[0.0, 0.0]] * 3)),
     ),
     errors=(
         Error(dict(reduction="average"), ValueError, "average is not valid"),
