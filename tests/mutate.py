@@ -7,9 +7,9 @@
 
 A mistake in Python (rules, engine, Triton) changes one node of the syntax tree: an operator, a comparison, a sign, a
 number, the order of two arguments. In C++ it changes a token. Each is made in a copy of the tree, where gradcheck
-audits the losses that the file belongs to (the Triton kernels in Triton's interpreter): quickly, and in full only if
-that finds nothing. What survives is printed as in a diff. It is equivalent, or a check is missing.
-``tests/equivalent.txt`` lists those that are known to be equivalent, and why.
+audits the losses that the file belongs to (the Triton kernels in Triton's interpreter): quickly, and in full if that
+finds nothing; then the file's own tests run. What survives is printed as in a diff. It is equivalent, or a check is
+missing. ``tests/equivalent.txt`` lists those that are known to be equivalent, and why.
 """
 
 from __future__ import annotations
@@ -194,6 +194,12 @@ def losses_of(file: Path) -> list[str]:
     return special.get(file.stem, few)
 
 
+def tests_of(mutant: Mutant) -> list[str]:
+    """What is promised besides the function itself: more methods, refusals of ops that are called on their own."""
+    of_kind = {"engine": "engine", "cpu": "kernels"}.get(mutant.kind, "")
+    return [f"tests/test_{name}.py" for name in (mutant.file.stem, of_kind)]
+
+
 def _audit(mutant: Mutant, tree: Path) -> None:
     """In a process of its own, a fork of one that has imported torch and gradcheck, and nothing of the losses."""
     sys.stdout = sys.stderr = _log(tree).open("w", encoding="utf-8")
@@ -222,6 +228,11 @@ def _audit(mutant: Mutant, tree: Path) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, 16 * SECONDS))
         audit(functions, checks, Settings(quick=quick), listen)
         print(f"{time.perf_counter() - start:.1f} s: nothing", flush=True)
+    tests = [test for test in tests_of(mutant) if (tree / test).exists()]
+    if tests:
+        import pytest
+
+        sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
 
 
 def copies(folder: Path, count: int, built: bool) -> Iterator[Path]:

@@ -93,6 +93,23 @@ def over_itself(case: Case) -> Iterator[Result]:
     f, z = flat(case)
     v, expected = curvature(f, z)
     yield compare("jacfwd of jacfwd", torch.func.jacfwd(torch.func.jacfwd(f))(z) @ v, expected, BOUND)
+    yield from along_a_curve(f, z, v, expected)
+
+
+def along_a_curve(f: Callable[[Tensor], Tensor], z: Tensor, v: Tensor, bent: Tensor) -> Iterator[Result]:
+    """Where the direction moves with the point, the derivative of the tangent has a second term: v H v + grad f v."""
+    start = z.new_zeros(())
+
+    def speed(s: Tensor) -> Tensor:
+        return torch.func.jvp(lambda s: f(z + (s + s.square() / 2) * v), (s,), (torch.ones_like(s),))[1]
+
+    terms = torch.cat([v * bent, v * torch.func.grad(f)(z)])
+    found = {
+        "jvp of jvp": torch.func.jvp(speed, (start,), (torch.ones_like(start),))[1],
+        "grad of jvp": torch.func.grad(speed)(start),
+    }
+    for what, d in found.items():
+        yield compare(f"{what} along a curve", d, terms.sum(), BOUND, scale=terms.abs().sum())
 
 
 def curvature(f: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
