@@ -232,7 +232,8 @@ def _audit(mutant: Mutant, tree: Path) -> None:
     if tests:
         import pytest
 
-        sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+        rewritten = "ignore::pytest.PytestAssertRewriteWarning"  # not what this process has imported
+        sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", rewritten, *tests]))
 
 
 def copies(folder: Path, count: int, built: bool) -> Iterator[Path]:

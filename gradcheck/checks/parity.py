@@ -63,6 +63,8 @@ def on_a_device(spec: Spec, settings: Settings) -> Iterator[Result]:
         yield from tag(dtype, each(cases, agrees))
         if half and spec.peer is not None:
             yield from tag(dtype, each(spec.covering(settings, dtype), autocast))
+        if half:
+            yield from tag(dtype, each([spec.case(settings, dtype=dtype)], autocast_elsewhere))
         if dtype is torch.float32 and spec.peer is not None:
             yield from tag(dtype, each(spec.covering(settings, dtype), promotion))
         yield from tag(dtype, each(spec.covering(settings, dtype), poisoned))
@@ -219,6 +221,19 @@ def autocast(case: Case) -> Iterator[Result]:
     """Under autocast: torch's own output dtype, and gradients in the dtypes of the inputs."""
     with torch.autocast(next(iter(case.tensors.values())).device.type, case.dtype):
         yield from typed("under autocast", case)
+
+
+def autocast_elsewhere(case: Case) -> Iterator[Result]:
+    """Under autocast for another type of device, the same."""
+    other = "cuda" if next(iter(case.tensors.values())).is_cpu else "cpu"
+    without, before = everything(case), torch.is_autocast_enabled(other)
+    torch.set_autocast_enabled(other, True)  # torch.autocast refuses a device that is missing
+    try:
+        within = everything(case)
+    finally:
+        torch.set_autocast_enabled(other, before)
+    for what, t in within.items():
+        yield again(f"{what}, under autocast for {other}", t, without[what], case)
 
 
 def promotion(case: Case) -> Iterator[Result]:
