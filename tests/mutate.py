@@ -187,7 +187,8 @@ def losses_of(file: Path) -> list[str]:
         return [loss.name for loss in of_family(file.stem)][:6]
     special = {
         "class_margin": ["multi_margin_loss", "multilabel_margin_loss"], "cosine": ["cosine_embedding_loss"],
-        "triplet": ["triplet_margin_loss"], "softmax": ["cross_entropy", "linear_cross_entropy"],
+        "triplet": ["triplet_margin_loss"], "reduction": ["mse_loss", "l1_loss"],
+        "softmax": ["cross_entropy", "linear_cross_entropy"],
         "elementary": ["sigmoid_focal_loss", "tweedie_loss", "asymmetric_loss"],
     }  # fmt: skip
     few = ["huber_loss", "cross_entropy", "gaussian_nll_loss", "cosine_embedding_loss", "ctc_loss", "nll_loss"]

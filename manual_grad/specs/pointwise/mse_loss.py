@@ -53,6 +53,7 @@ SPEC = Spec(
             value=[0.0, INF, NAN, NAN], gradient=dict(input=[0.0, INF, NAN, NAN])),
         Pin(dict(input=[[0.0, 2.0]], target=[[0.0, 0.0], [4.0, 0.0]], weight=[[1.0, 3.0]]),
             "a broadcast weight counts as often as it is used; torch divides by 4", value=5.0),
+        Pin(dict(input=[1, 4], target=[3, 3], weight=[1, 3]), "integers, with a weight, as in torch", value=1.75),
     ),
     errors=(
         Error(dict(reduction="average"), ValueError, "average is not a valid value for reduction"),
