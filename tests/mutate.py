@@ -68,6 +68,7 @@ TOKENS = {
 }  # fmt: skip
 SECONDS = 120  # of a processor, for a quick audit; a mistake that makes it loop is noticed
 SLOW = ("oracle", "equations", "second", "forward", "layout", "transforms")
+BESIDES = {"rules": "api", "engine": "engine", "cpu": "kernels", "triton": ""}  # tests of what gradcheck does not see
 IN_INTERPRETER = ("kinks", "definition", "parity", "claims", "oracle")  # what shows a kernel's mistakes
 
 
@@ -195,12 +196,6 @@ def losses_of(file: Path) -> list[str]:
     return special.get(file.stem, few)
 
 
-def tests_of(mutant: Mutant) -> list[str]:
-    """What is promised besides the function itself: more methods, refusals of ops that are called on their own."""
-    of_kind = {"engine": "engine", "cpu": "kernels"}.get(mutant.kind, "")
-    return [f"tests/test_{name}.py" for name in (mutant.file.stem, of_kind)]
-
-
 def _audit(mutant: Mutant, tree: Path) -> None:
     """In a process of its own, a fork of one that has imported torch and gradcheck, and nothing of the losses."""
     sys.stdout = sys.stderr = _log(tree).open("w", encoding="utf-8")
@@ -219,6 +214,7 @@ def _audit(mutant: Mutant, tree: Path) -> None:
             sys.exit(1)
 
     from manual_grad import specs
+    from manual_grad.catalogue import BY_NAME
 
     start = time.perf_counter()
     interpreted = mutant.kind == "triton"
@@ -229,12 +225,15 @@ def _audit(mutant: Mutant, tree: Path) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, 16 * SECONDS))
         audit(functions, checks, Settings(quick=quick), listen)
         print(f"{time.perf_counter() - start:.1f} s: nothing", flush=True)
-    tests = [test for test in tests_of(mutant) if (tree / test).exists()]
-    if tests:
+    tests = [f"tests/test_{name}.py" for name in (mutant.file.stem, BESIDES[mutant.kind])]
+    found = [test for test in tests if (tree / test).exists()]
+    if found:
         import pytest
 
+        loss = BY_NAME.get(mutant.file.stem)
+        own = ["-k", " or ".join((loss.name, *loss.modules))] if loss else []
         rewritten = "ignore::pytest.PytestAssertRewriteWarning"  # not what this process has imported
-        sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", rewritten, *tests]))
+        sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", rewritten, *found, *own]))
 
 
 def copies(folder: Path, count: int, built: bool) -> Iterator[Path]:

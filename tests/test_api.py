@@ -282,6 +282,17 @@ def test_signatures_of_a_module_are_torchs(name: str) -> None:
     assert list(inspect.signature(ours.forward).parameters) == list(inspect.signature(torchs.forward).parameters)
 
 
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in SHARED_MODULES and functional_of(name)])
+def test_defaults_of_a_module_are_its_functionals(name: str) -> None:
+    module, function = (
+        {k: p.default for k, p in inspect.signature(f).parameters.items()}
+        for f in (getattr(manual_grad, name), getattr(M, functional_of(name)))
+    )
+    shared = module.keys() & function.keys()
+    assert shared
+    assert {k: module[k] for k in shared} == {k: function[k] for k in shared}
+
+
 def public(module: torch.nn.Module) -> dict[str, Any]:
     return {k: v for k, v in vars(module).items() if not k.startswith("_")}
 
