@@ -166,6 +166,8 @@ SPEC = Spec(
         Error(dict(target=lambda target, **_: target + 5), IndexError, r"[Tt]arget \d+ is out of bounds"),
         Error(dict(target=lambda target, **_: -1 - target), IndexError, r"[Tt]arget -\d+ is out of bounds"),
         Error(dict(target=lambda target, **_: target[:2]), ValueError, r"batch_size .*target batch_size"),
+        Error(dict(target=lambda target, **_: target[:, None]), RuntimeError, r"is it target.squeeze\(1\)"),
+        Error(dict(target=lambda target, **_: target[:, None].expand(-1, 2)), RuntimeError, r"shape \[3, 2\]$"),
         Error(dict(input=lambda input, **_: input[:, None], target=lambda target, **_: target[:, None]), RuntimeError,
               "are the classes last"),
         Error(dict(input=lambda input, **_: input[:, None], target=lambda target, **_: target[:, None].expand(-1, 2)),

@@ -110,6 +110,7 @@ SPEC = Spec(
     errors=(
         Error(dict(target=lambda target, **_: target + 5), RuntimeError, "argument #2 'target' is out of range"),
         Error(dict(target=lambda target, **_: target - 6), RuntimeError, "argument #2 'target' is out of range"),
+        Error(dict(target=lambda **_: torch.tensor([[0, -1, 9, 0, 0]] * 3)), RuntimeError, "out of range: got 9"),
         Error(dict(target=lambda target, **_: target[:2]), RuntimeError, "inconsistent target size"),
         Error(dict(target=lambda target, **_: target[0]), RuntimeError, "inconsistent target size"),
         Error(dict(input=lambda input, **_: input[:1, :1], target=lambda target, **_: target[0, :1]), RuntimeError,
