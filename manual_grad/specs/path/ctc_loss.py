@@ -153,6 +153,7 @@ SPEC = Spec(
     errors=(
         Error(dict(targets=lambda targets, **_: targets + 7), IndexError, "targets"),
         Error(dict(targets=lambda targets, **_: targets - 7), IndexError, "targets"),
+        Error(dict(targets=lambda targets, **_: targets[:2]), RuntimeError, "size 3 at dimension 0, but got size 2"),
         Error(dict(input_lengths=lambda input_lengths, **_: input_lengths + 1), RuntimeError, "input_lengths"),
         Error(dict(input_lengths=lambda input_lengths, **_: input_lengths[:2]), RuntimeError, "input_lengths"),
         Error(dict(target_lengths=lambda target_lengths, **_: target_lengths + 1), RuntimeError, "targets?"),
