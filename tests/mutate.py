@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import importlib
 import multiprocessing
 import os
 import random
@@ -36,10 +37,7 @@ from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
 from typing import Any
 
-os.environ["TRITON_INTERPRET"] = "1"  # must be set when torch._dynamo imports Triton
-
 import torch
-import torch._dynamo  # takes seconds, and gradcheck needs it in every process
 
 from gradcheck.checks import CHECKS
 from gradcheck.compare import Result
@@ -315,6 +313,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    os.environ["TRITON_INTERPRET"] = "1"  # is read when the next line imports Triton
+    importlib.import_module("torch._dynamo")  # takes seconds, and gradcheck needs it in every process
     made = list(mutants(args.kind, args.losses))
     chosen = random.Random(args.seed).sample(made, min(args.count, len(made)))
     controls = [Mutant(kind, next(m.file for m in made if m.kind == kind), 0, 0, "") for kind in args.kind]
