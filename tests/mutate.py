@@ -112,9 +112,8 @@ def of_python(kind: str, file: Path) -> Iterator[Mutant]:
         starts.append(starts[-1] + len(line))
     left_out = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
     left_out |= {id(m) for n in ast.walk(tree) for a in _annotations(n) for m in ast.walk(a)}
-    for node in ast.walk(tree):
-        if not hasattr(node, "lineno") or id(node) in left_out:
-            continue
+    nodes: list[Any] = [n for n in ast.walk(tree) if hasattr(n, "lineno") and id(n) not in left_out]
+    for node in nodes:
         for change in changes(node):
             wrong = copy.deepcopy(node)
             change(wrong)
@@ -273,7 +272,7 @@ def verdicts(chosen: Sequence[Mutant], free: list[Path]) -> Iterator[tuple[Mutan
     """What becomes of each, in as many processes as there are free copies of the tree."""
     known = equivalent()
     waiting = list(reversed(chosen))
-    running: dict[int, tuple[Process, Mutant, Path]] = {}
+    running: dict[Any, tuple[Process, Mutant, Path]] = {}  # by what ends with the process
     while waiting or running:
         while waiting and free:
             mutant = waiting.pop()
