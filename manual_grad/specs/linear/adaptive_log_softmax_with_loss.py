@@ -162,12 +162,16 @@ SPEC = Spec(
     },
     pins=(
         Pin(dict(SIMPLE, input=[[0.0]], target=[0], reduction="none"), "one of four", value=[1.3862943611198906]),
+        Pin(dict(SIMPLE, input=[0.0], target=0, reduction="none"), "likewise without a batch",
+            value=1.3862943611198906),
         Pin(dict(SIMPLE, input=[[0.0]], target=[6], reduction="none"), "one of four, then one of three",
             value=[2.4849066497880004]),
         Pin(dict(SIMPLE, input=[[0.0], [NAN]], target=[0, 6], reduction="none"), "NaN in a row makes the row NaN",
             value=[1.3862943611198906, NAN]),
     ),
     errors=(
+        Error(dict(target=lambda target, **_: 0 * target + 7), RuntimeError, r"Target values should be in \[0, 6\]"),
+        Error(dict(target=lambda target, **_: 0 * target - 1), RuntimeError, r"Target values should be in \[0, 6\]"),
         Error(dict(target=lambda target, **_: target + 4), RuntimeError, r"Target values should be in \[0, 6\]"),
         Error(dict(target=lambda target, **_: target - 100), RuntimeError, r"Target values should be in \[0, 6\]"),
         Error(dict(target=lambda target, **_: target[:2]), RuntimeError, "same size in the batch dimension"),

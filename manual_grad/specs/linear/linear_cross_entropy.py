@@ -184,6 +184,8 @@ SPEC = Spec(
               RuntimeError, "requires batched input"),
         Error(dict(target=lambda target, **_: target + 4), IndexError, r"[Tt]arget \d+ is out of bounds"),
         Error(dict(target=lambda target, **_: -1 - target), IndexError, r"[Tt]arget -\d+ is out of bounds"),
+        Error(dict(target=lambda target, **_: 0 * target + 4), IndexError, "[Tt]arget 4 is out of bounds"),
+        Error(dict(target=lambda target, **_: 0 * target - 1), IndexError, "[Tt]arget -1 is out of bounds"),
         Error(dict(target=lambda target, **_: target[:2]), ValueError, r"batch_size .*target batch_size"),
         Error(dict(target=lambda target, **_: target.int()), RuntimeError, "target dtype"),
         Error(dict(target=lambda target, **_: F.one_hot(target, 4)), RuntimeError, "floating point type for target"),
