@@ -121,7 +121,8 @@ SPEC = Spec(
         Pin(dict(input=[[-INF, -INF]], index=[0], output="both"), "no class is possible", value=[NAN]),
         Pin(dict(input=[[NAN, 0.0]], index=[1], output="both"), "NaN in a row makes the row NaN", value=[NAN]),
         Pin(dict(input=[[NAN, INF], [0.0, 0.0]], index=[-100, 1], output="both"),
-            "the contents of an ignored row do not matter", value=[0.0, 3 * math.log(2)], gradient=dict(input=[[0.0, 0.0], [0.5, -0.5]])),
+            "the contents of an ignored row do not matter", value=[0.0, 3 * math.log(2)],
+            gradient=dict(input=[[0.0, 0.0], [0.5, -0.5]])),
     ),
     errors=(
         Error(dict(index=lambda index, **_: index + 5), IndexError, r"[Tt]arget \d+ is out of bounds"),
