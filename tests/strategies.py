@@ -165,6 +165,7 @@ def of_spec(name: str, d: Draw) -> dict[str, Any]:
     known: dict[tuple[float, float], dict[str, Any]] = {
         UNIT: dict(typical=unit, special=(0.0, 1.0, 1e-6, NAN)),
         (0.0, INF): dict(typical=torch.exp, special=(0.0, 1.0, 1e-6, 1e4, NAN, INF)),
+        (-INF, 0.0): dict(typical=lambda x: -x.exp(), special=(0.0, -1.0, -1e-6, -1e4, NAN, -INF)),
         REAL: {},
     }
     arguments = {}

@@ -47,13 +47,13 @@ probable, the rejected ones more so (*down*).
 
 **Stable form.** Each sigmoid and each bell is computed from the exponential that cannot overflow, so that no digit of a
 small one is lost. In (2) two bells may cancel: they are equal where the rejected completion is where the reference has
-it, :math:`b = 0`, and where :math:`z = -a`. Over their common denominator the difference is a product. With
-:math:`u` at the smaller and :math:`q` at the larger of :math:`|a|` and :math:`|z|`,
+it, :math:`b = 0`, and where :math:`z = -a`. Over their common denominator the difference is a product. With the
+smaller and the larger of :math:`|a|` and :math:`|z|`,
 
 .. math::
-    v(a) - v(z) = \operatorname{sgn}\bigl( b\, (b - 2 a) \bigr)\,
-        \frac{u\, \bigl( 1 - e^{-|b|} \bigr) \bigl( 1 - e^{-|a + z|} \bigr)}{(1 + u)^2\, (1 + q)^2}, \qquad
-    u = e^{-\min(|a|, |z|)}, \qquad q = e^{-\max(|a|, |z|)} \tag{7}
+    v(a) - v(z) = \operatorname{sgn}\bigl( b\, (b - 2 a) \bigr)\, v(m)\,
+        \frac{\bigl( 1 - e^{-|b|} \bigr) \bigl( 1 - e^{-|a + z|} \bigr)}{(1 + q)^2}, \qquad
+    m = \min(|a|, |z|), \qquad q = e^{-\max(|a|, |z|)} \tag{7}
 
 There are no kinks.
 
