@@ -309,10 +309,15 @@ class Gradient {
                    m = call_.m(r + j), rho = call_.rho(r + j, rows_.count), tau = call_.mean_gap(r + j, rows_.count),
                    x_y = static_cast<double>(widen(scores.p[Pack::at(y[j], j)])), d_y = call_.logits.gap(x_y, m),
                    p_y = std::exp(-d_y) / (1 + rho), factor = capped ? 1 : call_.logits.factor();
-      flat[j] = static_cast<T>(factor * (by_lse - by_log_prob) / (1 + rho));
-      tilt[j] = static_cast<T>(factor * by_entropy / (1 + rho));
-      mean[j] = static_cast<T>(tau);
-      low[j] = static_cast<T>(tau - static_cast<double>(mean[j]));
+      // flat + tilt (d - tau) as tilt (d - (tau - flat / tilt)): one difference, in which digits may cancel, of numbers
+      // that are known to more digits than T has
+      const double level = factor * (by_lse - by_log_prob) / (1 + rho), slope = factor * by_entropy / (1 + rho),
+                   middle = tau - level / slope;
+      const bool tilted = std::isfinite(middle);
+      flat[j] = static_cast<T>(tilted ? 0 : level);
+      tilt[j] = static_cast<T>(tilted ? slope : 0);
+      mean[j] = static_cast<T>(tilted ? middle : 0);
+      low[j] = static_cast<T>(tilted ? middle - static_cast<double>(mean[j]) : 0);
       most[j] = static_cast<T>(m);
       own[j] = by_log_prob * (d_y == 0 ? rho / (1 + rho) : 1 - p_y) + by_lse * p_y;  // (7)
       if (p_y != 0) own[j] += by_entropy * p_y * (d_y - tau);
