@@ -50,7 +50,7 @@ def main(file: str) -> int:
                     for sample in dict.fromkeys(r.sample for r in report.results)
                 },
             }
-    text = json.dumps({"environment": environment(), "losses": losses}, indent=1)
+    text = json.dumps({"environment": specs.environment() | environment(), "losses": losses}, indent=1)
     Path(file).write_text(text + "\n", encoding="utf-8")
     return 0
 
