@@ -124,6 +124,9 @@ def calls() -> list[Any]:
         lambda: M.cross_entropy(image, torch.zeros(2, 8, 8, dtype=torch.int64)),
         lambda: M.cross_entropy(scores.bfloat16(), index),
         lambda: M.cross_entropy(scores.double(), index),
+        lambda: sum(M.log_prob_and_entropy(scores, index)).sum(),
+        lambda: sum(M.log_prob_and_entropy(scores.bfloat16(), index, softcap=2.0)).sum(),
+        lambda: M.selected_log_prob(scores.double(), index).sum(),
         lambda: M.nll_loss(scores, index, weight),
         lambda: M.multi_margin_loss(scores, index, p=2, weight=weight),
         lambda: M.multilabel_margin_loss(scores, labels),
@@ -156,6 +159,7 @@ def test_compiles_without_spills(
     with capsys.disabled():
         print("", *found, sep="\n")
     rowwise, pairwise = {"_cross_entropy", "_nll_loss", "_class_margin"}, {"_cosine_embedding", "_triplet_margin"}
+    rowwise |= {"_log_prob_state", "_log_prob_gradient"}
     assert architecture != ARCHITECTURES[0] or {"_kernel", "_walk", *rowwise, *pairwise} <= {u.kernel for u in found}
     # older compilers (Triton 3.6 for sm_80) put a number or two aside, which costs nothing
     spilling = [str(u) for u in found if u.local > 16]

@@ -18,6 +18,7 @@ from manual_grad.kernels.triton import (
     class_margin,
     cosine_embedding_loss,
     cross_entropy,
+    log_prob,
     nll_loss,
     path,
     pointwise,
@@ -37,6 +38,7 @@ POINTWISE = {
 OPS: dict[str, tuple[str, Callable[..., Any]]] = {
     **{name: pointwise.op(loss) for name, loss in POINTWISE.items()},
     **cross_entropy.OPS,
+    **log_prob.OPS,
     **nll_loss.OPS,
     **class_margin.OPS,
     **cosine_embedding_loss.OPS,

@@ -21,7 +21,8 @@ INF, NAN = float("inf"), float("nan")
 def function(hidden, weight, index, bias=None, output="log_prob", reduction="none", **options):
     """One of the outputs, or a combination of two."""
     if output == "log_prob":
-        return reduce(loss.linear_log_prob(hidden, weight, index, bias, **options), reduction)
+        log_prob: Any = loss.linear_log_prob(hidden, weight, index, bias, **options)
+        return reduce(log_prob, reduction)
     found: Any = loss.linear_log_prob(hidden, weight, index, bias, entropy=True, lse=True, accuracy=True, **options)
     return reduce(2 * found.entropy - found.log_prob if output == "both" else getattr(found, output), reduction)
 
