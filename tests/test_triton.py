@@ -114,7 +114,6 @@ def served(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def calls() -> list[Any]:
     """Calls that launch each kernel with all inputs and outputs, with large tensors so that tiles are wide."""
-    x, y, z = (torch.rand(300, requires_grad=True) for _ in range(3))
     scores, image = torch.rand(4, 9000, requires_grad=True), torch.rand(2, 40, 8, 8, requires_grad=True)
     vectors = torch.rand(3, 4, 1024, requires_grad=True)
     weight, index, labels = torch.rand(9000), torch.arange(4), torch.zeros(4, 9000, dtype=torch.int64)
@@ -139,7 +138,8 @@ def calls() -> list[Any]:
     ]
     for name, loss in kernels_in_triton.POINTWISE.items():
         n = loss.inputs
-        operands = (*(x, y, z)[:n], None, torch.ones(()), *[0.5] * loss.options, 1.0, True, True, *[True] * n, False)
+        inputs = [torch.rand(300, requires_grad=True) for _ in range(n)]
+        operands = (*inputs, None, torch.ones(()), *[0.5] * loss.options, 1.0, True, True, *[True] * n, False)
         found.append(lambda name=name, operands=operands: kernels_in_triton.OPS[name][1](*operands))
     return found
 
