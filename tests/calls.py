@@ -16,6 +16,7 @@ from manual_grad import specs
 
 MODULES = [name for name in manual_grad.__all__ if inspect.isclass(getattr(manual_grad, name))]
 # the Modules that this torch also has; torch 2.10 lacks the linear cross entropy
+FUNCTIONALS = [name for name in M.__all__ if name in specs.NAMES]  # one of each file; it has the spec
 SHARED = [name for name in M.__all__ if hasattr(torch.nn.functional, name)]
 SHARED_MODULES = [name for name in MODULES if hasattr(torch.nn, name)]
 

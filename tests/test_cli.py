@@ -198,7 +198,8 @@ def test_names(given: str, loss: str, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize("name", catalogue.BY_NAME)
 def test_every_loss_and_every_module_is_found(name: str) -> None:
     assert catalogue.find(name).name == name
-    assert {catalogue.find(module).name for module in catalogue.BY_NAME[name].modules} == {name}
+    loss = catalogue.BY_NAME[name]
+    assert {catalogue.find(other).name for other in (name, *loss.also, *loss.modules)} == {name}
 
 
 @pytest.mark.parametrize(

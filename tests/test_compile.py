@@ -11,7 +11,7 @@ import torch
 
 import manual_grad
 import manual_grad.functional as M
-from calls import MODULES, constructor_arguments, example, functional_of, inputs
+from calls import FUNCTIONALS, MODULES, constructor_arguments, example, functional_of, inputs
 from gradcheck.checks.transforms import generated
 from gradcheck.spec import Settings
 from manual_grad import specs
@@ -26,7 +26,7 @@ def real_options(name: str) -> list[str]:
     return [p.name for p in parameters if isinstance(p.default, (int, float)) and not isinstance(p.default, bool)]
 
 
-OPTIONS = [(name, option) for name in M.__all__ for option in real_options(name)]
+OPTIONS = [(name, option) for name in FUNCTIONALS for option in real_options(name)]
 # valid values for integer options and for numbers with a domain
 RANGES = {
     "ignore_index": (-1, -2, 7, 3),
@@ -94,7 +94,7 @@ def batches(arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 # all losses except those whose tensors share no batch
-BATCHED = [name for name in M.__all__ if name not in ("ctc_loss", "linear_cross_entropy")]
+BATCHED = [name for name in FUNCTIONALS if name not in ("ctc_loss", "linear_cross_entropy")]
 
 
 @pytest.mark.parametrize("name", BATCHED)

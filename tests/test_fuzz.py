@@ -21,6 +21,7 @@ from torch import Tensor
 
 import manual_grad.functional as M
 import strategies
+from calls import FUNCTIONALS
 from manual_grad import kernels
 from manual_grad.engine import older_torch
 from strategies import HALVES, REDUCTIONS, Draw, described
@@ -530,7 +531,7 @@ def problems(name: str, draw: Callable[[st.SearchStrategy[Any]], Any]) -> list[s
     return [*found, described(arguments)] if found else []
 
 
-@pytest.mark.parametrize("name", M.__all__)
+@pytest.mark.parametrize("name", FUNCTIONALS)
 @settings(
     max_examples=EXAMPLES or 60,
     derandomize=not EXAMPLES,

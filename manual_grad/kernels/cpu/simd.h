@@ -276,7 +276,7 @@ inline Vec<double> exp_to_float(Vec<double> x) {
 #else
 // Without such a lookup, the polynomial has to reach ln 2 / 2, and 2^k is made of the bits of the shifted number.
 inline Vec<double> exp_to_float(Vec<double> x) {
-  constexpr double low = -700;  // below, the result is 0 in float32
+  constexpr double low = -708;  // below, 2^k is no normal number, and the result is 0 in float32
   const Vec<double> c = x < low ? splat(low) : x;
   const Vec<double> shifted = c * 1.44269504088896340736 + Simd<double>::round_magic;
   const Vec<double> r = c - (shifted - Simd<double>::round_magic) * 0.69314718055994530942;

@@ -39,6 +39,11 @@ unless it would then have too few rows; then the states of blocks of classes are
 are no kinks.
 
 **Shapes and domain.** Hidden states are :math:`(\dots, D)`, the weight :math:`(C, D)`, the bias :math:`(C)`.
+
+Sources:
+
+1. Erik Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (2024),
+   `arXiv:2411.09009 <https://arxiv.org/abs/2411.09009>`_, for blocks of classes.
 """
 
 from __future__ import annotations
@@ -160,7 +165,7 @@ class _Sweep:
             if "entropy" in up:
                 r += up["entropy"] * state.entropy_slope(z)
             r = torch.where(kept, r * stretch_of(s, *self.logits), 0)
-            self.products.add(i, c, r.to(self.dtype))
+            self.products.add(i, c, r.to(self.dtype))  # (4)
 
 
 @arguments.functional
@@ -178,6 +183,7 @@ def _stack(
     return result.reshape(len(result), *rows)
 
 
+@arguments.overridable
 def linear_log_prob(
     hidden: Tensor,
     weight: Tensor,
@@ -227,7 +233,7 @@ def linear_log_prob(
         >>> linear_log_prob(hidden, weight, torch.tensor([0, 2]))
         tensor([-0.8620, -0.7586])
         >>> linear_log_prob(hidden, weight, torch.tensor([0, 2]), entropy=True).entropy
-        tensor([1.0190, 0.9037])
+        tensor([1.0174, 0.8854])
     """
     name = "linear_log_prob"
     arguments.require_floating(name, hidden)

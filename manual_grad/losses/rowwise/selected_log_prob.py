@@ -37,7 +37,7 @@ is sure of most tokens, and there that difference has no correct digit:
 >>> usual = z.logsumexp(0) - (z.softmax(0) * z).sum()
 >>> entropy = log_prob_and_entropy(z, y).entropy
 >>> f"{usual:.4e}", f"{entropy:.4e}"
-('0.0000e+00', '8.6567e-08')
+('0.0000e+00', '8.6568e-08')
 >>> torch.autograd.grad(entropy, z)[0]
 tensor([-8.2446e-08,  4.1223e-08,  4.1223e-08])
 
@@ -327,6 +327,7 @@ def logits_of(
     )
 
 
+@arguments.overridable
 def selected_log_prob(
     input: Tensor,
     index: Tensor,
@@ -368,6 +369,7 @@ def selected_log_prob(
     return _of_rows(name, "log_prob", input, index, temperature, softcap, logit_scale, ignore_index)[0]
 
 
+@arguments.overridable
 def log_prob_and_entropy(
     input: Tensor,
     index: Tensor,
@@ -405,7 +407,7 @@ def log_prob_and_entropy(
         >>> log_prob
         tensor([-0.0206, -4.0206])
         >>> entropy
-        tensor([0.1044, 0.1044])
+        tensor([0.1069, 0.1069])
     """
     name = "log_prob_and_entropy"
     found = _of_rows(name, "log_prob entropy", input, index, temperature, softcap, logit_scale, ignore_index)

@@ -18,7 +18,7 @@ from manual_grad.study import curves
 INF, NAN = float("inf"), float("nan")
 
 
-def function(hidden, weight, index, bias=None, output="log_prob", reduction="none", **options):
+def linear_log_prob(hidden, weight, index, bias=None, output="log_prob", reduction="none", **options):
     """One of the outputs, or a combination of two."""
     if output == "log_prob":
         log_prob: Any = loss.linear_log_prob(hidden, weight, index, bias, **options)
@@ -67,8 +67,7 @@ def symbols(draw, hidden, weight, index, bias=None, **options):
 
 
 SPEC = Spec(
-    name="linear_log_prob",
-    fn=function,
+    fn=linear_log_prob,
     chapter=loss.__doc__,
     inputs=(
         Input("hidden"),

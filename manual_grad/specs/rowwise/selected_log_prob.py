@@ -16,7 +16,7 @@ INF, NAN = float("inf"), float("nan")
 GAPS = (5, 10, 20, 40, 60)
 
 
-def function(input, index, output="log_prob", reduction="none", **options):
+def selected_log_prob(input, index, output="log_prob", reduction="none", **options):
     """One of the outputs, or a combination of both; the classes are dimension 1, as in the other losses of rows."""
     input = input.movedim(1, -1) if input.dim() > 2 else input
     if output == "log_prob":
@@ -75,8 +75,7 @@ def symbols(
 
 
 SPEC = Spec(
-    name="selected_log_prob",
-    fn=function,
+    fn=selected_log_prob,
     chapter=loss.__doc__,
     inputs=(Input("input"), Input("index")),
     definition=definition,
@@ -84,7 +83,7 @@ SPEC = Spec(
     symbols=symbols,
     params=(
         {},
-        dict(output="both"),
+        dict(output="both", reduction="none"),
         dict(output="entropy"),
         dict(output="both", reduction="mean"),
         dict(output="both", reduction="sum"),
