@@ -61,7 +61,7 @@ from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise.selected_log_prob import (
     OUTPUTS,
-    LogProbFunction,
+    SelectedLogProbFunction,
     logits_by,
     logits_of,
     outputs_of,
@@ -81,10 +81,10 @@ class LinearLogProb(NamedTuple):
 class LinearLogProbFunction(linear.LinearLoss):
     """``apply(x, W, b, t, None, dtype, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
 
-    See :class:`~linear.LinearLoss` and, for the options, :class:`~LogProbFunction`.
+    See :class:`~linear.LinearLoss` and, for the options, :class:`~SelectedLogProbFunction`.
     """
 
-    rowwise = LogProbFunction
+    rowwise = SelectedLogProbFunction
     stacked = True
 
     @classmethod
@@ -118,7 +118,7 @@ class _Sweep:
         scores = linear.most_scores(x)
         # the kernels need all classes of a row at once
         whole = not linear.too_few_rows(x.shape[0], W.shape[:2].numel(), scores)
-        self.by_kernel = whole and kernels.op(LogProbFunction.kernel, x) is not None
+        self.by_kernel = whole and kernels.op(SelectedLogProbFunction.kernel, x) is not None
         self.products = linear.Products(X, dtype, needs, scores if self.by_kernel else linear.SCORES_OF_FORMULAS)
 
     def step(self, i: slice, result: Tensor | None, g: Tensor | None) -> None:
@@ -129,8 +129,8 @@ class _Sweep:
         (c,) = self.products.classes
         z, t = self.products.scores(i, c), self.t[i]
         options = self.outputs, self.dtype, self.ignore_index, *self.logits
-        state = LogProbFunction.summarize(z, self.outputs, *self.logits)
-        LogProbFunction.run((z, t, state), options, result, g, z if self.products.wanted else None)
+        state = SelectedLogProbFunction.summarize(z, self.outputs, *self.logits)
+        SelectedLogProbFunction.run((z, t, state), options, result, g, z if self.products.wanted else None)
         if self.products.wanted:
             self.products.add(i, c, z)  # r has taken the place of the scores
 

@@ -64,16 +64,13 @@ that is near :math:`z = 0`, so is :math:`u` near 1, and ``expm1`` has the digits
 There are no kinks.
 
 **Other losses of the same four log-probabilities.** ``loss_type`` selects them by their names in TRL:
-
-===================  ==================================================  ===========================================
-``"hinge"``          :mod:`~manual_grad.losses.pointwise.slic_loss`      a hinge at margin 1
-``"ipo"``            :mod:`~manual_grad.losses.pointwise.ipo_loss`       a square around a target margin
-``"exo_pair"``       :mod:`~manual_grad.losses.pointwise.exo_loss`       the divergence in the other direction
-``"nca_pair"``       :mod:`~manual_grad.losses.pointwise.nca_loss`       each completion against the reference
-``"sppo_hard"``      :mod:`~manual_grad.losses.pointwise.sppo_loss`      a square around a target for each completion
-``"apo_zero"``       :mod:`~manual_grad.losses.pointwise.apo_loss`       the chosen one up, the rejected one down
-``"apo_down"``       :mod:`~manual_grad.losses.pointwise.apo_loss`       both down, the rejected one more
-===================  ==================================================  ===========================================
+'hinge' is :mod:`~manual_grad.losses.pointwise.slic_loss`, a hinge at margin 1; 'ipo' is
+:mod:`~manual_grad.losses.pointwise.ipo_loss`, a square around a target margin; 'exo_pair' is
+:mod:`~manual_grad.losses.pointwise.exo_loss`, the divergence in the other direction; 'nca_pair' is
+:mod:`~manual_grad.losses.pointwise.nca_loss`, which compares each completion with the reference; 'sppo_hard' is
+:mod:`~manual_grad.losses.pointwise.sppo_loss`, a square around a target for each completion; 'apo_zero' and 'apo_down'
+are :mod:`~manual_grad.losses.pointwise.apo_loss`, which moves the chosen completion up and the rejected one down, or
+both down.
 
 **Shapes and domain.** The four log-probabilities have one shape; they are real, usually negative, and may be sums or
 means over tokens. :math:`\beta > 0`, :math:`0 \le \epsilon < 1`, and :math:`\epsilon < 1/2` for the robust loss. A

@@ -128,7 +128,7 @@ class LogProbAndEntropy(NamedTuple):
     entropy: Tensor
 
 
-class LogProbFunction(RowwiseLoss):
+class SelectedLogProbFunction(RowwiseLoss):
     """``apply(input, index, state, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
 
     ``input`` is (C) or (N, C, d1, …), ``index`` has its shape without the C. ``state`` is what :meth:`summarize` gives:
@@ -287,8 +287,8 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Any:
 def _stack(input: Tensor, index: Tensor, outputs: str, dtype: torch.dtype, *options: Any) -> Tensor:
     """The outputs, stacked; a single node in a graph of torch.compile."""
     transformed = torch_private.is_transforming()
-    state = None if transformed else LogProbFunction.summarize(input.detach(), outputs, *options[1:])
-    return evaluate(LogProbFunction, input, index, state, outputs, dtype, *options, "none")
+    state = None if transformed else SelectedLogProbFunction.summarize(input.detach(), outputs, *options[1:])
+    return evaluate(SelectedLogProbFunction, input, index, state, outputs, dtype, *options, "none")
 
 
 def _of_rows(
@@ -318,7 +318,7 @@ def _of_rows(
 def logits_of(
     name: str, temperature: float, softcap: float | None, logit_scale: float, ignore_index: int
 ) -> tuple[int, float, float, float]:
-    """The options of :class:`LogProbFunction` that follow the dtype, validated."""
+    """The options of :class:`SelectedLogProbFunction` that follow the dtype, validated."""
     return (
         arguments.integer(name, "ignore_index", ignore_index),
         arguments.positive(name, "temperature", temperature),
