@@ -20,7 +20,7 @@ exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|numpy|collections|typing|os|contextlib)\..*"),  # their documentation is not available offline
-    (r"py:.*", r"(optional|Call|Sample|Arguments|Tensor|.*\.(Tensor|Sample|Arguments))"),  # aliases of long types
+    (r"py:.*", r"(optional|Call|Sample|Arguments|Tensor|Compared|Regime|Listener|.*\.(Tensor|Sample|Arguments|Compared|LinearLogProb|LogProbAndEntropy))"),  # aliases of long types
 ]
 
 autodoc_typehints = "signature"
