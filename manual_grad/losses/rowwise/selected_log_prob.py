@@ -339,7 +339,7 @@ def selected_log_prob(
 ) -> Tensor:
     """The log-probability of one class of each row.
 
-    The result of :func:`log_prob_and_entropy` without the entropy, which takes longer to compute.
+    The result of ``log_prob_and_entropy`` without the entropy, which takes longer to compute.
 
     Args:
         input: Scores (any real numbers), floating point, of shape (…, C).
