@@ -8,9 +8,9 @@ bounds them smoothly [3]:
     z_c = \frac{\kappa}{T} \tanh u_c \quad\text{or}\quad z_c = \frac{a}{T}\, x_c, \qquad
     u_c = \frac{a}{\kappa}\, x_c \tag{1}
 
-**Definition.** A policy that chooses among the classes by the softmax :math:`p` of its logits is trained on two numbers of each row:
-the log-probability of the class :math:`y` that was drawn, whose gradient times an advantage is the policy gradient of
-Williams [1], and the entropy of :math:`p`, which is held up so that the policy goes on exploring [2]:
+**Definition.** A policy that chooses among the classes by the softmax :math:`p` of its logits is trained on two numbers
+of each row: the log-probability of the class :math:`y` that was drawn, whose gradient times an advantage is the policy
+gradient of Williams [1], and the entropy of :math:`p`, which is held up so that the policy goes on exploring [2]:
 
 .. math::
     \log p_y = z_y - \mathrm{lse}(z), \qquad H = -\sum_c p_c \log p_c, \qquad
