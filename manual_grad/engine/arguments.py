@@ -199,6 +199,16 @@ def weight_of(weight: Tensor | None, input: Tensor, target: Tensor) -> Tensor | 
     return weight.to(torch.promote_types(input.dtype, target.dtype)) if weight.dim() < target.dim() else weight
 
 
+def same_shape(name: str, argument: str, value: Tensor, **others: Tensor | None) -> None:
+    """Require the other arguments, where they are given, to have the shape of ``argument``."""
+    for other, t in others.items():
+        if t is not None and t.shape != value.shape:
+            raise ValueError(
+                f"{name}(): argument '{other}' must have the shape of '{argument}', {list(value.shape)}, "
+                f"but got {list(t.shape)}"
+            )
+
+
 def broadcasts_into(name: str, factor: Tensor | None, input: Tensor) -> None:
     if factor is None or factor.shape == input.shape:
         return

@@ -257,6 +257,14 @@ class Products:
         return [None if d is None else d.to(u.dtype) for d, u in zip(self.sums, self.X, strict=True)]
 
 
+def products(X: Tensors, dtype: torch.dtype, needs: tuple[bool, ...], op: Any) -> tuple[Any, Products]:
+    """The products, and the kernel ``op`` or None if their blocks are not for it: it needs all classes of a row."""
+    x, W, scores = X[0], X[1], most_scores(X[0])
+    if too_few_rows(len(x), W.shape[:2].numel(), scores):
+        op = None
+    return op, Products(X, dtype, needs, SCORES_OF_FORMULAS if op is None else scores)
+
+
 def _cast(t: Tensor, scratch: Tensor) -> Tensor:
     return t if t.dtype is scratch.dtype else scratch[: t.numel()].view_as(t).copy_(t)
 

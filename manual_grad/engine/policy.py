@@ -24,15 +24,6 @@ def counted(e: Tensor, w: Tensor | None) -> Tensor:
     return e if w is None else torch.where(w == 0, 0, w * e)
 
 
-def same_shape(name: str, log_prob: Tensor, **others: Tensor | None) -> None:
-    for argument, t in others.items():
-        if t is not None and t.shape != log_prob.shape:
-            raise ValueError(
-                f"{name}(): argument '{argument}' must have the shape of 'log_prob', {list(log_prob.shape)}, "
-                f"but got {list(t.shape)}"
-            )
-
-
 def of_tokens(advantages: Tensor, log_prob: Tensor) -> Tensor:
     """The advantages, constants, in a shape that broadcasts."""
     return arguments.unreduced("advantages", advantages.detach(), log_prob)

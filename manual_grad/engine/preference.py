@@ -67,18 +67,13 @@ def logistic_slope(z: Tensor, q: float) -> Tensor:
     return torch.where(z < 0, left, right) / (1 + u)
 
 
-_POLICY = "policy_chosen_logps"
 _OTHERS = ("policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps")
 
 
 def together(name: str, weight: Tensor | None, x: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
     """The log-probabilities and the weight in one dtype; those of a pair have one shape."""
-    for argument, t in zip(_OTHERS, others):  # noqa: B905 - there may be no reference
-        if t.shape != x.shape:
-            raise ValueError(
-                f"{name}(): argument '{argument}' must have the shape of '{_POLICY}', {list(x.shape)}, "
-                f"but got {list(t.shape)}"
-            )
+    given = zip(_OTHERS, others)  # noqa: B905 - there may be no reference
+    arguments.same_shape(name, "policy_chosen_logps", x, **dict(given))
     arguments.broadcasts_into("weight", weight, x)
     found = arguments.together(x, *others, weight)
     arguments.require_floating(name, found[0])

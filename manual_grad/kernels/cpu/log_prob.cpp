@@ -399,7 +399,8 @@ void log_prob(StableIValue* stack, uint64_t, uint64_t) {
     fits = fits && (!of_row->exists() || rows.fit(*of_row, false));
   if (!fits) throw std::runtime_error("manual_grad: the tensors of log_prob do not fit together");
   kept_weight("log_prob", rows, call.t, none, call.ignore_index);  // checks the indices
-  outputs(rows, call);
+  if (call.log_prob.exists() || call.entropy.exists() || call.lse.exists() || call.correct.exists())
+    outputs(rows, call);
   if (!call.dx.exists()) return;
   const bool capped = call.logits.capped();
   if (call.x.dtype == Dtype::f64)

@@ -274,27 +274,15 @@ inline Vec<double> exp_to_float(Vec<double> x) {
   return scale(p * root, k * (1.0 / 16));  // scalef takes the floor of the exponent
 }
 #else
-// Without such a lookup, the polynomial has to reach ln 2 / 2, and 2^k is made of the bits of the shifted number.
+// Without such a lookup, the polynomial is that of exp. 2^k is one factor, made of the bits of the shifted number.
 inline Vec<double> exp_to_float(Vec<double> x) {
   constexpr double low = -708;  // below, 2^k is no normal number, and the result is 0 in float32
   const Vec<double> c = x < low ? splat(low) : x;
   const Vec<double> shifted = c * 1.44269504088896340736 + Simd<double>::round_magic;
   const Vec<double> r = c - (shifted - Simd<double>::round_magic) * 0.69314718055994530942;
-  Vec<double> p = splat(1.0 / 479001600.0);
-  p = p * r + 1.0 / 39916800.0;
-  p = p * r + 1.0 / 3628800.0;
-  p = p * r + 1.0 / 362880.0;
-  p = p * r + 1.0 / 40320.0;
-  p = p * r + 1.0 / 5040.0;
-  p = p * r + 1.0 / 720.0;
-  p = p * r + 1.0 / 120.0;
-  p = p * r + 1.0 / 24.0;
-  p = p * r + 1.0 / 6.0;
-  p = p * r + 0.5;
-  p = p * r + 1.0;
-  p = p * r + 1.0;
   const Mask<double> exponent = bitcast<Mask<double>>(shifted) + Simd<double>::exponent_bias;
-  return x < low ? Vec<double>{} : p * bitcast<Vec<double>>(exponent << Simd<double>::mantissa_bits);
+  const Vec<double> power = bitcast<Vec<double>>(exponent << Simd<double>::mantissa_bits);
+  return x < low ? Vec<double>{} : exp_reduced<double>(r) * power;
 }
 #endif
 

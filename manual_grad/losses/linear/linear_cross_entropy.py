@@ -152,12 +152,7 @@ class _Sweep:
         self.needs = needs
         self.dtype = linear.row_dtype(dtype)
         self.w = w if w is None else w.to(self.dtype)
-        scores = linear.most_scores(x)
-        # the kernel needs all classes of a row at once
-        self.op = None if linear.too_few_rows(x.shape[0], W.shape[:2].numel(), scores) else op
-        if self.op is None:
-            scores = linear.SCORES_OF_FORMULAS
-        self.products = linear.Products(X, dtype, needs, scores)
+        self.op, self.products = linear.products(X, dtype, needs, op)
         self.dt = torch.empty_like(self.t) if needs[3] else None
         self.dw = torch.zeros_like(self.w) if needs[4] else None
 

@@ -66,7 +66,9 @@ from manual_grad.losses.rowwise.selected_log_prob import (
     logits_by,
     logits_of,
     outputs_of,
+    slope_of,
     stretch_of,
+    upstream_of,
 )
 
 
@@ -116,22 +118,19 @@ class _Sweep:
         dtype, self.outputs, _, self.ignore_index, *self.logits = options
         self.dtype = linear.row_dtype(dtype)
         rowwise.kept_rows("linear_log_prob", self.t, len(W), self.ignore_index)  # raises for an index out of range
-        scores = linear.most_scores(x)
-        # the kernels need all classes of a row at once
-        whole = not linear.too_few_rows(x.shape[0], W.shape[:2].numel(), scores)
-        self.by_kernel = whole and kernels.op(SelectedLogProbFunction.kernel, x) is not None
-        self.products = linear.Products(X, dtype, needs, scores if self.by_kernel else linear.SCORES_OF_FORMULAS)
+        self.op, self.products = linear.products(X, dtype, needs, kernels.op(SelectedLogProbFunction.kernel, x))
 
     def step(self, i: slice, result: Tensor | None, g: Tensor | None) -> None:
         """Compute the outputs, or add up the gradients, of the rows ``i``."""
-        (self._by_kernel if self.by_kernel else self._by_formula)(i, result, g)
+        (self._by_formula if self.op is None else self._by_kernel)(i, result, g)
 
     def _by_kernel(self, i: slice, result: Tensor | None, g: Tensor | None) -> None:
         (c,) = self.products.classes
         z, t = self.products.scores(i, c), self.t[i]
         options = self.outputs, self.dtype, self.ignore_index, *self.logits
         state = SelectedLogProbFunction.summarize(z, self.outputs, *self.logits)
-        SelectedLogProbFunction.run((z, t, state), options, result, g, z if self.products.wanted else None)
+        dz = z if self.products.wanted else None
+        SelectedLogProbFunction.run(self.op, (z, t, state), options, result, g, dz)
         if self.products.wanted:
             self.products.add(i, c, z)  # r has taken the place of the scores
 
@@ -140,32 +139,25 @@ class _Sweep:
         kept = t != self.ignore_index
 
         def block(c: slice) -> tuple[Tensor, Tensor, Tensor]:
-            """The scores, the logits, and where the class of the row is."""
+            """The scores, the logits, and 1 where the class of the row is."""
             s = self.products.scores(i, c).to(wide)
             own = torch.arange(c.start, c.stop, device=t.device).unsqueeze(1) == t
-            return s, logits_by(s, *self.logits), own
+            return s, logits_by(s, *self.logits), own.to(wide)
 
         state: Any = None
         for c in classes:
             _, z, own = block(c)
-            part = State.of(z, own.to(wide), c.start, value=True, entropy="entropy" in self.outputs)
+            part = State.of(z, own, c.start, value=True, entropy="entropy" in self.outputs)
             state = part if state is None else state.union(part)
         if result is not None:
             for row, found in zip(result, outputs_of(state, t, state.finish(), self.outputs), strict=True):
                 row.copy_(torch.where(kept, found, 0).squeeze(1))
         if g is None or not self.products.wanted:
             return
-        up = {name: u.to(wide).unsqueeze(1) for name, u in zip(self.outputs.split(), g, strict=True)}
+        up = upstream_of(g.to(wide), self.outputs, 1)
         for c in classes:
             s, z, own = block(c)
-            r = torch.zeros_like(z)
-            if "log_prob" in up:
-                r -= up["log_prob"] * state.slope(z, own.to(wide))
-            if "lse" in up:
-                r += up["lse"] * state.probabilities(z)
-            if "entropy" in up:
-                r += up["entropy"] * state.entropy_slope(z)
-            r = torch.where(kept, r * stretch_of(s, *self.logits), 0)
+            r = torch.where(kept, slope_of(up, state, z, own) * stretch_of(s, *self.logits), 0)
             self.products.add(i, c, r.to(self.dtype))  # (4)
 
 

@@ -104,7 +104,7 @@ def cispo_loss(
         TypeError: ``ratio_max`` is not a number.
         NotImplementedError: the log-probabilities are not real floating point.
     """
-    policy.same_shape("cispo_loss", log_prob, log_ratio=log_ratio)
+    arguments.same_shape("cispo_loss", "log_prob", log_prob, log_ratio=log_ratio)
     options = (arguments.positive("cispo_loss", "ratio_max", ratio_max),)
     X = log_prob, log_ratio.detach(), policy.of_tokens(advantages, log_prob)
     return policy.averaged("cispo_loss", CISPOLossFunction, X, mask, options, reduction, normalizer)

@@ -192,7 +192,7 @@ def grpo_loss(
         >>> grpo_loss(x, x, advantages, mask), grpo_loss(x, x, advantages, mask, reduction="sequence")
         (tensor(-0.3333), tensor(0.))
     """
-    policy.same_shape("grpo_loss", log_prob, old_log_prob=old_log_prob, ref_log_prob=ref_log_prob)
+    arguments.same_shape("grpo_loss", "log_prob", log_prob, old_log_prob=old_log_prob, ref_log_prob=ref_log_prob)
     if level not in ("token", "sequence"):
         raise ValueError(f"grpo_loss(): argument 'level' must be 'token' or 'sequence', but got {level!r}")
     beta = arguments.not_negative("grpo_loss", "beta", beta)

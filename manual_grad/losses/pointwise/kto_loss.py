@@ -131,12 +131,7 @@ def kto_loss(
     beta = arguments.positive("kto_loss", "beta", beta)
     desirable = arguments.not_negative("kto_loss", "desirable_weight", desirable_weight)
     undesirable = arguments.not_negative("kto_loss", "undesirable_weight", undesirable_weight)
-    for argument, other in (("ref_logps", ref_logps), ("labels", labels)):
-        if other.shape != policy_logps.shape:
-            raise ValueError(
-                f"kto_loss(): argument '{argument}' must have the shape of 'policy_logps', "
-                f"{list(policy_logps.shape)}, but got {list(other.shape)}"
-            )
+    arguments.same_shape("kto_loss", "policy_logps", policy_logps, ref_logps=ref_logps, labels=labels)
     arguments.require_floating("kto_loss", policy_logps)
     kl = arguments.as_tensor(kl, policy_logps)
     for argument, factor in (("kl", kl), ("weight", weight)):

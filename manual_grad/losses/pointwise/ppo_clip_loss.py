@@ -162,7 +162,7 @@ def ppo_clip_loss(
         >>> torch.autograd.grad(loss.sum(), x)[0]
         tensor([[-1.0000,  0.0000, -0.6065]])
     """
-    policy.same_shape("ppo_clip_loss", log_prob, old_log_prob=old_log_prob)
+    arguments.same_shape("ppo_clip_loss", "log_prob", log_prob, old_log_prob=old_log_prob)
     X = log_prob, old_log_prob, policy.of_tokens(advantages, log_prob)
     options = bounds("ppo_clip_loss", epsilon, epsilon_high, delta)
     return policy.averaged("ppo_clip_loss", PPOClipLossFunction, X, mask, options, reduction, normalizer)

@@ -127,7 +127,7 @@ def sampled_kl(
         RuntimeError: ``mask`` does not broadcast to the shape of ``log_prob``.
         NotImplementedError: the log-probabilities are not real floating point.
     """
-    policy.same_shape("sampled_kl", log_prob, ref_log_prob=ref_log_prob)
+    arguments.same_shape("sampled_kl", "log_prob", log_prob, ref_log_prob=ref_log_prob)
     if estimator not in _ESTIMATORS:
         raise ValueError(f"sampled_kl(): argument 'estimator' must be 'k1', 'k2' or 'k3', but got {estimator!r}")
     options = (_ESTIMATORS[estimator],)

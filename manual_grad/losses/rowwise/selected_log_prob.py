@@ -90,8 +90,8 @@ With a softcap, (1) bends as well:
 There are no kinks.
 
 **Shapes and domain.** Scores are :math:`(\dots, C)`: unlike in cross entropy the classes are the last dimension, as in
-language models. A score of :math:`-\infty` rules out a class, also with a
-softcap. A row without a finite leader is NaN.
+language models. A score of :math:`-\infty` rules out a class, also with a softcap. A row without a finite
+leader is NaN.
 
 Sources:
 
@@ -162,7 +162,7 @@ class SelectedLogProbFunction(RowwiseLoss):
         cls, g: Tensor, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: float
     ) -> Tensors:
         x, y, kept = _kept(X, ignore_index)
-        dz = _slope(g, outputs, logits_by(x, *logits), y)[0]
+        dz = _slope(upstream_of(g, outputs, class_dim(x)), logits_by(x, *logits), y)[0]
         return torch.where(kept, dz * stretch_of(x, *logits), 0), None, None  # (6) (8)
 
     @classmethod
@@ -174,15 +174,15 @@ class SelectedLogProbFunction(RowwiseLoss):
         if v[0] is None:
             return None, None, None
         z, dim, stretch = logits_by(x, *logits), class_dim(x), stretch_of(x, *logits)
-        dz, p, u, (g_y, g_entropy, g_lse) = _slope(g, outputs, z, y)
-        vz = stretch * v[0]
+        up = upstream_of(g, outputs, dim)
+        dz, state = _slope(up, z, y)
+        p, vz = state.probabilities(z), stretch * v[0]
         spread = vz - (p * vz).sum(dim, keepdim=True)
-        hz = 0
-        if g_y is not None or g_lse is not None:
-            hz = _sum(g_lse, None if g_y is None else -g_y) * p * spread  # (9)
-        if g_entropy is not None:
+        hz = (up.get("lse", 0) - up.get("log_prob", 0)) * p * spread  # (9)
+        if "entropy" in up:
+            u = state.excess(z)
             moved = (p * u * vz).sum(dim, keepdim=True)
-            hz = hz + g_entropy * p * (spread * (u - 1) - moved)  # (10)
+            hz = hz + up["entropy"] * p * (spread * (u - 1) - moved)  # (10)
         hx = stretch * hz + _bend(x, *logits) * v[0] * dz  # (11)
         return torch.where(kept, hx, 0), None, None
 
@@ -201,15 +201,16 @@ class SelectedLogProbFunction(RowwiseLoss):
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, _, state), (outputs, dtype, *_) = X, options
-        if state is None or kernels.op(cls.kernel, x) is None:
+        op = None if state is None else kernels.op(cls.kernel, x)
+        if op is None:
             return None
         result = x.new_empty(cls.shape(X, outputs), dtype=dtype) if value else None
         dx = torch.empty_like(x) if needs[0] else None
-        cls.run(X, options, result, g, dx)
+        cls.run(op, X, options, result, g, dx)
         return result, [dx, None, None]
 
-    @classmethod
-    def run(cls, X: Tensors, options: Options, result: Tensor | None, g: Tensor | None, dx: Tensor | None) -> None:
+    @staticmethod
+    def run(op: Any, X: Tensors, options: Options, result: Tensor | None, g: Tensor | None, dx: Tensor | None) -> None:
         """Write the outputs or, for the upstream gradients ``g``, the gradient, which may overwrite the scores."""
         (x, y, state), (outputs, _, *rest) = X, options
         rows, up = dict.fromkeys(OUTPUTS), dict.fromkeys(OUTPUTS)
@@ -218,7 +219,7 @@ class SelectedLogProbFunction(RowwiseLoss):
         if dx is not None:
             up.update(zip(outputs.split(), g.unbind(), strict=True))
         *up, _ = up.values()  # 'correct' has no gradient
-        kernels.op(cls.kernel, x)(x, y, state, *up, *rest, *rows.values(), dx)
+        op(x, y, state, *up, *rest, *rows.values(), dx)
 
 
 def _kept(X: Tensors, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -262,32 +263,35 @@ def _bend(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor
     return -2 * (scale / softcap) * (x * (scale / softcap)).tanh() * stretch_of(x, temperature, softcap, scale)
 
 
-def _slope(g: Tensor, outputs: str, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor | None]]:
-    """(6), and what the second derivative is made of: p, the d - τ̄ of (5), and the upstream gradients."""
-    dim = class_dim(z)
-    given = dict(zip(outputs.split(), g.unsqueeze(dim + 1), strict=True))
-    g_y, g_entropy, g_lse = (given.get(name) for name in OUTPUTS[:3])
-    state = State.of(z, torch.zeros_like(z).scatter(dim, y, 1), entropy=g_entropy is not None)
-    p, u, dz = state.probabilities(z), None, torch.zeros_like(z)
-    if g_y is not None:
-        dz = dz - g_y * state.slope(z, torch.zeros_like(z).scatter(dim, y, 1))
-    if g_lse is not None:
-        dz = dz + g_lse * p
-    if g_entropy is not None:
-        u = state.excess(z)
-        dz = dz + g_entropy * (p * u)
-    return dz, p, u, [g_y, g_entropy, g_lse]
+def _slope(up: dict[str, Tensor], z: Tensor, y: Tensor) -> tuple[Tensor, State]:
+    """(6), and the state of all classes."""
+    own = torch.zeros_like(z).scatter(class_dim(z), y, 1)
+    state = State.of(z, own, entropy="entropy" in up)
+    return slope_of(up, state, z, own), state
 
 
-def _sum(a: Tensor | None, b: Tensor | None) -> Any:
-    return b if a is None else a if b is None else a + b
+def upstream_of(g: Tensor, outputs: str, dim: int) -> dict[str, Tensor]:
+    """The upstream gradient of each output, in a shape that broadcasts to the logits."""
+    return dict(zip(outputs.split(), g.unsqueeze(dim + 1), strict=True))
+
+
+def slope_of(up: dict[str, Tensor], state: State, z: Tensor, own: Tensor) -> Tensor:
+    """(6) for classes with logits z, of which ``own`` is 1 for the row's and 0 for the others."""
+    dz = torch.zeros_like(z)
+    if "log_prob" in up:
+        dz = dz - up["log_prob"] * state.slope(z, own)
+    if "lse" in up:
+        dz = dz + up["lse"] * state.probabilities(z)
+    if "entropy" in up:
+        dz = dz + up["entropy"] * state.entropy_slope(z)
+    return dz
 
 
 @arguments.functional
 def _stack(input: Tensor, index: Tensor, outputs: str, dtype: torch.dtype, *options: Any) -> Tensor:
     """The outputs, stacked; a single node in a graph of torch.compile."""
-    transformed = torch_private.is_transforming()
-    state = None if transformed else SelectedLogProbFunction.summarize(input.detach(), outputs, *options[1:])
+    by_formula = torch_private.is_intercepted()
+    state = None if by_formula else SelectedLogProbFunction.summarize(input.detach(), outputs, *options[1:])
     return evaluate(SelectedLogProbFunction, input, index, state, outputs, dtype, *options, "none")
 
 

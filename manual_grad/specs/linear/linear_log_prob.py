@@ -11,7 +11,8 @@ import torch
 
 from gradcheck.spec import Error, Input, Pin, Spec, reduce
 from manual_grad.losses.linear import linear_log_prob as loss
-from manual_grad.specs.linear.linear_cross_entropy import scores_of, scores_of_row
+from manual_grad.specs.linear import linear_cross_entropy
+from manual_grad.specs.linear.linear_cross_entropy import scores_of_row
 from manual_grad.specs.rowwise import selected_log_prob as rows
 from manual_grad.study import curves
 
@@ -36,25 +37,15 @@ def oracle(hidden, weight, index, bias=None, **options):
     return rows.oracle(scores_of_row(hidden, weight, bias), index, **options)
 
 
-def indices(*shape, high=4, bias=False):
-    def sample(draw):
-        made = scores_of(draw, *shape, classes=high, bias=bias)
-        made = dict(hidden=made["input"], weight=made["linear_weight"], bias=made.get("linear_bias"))
-        return {**made, "index": draw.integers(*shape[:-1], high=high)}
-
-    return sample
+NAMES = {"input": "hidden", "linear_weight": "weight", "target": "index", "linear_bias": "bias"}
 
 
-def projected(sample):
-    """A sample of rows with its scores as features, doubled and reversed; the projection undoes this."""
+def renamed(sample):
+    return lambda draw: {NAMES.get(name, name): value for name, value in sample(draw).items()}
 
-    def made(draw):
-        arguments = dict(sample(draw))
-        scores = arguments.pop("input")
-        weight = draw.tensor(0.5 * torch.eye(scores.shape[-1], dtype=torch.float64).flip(0))
-        return dict(hidden=2 * scores.flip(-1), weight=weight, **arguments)
 
-    return made
+def indices(*shape, **layout):
+    return renamed(linear_cross_entropy.indices(*shape, **layout))
 
 
 def symbols(draw, hidden, weight, index, bias=None, **options):
@@ -86,7 +77,7 @@ SPEC = Spec(
         "unbatched": indices(6, bias=True),
         "one class": indices(3, 2, high=1),
     },
-    regimes={name: projected(sample) for name, sample in rows.SPEC.regimes.items()},
+    regimes={name: renamed(linear_cross_entropy.projected(sample)) for name, sample in rows.SPEC.regimes.items()},
     pins=(
         Pin(dict(hidden=[[1.0], [NAN]], weight=[[1.0], [2.0]], index=[-100, -100], output="both"),
             "the contents of an ignored row do not matter", value=[0.0, 0.0], gradient=dict(hidden=[[0.0], [0.0]])),
