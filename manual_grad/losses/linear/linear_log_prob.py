@@ -33,8 +33,10 @@ memory that grows with :math:`N \times C`. The products of a weight that needs n
 out.
 
 **Blocks of classes.** As in :mod:`~manual_grad.losses.linear.linear_cross_entropy`, a block has all classes of its rows
-unless it would then have too few rows; then the states of blocks of classes are merged (Wijmans et al. [1]). Nothing
-cancels in a state, nor in what is made of it, however far a class leads.
+unless it would then have too few rows; then the states of blocks of classes are merged (Wijmans et al. [1]).
+
+**Stable form.** Equations (4) and (6) of that chapter: neither in a state nor in what is made of it can digits cancel,
+however far a class leads.
 
 **Second derivative.** As for every loss of linear scores, by (4) and (5) of :mod:`~manual_grad.engine.linear`. There
 are no kinks.
