@@ -38,8 +38,11 @@ unless it would then have too few rows; then the states of blocks of classes are
 **Stable form.** Equations (4) and (6) of that chapter: neither in a state nor in what is made of it can digits cancel,
 however far a class leads.
 
-**Second derivative.** As for every loss of linear scores, by (4) and (5) of :mod:`~manual_grad.engine.linear`. There
-are no kinks.
+**Second derivative.** By (5), :math:`r` is differentiated with the scores, as in that chapter; what follows for hidden
+states and weight are (4) and (5) of :mod:`~manual_grad.engine.linear`. There are no kinks.
+
+.. math::
+    \frac{\partial^2 \ell}{\partial b_i\, \partial b_j} = \frac{\partial r_i}{\partial s_j} \tag{5}
 
 **Shapes and domain.** Hidden states are :math:`(\dots, D)`, the weight :math:`(C, D)`, the bias :math:`(C)`.
 
