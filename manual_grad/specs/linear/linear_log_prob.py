@@ -53,7 +53,8 @@ def symbols(draw, hidden, weight, index, bias=None, **options):
     letters = rows.symbols(draw, scores, index, **options)
     if letters is None:
         return None
-    kept = {k: v for k, v in letters.items() if k in ("y", "a", "T", r"\kappa", "or", "g_y", "g_H", "g_s", "c", "i", "j")}
+    shared = ("y", "a", "T", r"\kappa", "or", "g_y", "g_H", "g_s", "c", "i", "j")
+    kept = {k: v for k, v in letters.items() if k in shared}
     return {**kept, "x": hidden, "W": weight, "b": bias or [0.0 for _ in scores]}
 
 
