@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +41,8 @@ MADV_HUGEPAGE = getattr(mmap, "MADV_HUGEPAGE", None)  # only on Linux
 if MADV_HUGEPAGE is not None:
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+FIXED = re.compile("target|^ref_|^old_")  # names of inputs that are data, or come from a model that is not trained
 
 Inputs = tuple[Tensor, ...]
 
@@ -165,11 +168,11 @@ class Enlarged(Draw):
 
 
 def sample(loss: str, draw: Draw) -> Inputs:
-    """The tensors of the first sample of the spec; those that a model would predict require gradients."""
+    """The tensors of the first sample of the spec; those that the model in training predicts require gradients."""
     spec = specs.load(loss)
     made = next(iter(spec.samples.values()))(draw)
     inputs = [i for i in spec.inputs if i.name in made]
-    return tuple(made[i.name].requires_grad_(i.differentiable is True and "target" not in i.name) for i in inputs)
+    return tuple(made[i.name].requires_grad_(i.differentiable is True and not FIXED.search(i.name)) for i in inputs)
 
 
 def options_of(loss: str) -> dict[str, Any]:
@@ -230,14 +233,18 @@ def sweep(inputs: Inputs) -> Callable[[], None]:
     """The yardstick: the same reads, the same writes into fresh memory, and next to no arithmetic.
 
     For each input with a gradient, it runs ``torch.add(x, t)`` with a target t of the size of x that has not been read
-    yet, or else ``torch.mul(x, 2)``. Huge pages are requested for the result, as the kernels do. Targets far smaller
-    than x are left out. (For a linear layer the sweep says little: arithmetic dominates.)
+    yet, or else ``torch.mul(x, 2)``; further targets are summed. Huge pages are requested for the result, as the
+    kernels do. Targets far smaller than x are left out. (For a linear layer the sweep says little: arithmetic
+    dominates.)
     """
     differentiable = [x.detach() for x in inputs if x.requires_grad]
     targets = [t for t in inputs if t.shape == inputs[0].shape and not t.requires_grad]
 
     def run() -> None:
         for x, t in zip_longest(differentiable, targets):
+            if x is None:
+                t.sum()
+                continue
             result = torch.empty_like(x)
             advise_huge_pages(result)
             torch.mul(x, 2, out=result) if t is None else torch.add(x, t, out=result)

@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from gradcheck import CHECKS  # noqa: F401 - the first import that needs more than torch
+    from gradcheck import check  # noqa: F401 - the first import that needs more than torch
 except ImportError as error:
     sys.exit(str(error))
 

@@ -101,7 +101,11 @@ def grouped(failures: Sequence[Result]) -> dict[str, list[Result]]:
         for later in causes[i + 1 :]:
             found[first_call] += [r for r in found[later] if r.what == "call" and r.message in raised]
             found[later] = [r for r in found[later] if r.what != "call" or r.message not in raised]
-    return {said: found[rank, said] for rank, said in causes if found[rank, said]}
+    merged: dict[str, list[Result]] = {}
+    for rank, said in causes:  # several causes may be told in the same words
+        if found[rank, said]:
+            merged.setdefault(said, []).extend(found[rank, said])
+    return merged
 
 
 def of(failure: Result) -> tuple[int, str]:

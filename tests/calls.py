@@ -67,7 +67,7 @@ OTHERWISE = {
     "bias": True,
     "blank": 1,
     "cutoffs": [2, 4],
-    "delta": 0.5,
+    "delta": 2.0,
     "distance_function": distance,
     "div_value": 2.0,
     "eps": 1e-4,
@@ -75,6 +75,7 @@ OTHERWISE = {
     "head_bias": True,
     "ignore_index": 1,
     "label_smoothing": 0.125,
+    "level": "token",  # the other takes one advantage per completion
     "log_input": False,
     "log_target": True,
     "margin": 0.25,

@@ -50,8 +50,10 @@ def test_least_bytes(case: cases.Case) -> None:
         "linear_cross_entropy": 8 * (examples + outputs) * features + 8 * examples,
     }
     inputs = case.inputs("small")
-    pointwise = 4 * (len(inputs) + sum(t.requires_grad for t in inputs))  # read, and written by backward
-    assert least_bytes(inputs) == stated.get(case.variant or case.loss, pointwise * elements)
+    written = sum(t.requires_grad for t in inputs)  # by backward
+    flags = sum(t.nbytes for t in inputs if not t.is_floating_point())  # masks, signs
+    pointwise = 4 * elements * (sum(t.is_floating_point() for t in inputs) + written) + flags
+    assert least_bytes(inputs) == stated.get(case.variant or case.loss, pointwise)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

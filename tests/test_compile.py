@@ -87,21 +87,18 @@ def test_options_that_change_are_seen() -> None:
     }  # fmt: skip
 
 
-def batches(arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The call with one, two and three copies of its first rows."""
+def batches(name: str) -> Iterator[dict[str, Any]]:
+    """An ordinary call with one, two and three copies of its batch."""
+    case = specs.load(name).case(Settings(), dtype=torch.float64)
     for times in (1, 2, 3):
-        yield {k: torch.cat([v] * times) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
+        yield example(name, torch.float64) | {k: torch.cat([case.tensors[k]] * times, d) for k, d in case.batch.items()}
 
 
-# all losses except those whose tensors share no batch
-BATCHED = [name for name in FUNCTIONALS if name not in ("ctc_loss", "linear_cross_entropy")]
-
-
-@pytest.mark.parametrize("name", BATCHED)
+@pytest.mark.parametrize("name", FUNCTIONALS)
 def test_batches_of_other_sizes(name: str) -> None:
     loss = getattr(M, name)
     run = compiled(lambda **arguments: loss(**arguments), dynamic=True)
-    for arguments in batches(example(name, torch.float64)):
+    for arguments in batches(name):
         found, expected = value_and_slope(run, arguments), value_and_slope(loss, arguments)
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 

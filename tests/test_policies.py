@@ -81,7 +81,7 @@ def test_the_other_losses_are_averaged_alike(name: str) -> None:
     surrogate = M.ppo_clip_loss(x, old, A, MASK, 0.2, 0.28, **call)
     torch.testing.assert_close(surrogate, average(per_token(x, old, ref, A, "token", 0.0, None)))
     for estimator, e in (("k1", x - ref), ("k2", (x - ref) ** 2 / 2), ("k3", (ref - x).exp() - 1 - (ref - x))):
-        torch.testing.assert_close(M.sampled_kl(x, ref, estimator, MASK, **call), average(e))
+        torch.testing.assert_close(M.sampled_kl(x, ref, MASK, estimator, **call), average(e))
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum", "sequence"])

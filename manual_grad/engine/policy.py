@@ -55,22 +55,26 @@ def averaged(
     inputs = arguments.together(*X)
     x = inputs[0]
     arguments.require_floating(name, x)
-    divisor = normalizer
     w = None
     arguments.broadcasts_into("mask", mask, x)
     if mask is not None:
         # half precision cannot count the tokens
         w = mask.detach().to(torch.float32 if x.dtype in HALF else x.dtype).expand_as(x)
-        if reduction == "sequence":
-            lengths = w.sum(dim=-1, keepdim=True)
-            w, divisor = w / _divisor(lengths), lengths.numel()
-        elif reduction == "mean" and normalizer is None:
-            divisor = _divisor(w.sum()) if w.numel() else 0.0
+        divisor = _divisor(w, reduction, normalizer)
+        if divisor is not None:
+            w, reduction = w / divisor, "sum"
         *inputs, w = arguments.together(*inputs, w, autocasts=False)
-    if divisor is None:  # without a mask, all sequences have the same length
-        return evaluate(loss, *inputs, w, None, *options, "mean" if reduction == "sequence" else reduction).to(x.dtype)
-    return (evaluate(loss, *inputs, w, None, *options, "sum") / divisor).to(x.dtype)
+    elif normalizer is not None:
+        return (evaluate(loss, *inputs, None, None, *options, "sum") / normalizer).to(x.dtype)
+    if reduction == "sequence":  # all have the same length
+        reduction = "mean"
+    return evaluate(loss, *inputs, w, None, *options, reduction).to(x.dtype)
 
 
-def _divisor(total: Tensor) -> Tensor:
-    return torch.where(total == 0, 1, total)
+def _divisor(w: Tensor, reduction: str, normalizer: Tensor | float | None) -> Tensor | float | None:
+    """What the weight of each token is divided by, so that the mean becomes a sum."""
+    if normalizer is not None or reduction in ("none", "sum") or not w.numel():
+        return normalizer
+    total = w.sum() if reduction == "mean" else w.sum(dim=-1, keepdim=True)
+    counted = torch.where(total == 0, 1, total)
+    return counted if reduction == "mean" else counted * total.numel()

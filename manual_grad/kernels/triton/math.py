@@ -38,10 +38,10 @@ def exp(x):
 
 @triton.jit
 def expm1(x):
-    """exp(x) - 1, with a factor that corrects for what rounding the exponential loses of a small x (Kahan)."""
+    """exp(x) - 1; for small x with a factor that corrects for what rounding the exponential loses (Kahan)."""
     u = exp(x)
     log_u = tl.log(u)
-    return tl.where(u == 1.0, x, tl.where((u == 0.0) | (u == float("inf")), u - 1.0, (u - 1.0) * (x / log_u)))
+    return tl.where(tl.abs(x) > 1.0, u - 1.0, tl.where(u == 1.0, x, (u - 1.0) * (x / log_u)))
 
 
 @triton.jit

@@ -207,7 +207,7 @@ def grpo_loss(
         ratio = _mean_ratio(log_prob, old_log_prob, mask)
         loss = policy.averaged("grpo_loss", PPOClipLossFunction, (ratio, torch.zeros_like(ratio), A), *how)
         if beta:
-            loss = loss + beta * sampled_kl(log_prob, ref_log_prob, "k3", mask, reduction, normalizer)
+            loss = loss + beta * sampled_kl(log_prob, ref_log_prob, mask, "k3", reduction, normalizer)
         return loss.to(log_prob.dtype)
     if not beta:
         return policy.averaged("grpo_loss", PPOClipLossFunction, (log_prob, old_log_prob, A), *how)

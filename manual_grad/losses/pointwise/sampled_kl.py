@@ -99,8 +99,8 @@ _ESTIMATORS = {"k1": 1.0, "k2": 2.0, "k3": 3.0}
 def sampled_kl(
     log_prob: Tensor,
     ref_log_prob: Tensor,
-    estimator: str = "k3",
     mask: Tensor | None = None,
+    estimator: str = "k3",
     reduction: str = "mean",
     normalizer: Tensor | float | None = None,
 ) -> Tensor:
@@ -110,9 +110,9 @@ def sampled_kl(
         log_prob: The policy's log-probabilities of tokens that it has sampled, a floating point tensor of any shape,
             usually (sequences, tokens).
         ref_log_prob: Those of the reference, of the same shape.
-        estimator: 'k1', the log-ratio; 'k2', half its square; or 'k3', which is unbiased and not negative.
         mask: Optional weight of each token, of any real dtype or bool, broadcast to the shape of ``log_prob``: 0 for a
             token that does not count, which may hold anything, even NaN. It gets no gradient.
+        estimator: 'k1', the log-ratio; 'k2', half its square; or 'k3', which is unbiased and not negative.
         reduction: 'none', 'sum', 'mean' (the weighted mean over all tokens) or 'sequence' (the mean over sequences,
             along the last dimension, of each one's mean over its tokens).
         normalizer: What 'mean' divides by in place of the tokens of this call: a number or a scalar tensor.
@@ -144,7 +144,7 @@ class SampledKL(torch.nn.Module):
         self.estimator, self.reduction = estimator, reduction
 
     def forward(self, log_prob: Tensor, ref_log_prob: Tensor, mask: Tensor | None = None) -> Tensor:
-        return sampled_kl(log_prob, ref_log_prob, self.estimator, mask, self.reduction)
+        return sampled_kl(log_prob, ref_log_prob, mask, self.estimator, self.reduction)
 
     def extra_repr(self) -> str:
         return f"estimator={self.estimator!r}, reduction={self.reduction!r}"

@@ -15,7 +15,7 @@ from manual_grad.study import curves
 INF, NAN = float("inf"), float("nan")
 
 
-def definition(log_prob, ref_log_prob, estimator="k3", mask=None, reduction="mean"):
+def definition(log_prob, ref_log_prob, mask=None, estimator="k3", reduction="mean"):
     d = ref_log_prob - log_prob
     e = {"k1": -d, "k2": d**2 / 2, "k3": d.exp() - 1 - d}[estimator]
     w = torch.ones_like(e) if mask is None else mask.to(e.dtype).expand_as(e)
