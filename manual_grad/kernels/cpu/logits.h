@@ -1,0 +1,145 @@
+// Logits made of scores, and how the rows of scores are read: equation numbers refer to
+// losses/rowwise/selected_log_prob.py. Notation: x scores, z logits, d how far a class is behind the leader.
+#pragma once
+
+#include <cmath>
+#include <type_traits>
+#include <utility>
+
+#include "rowwise.h"
+
+namespace mg {
+
+// How logits are made of scores, (1).
+struct Logits {
+  double temperature, softcap, scale;  // softcap 0: none
+
+  bool capped() const { return softcap != 0; }
+  double factor() const { return scale / temperature; }
+  // d for a score; -inf rules out a class, also with a softcap
+  double gap(double x, double most) const {
+    if (!capped()) return (most - x) * factor();
+    if (x == -INFINITY) return most == -INFINITY ? NAN : INFINITY;
+    return (std::tanh(most * scale / softcap) - std::tanh(x * scale / softcap)) * (softcap / temperature);
+  }
+  double of(double x) const {
+    return capped() && x != -INFINITY ? std::tanh(x * scale / softcap) * (softcap / temperature) : x * factor();
+  }
+  double stretch(double x) const {  // (8)
+    if (!capped()) return factor();
+    const double t = std::exp(-2 * std::abs(x * scale / softcap));
+    return factor() * 4 * t / ((1 + t) * (1 + t));
+  }
+};
+
+// The same for vectors.
+template <class T, bool capped>
+class LogitsOf {
+ public:
+  explicit LogitsOf(const Logits& logits)
+      : scaled_(logits.factor() != 1),
+        scale_(static_cast<T>(logits.factor())),
+        scale_low_(static_cast<T>(logits.factor() - static_cast<double>(scale_))),
+        per_cap_(static_cast<T>(capped ? logits.scale / logits.softcap : 0)),
+        height_(static_cast<T>(logits.softcap / logits.temperature)) {}
+
+  // What is compared with that of the leader: the score, or its tanh.
+  Vec<T> level(Vec<T> x) const {
+    if constexpr (!capped) return x;
+    const Vec<T> low = splat(static_cast<T>(-INFINITY));
+    return x == low ? low : tanh(x * per_cap_);
+  }
+  Vec<T> gap(Vec<T> x, Vec<T> most) const { return (most - level(x)) * (capped ? height_ : scale_); }
+
+  // d, and the error of its rounding
+  struct Gap {
+    Vec<T> d, lost;
+  };
+  Gap exact_gap(Vec<T> x, Vec<T> most) const {
+    const Vec<T> d = most - x, back = d - most, zero{};
+    const Vec<T> error = (most - (d - back)) - (x + back), lost = d < -Simd<T>::exp_low ? error : zero;  // -inf: none
+    if (!scaled_) return {d, lost};
+    const Vec<T> product = d * scale_, rest = fma(d, splat(scale_), -product) + (d * scale_low_ + lost * scale_);
+    return {product, product < -Simd<T>::exp_low ? rest : zero};
+  }
+
+  // d and e^-d for scores of type S
+  template <class S>
+  std::pair<Vec<T>, Vec<T>> gap_and_exp(Vec<T> x, Vec<T> most) const {
+    if constexpr (!capped && std::is_same_v<S, float> && std::is_same_v<T, float>) {
+      const Gap gap = exact_gap(x, most);
+      return {gap.d, exp<T>(-gap.d, -gap.lost)};
+    } else {
+      const Vec<T> d = gap(x, most);
+      return {d, exp_for<S, T>(-d)};
+    }
+  }
+
+  // 1 - tanh(u)^2 of (8)
+  Vec<T> stretch(Vec<T> x) const {
+    const Vec<T> t = exp<T>(abs<T>(x * per_cap_) * T{-2}), above = splat(T{1}) + t;
+    return T{4} * t / (above * above);
+  }
+
+ private:
+  static Vec<T> tanh(Vec<T> u) {
+    const Vec<T> t = expm1<T>(abs<T>(u) * T{-2}), positive = -t / (splat(T{2}) + t);
+    return u < Vec<T>{} ? -positive : positive;
+  }
+
+  const bool scaled_;
+  const T scale_, scale_low_, per_cap_, height_;
+};
+
+// The scores of a pack, where they lie or staged: whole vectors, and a padded rest.
+template <class T, class Source>
+struct Scores {
+  const Source* p;
+  int64_t whole, classes;  // classes: of a row that is not staged
+  alignas(64) T rest[kLanes<T>];
+
+  template <class Body>
+  void for_each(const Body& body) const {
+    for (int64_t i = 0; i < whole; ++i) body(i, load_vector<T>(p + i * kLanes<T>));
+    if (whole * kLanes<T> < classes) body(whole, load(rest));
+  }
+};
+
+// Calls body with the scores of the rows [r, r + n): unstaged if it is one dense row of type S.
+template <class S, class T>
+class Reader {
+ public:
+  template <class Pack>
+  Reader(const Rows& rows, const Tensor& x, const Pack& pack)
+      : rows_(rows),
+        x_(x),
+        dense_(Pack::kRows == 1 && rows.class_stride(x) == 1 &&
+               (element_bytes(x.dtype) != 2 || (std::is_same_v<S, bf16> && x.dtype == Dtype::bf16))),
+        staged_(dense_ ? 0 : pack.vectors * kLanes<T>) {}
+  bool dense() const { return dense_; }
+
+  template <class Pack, class Body>
+  void read(int64_t r, int64_t n, const Pack& pack, const Body& body) const {
+    constexpr auto low = static_cast<T>(-INFINITY);
+    if (!dense_) {
+      load_pack(rows_, x_, r, n, pack, low, staged_.get());
+      body(Scores<T, T>{staged_.get(), pack.vectors, 0, {}});
+      return;
+    }
+    int64_t at;
+    rows_.offsets(x_, r, 1, true, &at);
+    Scores<T, S> scores{x_.template as<S>() + at, rows_.classes / kLanes<T>, rows_.classes, {}};
+    const int64_t done = scores.whole * kLanes<T>;
+    for (int64_t j = 0; j < kLanes<T>; ++j)
+      scores.rest[j] = done + j < scores.classes ? widen(scores.p[done + j]) : low;
+    body(scores);
+  }
+
+ private:
+  const Rows& rows_;
+  const Tensor& x_;
+  const bool dense_;
+  const Scratch<T> staged_;
+};
+
+}  // namespace mg
