@@ -72,11 +72,11 @@ MOST_ROWS = 1024  # per block of classes
 
 
 class LinearLoss(LossFunction):
-    """``apply(x, W, b, t, w, dtype, *options, reduction)``: the loss ``rowwise`` applied to the scores (1).
+    """``apply(x, W, b, *targets, w, dtype, *options, reduction)``: the loss ``rowwise`` applied to the scores (1).
 
     ``x`` is (N, D), ``W`` is (C, P, D), ``b`` is (C, P) or None. The scores are (N, C, P): each row of ``x`` gives P
-    losses. ``t`` holds class indices (N, P) or floating-point probabilities (N, C, P); ``w`` is (C) or None. The loss
-    has dtype ``dtype``; the products are computed in the dtype of ``x``.
+    losses. The targets belong to the rows: class indices (N, P) or floating-point numbers (N, C, P), by default one of
+    them. ``w`` is (C) or None. The loss has dtype ``dtype``; the products are computed in the dtype of ``x``.
     """
 
     tensors = 5
@@ -102,69 +102,71 @@ class LinearLoss(LossFunction):
 
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, dtype: torch.dtype, *options: Any) -> Tensor | float:
-        x, W, _, t, w = X
-        if t.is_floating_point() and not len(W):
+        _, W, _, *T, w = X
+        if T[0].is_floating_point() and not len(W):
             return float("nan")
-        return cls.rowwise.denominator((loss, *widen((t, w), loss.dtype)), loss, *options)
+        return cls.rowwise.denominator((loss, *widen((*T, w), loss.dtype)), loss, *options)
 
     @classmethod
     def value(cls, X: Tensors, dtype: torch.dtype, *options: Any) -> Tensor:
-        def block(x: Tensor, t: Tensor) -> tuple[Tensors, Tensors]:
-            S = _scores(x, t, X, dtype)
+        def block(x: Tensor, T: Tensors) -> tuple[Tensors, Tensors]:
+            S = _scores(x, T, X, dtype)
             return (cls.by_row(cls.rowwise.value(widen(S, compute_dtype(S[0])), *options)),), ()
 
-        return cls.stack(by_blocks(block, X, X[0], X[3])[0])
+        return cls.stack(by_blocks(block, X, X[0], X[3:-1])[0])
 
     @classmethod
     def gradient(cls, g: Tensor, X: Tensors, dtype: torch.dtype, *options: Any) -> Tensors:
         rowwise = Call(cls.rowwise, options)
 
-        def block(x: Tensor, t: Tensor, g: Tensor) -> tuple[Tensors, Tensors]:
-            r, *others = rowwise.gradient(cls.stack(g), _scores(x, t, X, dtype))
+        def block(x: Tensor, g: Tensor, T: Tensors) -> tuple[Tensors, Tensors]:
+            r, *others = rowwise.gradient(cls.stack(g), _scores(x, T, X, dtype))
             dx, dW, db = _back(r, x, X[1])  # (2)
-            dt, dw = _of_probabilities(t, *others)
-            return (dx, dt), (dW, db, dw)
+            *dT, dw = _of_probabilities(T, others)
+            return (dx, *dT), (dW, db, dw)
 
-        dx, dt, dW, db, dw = by_blocks(block, X, X[0], X[3], cls.by_row(g))
-        return dx, dW, db, dt, dw
+        dx, *dT, dW, db, dw = by_blocks(block, X, X[0], cls.by_row(g), X[3:-1])
+        return dx, dW, db, *dT, dw
 
     @classmethod
     def curvature(cls, g: Tensor, X: Tensors, v: Tensors, dtype: torch.dtype, *options: Any) -> Tensors:
         rowwise = Call(cls.rowwise, options)
 
-        def block(x: Tensor, t: Tensor, g: Tensor, vx: Tensor, vt: Tensor) -> tuple[Tensors, Tensors]:
-            S, dS = _scores(x, t, X, dtype), _moved(x, t, X, (vx, *v[1:3], vt, v[4]), dtype)
-            r, _, _ = rowwise.gradient(cls.stack(g), S)
+        def block(x: Tensor, g: Tensor, vx: Tensor, T: Tensors, vT: Tensors) -> tuple[Tensors, Tensors]:
+            S, dS = _scores(x, T, X, dtype), _moved(x, T, X, (vx, *v[1:3], *vT, v[-1]), dtype)
+            r, *_ = rowwise.gradient(cls.stack(g), S)
             dr, *others = rowwise.curvature(cls.stack(g), S, dS)
             hx, hW, hb = _back(dr, x, X[1])
             if v[1] is not None:
                 hx = hx + _back(r, x, v[1])[0]
             if vx is not None:
                 hW = hW + _back(r, vx, X[1])[1]  # (4)
-            ht, hw = _of_probabilities(t, *others)
-            return (hx, ht), (hW, hb, hw)
+            *hT, hw = _of_probabilities(T, others)
+            return (hx, *hT), (hW, hb, hw)
 
-        hx, ht, hW, hb, hw = by_blocks(block, X, X[0], X[3], cls.by_row(g), v[0], v[3])
-        return hx, hW, hb, ht, hw
+        hx, *hT, hW, hb, hw = by_blocks(block, X, X[0], cls.by_row(g), v[0], X[3:-1], v[3:-1])
+        return hx, hW, hb, *hT, hw
 
     @classmethod
     def along(cls, X: Tensors, v: Tensors, u: Tensors | None, dtype: torch.dtype, *options: Any) -> Tensor:
         """J v by (3) or, with ``u``, the second derivative along u and v by (5)."""
         rowwise = Call(cls.rowwise, options)
-        ux, uW, ub, ut, uw = (None,) * len(v) if u is None else u
-        vx, vW, vb, vt, vw = v
+        u_or_none = (None,) * len(v) if u is None else u
+        ux, uW, ub, *_, uw = u_or_none
+        vx, vW, vb, *_, vw = v
 
-        def block(x: Tensor, t: Tensor, vx: Tensor, vt: Tensor, ux: Tensor, ut: Tensor) -> tuple[Tensors, Tensors]:
-            S, along_v = _scores(x, t, X, dtype), _moved(x, t, X, (vx, vW, vb, vt, vw), dtype)
+        def block(x: Tensor, T: Tensors, vx: Tensor, vT: Tensors, ux: Tensor, uT: Tensors) -> tuple[Tensors, Tensors]:
+            S, along_v = _scores(x, T, X, dtype), _moved(x, T, X, (vx, vW, vb, *vT, vw), dtype)
             if u is None:
                 return (cls.by_row(rowwise.along(S, along_v)),), ()
-            along_u = _moved(x, t, X, (ux, uW, ub, ut, uw), dtype)
+            along_u = _moved(x, T, X, (ux, uW, ub, *uT, uw), dtype)
             terms = [_project(a, B, None) for a, B in ((ux, vW), (vx, uW)) if a is not None and B is not None]
             along_both = sum(terms[1:], terms[0]).to(S[0].dtype) if terms else None
-            bent = rowwise.along(S, along_v, along_u) + rowwise.along(S, (along_both, None, None))
+            nothing = (None for _ in S[1:])
+            bent = rowwise.along(S, along_v, along_u) + rowwise.along(S, (along_both, *nothing))
             return (cls.by_row(bent),), ()
 
-        return cls.stack(by_blocks(block, X, X[0], X[3], vx, vt, ux, ut)[0])
+        return cls.stack(by_blocks(block, X, X[0], X[3:-1], vx, v[3:-1], ux, u_or_none[3:-1])[0])
 
     # -- the engine's rules without its widening of the inputs: only the scores of a block are widened
 
@@ -301,13 +303,17 @@ def blocks(total: int, most: int) -> list[slice]:
 
 
 def by_blocks(
-    block: Callable[..., tuple[Tensors, Tensors]], X: Tensors, *by_row: Tensor | None
+    block: Callable[..., tuple[Tensors, Tensors]], X: Tensors, *by_row: Tensor | Tensors | None
 ) -> tuple[Tensor | None, ...]:
     """Apply ``block`` to blocks of rows of ``by_row``; concatenate its first tuple of results, sum its second."""
+
+    def part(t: Any, rows: slice) -> Any:
+        return tuple(part(u, rows) for u in t) if isinstance(t, tuple) else None if t is None else t[rows]
+
     together, shared = [], None
     most = max(LEAST_ROWS, SCORES_OF_FORMULAS // max(1, X[1].shape[:2].numel()))
     for rows in blocks(len(X[0]), most):
-        own, common = block(*(None if t is None else t[rows] for t in by_row))
+        own, common = block(*(part(t, rows) for t in by_row))
         together.append(own)
         if shared is not None:
             common = tuple(None if a is None else a + b for a, b in zip(shared, common, strict=True))
@@ -330,16 +336,16 @@ def _back(r: Tensor, x: Tensor, W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return flat @ W.reshape(C * P, D), (flat.mT @ x).reshape(W.shape).to(r.dtype), r.sum(0)
 
 
-def _scores(x: Tensor, t: Tensor, X: Tensors, dtype: torch.dtype) -> Tensors:
-    """The arguments of the rowwise loss: scores, target, and the weight in the shape it expects."""
+def _scores(x: Tensor, T: Tensors, X: Tensors, dtype: torch.dtype) -> Tensors:
+    """The arguments of the rowwise loss: scores, targets, and the weight in the shape it expects."""
     z = _project(x, X[1], X[2]).to(row_dtype(dtype))
-    t, w = widen((t, X[4]), z.dtype)
-    return z, t, per_score(w, t)
+    *T, w = widen((*T, X[-1]), z.dtype)
+    return z, *T, per_score(w, T[0])
 
 
-def _moved(x: Tensor, t: Tensor, X: Tensors, v: Tensors, dtype: torch.dtype) -> Tensors:
+def _moved(x: Tensor, T: Tensors, X: Tensors, v: Tensors, dtype: torch.dtype) -> Tensors:
     """The directional derivative of :func:`_scores`, (3)."""
-    vx, vW, vb, vt, vw = v
+    vx, vW, vb, *vT, vw = v
     terms = []
     if vx is not None:
         terms.append(_project(vx, X[1], None))
@@ -348,7 +354,7 @@ def _moved(x: Tensor, t: Tensor, X: Tensors, v: Tensors, dtype: torch.dtype) -> 
     elif vb is not None:
         terms.append(vb.expand(len(x), *vb.shape))
     dz = sum(terms[1:], terms[0]).to(row_dtype(dtype)) if terms else None
-    return dz, vt, per_score(vw, t)
+    return dz, *vT, per_score(vw, T[0])
 
 
 def per_score(w: Tensor | None, t: Tensor) -> Tensor | None:
@@ -361,6 +367,8 @@ def per_class(dw: Tensor | None) -> Tensor | None:
     return None if dw is None else dw.sum((0, 2))
 
 
-def _of_probabilities(t: Tensor, dt: Tensor | None, dw: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of target and weight; None for class indices, with which neither has a gradient."""
-    return (dt, per_class(dw)) if t.is_floating_point() else (None, None)
+def _of_probabilities(T: Tensors, gradients: list[Tensor | None]) -> Tensors:
+    """The gradients of targets and weight; the weight has one only with probabilities, class indices have none."""
+    *dT, dw = gradients
+    kept = (d if t is not None and t.is_floating_point() else None for t, d in zip(T, dT, strict=True))
+    return *kept, per_class(dw) if T[0].is_floating_point() else None

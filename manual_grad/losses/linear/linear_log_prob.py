@@ -87,11 +87,12 @@ class LinearLogProb(NamedTuple):
 
 
 class LinearLogProbFunction(linear.LinearLoss):
-    """``apply(x, W, b, t, None, dtype, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
+    """``apply(x, W, b, t, q, None, dtype, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
 
     See :class:`~linear.LinearLoss` and, for the options, :class:`~SelectedLogProbFunction`.
     """
 
+    tensors = 6
     rowwise = SelectedLogProbFunction
     stacked = True
 
@@ -106,20 +107,20 @@ class LinearLogProbFunction(linear.LinearLoss):
         x, W = X[:2]
         if x.shape[0] * W.shape[:2].numel() == 0:
             return None
-        if g is None and not value:
+        if (g is None and not value) or (g is not None and needs[4]):
             return None
         sweep = _Sweep(X, options, needs if g is not None else (False,) * len(X))
         result = x.new_empty(cls.shape(X, *options), dtype=sweep.dtype) if value else None
         for i in sweep.products.rows:
             sweep.step(i, None if result is None else result[:, i], None if g is None else g[:, i])
-        return None if result is None else result.to(options[0]), [*sweep.products.gradients(), None, None]
+        return None if result is None else result.to(options[0]), [*sweep.products.gradients(), None, None, None]
 
 
 class _Sweep:
     """One pass over blocks of scores, for the outputs or for the gradients."""
 
     def __init__(self, X: Tensors, options: Options, needs: tuple[bool, ...]) -> None:
-        x, W, _, self.t, _ = X
+        x, W, _, self.t, self.q, _ = X
         dtype, self.outputs, _, self.ignore_index, *self.logits = options
         self.dtype = linear.row_dtype(dtype)
         rowwise.kept_rows("linear_log_prob", self.t, len(W), self.ignore_index)  # raises for an index out of range
@@ -131,11 +132,11 @@ class _Sweep:
 
     def _by_kernel(self, i: slice, result: Tensor | None, g: Tensor | None) -> None:
         (c,) = self.products.classes
-        z, t = self.products.scores(i, c), self.t[i]
+        z, t, q = self.products.scores(i, c), self.t[i], None if self.q is None else self.q[i]
         options = self.outputs, self.dtype, self.ignore_index, *self.logits
-        state = SelectedLogProbFunction.summarize(z, self.outputs, *self.logits)
+        state = SelectedLogProbFunction.summarize(z, q, self.outputs, *self.logits)
         dz = z if self.products.wanted else None
-        SelectedLogProbFunction.run(self.op, (z, t, state), options, result, g, dz)
+        SelectedLogProbFunction.run(self.op, (z, t, q, state), options, result, g, dz)
         if self.products.wanted:
             self.products.add(i, c, z)  # r has taken the place of the scores
 
@@ -143,42 +144,42 @@ class _Sweep:
         classes, t, wide = self.products.classes, self.t[i].unsqueeze(1), compute_dtype(self.products.wide)
         kept = t != self.ignore_index
 
-        def block(c: slice) -> tuple[Tensor, Tensor, Tensor]:
-            """The scores, the logits, and 1 where the class of the row is."""
+        def block(c: slice) -> tuple[Tensor, Tensor, list[Tensor]]:
+            """The scores, the logits, and by which weights the classes enter: 1 for the row's own, and q."""
             s = self.products.scores(i, c).to(wide)
             own = torch.arange(c.start, c.stop, device=t.device).unsqueeze(1) == t
-            return s, logits_by(s, *self.logits), own.to(wide)
+            return s, logits_by(s, *self.logits), [own.to(wide), *(() if self.q is None else (self.q[i, c].to(wide),))]
 
-        state: Any = None
+        states: list[State] = []
         for c in classes:
-            _, z, own = block(c)
-            part = State.of(z, own, c.start, value=True, entropy="entropy" in self.outputs)
-            state = part if state is None else state.union(part)
+            _, z, weights = block(c)
+            parts = [State.of(z, q, c.start, value=True, entropy="entropy" in self.outputs) for q in weights]
+            states = [a.union(b) for a, b in zip(states, parts, strict=True)] if states else parts
+        state = states[0]
         if result is not None:
-            for row, found in zip(result, outputs_of(state, t, state.finish(), self.outputs), strict=True):
-                row.copy_(torch.where(kept, found, 0).squeeze(1))
+            found = outputs_of(states[-1], t, state.finish(), self.outputs)
+            for row, values in zip(result, found, strict=True):
+                row.copy_(torch.where(kept, values, 0).squeeze(1))
         if g is None or not self.products.wanted:
             return
         up = upstream_of(g.to(wide), self.outputs, 1)
         for c in classes:
-            s, z, own = block(c)
-            r = torch.where(kept, slope_of(up, state, z, own) * stretch_of(s, *self.logits), 0)
-            self.products.add(i, c, r.to(self.dtype))  # (4)
+            s, z, weights = block(c)
+            r = slope_of(up, state, z, weights[0])
+            if "cross" in up:
+                r = r + up["cross"] * states[1].slope(z, weights[1])
+            self.products.add(i, c, torch.where(kept, r * stretch_of(s, *self.logits), 0).to(self.dtype))  # (4)
 
 
 @arguments.functional
-def _stack(
-    x: Tensor, W: Tensor, index: Tensor, b: Tensor | None, outputs: str, dtype: torch.dtype, ignore_index: int,
-    temperature: float, softcap: float, scale: float,
+def stacked(
+    x: Tensor, W: Tensor, b: Tensor | None, t: Tensor, q: Tensor | None, outputs: str, dtype: torch.dtype,
+    ignore_index: int, temperature: float, softcap: float, scale: float,
 ) -> Tensor:  # fmt: skip
-    """The outputs, stacked; a single node in a graph of torch.compile."""
-    (C, D), rows = W.shape, index.shape
-    x, t = x if x.dim() == 2 else x.reshape(-1, D), index.reshape(-1, 1)
-    W, b = W.reshape(C, 1, D), None if b is None else b.reshape(C, 1)
+    """The outputs, stacked; a single node in a graph of torch.compile. For shapes see :class:`~linear.LinearLoss`."""
     options = outputs, dtype, ignore_index, temperature, softcap, scale
     with torch.autocast(x.device.type, enabled=False) if autocast_is_on() else nullcontext():
-        result = evaluate(LinearLogProbFunction, x, W, b, t, None, dtype, *options, "none")
-    return result.reshape(len(result), *rows)
+        return evaluate(LinearLogProbFunction, x, W, b, t, q, None, dtype, *options, "none")
 
 
 @arguments.overridable
@@ -257,11 +258,15 @@ def linear_log_prob(
         if u is not None and u.dtype is not x.dtype:
             expected, found = arguments.scalar_type(x.dtype), arguments.scalar_type(u.dtype)
             raise RuntimeError(f"{argument}: expected scalar type {expected} but found {found}")
-    outputs = ["log_prob", *(output for output in OUTPUTS[1:] if flags[output])]
-    stacked = _stack(x, W, index, b, " ".join(outputs), linear.row_dtype(x.dtype), *options)
+    outputs = ["log_prob", *(output for output in OUTPUTS[1:] if flags.get(output))]
+    (C, D), rows = W.shape, index.shape
+    x, t = x if x.dim() == 2 else x.reshape(-1, D), index.reshape(-1, 1)
+    W, b = W.reshape(C, 1, D), None if b is None else b.reshape(C, 1)
+    result = stacked(x, W, b, t, None, " ".join(outputs), linear.row_dtype(x.dtype), *options)
+    result = result.reshape(len(result), *rows)
     if len(outputs) == 1:
-        return stacked[0]
-    found = dict(zip(outputs, stacked.unbind(), strict=True))
+        return result[0]
+    found = dict(zip(outputs, result.unbind(), strict=True))
     if accuracy:
         found["correct"] = found["correct"] != 0
     return LinearLogProb(**found)

@@ -118,7 +118,7 @@ from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 from manual_grad.engine.softmax import State
 
-OUTPUTS = ("log_prob", "entropy", "lse", "correct")  # in the order in which the kernel takes them
+OUTPUTS = ("log_prob", "entropy", "lse", "cross", "correct")  # in the order in which the kernel takes them
 
 
 class LogProbAndEntropy(NamedTuple):
@@ -129,15 +129,16 @@ class LogProbAndEntropy(NamedTuple):
 
 
 class SelectedLogProbFunction(RowwiseLoss):
-    """``apply(input, index, state, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
+    """``apply(input, index, q, state, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
 
-    ``input`` is (C) or (N, C, d1, …), ``index`` has its shape without the C. ``state`` is what :meth:`summarize` gives:
-    the kernels need it, in backward too, where it saves two sweeps over the scores; the formulas do not read it. The
-    result stacks the ``outputs``, some of :data:`OUTPUTS` in that order with spaces between, along a new first
-    dimension, in ``dtype``. A ``softcap`` of 0 stands for none.
+    ``input`` is (C) or (N, C, d1, …), ``index`` has its shape without the C, and ``q``, the weights of the classes that
+    'cross' is for, its shape. ``state`` is what :meth:`summarize` gives: the kernels need it, in backward too, where it
+    saves two sweeps over the scores; the formulas do not read it. The result stacks the ``outputs``, some of
+    :data:`OUTPUTS` in that order with spaces between, along a new first dimension, in ``dtype``. A ``softcap`` of 0
+    stands for none.
     """
 
-    tensors = 3
+    tensors = 4
     kernel = "log_prob"
     stacked = True
 
@@ -152,8 +153,8 @@ class SelectedLogProbFunction(RowwiseLoss):
     @classmethod
     def value(cls, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: float) -> Tensor:
         x, y, kept = _kept(X, ignore_index)
-        z, dim = logits_by(x, *logits), class_dim(x)
-        state = State.of(z, entropy="entropy" in outputs)
+        z, q, dim = logits_by(x, *logits), X[2], class_dim(x)
+        state = State.of(z, q, value=q is not None, entropy="entropy" in outputs)
         found = outputs_of(state, y, state.distances(z.gather(dim, y)), outputs)
         return torch.stack([torch.where(kept, u, 0).squeeze(dim) for u in found])
 
@@ -162,8 +163,11 @@ class SelectedLogProbFunction(RowwiseLoss):
         cls, g: Tensor, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: float
     ) -> Tensors:
         x, y, kept = _kept(X, ignore_index)
-        dz = _slope(upstream_of(g, outputs, class_dim(x)), logits_by(x, *logits), y)[0]
-        return torch.where(kept, dz * stretch_of(x, *logits), 0), None, None  # (6) (8)
+        z, up, dq = logits_by(x, *logits), upstream_of(g, outputs, class_dim(x)), None
+        dz, state = _slope(up, z, y, X[2])
+        if "cross" in up:
+            dq = torch.where(kept, up["cross"] * state.distances(z), 0)  # (13)
+        return torch.where(kept, dz * stretch_of(x, *logits), 0), None, dq, None  # (6) (8) (13)
 
     @classmethod
     def curvature(
@@ -171,60 +175,67 @@ class SelectedLogProbFunction(RowwiseLoss):
         *logits: float,
     ) -> Tensors:  # fmt: skip
         x, y, kept = _kept(X, ignore_index)
-        if v[0] is None:
-            return None, None, None
         z, dim, stretch = logits_by(x, *logits), class_dim(x), stretch_of(x, *logits)
-        up = upstream_of(g, outputs, dim)
-        dz, state = _slope(up, z, y)
-        p, vz = state.probabilities(z), stretch * v[0]
+        up, vx, vq, hq = upstream_of(g, outputs, dim), v[0], v[2], None
+        vx = torch.zeros_like(x) if vx is None else vx
+        dz, state = _slope(up, z, y, X[2])
+        p, vz = state.probabilities(z), stretch * vx
         spread = vz - (p * vz).sum(dim, keepdim=True)
         hz = (up.get("lse", 0) - up.get("log_prob", 0)) * p * spread  # (9)
         if "entropy" in up:
             u = state.excess(z)
             moved = (p * u * vz).sum(dim, keepdim=True)
             hz = hz + up["entropy"] * p * (spread * (u - 1) - moved)  # (10)
-        hx = stretch * hz + _bend(x, *logits) * v[0] * dz  # (11)
-        return torch.where(kept, hx, 0), None, None
+        if "cross" in up:
+            hz = hz + up["cross"] * X[2].sum(dim, keepdim=True) * p * spread  # (14)
+            hq = torch.where(kept, -up["cross"] * spread, 0)
+            if vq is not None:
+                hz = hz + up["cross"] * (p * vq.sum(dim, keepdim=True) - vq)
+        hx = stretch * hz + _bend(x, *logits) * vx * dz  # (11)
+        return torch.where(kept, hx, 0), None, hq, None
 
     @classmethod
-    def summarize(cls, x: Tensor, outputs: str, *logits: float) -> Tensor | None:
-        """For each row the largest score, rho, and tau-bar if the entropy is an output; None without a kernel."""
+    def summarize(cls, x: Tensor, q: Tensor | None, outputs: str, *logits: float) -> Tensor | None:
+        """For each row the largest score, rho, tau-bar if the entropy is an output; None without a kernel.
+
+        With ``q``, also delta, the sum of q and that of the classes behind the leader.
+        """
         op = kernels.op("log_prob_state", x) if x.numel() else None
         if op is None:
             return None
-        state = x.new_empty((3, *RowwiseLoss.shape((x,))), dtype=torch.float64)
-        op(x, *logits, "entropy" in outputs, state)
+        state = x.new_empty((3 if q is None else 6, *RowwiseLoss.shape((x,))), dtype=torch.float64)
+        op(x, q, *logits, "entropy" in outputs, state)
         return state
 
     @classmethod
     def fused(
         cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-        (x, _, state), (outputs, dtype, *_) = X, options
-        op = None if state is None else kernels.op(cls.kernel, x)
+        (x, _, _, state), (outputs, dtype, *_) = X, options
+        op = None if state is None or (g is not None and needs[2]) else kernels.op(cls.kernel, x)
         if op is None:
             return None
         result = x.new_empty(cls.shape(X, outputs), dtype=dtype) if value else None
         dx = torch.empty_like(x) if needs[0] else None
         cls.run(op, X, options, result, g, dx)
-        return result, [dx, None, None]
+        return result, [dx, None, None, None]
 
     @staticmethod
     def run(op: Any, X: Tensors, options: Options, result: Tensor | None, g: Tensor | None, dx: Tensor | None) -> None:
         """Write the outputs or, for the upstream gradients ``g``, the gradient, which may overwrite the scores."""
-        (x, y, state), (outputs, _, *rest) = X, options
+        (x, y, q, state), (outputs, _, *rest) = X, options
         rows, up = dict.fromkeys(OUTPUTS), dict.fromkeys(OUTPUTS)
         if result is not None:
             rows.update(zip(outputs.split(), result.unbind(), strict=True))
         if dx is not None:
             up.update(zip(outputs.split(), g.unbind(), strict=True))
         *up, _ = up.values()  # 'correct' has no gradient
-        op(x, y, state, *up, *rest, *rows.values(), dx)
+        op(x, y, q, state, *up, *rest, *rows.values(), dx)
 
 
 def _kept(X: Tensors, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
     """The scores, those of ignored rows replaced; an index that is in range for every row; and a mask of the others."""
-    x, y, _ = X
+    x, y = X[:2]
     dim = class_dim(x)
     kept, y = (u.unsqueeze(dim) for u in rowwise.kept_rows("log_prob", y, x.shape[dim], ignore_index))
     return torch.where(kept, x, 0), y, kept
@@ -236,6 +247,7 @@ def outputs_of(state: State, y: Tensor, distance: Tensor, outputs: str) -> list[
         "log_prob": lambda: -distance,
         "entropy": state.entropy,
         "lse": lambda: state.m + state.rest.log1p(),
+        "cross": state.finish,
         "correct": lambda: (state.leader == y).to(state.m.dtype),
     }
     return [found[name]() for name in outputs.split()]
@@ -263,11 +275,14 @@ def _bend(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor
     return -2 * (scale / softcap) * (x * (scale / softcap)).tanh() * stretch_of(x, temperature, softcap, scale)
 
 
-def _slope(up: dict[str, Tensor], z: Tensor, y: Tensor) -> tuple[Tensor, State]:
-    """(6), and the state of all classes."""
+def _slope(up: dict[str, Tensor], z: Tensor, y: Tensor, q: Tensor | None) -> tuple[Tensor, State]:
+    """(6) and (13), and the state of all classes."""
     own = torch.zeros_like(z).scatter(class_dim(z), y, 1)
     state = State.of(z, own, entropy="entropy" in up)
-    return slope_of(up, state, z, own), state
+    dz = slope_of(up, state, z, own)
+    if "cross" in up:
+        dz = dz + up["cross"] * State.of(z, q).slope(z, q)
+    return dz, state
 
 
 def upstream_of(g: Tensor, outputs: str, dim: int) -> dict[str, Tensor]:
@@ -288,11 +303,15 @@ def slope_of(up: dict[str, Tensor], state: State, z: Tensor, own: Tensor) -> Ten
 
 
 @arguments.functional
-def _stack(input: Tensor, index: Tensor, outputs: str, dtype: torch.dtype, *options: Any) -> Tensor:
+def stacked(
+    input: Tensor, index: Tensor, q: Tensor | None, outputs: str, dtype: torch.dtype, *options: Any
+) -> Tensor:
     """The outputs, stacked; a single node in a graph of torch.compile."""
-    by_formula = torch_private.is_intercepted()
-    state = None if by_formula else SelectedLogProbFunction.summarize(input.detach(), outputs, *options[1:])
-    return evaluate(SelectedLogProbFunction, input, index, state, outputs, dtype, *options, "none")
+    state = None
+    if not torch_private.is_intercepted():
+        weights = None if q is None else q.detach()
+        state = SelectedLogProbFunction.summarize(input.detach(), weights, outputs, *options[1:])
+    return evaluate(SelectedLogProbFunction, input, index, q, state, outputs, dtype, *options, "none")
 
 
 def _of_rows(
@@ -316,7 +335,7 @@ def _of_rows(
     device = input.device.type
     wide = autocast_is_on() and torch.is_autocast_enabled(device) and input.dtype in HALF
     x = input.movedim(-1, 1) if input.dim() > 2 else input
-    return _stack(x, index, outputs, torch.float32 if wide else x.dtype, *options).unbind()
+    return stacked(x, index, None, outputs, torch.float32 if wide else x.dtype, *options).unbind()
 
 
 def logits_of(
