@@ -111,6 +111,7 @@ LOSSES = (
     Loss("cispo_loss", "pointwise", ("CISPOLoss",), torch=False),
     Loss("sampled_kl", "pointwise", ("SampledKL",), torch=False),
     Loss("cross_entropy", "rowwise", ("CrossEntropyLoss",)),
+    Loss("cross_entropy_head", "rowwise", (), torch=False, functional=False),
     Loss("nll_loss", "rowwise", ("NLLLoss", "NLLLoss2d")),
     Loss("multi_margin_loss", "rowwise", ("MultiMarginLoss",)),
     Loss("multilabel_margin_loss", "rowwise", ("MultiLabelMarginLoss",)),

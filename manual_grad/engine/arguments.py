@@ -41,6 +41,7 @@ def overridable(function: F) -> F:
     kinds = {p.name: _KINDS.get(p.annotation, object) for p in inspect.signature(function).parameters.values()}
     in_order = tuple(kinds.items())
     torchs = older_torch.loss(function.__name__)
+    ours_alone = frozenset(kinds) - inspect.signature(torchs).parameters.keys() if torchs else frozenset()
 
     @functools.wraps(function)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
@@ -48,12 +49,16 @@ def overridable(function: F) -> F:
         if has_torch_function(tensors):
             return handle_torch_function(dispatch, tensors, *args, **kwargs)
         if torch.compiler.is_compiling():
-            if torchs is not None and torch_private.is_exporting():
+            if torchs is not None and torch_private.is_exporting() and ours_alone.isdisjoint(kwargs):
                 return torchs(*args, **kwargs)
             from manual_grad.engine import in_graph  # noqa: F401
         # torch.jit, torch.export and torch.func.functionalize get torch's own loss: they record no autograd Function,
         # and without one our kernels have no gradient.
-        elif torchs is not None and (torch_private.tracing_state() or torch_private.is_functionalized()):
+        elif (
+            torchs is not None
+            and (torch_private.tracing_state() or torch_private.is_functionalized())
+            and ours_alone.isdisjoint(kwargs)
+        ):
             return torchs(*args, **kwargs)
         for value, (name, kind) in zip(args, in_order):  # noqa: B905 - Python itself rejects excess arguments below
             if not isinstance(value, kind):

@@ -172,20 +172,20 @@ class LinearLoss(LossFunction):
 
     @classmethod
     def compute(cls, X: Tensors, options: Options, reduction: str) -> Tensor:
-        return cls.reduce(cls.value(X, *options), X, options, reduction).to(options[0])
+        return cls.reduce(cls.value(X, *options), X, options, reduction).to(cls.dtype(X, *options))
 
     @classmethod
     def jvp(cls, ctx: Any, *tangents: Any) -> Tensor:
         with torch_private.forward_differentiation(True):
             X, v = _primals(ctx), tangents[: cls.tensors]
             rows = Tangent.apply(LinearCall(cls, ctx.options), *X, *v)
-            return cls.reduce(rows, X, ctx.options, ctx.reduction).to(ctx.options[0])
+            return cls.reduce(rows, X, ctx.options, ctx.reduction).to(cls.dtype(X, *ctx.options))
 
     @classmethod
     def differentiable_gradient(
         cls, g: Tensor, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...]
     ) -> Tensors:
-        rows = cls.spread(g.to(row_dtype(options[0])), X, options, reduction)
+        rows = cls.spread(g.to(row_dtype(cls.dtype(X, *options))), X, options, reduction)
         return _scatter(Gradient.apply(LinearCall(cls, options, tuple(needs)), rows, *X), needs)
 
 

@@ -15,6 +15,7 @@ from manual_grad.engine import arguments
 from manual_grad.engine.dtypes import HALF
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
+from manual_grad.engine.reduction import total
 
 _REDUCTIONS = ("none", "mean", "sum", "sequence")
 
@@ -75,6 +76,6 @@ def _divisor(w: Tensor, reduction: str, normalizer: Tensor | float | None) -> Te
     """What the weight of each token is divided by, so that the mean becomes a sum."""
     if normalizer is not None or reduction in ("none", "sum") or not w.numel():
         return normalizer
-    total = w.sum() if reduction == "mean" else w.sum(dim=-1, keepdim=True)
-    counted = torch.where(total == 0, 1, total)
-    return counted if reduction == "mean" else counted * total.numel()
+    count = total(w) if reduction == "mean" else w.sum(dim=-1, keepdim=True)
+    divisor = torch.where(count == 0, 1, count)
+    return divisor if reduction == "mean" else divisor * count.numel()

@@ -1,4 +1,4 @@
-"""Reductions of values that are not differentiated by a rule of this package: integer and complex inputs."""
+"""Reductions by torch's ops: of values that no rule of this package differentiates, and of a few numbers per row."""
 
 from __future__ import annotations
 
@@ -14,3 +14,16 @@ def reduced(values: Tensor, reduction: str, weight: Tensor | None = None) -> Ten
     if reduction == "none":
         return values
     return values.mean() if reduction == "mean" else values.sum()
+
+
+_BLOCK = 4096
+_BY_ONE_THREAD = 1 << 15  # up to so many elements torch uses one thread
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum, in an order that does not depend on the number of threads."""
+    if values.numel() <= _BY_ONE_THREAD:
+        return values.sum()
+    values = values.flatten()
+    whole = len(values) // _BLOCK * _BLOCK
+    return total(values[:whole].view(-1, _BLOCK).sum(1)) + values[whole:].sum()

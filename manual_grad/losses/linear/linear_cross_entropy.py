@@ -72,7 +72,16 @@ from manual_grad.engine import arguments, linear, older_torch, rowwise
 from manual_grad.engine.dtypes import HALF, autocast_is_on, cast_product, compute_dtype, widen
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.softmax import State
+from manual_grad.losses.linear import linear_log_prob
 from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLossFunction, _smooth, smoothing_of
+from manual_grad.losses.rowwise.cross_entropy_head import (
+    SKIPPED,
+    CrossEntropyOutput,
+    Head,
+    evaluate_head,
+    head_of,
+    shifted,
+)
 
 
 class LinearCrossEntropyLossFunction(linear.LinearLoss):
@@ -231,10 +240,21 @@ def linear_cross_entropy(
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
     options: Any = None,
-) -> Tensor:
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    z_loss: float = 0.0,
+    token_weight: Tensor | None = None,
+    normalizer: Tensor | float | None = None,
+    shift: bool = False,
+    return_z_loss: bool = False,
+    lse: bool = False,
+    accuracy: bool = False,
+) -> Any:
     """Cross entropy of ``input @ linear_weight.T + linear_bias``, which is never stored whole.
 
-    See :func:`torch.nn.functional.linear_cross_entropy`.
+    See :func:`torch.nn.functional.linear_cross_entropy`. What follows ``options`` torch does not have; see
+    :mod:`~manual_grad.losses.rowwise.cross_entropy_head`.
 
     Args:
         input: Feature vectors, floating point, of shape (N, D) or (D).
@@ -250,19 +270,23 @@ def linear_cross_entropy(
         label_smoothing: As in :func:`cross_entropy`.
         options: A :class:`torch.nn.LinearCrossEntropyOptions`. Features that torch gives up with it to save memory
             remain available here. As in torch, for bfloat16 and float16 it also selects products in float32.
+        temperature, softcap, logit_scale, z_loss, token_weight, normalizer, shift, return_z_loss, lse, accuracy: As in
+            :func:`cross_entropy`. With any of these, ``input`` may be (…, D) with class indices of shape (…), such as
+            (batch, sequence, D) and (batch, sequence).
 
     Returns:
         A scalar, or for 'none' a tensor of the shape of class indices, in the dtype that :func:`cross_entropy` of the
         scores has: the input's dtype, promoted with that of probabilities. Under autocast it is float32, although the
         product has the autocast dtype. All tensors may require a gradient, except class indices and a ``weight`` used
-        with them.
+        with them. If more than the loss is asked for, it is a named tuple, as in :func:`cross_entropy`.
 
     Raises:
         IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU).
-        ValueError: ``reduction`` is unknown; the batch sizes differ.
-        RuntimeError: shapes or dtypes that do not fit; ``ignore_index`` with probabilities; ``label_smoothing`` above
-            1; a ``weight`` that requires a gradient with class indices.
-        TypeError: ``ignore_index`` or ``label_smoothing`` is not a number, or ``options`` is not a
+        ValueError: ``reduction`` is unknown; the batch sizes differ; ``temperature``, ``softcap`` or ``logit_scale`` is
+            not positive and finite, or ``z_loss`` negative; a ``normalizer`` without reduction='mean'.
+        RuntimeError: shapes or dtypes that do not fit; ``ignore_index`` or ``shift`` with probabilities;
+            ``label_smoothing`` above 1; a ``weight`` that requires a gradient with class indices.
+        TypeError: a number or a flag has another type, or ``options`` is not a
             :class:`torch.nn.LinearCrossEntropyOptions`.
 
     Examples:
@@ -278,6 +302,17 @@ def linear_cross_entropy(
     """
     name = "linear_cross_entropy"
     reduction = arguments.reduction_of(reduction)
+    head = head_of(
+        name, reduction, temperature, softcap, logit_scale, z_loss, token_weight, normalizer, shift, return_z_loss, lse,
+        accuracy,
+    )  # fmt: skip
+    if shift:
+        target = shifted(name, target, -100 if ignore_index is None else ignore_index)
+    rows = input.shape[:-1] + linear_weight.shape[1:-1]  # of scores
+    if input.dim() > 2 and target.shape == rows and head is not None:
+        if token_weight is not None and token_weight.shape == rows:
+            head = head._replace(token_weight=token_weight.flatten(0, input.dim() - 2))
+        input, target = input.flatten(0, -2), target.flatten(0, input.dim() - 2)
     by_index = _check_shapes(input, linear_weight, target, linear_bias)
     if not by_index and ignore_index is not None:
         raise RuntimeError("ignore_index cannot be specified when target contains probabilities")
@@ -320,11 +355,38 @@ def linear_cross_entropy(
         x, W, b = widen((x, W, b), torch.float32)  # as the options request; on a CPU, float16 products are slow
     x = x if x.dim() == 2 else x.reshape(N, D)  # a view would add a step to backward
     W, b = W.reshape(C, P, D), None if b is None else b.reshape(C, P)
+    if head is not None and not head.only_divides:
+        standin = score.expand(scores.shape)
+        t = t.reshape(scores.shape if t.is_floating_point() else (*batch, *positions))
+        found = _with_head(x, W, b, t, w, standin, ignore_index, label_smoothing, reduction, head)
+        if isinstance(found, Tensor):
+            return found.reshape(rows) if found.dim() else found
+        return CrossEntropyOutput(*(u if u is None or not u.dim() else u.reshape(rows) for u in found))
     with torch.autocast(x.device.type, enabled=False) if autocast_is_on() else nullcontext():
         loss = evaluate(
-            LinearCrossEntropyLossFunction, x, W, b, t, w, score.dtype, ignore_index, label_smoothing, reduction
-        )
-    return loss.reshape((*batch, *positions)) if reduction == "none" else loss
+            LinearCrossEntropyLossFunction, x, W, b, t, w,
+            score.dtype if normalizer is None else linear.row_dtype(score.dtype), ignore_index, label_smoothing,
+            reduction if normalizer is None else "sum",
+        )  # fmt: skip
+    if reduction == "none":
+        return loss.reshape(rows)
+    return loss if normalizer is None else (loss / normalizer).to(score.dtype)
+
+
+def _with_head(
+    x: Tensor, W: Tensor, b: Tensor | None, t: Tensor, w: Tensor | None, scores: Tensor, ignore_index: int,
+    label_smoothing: float, reduction: str, head: Head,
+) -> Any:  # fmt: skip
+    """The loss with any of the additions of a :class:`Head`."""
+    rows, (C, P, _) = (len(x), W.shape[1]), W.shape
+    options = linear.row_dtype(scores.dtype), torch.float64, SKIPPED if t.is_floating_point() else ignore_index, *head.logits
+
+    def stacked(y: Tensor, q: Tensor | None, outputs: str) -> Tensor:
+        weights = None if q is None else q.reshape(len(x), C, P)
+        found = linear_log_prob.stacked(x, W, b, y.reshape(rows), weights, outputs, *options)
+        return found.reshape(len(found), *y.shape)
+
+    return evaluate_head("linear_cross_entropy", stacked, scores, t, w, ignore_index, label_smoothing, reduction, head)
 
 
 class LinearCrossEntropyLoss(older_torch.LinearCrossEntropyLoss):

@@ -87,9 +87,9 @@ class LinearLogProb(NamedTuple):
 
 
 class LinearLogProbFunction(linear.LinearLoss):
-    """``apply(x, W, b, t, q, None, dtype, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
+    """``apply(x, W, b, t, q, None, wide, outputs, dtype, ignore_index, temperature, softcap, scale, "none")``.
 
-    See :class:`~linear.LinearLoss` and, for the options, :class:`~SelectedLogProbFunction`.
+    See :class:`~linear.LinearLoss` and, for the options, :class:`~SelectedLogProbFunction`. The scores are ``wide``.
     """
 
     tensors = 6
@@ -97,8 +97,12 @@ class LinearLogProbFunction(linear.LinearLoss):
     stacked = True
 
     @classmethod
-    def shape(cls, X: Tensors, dtype: torch.dtype, outputs: str, *options: Any) -> torch.Size:
+    def shape(cls, X: Tensors, wide: torch.dtype, outputs: str, *options: Any) -> torch.Size:
         return torch.Size((len(outputs.split()), *super().shape(X)))
+
+    @classmethod
+    def dtype(cls, X: Tensors, wide: torch.dtype, outputs: str, dtype: torch.dtype, *options: Any) -> torch.dtype:
+        return dtype
 
     @classmethod
     def fused(
@@ -113,7 +117,7 @@ class LinearLogProbFunction(linear.LinearLoss):
         result = x.new_empty(cls.shape(X, *options), dtype=sweep.dtype) if value else None
         for i in sweep.products.rows:
             sweep.step(i, None if result is None else result[:, i], None if g is None else g[:, i])
-        return None if result is None else result.to(options[0]), [*sweep.products.gradients(), None, None, None]
+        return result, [*sweep.products.gradients(), None, None, None]
 
 
 class _Sweep:
@@ -121,10 +125,9 @@ class _Sweep:
 
     def __init__(self, X: Tensors, options: Options, needs: tuple[bool, ...]) -> None:
         x, W, _, self.t, self.q, _ = X
-        dtype, self.outputs, _, self.ignore_index, *self.logits = options
-        self.dtype = linear.row_dtype(dtype)
+        self.wide, self.outputs, self.dtype, self.ignore_index, *self.logits = options
         rowwise.kept_rows("linear_log_prob", self.t, len(W), self.ignore_index)  # raises for an index out of range
-        self.op, self.products = linear.products(X, dtype, needs, kernels.op(SelectedLogProbFunction.kernel, x))
+        self.op, self.products = linear.products(X, self.wide, needs, kernels.op(SelectedLogProbFunction.kernel, x))
 
     def step(self, i: slice, result: Tensor | None, g: Tensor | None) -> None:
         """Compute the outputs, or add up the gradients, of the rows ``i``."""
@@ -168,18 +171,18 @@ class _Sweep:
             r = slope_of(up, state, z, weights[0])
             if "cross" in up:
                 r = r + up["cross"] * states[1].slope(z, weights[1])
-            self.products.add(i, c, torch.where(kept, r * stretch_of(s, *self.logits), 0).to(self.dtype))  # (4)
+            self.products.add(i, c, torch.where(kept, r * stretch_of(s, *self.logits), 0).to(self.wide))  # (4)
 
 
 @arguments.functional
 def stacked(
-    x: Tensor, W: Tensor, b: Tensor | None, t: Tensor, q: Tensor | None, outputs: str, dtype: torch.dtype,
-    ignore_index: int, temperature: float, softcap: float, scale: float,
+    x: Tensor, W: Tensor, b: Tensor | None, t: Tensor, q: Tensor | None, outputs: str, wide: torch.dtype,
+    dtype: torch.dtype, ignore_index: int, temperature: float, softcap: float, scale: float,
 ) -> Tensor:  # fmt: skip
     """The outputs, stacked; a single node in a graph of torch.compile. For shapes see :class:`~linear.LinearLoss`."""
     options = outputs, dtype, ignore_index, temperature, softcap, scale
     with torch.autocast(x.device.type, enabled=False) if autocast_is_on() else nullcontext():
-        return evaluate(LinearLogProbFunction, x, W, b, t, q, None, dtype, *options, "none")
+        return evaluate(LinearLogProbFunction, x, W, b, t, q, None, wide, *options, "none")
 
 
 @arguments.overridable
@@ -262,7 +265,8 @@ def linear_log_prob(
     (C, D), rows = W.shape, index.shape
     x, t = x if x.dim() == 2 else x.reshape(-1, D), index.reshape(-1, 1)
     W, b = W.reshape(C, 1, D), None if b is None else b.reshape(C, 1)
-    result = stacked(x, W, b, t, None, " ".join(outputs), linear.row_dtype(x.dtype), *options)
+    wide = linear.row_dtype(x.dtype)
+    result = stacked(x, W, b, t, None, " ".join(outputs), wide, wide, *options)
     result = result.reshape(len(result), *rows)
     if len(outputs) == 1:
         return result[0]

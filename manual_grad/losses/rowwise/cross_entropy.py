@@ -148,9 +148,12 @@ import torch
 from torch import Tensor
 
 from manual_grad.engine import arguments, rowwise
+from manual_grad.engine.dtypes import HALF, autocast_is_on
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 from manual_grad.engine.softmax import State
+from manual_grad.losses.rowwise import selected_log_prob
+from manual_grad.losses.rowwise.cross_entropy_head import SKIPPED, Head, evaluate_head, head_of, shifted
 
 
 class CrossEntropyLossFunction(RowwiseLoss):
@@ -264,8 +267,21 @@ def cross_entropy(
     reduce: bool | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
-) -> Tensor:
+    *,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    z_loss: float = 0.0,
+    token_weight: Tensor | None = None,
+    normalizer: Tensor | float | None = None,
+    shift: bool = False,
+    return_z_loss: bool = False,
+    lse: bool = False,
+    accuracy: bool = False,
+) -> Any:
     """Cross entropy of logits; see :func:`torch.nn.functional.cross_entropy`.
+
+    What follows ``label_smoothing`` torch does not have; see :mod:`~manual_grad.losses.rowwise.cross_entropy_head`.
 
     Args:
         input: Logits (any real numbers, not the probabilities that a softmax returns), floating point, of shape (C),
@@ -279,18 +295,30 @@ def cross_entropy(
             for probabilities by the number of rows; if every row is ignored it is nan.
         label_smoothing: The fraction, at most 1, of the target that is spread evenly over the classes; a negative one
             counts as 0, as in torch.
+        temperature: Divides the logits; positive.
+        softcap: Bounds them: c tanh(x / c) replaces x before it is divided by the temperature.
+        logit_scale: Multiplies the input before anything else; positive.
+        z_loss: Factor of the squared log-sum-exp of the logits, which is added to the loss of each row.
+        token_weight: Weight of each row, in the shape of class indices and of any real dtype or bool; it may require a
+            gradient. Rows with weight 0 may hold anything.
+        normalizer: What 'mean' divides by in place of the weight of the rows: a number or a scalar tensor.
+        shift: Whether the target of each position is the class index of the next one, along the last dimension.
+        return_z_loss, lse, accuracy: What else to return.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (), (N) or (N, d1, …, dk), in the input's dtype, promoted with that of
         probabilities (float32 under autocast). ``input`` may require a gradient; with probabilities, so may ``target``
-        and ``weight``.
+        and ``weight``. If more is asked for, a named tuple ``(loss, z_loss, lse, correct)``: the loss, the part of it
+        that is the z-loss, reduced likewise, the log-sum-exp of the logits of every row, and whether the target leads
+        there; None for what is not asked for. All but ``correct`` have gradients.
 
     Raises:
         IndexError: a class index is outside [0, C) and not ``ignore_index`` (checked on the CPU); ``input`` is 0-d.
-        ValueError: ``reduction`` is unknown; the batch sizes differ.
+        ValueError: ``reduction`` is unknown; the batch sizes differ; ``temperature``, ``softcap`` or ``logit_scale`` is
+            not positive and finite, or ``z_loss`` negative; a ``normalizer`` without reduction='mean'.
         RuntimeError: shapes or dtypes that do not fit; ``label_smoothing`` above 1; a ``weight`` that requires a
-            gradient with class indices.
-        TypeError: ``ignore_index`` or ``label_smoothing`` is not a number.
+            gradient with class indices; ``shift`` with probabilities.
+        TypeError: a number or a flag has another type.
 
     Examples:
         >>> import torch
@@ -314,6 +342,18 @@ def cross_entropy(
     if not shape:
         raise IndexError("Dimension out of range: cross_entropy's input must have at least 1 dimension, got a scalar")
     arguments.require_floating("cross_entropy", input)
+    if shift is True:
+        target = shifted("cross_entropy", target, ignore_index)
+    head = head_of(
+        "cross_entropy", reduction, temperature, softcap, logit_scale, z_loss, token_weight, normalizer, shift,
+        return_z_loss, lse, accuracy,
+    )  # fmt: skip
+    if head is not None:
+        if not head.only_divides or input.dtype in HALF:  # which could not hold the sum
+            return _with_head(input, target, weight, ignore_index, label_smoothing, reduction, head)
+        if normalizer is not None:
+            options = dict(ignore_index=ignore_index, label_smoothing=label_smoothing)
+            return cross_entropy(input, target, weight, reduction="sum", **options) / normalizer
     if target.shape == shape:
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
@@ -331,10 +371,67 @@ def cross_entropy(
     return evaluate(CrossEntropyLossFunction, z, t, w, ignore_index, label_smoothing, reduction)
 
 
-class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
-    """:func:`cross_entropy` as a module, interchangeable with :class:`torch.nn.CrossEntropyLoss`."""
+def _with_head(
+    x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, label_smoothing: float, reduction: str,
+    head: Head,
+) -> Any:  # fmt: skip
+    """The loss with any of the additions of a :class:`Head`, which makes no copy of half-precision scores."""
+    name = "cross_entropy"
+    cast = autocast_is_on() and torch.is_autocast_enabled(x.device.type) and x.dtype in HALF
+    score = x.new_empty((), dtype=torch.float32 if cast else x.dtype)  # stands in for the scores
+    if target.shape == x.shape:
+        if ignore_index >= 0:
+            raise RuntimeError("ignore_index is not supported for floating point target")
+        w = None if weight is None else rowwise.class_weight(x, weight, by_index=False)
+        score, t, w = arguments.promote(*arguments.autocast(score, target, w))
+    else:
+        t = rowwise.class_indices(name, x, target, ignore_index)
+        w = None if weight is None else rowwise.class_weight(x, weight)
+        score, w = arguments.autocast(score, w)
+        if w is not None:
+            rowwise.check_constant_weight(name, score, w)
+    options = SKIPPED if t.is_floating_point() else ignore_index, *head.logits
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def stacked(y: Tensor, q: Tensor | None, outputs: str) -> Tensor:
+        return selected_log_prob.stacked(x, y, q, outputs, torch.float64, *options)
+
+    scores = score.expand(x.shape)
+    return evaluate_head(name, stacked, scores, t, w, ignore_index, label_smoothing, reduction, head)
+
+
+class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
+    """:func:`cross_entropy` as a module, interchangeable with :class:`torch.nn.CrossEntropyLoss`.
+
+    It takes what :func:`cross_entropy` has besides, except the flags that change the type of the result. The weights of
+    tokens and the normalizer belong to a call.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        *,
+        temperature: float = 1.0,
+        softcap: float | None = None,
+        logit_scale: float = 1.0,
+        z_loss: float = 0.0,
+        shift: bool = False,
+    ) -> None:
+        super().__init__(weight, size_average, ignore_index, reduce, reduction, label_smoothing)
+        self.temperature, self.softcap, self.logit_scale = temperature, softcap, logit_scale
+        self.z_loss, self.shift = z_loss, shift
+
+    def forward(
+        self,
+        input: Tensor,
+        target: Tensor,
+        token_weight: Tensor | None = None,
+        normalizer: Tensor | float | None = None,
+    ) -> Tensor:
         return cross_entropy(
             input,
             target,
@@ -342,4 +439,11 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
+            temperature=self.temperature,
+            softcap=self.softcap,
+            logit_scale=self.logit_scale,
+            z_loss=self.z_loss,
+            token_weight=token_weight,
+            normalizer=normalizer,
+            shift=self.shift,
         )

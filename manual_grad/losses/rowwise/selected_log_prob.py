@@ -303,9 +303,7 @@ def slope_of(up: dict[str, Tensor], state: State, z: Tensor, own: Tensor) -> Ten
 
 
 @arguments.functional
-def stacked(
-    input: Tensor, index: Tensor, q: Tensor | None, outputs: str, dtype: torch.dtype, *options: Any
-) -> Tensor:
+def stacked(input: Tensor, index: Tensor, q: Tensor | None, outputs: str, dtype: torch.dtype, *options: Any) -> Tensor:
     """The outputs, stacked; a single node in a graph of torch.compile."""
     state = None
     if not torch_private.is_intercepted():
