@@ -122,6 +122,7 @@ LOSSES = (
     Loss("triplet_margin_with_distance_loss", "pairwise", ("TripletMarginWithDistanceLoss",)),
     Loss("ctc_loss", "path", ("CTCLoss",)),
     Loss("linear_cross_entropy", "linear", ("LinearCrossEntropyLoss",)),
+    Loss("linear_cross_entropy_head", "linear", (), torch=False, functional=False),
     Loss("linear_log_prob", "linear", (), torch=False),
     Loss("adaptive_log_softmax_with_loss", "linear", ("AdaptiveLogSoftmaxWithLoss",), functional=False),
 )

@@ -104,7 +104,8 @@ def constructor_arguments(module: str, required_only: bool = False) -> dict[str,
         "pos_weight": torch.linspace(2, 3, features),
         "weight": torch.linspace(0.5, 1.5, classes),
     }
-    _, *parameters = inspect.signature(getattr(manual_grad, module).__init__).parameters.values()
+    known = getattr(torch.nn, module, getattr(manual_grad, module))  # what both have, where torch has it too
+    _, *parameters = inspect.signature(known.__init__).parameters.values()
     asked = (p.name for p in parameters if p.default is p.empty or not required_only)
     return {name: values[name] for name in asked if name not in (*LEGACY, *LEFT)}
 

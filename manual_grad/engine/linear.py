@@ -339,7 +339,8 @@ def _back(r: Tensor, x: Tensor, W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _scores(x: Tensor, T: Tensors, X: Tensors, dtype: torch.dtype) -> Tensors:
     """The arguments of the rowwise loss: scores, targets, and the weight in the shape it expects."""
     z = _project(x, X[1], X[2]).to(row_dtype(dtype))
-    *T, w = widen((*T, X[-1]), z.dtype)
+    T = tuple(t if t is None else widen((t,), torch.promote_types(t.dtype, z.dtype))[0] for t in T)
+    (w,) = widen(X[-1:], z.dtype)
     return z, *T, per_score(w, T[0])
 
 

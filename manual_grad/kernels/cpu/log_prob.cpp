@@ -15,6 +15,11 @@ namespace {
 using Yes = std::true_type;
 using No = std::false_type;
 
+// The weights q are read as the compute type, which for wider scores is double.
+bool fits_weights(const Rows& rows, const Tensor& x, const Tensor& q) {
+  return rows.fit(q, true) && (element_bytes(q.dtype) > 2 || element_bytes(x.dtype) == 2);
+}
+
 // The state (3, rows): m, rho, and tau / (1 + rho) if ``entropy``; with q, (6, rows): also delta, Q, and the sum of the
 // q behind the leader. For tau, T must hold the sums to more digits than the scores have, for digits may cancel in d -
 // tau; so for q, since Q p may be close to it.
@@ -82,7 +87,7 @@ void log_prob_state(StableIValue* stack, uint64_t, uint64_t) {
   const Tensor state = in.tensor();
   const Rows rows(x);
   if (state.dtype != Dtype::f64 || state.numel != (q.exists() ? 6 : 3) * rows.count ||
-      (q.exists() && !rows.fit(q, true)))
+      (q.exists() && !fits_weights(rows, x, q)))
     throw std::runtime_error("manual_grad: the tensors of log_prob_state do not fit together");
   auto run = [&](auto s, auto t) {
     using S = decltype(s);
@@ -312,7 +317,7 @@ void log_prob(StableIValue* stack, uint64_t, uint64_t) {
   const Rows rows = checked_rows("log_prob", call.x, none, none, false, {&call.dx});
   bool fits = call.t.dtype == Dtype::i64 && rows.fit(call.t, false) && call.state.dtype == Dtype::f64 &&
               call.state.numel == (call.q.exists() ? 6 : 3) * rows.count &&
-              (call.q.exists() ? rows.fit(call.q, true) : !call.g_cross.exists() && !call.cross.exists());
+              (call.q.exists() ? fits_weights(rows, call.x, call.q) : !call.g_cross.exists() && !call.cross.exists());
   for (const Tensor* of_row : {&call.g_log_prob, &call.g_entropy, &call.g_lse, &call.g_cross, &call.log_prob,
                                &call.entropy, &call.lse, &call.cross, &call.correct})
     fits = fits && (!of_row->exists() || rows.fit(*of_row, false));

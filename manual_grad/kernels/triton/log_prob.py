@@ -80,8 +80,10 @@ def _log_prob_state(
     ENTROPY: tl.constexpr, CAPPED: tl.constexpr, T: tl.constexpr, DIMS: tl.constexpr,
     WIDE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """(3) and (12), merged block by block as in engine/softmax.py. ``at``: row strides of the operands in turn, ``step``:
-    class strides of x and q."""
+    """(3) and (12), merged block by block as in engine/softmax.py.
+
+    ``at``: row strides of the operands in turn; ``step``: class strides of x and q.
+    """
     HALF: tl.constexpr = x.dtype.element_ty.primitive_bitwidth < 32
     n = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside_n = n < rows

@@ -72,13 +72,11 @@ from manual_grad.engine import arguments, linear, older_torch, rowwise
 from manual_grad.engine.dtypes import HALF, autocast_is_on, cast_product, compute_dtype, widen
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.softmax import State
-from manual_grad.losses.linear import linear_log_prob
+from manual_grad.losses.linear.linear_cross_entropy_head import with_head
 from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLossFunction, _smooth, smoothing_of
 from manual_grad.losses.rowwise.cross_entropy_head import (
-    SKIPPED,
     CrossEntropyOutput,
-    Head,
-    evaluate_head,
+    WithHead,
     head_of,
     shifted,
 )
@@ -358,7 +356,7 @@ def linear_cross_entropy(
     if head is not None and not head.only_divides:
         standin = score.expand(scores.shape)
         t = t.reshape(scores.shape if t.is_floating_point() else (*batch, *positions))
-        found = _with_head(x, W, b, t, w, standin, ignore_index, label_smoothing, reduction, head)
+        found = with_head(x, W, b, t, w, standin, ignore_index, label_smoothing, reduction, head)
         if isinstance(found, Tensor):
             return found.reshape(rows) if found.dim() else found
         return CrossEntropyOutput(*(u if u is None or not u.dim() else u.reshape(rows) for u in found))
@@ -373,26 +371,47 @@ def linear_cross_entropy(
     return loss if normalizer is None else (loss / normalizer).to(score.dtype)
 
 
-def _with_head(
-    x: Tensor, W: Tensor, b: Tensor | None, t: Tensor, w: Tensor | None, scores: Tensor, ignore_index: int,
-    label_smoothing: float, reduction: str, head: Head,
-) -> Any:  # fmt: skip
-    """The loss with any of the additions of a :class:`Head`."""
-    rows, (C, P, _) = (len(x), W.shape[1]), W.shape
-    options = linear.row_dtype(scores.dtype), torch.float64, SKIPPED if t.is_floating_point() else ignore_index, *head.logits
+class LinearCrossEntropyLoss(WithHead, older_torch.LinearCrossEntropyLoss):
+    """:func:`linear_cross_entropy` as a module, interchangeable with :class:`torch.nn.LinearCrossEntropyLoss`.
 
-    def stacked(y: Tensor, q: Tensor | None, outputs: str) -> Tensor:
-        weights = None if q is None else q.reshape(len(x), C, P)
-        found = linear_log_prob.stacked(x, W, b, y.reshape(rows), weights, outputs, *options)
-        return found.reshape(len(found), *y.shape)
+    It takes what :func:`linear_cross_entropy` has besides, except the flags that change the type of the result. The
+    weights of tokens and the normalizer belong to a call.
+    """
 
-    return evaluate_head("linear_cross_entropy", stacked, scores, t, w, ignore_index, label_smoothing, reduction, head)
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        reduction: str = "mean",
+        weight: Tensor | None = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        options: Any = None,
+        temperature: float = 1.0,
+        softcap: float | None = None,
+        logit_scale: float = 1.0,
+        z_loss: float = 0.0,
+        shift: bool = False,
+    ) -> None:
+        super().__init__(
+            in_features, num_classes, out_features=out_features, bias=bias, device=device, dtype=dtype,
+            reduction=reduction, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
+            options=options,
+        )  # fmt: skip
+        self.add(temperature=temperature, softcap=softcap, logit_scale=logit_scale, z_loss=z_loss, shift=shift)
 
-
-class LinearCrossEntropyLoss(older_torch.LinearCrossEntropyLoss):
-    """:func:`linear_cross_entropy` as a module, interchangeable with :class:`torch.nn.LinearCrossEntropyLoss`."""
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        self,
+        input: Tensor,
+        target: Tensor,
+        token_weight: Tensor | None = None,
+        normalizer: Tensor | float | None = None,
+    ) -> Tensor:
         layer, scores = self.linear, (self.num_classes, *self.out_features)
         return linear_cross_entropy(
             input,
@@ -404,6 +423,9 @@ class LinearCrossEntropyLoss(older_torch.LinearCrossEntropyLoss):
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
             options=self.options,
+            token_weight=token_weight,
+            normalizer=normalizer,
+            **self.additions(),
         )
 
 

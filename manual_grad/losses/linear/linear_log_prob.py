@@ -97,12 +97,12 @@ class LinearLogProbFunction(linear.LinearLoss):
     stacked = True
 
     @classmethod
-    def shape(cls, X: Tensors, wide: torch.dtype, outputs: str, *options: Any) -> torch.Size:
+    def shape(cls, X: Tensors, dtype: torch.dtype, outputs: str, *options: Any) -> torch.Size:
         return torch.Size((len(outputs.split()), *super().shape(X)))
 
     @classmethod
-    def dtype(cls, X: Tensors, wide: torch.dtype, outputs: str, dtype: torch.dtype, *options: Any) -> torch.dtype:
-        return dtype
+    def dtype(cls, X: Tensors, dtype: torch.dtype, *options: Any) -> torch.dtype:
+        return options[1]
 
     @classmethod
     def fused(

@@ -153,7 +153,7 @@ from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise import selected_log_prob
-from manual_grad.losses.rowwise.cross_entropy_head import SKIPPED, Head, evaluate_head, head_of, shifted
+from manual_grad.losses.rowwise.cross_entropy_head import SKIPPED, Head, WithHead, evaluate_head, head_of, shifted
 
 
 class CrossEntropyLossFunction(RowwiseLoss):
@@ -352,8 +352,10 @@ def cross_entropy(
         if not head.only_divides or input.dtype in HALF:  # which could not hold the sum
             return _with_head(input, target, weight, ignore_index, label_smoothing, reduction, head)
         if normalizer is not None:
-            options = dict(ignore_index=ignore_index, label_smoothing=label_smoothing)
-            return cross_entropy(input, target, weight, reduction="sum", **options) / normalizer
+            loss = cross_entropy(
+                input, target, weight, ignore_index=ignore_index, reduction="sum", label_smoothing=label_smoothing
+            )
+            return loss / normalizer
     if target.shape == shape:
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
@@ -399,7 +401,7 @@ def _with_head(
     return evaluate_head(name, stacked, scores, t, w, ignore_index, label_smoothing, reduction, head)
 
 
-class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
+class CrossEntropyLoss(WithHead, torch.nn.CrossEntropyLoss):
     """:func:`cross_entropy` as a module, interchangeable with :class:`torch.nn.CrossEntropyLoss`.
 
     It takes what :func:`cross_entropy` has besides, except the flags that change the type of the result. The weights of
@@ -422,8 +424,7 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         shift: bool = False,
     ) -> None:
         super().__init__(weight, size_average, ignore_index, reduce, reduction, label_smoothing)
-        self.temperature, self.softcap, self.logit_scale = temperature, softcap, logit_scale
-        self.z_loss, self.shift = z_loss, shift
+        self.add(temperature=temperature, softcap=softcap, logit_scale=logit_scale, z_loss=z_loss, shift=shift)
 
     def forward(
         self,
@@ -439,11 +440,7 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
-            temperature=self.temperature,
-            softcap=self.softcap,
-            logit_scale=self.logit_scale,
-            z_loss=self.z_loss,
             token_weight=token_weight,
             normalizer=normalizer,
-            shift=self.shift,
+            **self.additions(),
         )

@@ -108,6 +108,24 @@ class CrossEntropyOutput(NamedTuple):
     correct: Tensor | None = None
 
 
+class WithHead:
+    """What a Module adds to cross entropy. Only what is not the default is in its state, which else is torch's."""
+
+    temperature: float = 1.0
+    softcap: float | None = None
+    logit_scale: float = 1.0
+    z_loss: float = 0.0
+    shift: bool = False
+
+    def add(self, **additions: Any) -> None:
+        for name, value in additions.items():
+            if value != getattr(WithHead, name):
+                setattr(self, name, value)
+
+    def additions(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in WithHead.__annotations__}
+
+
 class Head(NamedTuple):
     """What is added to a cross entropy."""
 
@@ -185,7 +203,7 @@ def evaluate_head(
     return_z_loss, lse, accuracy = head.outputs
     outputs, q = ["log_prob"], None
     if target.is_floating_point():
-        q, outputs = target, ["cross"]
+        q, outputs = target.to(torch.promote_types(target.dtype, torch.float32)), ["cross"]
         if label_smoothing:
             q = (1 - label_smoothing) * q.to(wide) + label_smoothing / classes
         if by_class is not None:

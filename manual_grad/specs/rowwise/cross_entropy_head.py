@@ -11,7 +11,6 @@ from gradcheck.spec import UNIT, Error, Input, Pin, Spec, reduce
 from manual_grad.losses.rowwise import cross_entropy_head as loss
 from manual_grad.losses.rowwise.cross_entropy import cross_entropy
 from manual_grad.specs.rowwise import cross_entropy as rows
-from manual_grad.specs.rowwise.cross_entropy import probabilities
 from manual_grad.study import curves
 
 INF, NAN = float("inf"), float("nan")
