@@ -140,8 +140,9 @@ def find(name: str) -> Loss:
     """
     known, wanted = _spellings(), _plain(name)
     found = {known[wanted]} if wanted in known else {loss for key, loss in known.items() if key.startswith(wanted)}
-    if wanted and len(found) == 1:
-        return BY_NAME[found.pop()]
+    shortest = min(found, key=len, default="")
+    if wanted and found and all(loss.startswith(shortest) for loss in found):  # cross_entropy, not cross_entropy_head
+        return BY_NAME[shortest]
     if wanted and found:
         raise ValueError(f"{name!r} may be {_listed(found)}")
     close = {known[key] for key in difflib.get_close_matches(wanted, known)}

@@ -96,7 +96,8 @@ def function_of(loss: str) -> str:
     """The full name of the function."""
     if BY_NAME[loss].functional:
         return f"manual_grad.functional.{loss}"
-    return f"{BY_NAME[loss].path}.{curve_of(loss).loss.__name__}"
+    function = curve_of(loss).loss
+    return f"{function.__module__}.{function.__name__}"
 
 
 def interface(loss: str) -> list[str]:

@@ -22,9 +22,9 @@ with the weights of tokens, reductions and denominators of the former chapter.
     \frac{\partial \ell}{\partial x} = W^\top r, \qquad \frac{\partial \ell}{\partial W} = r x^\top, \qquad
     \frac{\partial \ell}{\partial b} = r, \qquad r_c = \frac{\partial \ell}{\partial s_c} \tag{3}
 
-**How it is computed.** As in :mod:`~manual_grad.losses.linear.linear_log_prob`, by blocks of rows and in two passes:
-the numbers of each row that (2) is made of, and then, with their upstream gradients, :math:`r` and (3). That makes four
-products. What only divides the loss, a normalizer, and shifted labels leave it at the three of linear cross entropy.
+**Stable form.** As in :mod:`~manual_grad.losses.linear.linear_log_prob`, the loss is computed by blocks of rows, or of
+classes [1], and in two passes: the numbers of each row that (2) is made of, in which nothing cancels, and then, with
+their upstream gradients, :math:`r` and (3). That makes four products. What only divides the loss, a normalizer, and shifted labels leave it at the three of linear cross entropy.
 
 **Second derivative.** :math:`r` is differentiated as in the former chapter; what follows for hidden states and weight
 are (4) and (5) of :mod:`~manual_grad.engine.linear`. There are no kinks.
@@ -41,7 +41,12 @@ are (4) and (5) of :mod:`~manual_grad.engine.linear`. There are no kinks.
 >>> weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 >>> labels = torch.tensor([[0, 2, 1]])
 >>> linear_cross_entropy(hidden, weight, labels, shift=True, softcap=30.0, normalizer=2)
-tensor(0.8106)
+tensor(0.8104)
+
+Sources:
+
+1. Erik Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (2024),
+   `arXiv:2411.09009 <https://arxiv.org/abs/2411.09009>`_, for blocks of classes.
 """
 
 from __future__ import annotations
@@ -72,4 +77,5 @@ def with_head(
         )
         return found.reshape(len(found), *y.shape)
 
+    # (2)
     return evaluate_head("linear_cross_entropy", stacked, scores, t, w, ignore_index, label_smoothing, reduction, head)

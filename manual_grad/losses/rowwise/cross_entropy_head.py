@@ -16,16 +16,13 @@ a larger one, by whose tokens the sum is to be divided.
     \ell = \sum_c q_c\, \big(\mathrm{lse}(z) - z_c\big) + \lambda\, \mathrm{lse}(z)^2, \qquad
     \mathrm{lse}(z) = \log \sum_c e^{z_c} \tag{2}
 
-'none' is :math:`\omega_n\, \ell_n` for each token, with its weight :math:`\omega_n`; 'sum' is the sum of that, and
-'mean' is the sum, z-loss included, divided by one number:
+with the reductions 'none', :math:`\omega_n\, \ell_n` for each token, :math:`\omega_n` being its weight; 'sum', the sum
+of that; and 'mean', the sum divided by one number, z-loss included:
 
-==================================  ==========================================================================
-target                              denominator of 'mean'
-==================================  ==========================================================================
-class indices                       the sum of :math:`\omega_n w_{y_n}` over the tokens that are not ignored
-probabilities                       the sum of :math:`\omega_n` over all tokens
-either, with ``normalizer``         that number
-==================================  ==========================================================================
+* for class indices, by the sum of :math:`\omega_n w_{y_n}`, the weight of a token times that of its class, over the
+  tokens that are not ignored;
+* for probabilities, by the sum of :math:`\omega_n` over all tokens;
+* given a normalizer, by that.
 
 Gradients that are accumulated over parts of a batch are those of the whole if every part has the whole's normalizer;
 means of parts of unequal numbers of tokens, averaged, are not.
@@ -41,13 +38,14 @@ For the scores it is multiplied by :math:`\partial z_j / \partial x_j`. Targets 
 .. math::
     \frac{\partial \ell}{\partial q_c} = \mathrm{lse}(z) - z_c \tag{4}
 
-**How it is computed.** Whatever is added, (3) is a combination of the slopes of three numbers of the row, of which
+**Stable form.** Whatever is added, (3) is a combination of the slopes of three numbers of the row, of which
 :mod:`~manual_grad.losses.rowwise.selected_log_prob` has the rules: :math:`\log p_y`, a cross entropy with any weights
 of the classes, and :math:`\mathrm{lse}(z)`. One sweep over the scores gives them all, and backward needs one more.
 Everything else is arithmetic with a few numbers per token, and can require gradients: probabilities, class weights with
-them, and the weights of tokens.
+them, and the weights of tokens. For a class index,
 
 .. math::
+    q_c = w_c\, \Big( (1 - \varepsilon)\, [c = y] + \frac{\varepsilon}{C} \Big), \qquad
     \ell = -(1 - \varepsilon)\, w_y \log p_y + \frac{\varepsilon}{C} \sum_c w_c\, \big(\mathrm{lse}(z) - z_c\big)
     + \lambda\, \mathrm{lse}(z)^2 \tag{5}
 
@@ -69,9 +67,9 @@ target of a position is the label of the next one, along the last dimension; the
 >>> from manual_grad.functional import cross_entropy
 >>> logits = torch.tensor([[[2.0, 0.0, 1.0], [0.0, 1.0, 3.0], [1.0, 0.0, -1.0]]])  # (batch, sequence, classes)
 >>> labels = torch.tensor([[0, 2, 2]])
->>> found = cross_entropy(logits.mT, labels, shift=True, z_loss=1e-4, lse=True, accuracy=True)
+>>> found = cross_entropy(logits.mT, labels, shift=True, z_loss=1e-4, return_z_loss=True, accuracy=True)
 >>> found.loss, found.z_loss
-(tensor(0.7898), tensor(0.0008))
+(tensor(0.7895), tensor(0.0008))
 >>> found.correct
 tensor([[False,  True, False]])
 
@@ -157,9 +155,9 @@ def head_of(
         raise ValueError(f"{name}(): argument 'normalizer' needs reduction='mean', but got {reduction!r}")
     if token_weight is not None and token_weight.is_complex():
         raise RuntimeError(f"{name}(): argument 'token_weight' must be real, but got {token_weight.dtype}")
-    _, *logits = logits_of(name, temperature, softcap, logit_scale, SKIPPED)
+    logits = logits_of(name, temperature, softcap, logit_scale, SKIPPED)[1:]
     z_loss = arguments.not_negative(name, "z_loss", z_loss)
-    return Head(tuple(logits), z_loss, token_weight, normalizer, flags[1:])
+    return Head(logits, z_loss, token_weight, normalizer, flags[1:])
 
 
 _NONE = (1.0, None, 1.0, 0.0, False, False, False, False)
@@ -232,8 +230,8 @@ def evaluate_head(
         if weight is not None:
             counts = torch.where(kept, rowwise.each_of(weight.double(), torch.where(kept, y, 0)), 0)
         factor = (1 - label_smoothing) * counts
-        loss = loss - torch.where(factor == 0, 0, factor * found["log_prob"])  # 0 log 0 = 0
-    z_loss = head.z_loss * found["lse"].square() if head.z_loss else None
+        loss = loss - torch.where(factor == 0, 0, factor * found["log_prob"])  # (5); 0 log 0 = 0
+    z_loss = head.z_loss * found["lse"].square() if head.z_loss else None  # (2)
     if z_loss is not None:
         loss = loss + z_loss
     if token is not None:

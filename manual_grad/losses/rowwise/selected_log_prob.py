@@ -87,6 +87,22 @@ With a softcap, (1) bends as well:
     \frac{\partial^2 z_c}{\partial x_c^2} = -\frac{2 a^2}{\kappa\, T}\, s_c \tanh u_c \quad\text{or}\quad
     \frac{\partial^2 z_c}{\partial x_c^2} = 0 \tag{11}
 
+**A cross entropy.** A head with label smoothing or with probabilities as its target
+(:mod:`~manual_grad.losses.rowwise.cross_entropy_head`) needs a third number: the cross entropy of :math:`p` and any
+weights :math:`q` of the classes, which is
+
+.. math::
+    X = \sum_c q_c\, \big(\mathrm{lse}(z) - z_c\big) = \delta + Q \log(1 + \rho), \qquad
+    \delta = \sum_c q_c\, d_c, \qquad Q = \sum_c q_c \tag{12}
+
+.. math::
+    \frac{\partial X}{\partial z_j} = Q\, p_j - q_j, \qquad
+    \frac{\partial X}{\partial z_k} = \sum_{c \ne k} q_c - Q\, \frac{\rho}{1 + \rho}, \qquad
+    \frac{\partial X}{\partial q_j} = d_j + \log(1 + \rho) \tag{13}
+
+.. math::
+    \sum_i \frac{\partial^2 X}{\partial z_j\, \partial z_i}\, \dot z_i = Q\, p_j\, (\dot z_j - \mu) \tag{14}
+
 There are no kinks.
 
 **Shapes and domain.** Scores are :math:`(\dots, C)`: unlike in cross entropy the classes are the last dimension, as in

@@ -47,9 +47,11 @@ def symbols(draw, input, linear_weight, target, linear_bias=None, **options):
     letters = rows.symbols(draw, scores, target, **options)
     if letters is None:
         return None
-    shared = ("q", r"\lambda", "a", "T", r"\kappa", "or", "c", "i", "j")
+    shared = (r"\lambda", "a", "T", r"\kappa", "or", "c", "i", "j")
     kept = {k: v for k, v in letters.items() if k in shared}
-    return {**kept, "x": input, "W": linear_weight, "b": linear_bias or [0.0 for _ in scores]}
+    w, share = letters["w"], letters[r"\varepsilon"]
+    q = [w[c] * ((1 - share) * (c == target) + share / len(w)) for c in range(len(w))]
+    return {**kept, "q": q, "x": input, "W": linear_weight, "b": linear_bias or [0.0 for _ in scores]}
 
 
 def with_tokens(sample):
@@ -122,4 +124,5 @@ CURVE = curves.Curve(
         "bias": curves.Slider("bias of the target's class", 0.0, -2.0, 2.0, 0.5),
         "z_loss": curves.Slider("factor of the z-loss", 0.1, 0.0, 0.3, 0.05),
     },
+    loss=linear_cross_entropy,
 )

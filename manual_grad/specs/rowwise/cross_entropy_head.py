@@ -83,8 +83,7 @@ def symbols(
         return None
     classes = range(len(input))
     w = weight or [1.0 for _ in classes]
-    q = [w[c] * ((1 - label_smoothing) * (c == target) + label_smoothing / len(input)) for c in classes]
-    return {"x": input, "y": target, "q": q, "w": w, r"\varepsilon": label_smoothing, "C": len(input),
+    return {"x": input, "y": target, "w": w, r"\varepsilon": label_smoothing, "C": len(input),
             r"\lambda": z_loss, "a": logit_scale, "T": temperature, r"\kappa": softcap or 1e9,
             "or": int(softcap is None), **dict.fromkeys("cij", Each(classes))}  # fmt: skip
 
@@ -106,20 +105,20 @@ def rows_of(scores):
     return [*scores.shape[:1], *scores.shape[2:]] if scores.dim() > 1 else []
 
 
-SAMPLES = (
-    "typical",
-    "ignored",
-    "weighted",
-    "probabilities",
-    "image",
-    "weighted probabilities",
-    "unbatched",
-    "image of probabilities",
-    "unbatched probabilities",
-    "bytes",
-    "all smooth",
-    "one class",
-)
+SAMPLES = {  # of cross entropy, and whether the tokens have weights
+    "typical": False,
+    "weighted": False,
+    "ignored": True,
+    "image": False,
+    "probabilities": True,
+    "weighted probabilities": False,
+    "image of probabilities": True,
+    "unbatched": False,
+    "unbatched probabilities": False,
+    "bytes": True,
+    "all smooth": False,
+    "one class": True,
+}
 REGIMES = ("confident 10", "confident 20", "confident 80", "wrong by 20", "soft 20", "soft 80", "tiny", "saturated",
            "tied leaders", "weighted, confident")  # fmt: skip
 
@@ -144,15 +143,17 @@ SPEC = Spec(
     oracle=oracle,
     symbols=symbols,
     params=(
-        dict(reduction="mean", z_loss=0.25),
-        dict(reduction="none", temperature=0.75, label_smoothing=0.125),
+        dict(reduction="mean", z_loss=0.25, label_smoothing=0.125),
+        dict(reduction="none", temperature=1.25),
         dict(reduction="sum", softcap=2.0, logit_scale=1.5),
         dict(reduction="mean", softcap=2.0, temperature=0.5, z_loss=0.25, label_smoothing=0.125),
         dict(reduction="none", output="all", z_loss=0.25),
         dict(reduction="sum", output="all", softcap=20.0, z_loss=0.25, label_smoothing=0.125),
     ),
-    samples={name: (with_tokens if i % 2 else lambda sample: sample)(rows.SPEC.samples[name])
-             for i, name in enumerate(SAMPLES)},
+    samples={
+        name: with_tokens(rows.SPEC.samples[name]) if by_token else rows.SPEC.samples[name]
+        for name, by_token in SAMPLES.items()
+    },
     regimes={
         **{name: rows.SPEC.regimes[name] for name in REGIMES},
         "offset": lambda draw: dict(input=1e4 + draw.normal(3, 5), target=draw.integers(3, high=5)),
@@ -200,4 +201,5 @@ CURVE = curves.Curve(
         "rival": curves.Slider("rival, the logit of another class", 0.0, -2.0, 4.0, 1.0),
         "z_loss": curves.Slider("factor of the z-loss", 0.1, 0.0, 0.3, 0.05),
     },
+    loss=cross_entropy,
 )
