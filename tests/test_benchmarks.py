@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -15,16 +16,17 @@ import torch
 from torch import Tensor
 
 import manual_grad.functional
-from benchmarks import cases, report
+from benchmarks import cases, heads, report
 from benchmarks.__main__ import main
 from benchmarks.cases import CASES, least_bytes
 from benchmarks.check import TOLERANCE, error
+from benchmarks.scaling import memory
 from benchmarks.timing import Result, Timing, fits_into_memory, take_turns
 
 
 def test_every_loss_is_timed() -> None:
-    heads = {"selected_log_prob", "log_prob_and_entropy", "linear_log_prob"}  # not timed yet
-    assert {case.loss for case in CASES} == set(manual_grad.functional.__all__) - heads
+    timed = {case.loss for case in CASES} | {task.loss for task in heads.TASKS}
+    assert timed == set(manual_grad.functional.__all__) - {"selected_log_prob"}  # log_prob_and_entropy has both
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -233,3 +235,30 @@ def test_bad_usage(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
         main(bad.split())
     assert stop.value.code == 2
     assert bad.split()[-1].split("/")[0] in capsys.readouterr().err
+
+
+def test_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = tmp_path / "heads.json"
+    assert heads.main(["--quick", "--json", str(written)]) == 0
+    printed = capsys.readouterr().out
+    for task in heads.TASKS:
+        programs = {line.split(" | ")[1] for line in printed.splitlines() if line.startswith(f"| {task.name} |")}
+        assert programs == set(task.programs(compiled=False))
+    assert heads.main(["--table", str(written)]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_a_head_that_is_wrong_is_not_timed() -> None:
+    (task, *_) = heads.TASKS
+    wrong = dataclasses.replace(task, ours=lambda logits, index: 1.01 * task.ours(logits, index))
+    with pytest.raises(AssertionError, match="not close"):
+        heads.measure(wrong, 0.0, quick=True)
+
+
+@pytest.mark.skipif(not memory.measurable(), reason="the peak of the resident memory cannot be reset here")
+def test_memory_of_heads() -> None:
+    """No gradient is counted; what the eager program allocates beside, a row of probabilities for each, is."""
+    (task, *_) = heads.TASKS
+    peaks = heads.peaks_of(task, "large", ["manual_grad", "eager"])
+    scores = task.inputs("large")["logits"].nbytes
+    assert peaks["manual_grad"] < 0.5 * scores < scores < peaks["eager"]

@@ -24,7 +24,8 @@ with the weights of tokens, reductions and denominators of the former chapter.
 
 **Stable form.** As in :mod:`~manual_grad.losses.linear.linear_log_prob`, the loss is computed by blocks of rows, or of
 classes [1], and in two passes: the numbers of each row that (2) is made of, in which nothing cancels, and then, with
-their upstream gradients, :math:`r` and (3). That makes four products. What only divides the loss, a normalizer, and shifted labels leave it at the three of linear cross entropy.
+their upstream gradients, :math:`r` and (3). That makes four products. Shifted labels and a normalizer need no second
+pass, so with nothing else added there are the three products of linear cross entropy.
 
 **Second derivative.** :math:`r` is differentiated as in the former chapter; what follows for hidden states and weight
 are (4) and (5) of :mod:`~manual_grad.engine.linear`. There are no kinks.

@@ -71,7 +71,8 @@ def symbols(
     g_y, g_entropy, g_lse = upstream.get(output, (-1.0, 2.0, 0.0))
     return {"x": input, "y": index, "k": max(classes, key=input.__getitem__), "a": logit_scale, "T": temperature,
             r"\kappa": softcap or 1e9, "or": int(softcap is None), "g_y": g_y, "g_H": g_entropy, "g_s": g_lse,
-            "q": draw.uniform(len(input)).tolist(), **dict.fromkeys("cij", Each(classes)), r"\dot z": draw.normal(len(input)).tolist()}  # fmt: skip
+            "q": draw.uniform(len(input)).tolist(),
+            **dict.fromkeys("cij", Each(classes)), r"\dot z": draw.normal(len(input)).tolist()}  # fmt: skip
 
 
 SPEC = Spec(

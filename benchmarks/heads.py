@@ -1,0 +1,268 @@
+"""``python -m benchmarks.heads``: the heads of language models beside what people use for them today.
+
+Every program runs forward and backward in float32 and is timed in turns with the others of its task. Beside each time
+stands the peak memory beyond inputs and gradients. ``--json FILE`` also writes the results, and ``--table FILE`` prints
+those of a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import manual_grad.functional as M
+from benchmarks import report
+from benchmarks.scaling.memory import measurable, reset_peak, resident_peak
+from benchmarks.timing import take_turns
+
+SCALE = {"large": (512, 1024, 32768), "small": (8, 16, 64)}  # rows, features, vocabulary
+SOFTCAP, Z_LOSS = 30.0, 1e-4
+COMPILED = "compiled"
+HEAD = ("task", "program", "time", "× manual_grad", "memory")
+
+Inputs = dict[str, Tensor]
+
+
+def logits(rows: int, features: int, classes: int) -> Inputs:
+    return {"logits": torch.randn(rows, classes).requires_grad_(), "index": torch.randint(classes, (rows,))}
+
+
+def hidden(rows: int, features: int, classes: int) -> Inputs:
+    weight = torch.randn(classes, features) / features**0.5
+    states = torch.randn(rows, features).requires_grad_()
+    return {"hidden": states, "weight": weight.requires_grad_(), "index": torch.randint(classes, (rows,))}
+
+
+# -- what people write
+
+
+def log_prob_and_entropy(logits: Tensor, index: Tensor) -> Tensor:
+    log_p = logits.log_softmax(-1)
+    return log_p.gather(-1, index[:, None]).sum() + 0.01 * -(log_p.exp() * log_p).sum()
+
+
+def from_hidden(hidden: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+    return log_prob_and_entropy(hidden @ weight.mT, index)
+
+
+def capped(logits: Tensor, index: Tensor) -> Tensor:
+    z = SOFTCAP * (logits / SOFTCAP).tanh()
+    return F.cross_entropy(z, index) + Z_LOSS * z.logsumexp(-1).square().mean()
+
+
+def capped_from_hidden(hidden: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+    return capped(hidden @ weight.mT, index)
+
+
+def plain_from_hidden(hidden: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+    return F.cross_entropy(hidden @ weight.mT, index)
+
+
+# -- ours
+
+
+def our_log_prob_and_entropy(logits: Tensor, index: Tensor) -> Tensor:
+    found = M.log_prob_and_entropy(logits, index)
+    return found.log_prob.sum() + 0.01 * found.entropy.sum()
+
+
+def our_linear_log_prob(hidden: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+    found = M.linear_log_prob(hidden, weight, index, entropy=True)
+    return found.log_prob.sum() + 0.01 * found.entropy.sum()
+
+
+def our_capped(logits: Tensor, index: Tensor) -> Tensor:
+    return M.cross_entropy(logits, index, softcap=SOFTCAP, z_loss=Z_LOSS)
+
+
+def our_capped_from_hidden(hidden: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+    return M.linear_cross_entropy(hidden, weight, index, softcap=SOFTCAP, z_loss=Z_LOSS)
+
+
+def our_plain_from_hidden(hidden: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+    return M.linear_cross_entropy(hidden, weight, index)
+
+
+# -- others
+
+
+def torchs_chunks(hidden: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+    return F.linear_cross_entropy(hidden, weight, index, options=torch.nn.LinearCrossEntropyOptions())
+
+
+def trls_entropy(logits: Tensor, index: Tensor) -> Tensor:
+    from trl.trainer import utils
+
+    log_prob, entropy = utils.selective_log_softmax_and_entropy(logits, index)
+    return log_prob.sum() + 0.01 * entropy.sum()
+
+
+def trls_chunks(hidden: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+    from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+
+    how = 1.0, 8192, None, 1.0, ("entropy",)  # temperature, classes of a chunk, softcap, scale, what else
+    log_prob, entropy, *_ = ChunkedLogProbFunction.apply(hidden, weight, None, index, *how)
+    return log_prob.sum() + 0.01 * entropy.sum()
+
+
+def products(hidden: Tensor, weight: Tensor, index: Tensor) -> None:
+    """Only the products: the scores, the gradients of hidden states and weight, and the scores again."""
+    with torch.no_grad():
+        for _ in range(2):
+            z = hidden @ weight.mT
+        torch.mm(z, weight), torch.mm(z.mT, hidden)
+
+
+@dataclass(frozen=True)
+class Task:
+    name: str
+    loss: str  # in manual_grad.functional
+    make: Callable[..., Inputs]
+    ours: Callable[..., Tensor]
+    eager: Callable[..., Tensor]
+    others: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def programs(self, compiled: bool = True) -> dict[str, Callable[..., Any]]:
+        """By name; those of libraries that are not installed are left out."""
+        missing = {
+            "TRL": not find_spec("trl"),
+            "torch, in chunks": not hasattr(F, "linear_cross_entropy"),
+        }
+        others = {name: program for name, program in self.others.items() if not missing.get(name, False)}
+        compiles = {COMPILED: torch.compile(self.eager)} if compiled else {}
+        return {"manual_grad": self.ours, "eager": self.eager, **compiles, **others}
+
+    def inputs(self, scale: str) -> Inputs:
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            return self.make(*SCALE[scale])
+
+
+TASKS = (
+    Task(
+        "log-probability and entropy", "log_prob_and_entropy", logits, our_log_prob_and_entropy, log_prob_and_entropy,
+        {"TRL": trls_entropy},
+    ),
+    Task("cross entropy, softcap, z-loss", "cross_entropy", logits, our_capped, capped),
+    Task(
+        "from hidden states: log-probability and entropy", "linear_log_prob", hidden, our_linear_log_prob, from_hidden,
+        {"TRL": trls_chunks, "the four products": products},
+    ),
+    Task(
+        "from hidden states: cross entropy", "linear_cross_entropy", hidden, our_plain_from_hidden, plain_from_hidden,
+        {"torch, in chunks": torchs_chunks},
+    ),
+    Task(
+        "from hidden states: cross entropy, softcap, z-loss", "linear_cross_entropy", hidden, our_capped_from_hidden,
+        capped_from_hidden,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    task: str
+    program: str
+    seconds: float
+    bytes: int | None  # the peak beyond inputs and gradients; None where it cannot be measured
+
+    def cells(self, ours: Row) -> tuple[str, ...]:
+        memory = "–" if self.bytes is None else f"{self.bytes / 1e6:.0f} MB"
+        return self.task, self.program, f"{self.seconds * 1e3:.0f} ms", f"{self.seconds / ours.seconds:.2f}", memory
+
+
+def step(program: Callable[..., Any], inputs: Inputs) -> Callable[[], None]:
+    """Forward, backward, and setting the gradients to None, as an optimizer does."""
+
+    def run() -> None:
+        loss = program(**inputs)
+        if loss is not None:
+            loss.backward()
+        for x in inputs.values():
+            x.grad = None
+
+    return run
+
+
+def measure(task: Task, seconds: float, quick: bool = False) -> list[Row]:
+    scale = "small" if quick else "large"
+    inputs, programs = task.inputs(scale), task.programs(compiled=not quick)
+    expected = task.eager(**{k: v.double() if v.is_floating_point() else v for k, v in inputs.items()})
+    torch.testing.assert_close(task.ours(**inputs).double(), expected, rtol=1e-5, atol=0)
+    timings = take_turns({name: step(program, inputs) for name, program in programs.items()}, seconds)
+    measured = measurable() and not quick
+    peaks = peaks_of(task, scale, list(programs)) if measured else dict.fromkeys(programs)
+    return [Row(task.name, name, timings[name].median, peaks[name]) for name in programs]
+
+
+def peaks_of(task: Task, scale: str, names: Sequence[str]) -> dict[str, int | None]:
+    """Each in a process of its own."""
+    context = multiprocessing.get_context("forkserver")
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        found = pool.starmap(peak, [(TASKS.index(task), scale, name, torch.get_num_threads()) for name in names], 1)
+    return dict(zip(names, found, strict=True))
+
+
+def peak(task: int, scale: str, name: str, threads: int) -> int:
+    torch.set_num_threads(threads)
+    program = TASKS[task].programs()[name]
+    step(program, TASKS[task].inputs("small"))()  # loads code and starts threads
+    inputs = TASKS[task].inputs(scale)
+    run = step(program, inputs)
+    if name == COMPILED:
+        run()  # compiles
+    ctypes.CDLL(None).malloc_trim(0)
+    before = reset_peak()
+    run()
+    gradients = sum(x.nbytes for x in inputs.values() if x.requires_grad and name != "the four products")
+    return max(0, resident_peak() - before - gradients)
+
+
+def table(rows: Sequence[Row], machine: dict[str, str]) -> str:
+    ours = {row.task: row for row in rows if row.program == "manual_grad"}
+    cells = [HEAD, *(row.cells(ours[row.task]) for row in rows)]
+    lines = ["| " + " | ".join(line) + " |" for line in cells]
+    lines.insert(1, "| --- | --- | ---: | ---: | ---: |")
+    return "\n".join([*lines, "", report.described(machine)])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.heads", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small inputs, no torch.compile, no memory")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each task")
+    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="print the results of a file instead of measuring")
+    args = parser.parse_args(arguments)
+    if args.table:
+        saved = json.loads(args.table.read_text(encoding="utf-8"))
+        print(table([Row(**row) for row in saved["rows"]], saved["machine"]))
+        return 0
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rows: list[Row] = []
+    for task in TASKS:
+        print(task.name, file=sys.stderr, flush=True)
+        rows += measure(task, 0.0 if args.quick else args.seconds, args.quick)
+    machine = report.machine()
+    if args.json:
+        saved = {"machine": machine, "rows": [asdict(row) for row in rows]}
+        args.json.write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
+    print(table(rows, machine))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
