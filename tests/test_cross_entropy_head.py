@@ -250,7 +250,5 @@ def test_half_precision_scores_are_not_copied(head: Head) -> None:
             return result
 
     with Watching():
-        loss = head(*arguments, z_loss=1e-3, softcap=30.0)
-        assert most < scores.nbytes or head is M.linear_cross_entropy
-        loss.backward()
+        head(*arguments, z_loss=1e-3, softcap=30.0).backward()
     assert most <= max(scores.nbytes, 4 * linear.SCORES)

@@ -23,9 +23,10 @@ with the weights of tokens, reductions and denominators of the former chapter.
     \frac{\partial \ell}{\partial b} = r, \qquad r_c = \frac{\partial \ell}{\partial s_c} \tag{3}
 
 **Stable form.** As in :mod:`~manual_grad.losses.linear.linear_log_prob`, the loss is computed by blocks of rows, or of
-classes [1], and in two passes: the numbers of each row that (2) is made of, in which nothing cancels, and then, with
-their upstream gradients, :math:`r` and (3). That makes four products. Shifted labels and a normalizer need no second
-pass, so with nothing else added there are the three products of linear cross entropy.
+classes [1], from numbers of each row in which nothing cancels. If only the reduced loss is asked for, :math:`r` is
+known as soon as these are, for the denominator of the mean depends on the targets alone. So one pass with three
+products gives loss and gradient. If there are more outputs, or weights of tokens that require a gradient, the upstream
+gradients are known only in backward, which computes the scores again: four products.
 
 **Second derivative.** :math:`r` is differentiated as in the former chapter; what follows for hidden states and weight
 are (4) and (5) of :mod:`~manual_grad.engine.linear`. There are no kinks.
@@ -52,14 +53,64 @@ Sources:
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from manual_grad.engine import linear
+from manual_grad.engine.dtypes import autocast_is_on
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.reduction import total
 from manual_grad.losses.linear import linear_log_prob
-from manual_grad.losses.rowwise.cross_entropy_head import SKIPPED, Head, evaluate_head
+from manual_grad.losses.rowwise.cross_entropy_head import (
+    SKIPPED,
+    CrossEntropyHeadFunction,
+    Head,
+    combined,
+    evaluate_head,
+)
+
+
+class LinearCrossEntropyHeadFunction(linear.LinearLoss):
+    """``apply(x, W, b, y, q, factor, omega, None, wide, outputs, z_loss, *options, reduction)``.
+
+    See :class:`~linear.LinearLoss` and :class:`CrossEntropyHeadFunction`. The scores are ``wide``.
+    """
+
+    tensors = 8
+    rowwise = CrossEntropyHeadFunction
+
+    @classmethod
+    def dtype(cls, X: Tensors, dtype: torch.dtype, *options: Any) -> torch.dtype:
+        return torch.float64
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        x, W, _, _, _, factor, omega, _ = X
+        wide, outputs, z_loss, *rest = options
+        if x.shape[0] * W.shape[:2].numel() == 0:
+            return None
+        g = omega.new_ones(()) if g is None else g.double()
+        sweep = linear_log_prob.Sweep(X, (wide, outputs, torch.float64, *rest), needs)
+        rows = omega.new_empty((len(outputs.split()), *omega.shape))
+        for i in sweep.products.rows:
+
+            def upstream(found: Tensor, i: slice = i) -> Tensor:
+                by_name = dict(zip(outputs.split(), found, strict=True))
+                of_rows = None if factor is None else factor[i], omega[i]
+                return cls.rowwise.upstream(g if g.dim() == 0 else g[i], by_name, *of_rows, z_loss)
+
+            sweep.step(i, rows[:, i], upstream)  # (3)
+        loss = None
+        if value:
+            found = dict(zip(outputs.split(), rows, strict=True))
+            loss = omega * combined(found, factor, z_loss)[0]  # (2)
+            loss = loss if reduction == "none" else total(loss)
+        return loss, [*sweep.products.gradients(), *(None for _ in X[3:])]
 
 
 def with_head(
@@ -68,15 +119,23 @@ def with_head(
 ) -> Any:  # fmt: skip
     """The loss with the additions ``head``; for shapes see :class:`~linear.LinearLoss` and :func:`evaluate_head`."""
     rows, (C, P, _) = (len(x), W.shape[1]), W.shape
-    options = linear.row_dtype(scores.dtype), torch.float64
-    ignore_index = SKIPPED if t.is_floating_point() else ignore_index
+    wide = linear.row_dtype(scores.dtype)
+    options = SKIPPED if t.is_floating_point() else ignore_index, *head.logits
+
+    def weights(q: Tensor | None) -> Tensor | None:
+        return None if q is None else q.reshape(len(x), C, P)
 
     def stacked(y: Tensor, q: Tensor | None, outputs: str) -> Tensor:
-        weights = None if q is None else q.reshape(*rows[:1], C, P)
-        found = linear_log_prob.stacked(
-            x, W, b, y.reshape(rows), weights, outputs, *options, ignore_index, *head.logits
-        )
+        found = linear_log_prob.stacked(x, W, b, y.reshape(rows), weights(q), outputs, wide, torch.float64, *options)
         return found.reshape(len(found), *y.shape)
 
-    # (2)
-    return evaluate_head("linear_cross_entropy", stacked, scores, t, w, ignore_index, label_smoothing, reduction, head)
+    def summed(
+        y: Tensor, q: Tensor | None, factor: Tensor | None, omega: Tensor, outputs: str, z_loss: float
+    ) -> Tensor:
+        of_rows = y.reshape(rows), weights(q), None if factor is None else factor.reshape(rows), omega.reshape(rows)
+        return evaluate(LinearCrossEntropyHeadFunction, x, W, b, *of_rows, None, wide, outputs, z_loss, *options, "sum")
+
+    with torch.autocast(x.device.type, enabled=False) if autocast_is_on() else nullcontext():
+        return evaluate_head(
+            "linear_cross_entropy", stacked, summed, scores, t, w, ignore_index, label_smoothing, reduction, head
+        )

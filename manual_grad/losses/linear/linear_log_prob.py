@@ -54,6 +54,7 @@ Sources:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -113,37 +114,42 @@ class LinearLogProbFunction(linear.LinearLoss):
             return None
         if (g is None and not value) or (g is not None and needs[4]):
             return None
-        sweep = _Sweep(X, options, needs if g is not None else (False,) * len(X))
+        sweep = Sweep(X, options, needs if g is not None else (False,) * len(X))
         result = x.new_empty(cls.shape(X, *options), dtype=sweep.dtype) if value else None
         for i in sweep.products.rows:
             sweep.step(i, None if result is None else result[:, i], None if g is None else g[:, i])
         return result, [*sweep.products.gradients(), None, None, None]
 
 
-class _Sweep:
+Upstream = Tensor | Callable[[Tensor], Tensor] | None  # of the outputs, or what it is for given outputs
+
+
+class Sweep:
     """One pass over blocks of scores, for the outputs or for the gradients."""
 
     def __init__(self, X: Tensors, options: Options, needs: tuple[bool, ...]) -> None:
-        x, W, _, self.t, self.q, _ = X
+        x, W, _, self.t, self.q = X[:5]
         self.wide, self.outputs, self.dtype, self.ignore_index, *self.logits = options
         rowwise.kept_rows("linear_log_prob", self.t, len(W), self.ignore_index)  # raises for an index out of range
         self.op, self.products = linear.products(X, self.wide, needs, kernels.op(SelectedLogProbFunction.kernel, x))
 
-    def step(self, i: slice, result: Tensor | None, g: Tensor | None) -> None:
-        """Compute the outputs, or add up the gradients, of the rows ``i``."""
+    def step(self, i: slice, result: Tensor | None, g: Upstream) -> None:
+        """Compute the outputs, or add up the gradients, of the rows ``i``; for a ``g`` of the outputs, both."""
         (self._by_formula if self.op is None else self._by_kernel)(i, result, g)
 
-    def _by_kernel(self, i: slice, result: Tensor | None, g: Tensor | None) -> None:
+    def _by_kernel(self, i: slice, result: Tensor | None, g: Upstream) -> None:
         (c,) = self.products.classes
         z, t, q = self.products.scores(i, c), self.t[i], None if self.q is None else self.q[i]
         options = self.outputs, self.dtype, self.ignore_index, *self.logits
         state = SelectedLogProbFunction.summarize(z, q, self.outputs, *self.logits)
-        dz = z if self.products.wanted else None
-        SelectedLogProbFunction.run(self.op, (z, t, q, state), options, result, g, dz)
+        if result is not None:
+            SelectedLogProbFunction.run(self.op, (z, t, q, state), options, result, None, None)
         if self.products.wanted:
+            up = g(result) if callable(g) else g
+            SelectedLogProbFunction.run(self.op, (z, t, q, state), options, None, up, z)
             self.products.add(i, c, z)  # r has taken the place of the scores
 
-    def _by_formula(self, i: slice, result: Tensor | None, g: Tensor | None) -> None:
+    def _by_formula(self, i: slice, result: Tensor | None, g: Upstream) -> None:
         classes, t, wide = self.products.classes, self.t[i].unsqueeze(1), compute_dtype(self.products.wide)
         kept = t != self.ignore_index
 
@@ -165,7 +171,7 @@ class _Sweep:
                 row.copy_(torch.where(kept, values, 0).squeeze(1))
         if g is None or not self.products.wanted:
             return
-        up = upstream_of(g.to(wide), self.outputs, 1)
+        up = upstream_of((g(result) if callable(g) else g).to(wide), self.outputs, 1)
         for c in classes:
             s, z, weights = block(c)
             r = slope_of(up, state, z, weights[0])

@@ -153,7 +153,15 @@ from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise import selected_log_prob
-from manual_grad.losses.rowwise.cross_entropy_head import SKIPPED, Head, WithHead, evaluate_head, head_of, shifted
+from manual_grad.losses.rowwise.cross_entropy_head import (
+    SKIPPED,
+    CrossEntropyHeadFunction,
+    Head,
+    WithHead,
+    evaluate_head,
+    head_of,
+    shifted,
+)
 
 
 class CrossEntropyLossFunction(RowwiseLoss):
@@ -397,8 +405,14 @@ def _with_head(
     def stacked(y: Tensor, q: Tensor | None, outputs: str) -> Tensor:
         return selected_log_prob.stacked(x, y, q, outputs, torch.float64, *options)
 
+    def summed(
+        y: Tensor, q: Tensor | None, factor: Tensor | None, omega: Tensor, outputs: str, z_loss: float
+    ) -> Tensor:
+        state = selected_log_prob.state_of(x, q, outputs, *options[1:])
+        return evaluate(CrossEntropyHeadFunction, x, y, q, factor, omega, state, outputs, z_loss, *options, "sum")
+
     scores = score.expand(x.shape)
-    return evaluate_head(name, stacked, scores, t, w, ignore_index, label_smoothing, reduction, head)
+    return evaluate_head(name, stacked, summed, scores, t, w, ignore_index, label_smoothing, reduction, head)
 
 
 class CrossEntropyLoss(WithHead, torch.nn.CrossEntropyLoss):

@@ -83,16 +83,19 @@ Sources:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from manual_grad.engine import arguments, rowwise
+from manual_grad import kernels
+from manual_grad.engine import arguments, rowwise, torch_private
 from manual_grad.engine.dtypes import compute_dtype
+from manual_grad.engine.function import Options, Tensors
 from manual_grad.engine.reduction import total
-from manual_grad.losses.rowwise.selected_log_prob import logits_of
+from manual_grad.engine.rowwise import RowwiseLoss
+from manual_grad.losses.rowwise.selected_log_prob import SelectedLogProbFunction, logits_of
 
 SKIPPED = -100  # stands for a row of probabilities that does not count
 
@@ -172,9 +175,96 @@ def shifted(name: str, target: Tensor, ignore_index: int) -> Tensor:
     return torch.cat([target[..., 1:], torch.full_like(target[..., :1], ignore_index)], -1)
 
 
+def combined(found: Mapping[str, Tensor], factor: Tensor | None, z_loss: float) -> tuple[Tensor, Tensor | None]:
+    """(5) from the numbers of each row, and the part of it that is the z-loss."""
+    loss: Any = found.get("cross", 0.0)
+    if factor is not None:
+        loss = loss - torch.where(factor == 0, 0, factor * found["log_prob"])  # 0 log 0 = 0
+    added = z_loss * found["lse"].square() if z_loss else None
+    return loss if added is None else loss + added, added
+
+
+class CrossEntropyHeadFunction(RowwiseLoss):
+    """``apply(input, index, q, factor, omega, state, outputs, z_loss, *options, reduction)``, the weighted loss (5).
+
+    It is made of ``outputs`` of :class:`SelectedLogProbFunction`, whose options, from ``ignore_index``, are the last.
+    ``factor`` multiplies the negative log-probability, ``omega`` the loss of the row; both, like ``q``, are constants.
+    """
+
+    tensors = 6
+    kernel = "log_prob"
+
+    @classmethod
+    def dtype(cls, X: Tensors, *options: Any) -> torch.dtype:
+        return torch.float64
+
+    @classmethod
+    def value(cls, X: Tensors, outputs: str, z_loss: float, *options: Any) -> Tensor:
+        return X[4] * combined(cls.numbers(X, outputs, *options), X[3], z_loss)[0]
+
+    @classmethod
+    def numbers(cls, X: Tensors, outputs: str, *options: Any) -> dict[str, Tensor]:
+        rows = SelectedLogProbFunction.value((*X[:3], None), outputs, X[0].dtype, *options)
+        return dict(zip(outputs.split(), rows.unbind(), strict=True))
+
+    @staticmethod
+    def upstream(g: Tensor, found: Mapping[str, Tensor], factor: Tensor | None, omega: Tensor, z_loss: float) -> Tensor:
+        """The derivative of the loss by each of the numbers, stacked; (3) by the chain rule."""
+        each = {
+            "log_prob": lambda: -factor * omega * g,
+            "lse": lambda: 2 * z_loss * omega * g * found["lse"],
+            "cross": lambda: omega * g,
+        }
+        return torch.stack([each[name]() for name in found])
+
+    @classmethod
+    def gradient(cls, g: Tensor, X: Tensors, outputs: str, z_loss: float, *options: Any) -> Tensors:
+        up = cls.upstream(g, cls.numbers(X, outputs, *options), X[3], X[4], z_loss)
+        dx, *_ = SelectedLogProbFunction.gradient(up, (*X[:3], None), outputs, X[0].dtype, *options)
+        return dx, *(None for _ in X[1:])
+
+    @classmethod
+    def curvature(cls, g: Tensor, X: Tensors, v: Tensors, outputs: str, z_loss: float, *options: Any) -> Tensors:
+        nothing = tuple(None for _ in X[1:])
+        if v[0] is None:
+            return None, *nothing
+        x, *_ = Y = (*X[:3], None)
+        up = cls.upstream(g, cls.numbers(X, outputs, *options), X[3], X[4], z_loss)
+        hx, *_ = SelectedLogProbFunction.curvature(up, Y, (v[0], None, None, None), outputs, x.dtype, *options)
+        if z_loss:  # the second term of (6)
+            slope, *_ = SelectedLogProbFunction.gradient(torch.ones_like(up[:1]), Y, "lse", x.dtype, *options)
+            dim = rowwise.class_dim(x)
+            moved = (slope * v[0]).sum(dim)
+            hx = hx + (2 * z_loss * X[4] * g * moved).unsqueeze(dim) * slope
+        return hx, *nothing
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        (x, y, q, factor, omega, state), (outputs, z_loss, *rest) = X, options
+        op = None if state is None else kernels.op(cls.kernel, x)
+        if op is None:
+            return None
+        rows = x.new_empty((len(outputs.split()), *omega.shape), dtype=torch.float64)
+        of_rows = (x, y, q, state), (outputs, rows.dtype, *rest)
+        SelectedLogProbFunction.run(op, *of_rows, rows, None, None)
+        found = dict(zip(outputs.split(), rows.unbind(), strict=True))
+        loss = dx = None
+        if value:
+            loss = omega * combined(found, factor, z_loss)[0]
+            loss = loss if reduction == "none" else total(loss)
+        if needs[0]:
+            dx = torch.empty_like(x)
+            g = omega.new_ones(()) if g is None else g.double()
+            SelectedLogProbFunction.run(op, *of_rows, None, cls.upstream(g, found, factor, omega, z_loss), dx)
+        return loss, [dx, *(None for _ in X[1:])]
+
+
 def evaluate_head(
     name: str,
     stacked: Callable[[Tensor, Tensor | None, str], Tensor],
+    summed: Callable[[Tensor, Tensor | None, Tensor | None, Tensor, str, float], Tensor],
     scores: Tensor,
     target: Tensor,
     weight: Tensor | None,
@@ -184,6 +274,9 @@ def evaluate_head(
     head: Head,
 ) -> Tensor | CrossEntropyOutput:
     """The loss, from the float64 numbers of each row that ``stacked`` returns for indices, weights and outputs.
+
+    Where only the reduced loss is asked for, and nothing but the scores requires a gradient, ``summed`` returns it: a
+    :class:`CrossEntropyHeadFunction`.
 
     ``scores`` has the shape and the dtype of the scores, and dimension ``dim`` for the classes, but is not read.
     ``target`` holds class indices that have been checked, or probabilities; ``weight`` is (C).
@@ -222,25 +315,32 @@ def evaluate_head(
         outputs.append("lse")
     order = ("log_prob", "lse", "cross")
     outputs = [*sorted(outputs, key=order.index), *(("correct",) if accuracy else ())]
-    found = dict(zip(outputs, stacked(y, q, " ".join(outputs)).unbind(), strict=True))
 
-    counts = kept.double()  # what a row adds to the denominator
-    loss = found.get("cross", 0.0)
-    if "log_prob" in found:
+    counts, factor = kept.double(), None  # what a row adds to the denominator; what multiplies -log p_y
+    if "log_prob" in outputs:
         if weight is not None:
             counts = torch.where(kept, rowwise.each_of(weight.double(), torch.where(kept, y, 0)), 0)
         factor = (1 - label_smoothing) * counts
-        loss = loss - torch.where(factor == 0, 0, factor * found["log_prob"])  # (5); 0 log 0 = 0
-    z_loss = head.z_loss * found["lse"].square() if head.z_loss else None  # (2)
-    if z_loss is not None:
-        loss = loss + z_loss
+    if reduction == "mean":
+        divisor = head.normalizer
+        if divisor is None:
+            divisor = total(counts if token is None else token * counts)
+        divisor = divisor.double() if isinstance(divisor, Tensor) else divisor
+        token = 1.0 / divisor if token is None else token / divisor
+    of_nothing = reduction == "mean" and head.normalizer is None and not y.numel()  # NaN, as torch's
+    constant = not any(isinstance(t, Tensor) and t.requires_grad for t in (q, token))
+    if reduction != "none" and not any(head.outputs) and constant and not torch_private.is_intercepted():
+        omega = torch.as_tensor(1.0 if token is None else token, dtype=torch.float64, device=scores.device)
+        loss = summed(y, q, factor, omega.expand(rows), " ".join(outputs), head.z_loss)
+        return (loss / 0 if of_nothing else loss).to(scores.dtype)
+    found = dict(zip(outputs, stacked(y, q, " ".join(outputs)).unbind(), strict=True))
+    loss, z_loss = combined(found, factor, head.z_loss)
     if token is not None:
-        loss, counts = token * loss, token * counts
-        z_loss = None if z_loss is None else token * z_loss
+        loss, z_loss = token * loss, None if z_loss is None else token * z_loss
     if reduction != "none":
-        divisor = 1.0 if reduction == "sum" else total(counts) if head.normalizer is None else head.normalizer
-        loss = total(loss) / divisor
-        z_loss = None if z_loss is None else total(z_loss) / divisor
+        loss, z_loss = total(loss), None if z_loss is None else total(z_loss)
+    if of_nothing:
+        loss, z_loss = loss / 0, None if z_loss is None else z_loss / 0
     result = loss.to(scores.dtype)
     if not any(head.outputs):
         return result

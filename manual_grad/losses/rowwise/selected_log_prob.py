@@ -318,13 +318,18 @@ def slope_of(up: dict[str, Tensor], state: State, z: Tensor, own: Tensor) -> Ten
     return dz
 
 
+def state_of(input: Tensor, q: Tensor | None, outputs: str, *logits: float) -> Tensor | None:
+    """What the kernels need; None where the formulas are used."""
+    if torch_private.is_intercepted():
+        return None
+    weights = None if q is None else q.detach()
+    return SelectedLogProbFunction.summarize(input.detach(), weights, outputs, *logits)
+
+
 @arguments.functional
 def stacked(input: Tensor, index: Tensor, q: Tensor | None, outputs: str, dtype: torch.dtype, *options: Any) -> Tensor:
     """The outputs, stacked; a single node in a graph of torch.compile."""
-    state = None
-    if not torch_private.is_intercepted():
-        weights = None if q is None else q.detach()
-        state = SelectedLogProbFunction.summarize(input.detach(), weights, outputs, *options[1:])
+    state = state_of(input, q, outputs, *options[1:])
     return evaluate(SelectedLogProbFunction, input, index, q, state, outputs, dtype, *options, "none")
 
 
