@@ -126,6 +126,7 @@ def test_nothing_counts(head: Head) -> None:
     found = head(hidden, weight, torch.full_like(labels, -100), z_loss=0.1, normalizer=5.0)
     assert found == 0
     assert not any(d.any() for d in gradients(found, hidden, weight))
+    assert not head(hidden, weight, labels, z_loss=0.1, normalizer=0).isfinite()
     nan = torch.full_like(hidden, torch.nan).requires_grad_()
     found = head(nan, weight, labels, token_weight=torch.zeros(B, T), reduction="sum", softcap=3.0)
     assert found == 0 and not gradients(found, nan)[0].any()

@@ -325,8 +325,9 @@ def evaluate_head(
         divisor = head.normalizer
         if divisor is None:
             divisor = total(counts if token is None else token * counts)
-        divisor = divisor.double() if isinstance(divisor, Tensor) else divisor
-        token = 1.0 / divisor if token is None else token / divisor
+        if not isinstance(divisor, Tensor):
+            divisor = torch.full((), divisor, dtype=torch.float64, device=scores.device)
+        token = (1.0 if token is None else token) / divisor.double()
     of_nothing = reduction == "mean" and head.normalizer is None and not y.numel()  # NaN, as torch's
     constant = not any(isinstance(t, Tensor) and t.requires_grad for t in (q, token))
     if reduction != "none" and not any(head.outputs) and constant and not torch_private.is_intercepted():
