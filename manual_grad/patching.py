@@ -1,15 +1,18 @@
-"""Replaces torch's losses by those of manual_grad in an unmodified program."""
+"""Replaces the losses of torch, transformers and TRL by those of manual_grad in an unmodified program."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
 
 import manual_grad
+from manual_grad import integrations
 
 Place = tuple[Any, str]  # a module or a class, and the name of one of its attributes
 
@@ -20,6 +23,7 @@ class _Held:
 
     before: Any  # _ABSENT if there was nothing
     ours: Any
+    everywhere: bool  # whether other names of what was there refer to ours, too
     patches: int = 0  # the number of active patches of this place
 
 
@@ -51,33 +55,57 @@ def patch(*names: str) -> Patch:
     A name imported before (``from torch.nn.functional import cross_entropy``) still refers to torch's function, so
     patch first. torch.jit and torch.export always use torch's own loss, patched or not.
 
+    ``manual_grad.patch("trl", "transformers")`` replaces the losses that these programs bring themselves::
+
+        manual_grad.patch("trl")  # log-probabilities and entropies, from logits and from hidden states
+        trl.SFTTrainer(...).train()
+
+    It imports the program. Here a name imported before is replaced as well, whatever it is called and in whatever
+    module: it is found by what it refers to. What ours do not compute (several classes of a row, a sharded tensor) is
+    left to theirs. Without names, these programs are not touched.
+
     Args:
-        names: Names of functions in :mod:`manual_grad.functional`, or of Modules without a function; all by default.
+        names: Names of functions in :mod:`manual_grad.functional`, of Modules without a function, or of programs
+            ("transformers", "trl"); by default all functions and Modules.
 
     Raises:
-        ValueError: There is no such loss.
+        ValueError: There is no such loss or program.
+        ImportError: The program is not installed.
+        RuntimeError: The program's version is not supported, or one of its losses has moved or has other parameters.
     """
     ours = _losses()
     for name in names:
-        if name not in ours:
-            raise ValueError(f"no loss named {name!r} to be patched; there are: {', '.join(ours)}")
-    return Patch({place: new for name in names or ours for place, new in ours[name].items()})
+        if name not in ours and name not in integrations.PROGRAMS:
+            known = ", ".join([*ours, *integrations.PROGRAMS])
+            raise ValueError(f"no loss named {name!r} to be patched; there are: {known}")
+    losses: dict[Place, Any] = {}
+    programs: dict[Place, Any] = {}
+    for name in names or ours:
+        if name in integrations.PROGRAMS:
+            programs |= integrations.load(name).replacements()
+        else:
+            losses |= ours[name]
+    return Patch(losses, programs)
 
 
 class Patch:
     """The replacements made by :func:`patch`, until :meth:`undo` or the end of a ``with`` block."""
 
-    def __init__(self, replacements: dict[Place, Any]) -> None:
-        self._places = list(replacements)
+    def __init__(self, replacements: dict[Place, Any], everywhere: dict[Place, Any]) -> None:
+        self._places = [*replacements, *everywhere]
         with _LOCK:
-            for place, new in replacements.items():
+            for place, new in (replacements | everywhere).items():
                 owner, name = place
-                held = _HELD.setdefault(place, _Held(vars(owner).get(name, _ABSENT), new))
+                if place not in _HELD:
+                    _HELD[place] = _Held(vars(owner).get(name, _ABSENT), new, place in everywhere)
+                held = _HELD[place]
                 held.patches += 1
-                setattr(owner, name, new)
+                setattr(owner, name, held.ours)
+                if held.everywhere:
+                    _rename(owner, held.before, held.ours)
 
     def undo(self) -> None:
-        """Restore torch's losses, except those held by another patch. Calling it again has no effect."""
+        """Restore the original losses, except those held by another patch. Calling it again has no effect."""
         with _LOCK:
             while self._places:
                 place = owner, name = self._places.pop()
@@ -86,6 +114,8 @@ class Patch:
                 if held.patches:
                     continue
                 del _HELD[place]
+                if held.everywhere:
+                    _rename(owner, held.ours, held.before)
                 if vars(owner).get(name) is not held.ours:
                     continue
                 if held.before is _ABSENT:
@@ -98,6 +128,21 @@ class Patch:
 
     def __exit__(self, *raised: object) -> None:
         self.undo()
+
+
+def _rename(home: Any, old: Any, new: Any) -> None:
+    """Let every name of ``old`` refer to ``new``: globals of all modules, and entries of the program's own tables."""
+    program = home.__name__.partition(".")[0]
+    for name, module in list(sys.modules.items()):
+        if not issubclass(type(module), ModuleType):  # anything may be in sys.modules
+            continue
+        tables = [vars(module)]
+        if name.partition(".")[0] == program:
+            tables += [value for value in list(vars(module).values()) if type(value) is dict]
+        for table in tables:
+            for key, value in list(table.items()):
+                if value is old:
+                    table[key] = new
 
 
 def _losses() -> dict[str, dict[Place, Any]]:
