@@ -300,7 +300,7 @@ def test_every_name_of_the_programs_is_replaced() -> None:
 @pytest.mark.parametrize("name", programs.PROGRAMS)
 def test_training_is_the_same(name: str) -> None:
     setting = programs.Setting(vocabulary=1000)
-    theirs, ours = (programs.train(name, setting, patched) for patched in (False, True))
+    theirs, ours = (programs.train(name, setting, losses) for losses in ("theirs", "ours"))
     assert programs.curves_apart(ours, theirs) <= programs.ROUNDING
     assert len(theirs.curves["loss"]) == setting.steps
     assert len(set(theirs.curves["grad_norm"])) == setting.steps  # something was learned in each of them
@@ -309,7 +309,7 @@ def test_training_is_the_same(name: str) -> None:
 @pytest.mark.parametrize("factor", [0.999, 1.001])
 def test_a_wrong_factor_parts_the_curves(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     name, setting = "TRL, SFTTrainer", programs.Setting(vocabulary=1000, steps=5)
-    theirs = programs.train(name, setting, False)
+    theirs = programs.train(name, setting, "theirs")
     right = manual_grad.integrations.trl.linear_log_prob
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
@@ -318,4 +318,4 @@ def test_a_wrong_factor_parts_the_curves(factor: float, monkeypatch: pytest.Monk
         return found._replace(log_prob=value.detach() + factor * (value - value.detach()))
 
     monkeypatch.setattr(manual_grad.integrations.trl, "linear_log_prob", wrong)
-    assert programs.curves_apart(programs.train(name, setting, True), theirs) > programs.ROUNDING
+    assert programs.curves_apart(programs.train(name, setting, "ours"), theirs) > programs.ROUNDING
