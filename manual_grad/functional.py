@@ -43,6 +43,7 @@ from manual_grad.losses.pointwise.sppo_loss import sppo_loss
 from manual_grad.losses.pointwise.student_t_nll_loss import student_t_nll_loss
 from manual_grad.losses.pointwise.tweedie_loss import tweedie_loss
 from manual_grad.losses.rowwise.cross_entropy import cross_entropy
+from manual_grad.losses.rowwise.distillation_loss import distillation_loss
 from manual_grad.losses.rowwise.multi_margin_loss import multi_margin_loss
 from manual_grad.losses.rowwise.multilabel_margin_loss import multilabel_margin_loss
 from manual_grad.losses.rowwise.multilabel_soft_margin_loss import multilabel_soft_margin_loss
@@ -60,6 +61,7 @@ __all__ = [
     "cpo_loss",
     "cross_entropy",
     "ctc_loss",
+    "distillation_loss",
     "dpo_loss",
     "exo_loss",
     "gaussian_nll_loss",

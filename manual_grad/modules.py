@@ -9,7 +9,7 @@ pointwise  one element of each input                  L1, MSE, SmoothL1, Huber, 
                                                       Asymmetric, DPO, SLiC, IPO, EXO, NCA, SPPO, APO, CPO,
                                                       SimPO, ORPO, KTO, PPOClip, GRPO, CISPO, SampledKL
 rowwise    one row of class scores                    CrossEntropy, NLL, MultiMargin, MultiLabelMargin,
-                                                      MultiLabelSoftMargin
+                                                      MultiLabelSoftMargin, Distillation
 pairwise   two or three feature vectors               CosineEmbedding, TripletMargin, TripletMarginWithDistance
 path       a lattice of alignments                    CTC
 linear     features, and the weights that score them  LinearCrossEntropy, AdaptiveLogSoftmaxWithLoss
@@ -58,6 +58,7 @@ from manual_grad.losses.pointwise.sppo_loss import SPPOLoss
 from manual_grad.losses.pointwise.student_t_nll_loss import StudentTNLLLoss
 from manual_grad.losses.pointwise.tweedie_loss import TweedieLoss
 from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLoss
+from manual_grad.losses.rowwise.distillation_loss import DistillationLoss
 from manual_grad.losses.rowwise.multi_margin_loss import MultiMarginLoss
 from manual_grad.losses.rowwise.multilabel_margin_loss import MultiLabelMarginLoss
 from manual_grad.losses.rowwise.multilabel_soft_margin_loss import MultiLabelSoftMarginLoss
@@ -76,6 +77,7 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "DPOLoss",
+    "DistillationLoss",
     "EXOLoss",
     "GRPOLoss",
     "GaussianNLLLoss",

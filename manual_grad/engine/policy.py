@@ -49,27 +49,48 @@ def averaged(
 
     Where nothing counts, the means are 0; of no tokens at all they are NaN, as torch's.
     """
+    inputs = arguments.together(*X)
+    x = inputs[0]
+    arguments.require_floating(name, x)
+    w, reduction, divisor = shares(name, mask, x, reduction, normalizer)
+    if w is not None:
+        *inputs, w = arguments.together(*inputs, w, autocasts=False)
+    result = evaluate(loss, *inputs, w, None, *options, reduction)
+    return (result if divisor is None else result / divisor).to(x.dtype)
+
+
+def shares(
+    name: str, mask: Tensor | None, tokens: Tensor, reduction: str, normalizer: Tensor | float | None
+) -> tuple[Tensor | None, str, Tensor | float | None]:
+    """The weight of each token, or None; how to reduce the weighted losses; and what to divide the result by, or None.
+
+    ``tokens`` has the shape and the dtype of the losses; its contents do not matter.
+    """
     if reduction not in _REDUCTIONS:
         reduction = arguments.reduction_of(reduction)  # warns, or raises ValueError
     if normalizer is not None and reduction != "mean":
         raise ValueError(f"{name}(): argument 'normalizer' needs reduction='mean', but got {reduction!r}")
-    inputs = arguments.together(*X)
-    x = inputs[0]
-    arguments.require_floating(name, x)
-    w = None
-    arguments.broadcasts_into("mask", mask, x)
+    arguments.broadcasts_into("mask", mask, tokens)
     if mask is not None:
         # half precision cannot count the tokens
-        w = mask.detach().to(torch.float32 if x.dtype in HALF else x.dtype).expand_as(x)
+        w = mask.detach().to(torch.float32 if tokens.dtype in HALF else tokens.dtype).expand_as(tokens)
         divisor = _divisor(w, reduction, normalizer)
         if divisor is not None:
-            w, reduction = w / divisor, "sum"
-        *inputs, w = arguments.together(*inputs, w, autocasts=False)
+            return w / divisor, "sum", None
     elif normalizer is not None:
-        return (evaluate(loss, *inputs, None, None, *options, "sum") / normalizer).to(x.dtype)
-    if reduction == "sequence":  # all have the same length
-        reduction = "mean"
-    return evaluate(loss, *inputs, w, None, *options, reduction).to(x.dtype)
+        return None, "sum", normalizer
+    # without a mask, all sequences have the same length
+    return (None if mask is None else w), ("mean" if reduction == "sequence" else reduction), None
+
+
+def row_shares(
+    name: str, mask: Tensor | None, rows: Tensor, reduction: str, normalizer: Tensor | float | None
+) -> tuple[Tensor | None, str]:
+    """:func:`shares` of rows, which are few beside their classes: any divisor is in the weights, or rounds twice."""
+    w, reduction, divisor = shares(name, mask, rows, reduction, normalizer)
+    if divisor is not None:
+        w = torch.ones_like(rows, dtype=torch.promote_types(rows.dtype, torch.float32)) / divisor
+    return w, reduction
 
 
 def _divisor(w: Tensor, reduction: str, normalizer: Tensor | float | None) -> Tensor | float | None:
