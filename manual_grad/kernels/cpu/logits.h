@@ -103,36 +103,44 @@ struct Scores {
     for (int64_t i = 0; i < whole; ++i) body(i, load_vector<T>(p + i * kLanes<T>));
     if (whole * kLanes<T> < classes) body(whole, load(rest));
   }
+  int64_t vectors() const { return whole + (whole * kLanes<T> < classes); }
+  Vec<T> operator[](int64_t i) const { return i < whole ? load_vector<T>(p + i * kLanes<T>) : load(rest); }
 };
 
-// Calls body with the scores of the rows [r, r + n): unstaged if it is one dense row of type S.
+// Reads the scores of the rows [r, r + n): where they lie, if that is one dense row of type S, else staged.
 template <class S, class T>
 class Reader {
  public:
   template <class Pack>
-  Reader(const Rows& rows, const Tensor& x, const Pack& pack)
-      : rows_(rows),
-        x_(x),
-        dense_(Pack::kRows == 1 && rows.class_stride(x) == 1 &&
-               (element_bytes(x.dtype) != 2 || (std::is_same_v<S, bf16> && x.dtype == Dtype::bf16))),
-        staged_(dense_ ? 0 : pack.vectors * kLanes<T>) {}
+  Reader(const Rows& rows, const Tensor& x, const Pack& pack, bool stage = false)
+      : rows_(rows), x_(x), dense_(!stage && lies_dense<Pack>(rows, x)), staged_(dense_ ? 0 : pack.vectors * kLanes<T>) {}
+
+  template <class Pack>
+  static bool lies_dense(const Rows& rows, const Tensor& x) {
+    return Pack::kRows == 1 && rows.class_stride(x) == 1 &&
+           (element_bytes(x.dtype) != 2 || (std::is_same_v<S, bf16> && x.dtype == Dtype::bf16));
+  }
   bool dense() const { return dense_; }
 
+  // Calls body with them.
   template <class Pack, class Body>
   void read(int64_t r, int64_t n, const Pack& pack, const Body& body) const {
+    dense_ ? body(lying(r)) : body(staged(r, n, pack));
+  }
+  Scores<T, S> lying(int64_t r) const {
     constexpr auto low = static_cast<T>(-INFINITY);
-    if (!dense_) {
-      load_pack(rows_, x_, r, n, pack, low, staged_.get());
-      body(Scores<T, T>{staged_.get(), pack.vectors, 0, {}});
-      return;
-    }
     int64_t at;
     rows_.offsets(x_, r, 1, true, &at);
     Scores<T, S> scores{x_.template as<S>() + at, rows_.classes / kLanes<T>, rows_.classes, {}};
     const int64_t done = scores.whole * kLanes<T>;
     for (int64_t j = 0; j < kLanes<T>; ++j)
       scores.rest[j] = done + j < scores.classes ? widen(scores.p[done + j]) : low;
-    body(scores);
+    return scores;
+  }
+  template <class Pack>
+  Scores<T, T> staged(int64_t r, int64_t n, const Pack& pack) const {
+    load_pack(rows_, x_, r, n, pack, static_cast<T>(-INFINITY), staged_.get());
+    return {staged_.get(), pack.vectors, 0, {}};
   }
 
  private:

@@ -1,0 +1,119 @@
+// The terms of a divergence and their slopes, as in engine/divergence.py; equation numbers refer to
+// losses/rowwise/distillation_loss.py. Notation: p student, q teacher, u = log(p / q), h the slope of a term by p.
+#pragma once
+
+#include <utility>
+
+#include "layout.h"
+
+namespace mg {
+
+// In the order of NAMES in engine/divergence.py.
+enum DivergenceKind { kForwardKL, kReverseKL, kJSD, kTotalVariation };
+
+// Calls body with the kind as a constant.
+template <class Body>
+void with_divergence(int64_t kind, const Body& body) {
+  switch (kind) {
+    case kForwardKL: return body(std::integral_constant<int, kForwardKL>{});
+    case kReverseKL: return body(std::integral_constant<int, kReverseKL>{});
+    case kJSD: return body(std::integral_constant<int, kJSD>{});
+    default: return body(std::integral_constant<int, kTotalVariation>{});
+  }
+}
+
+// How small a log-ratio must be for a series; beyond, a difference loses a digit or so, of which there are enough unless
+// the type of the scores is double.
+template <class S, class T>
+constexpr T kNear = std::is_same_v<S, double> ? T{1} : static_cast<T>(0.5);
+
+// e^d - 1 - d for |d| < kNear, by its Taylor series, as accurately as a result stored as S requires
+template <class S, class T>
+inline Vec<T> exp_remainder(Vec<T> d) {
+  constexpr int terms = std::is_same_v<S, double> ? 17 : std::is_same_v<T, double> ? 9 : 7;
+  struct Table {
+    T factor[terms];
+  };
+  static constexpr Table table = [] {
+    Table t{};
+    double factor = 0.5;
+    for (int n = 0; n < terms; ++n, factor /= n + 2) t.factor[n] = static_cast<T>(factor);
+    return t;
+  }();
+  Vec<T> series = splat(table.factor[terms - 1]);
+#pragma GCC unroll 20
+  for (int n = terms - 2; n >= 0; --n) series = series * d + table.factor[n];
+  return d * d * series;
+}
+
+// p - q for p = q e^u
+template <class S, class T>
+inline Vec<T> difference(Vec<T> p, Vec<T> q, Vec<T> u) {
+  return abs<T>(u) < splat(kNear<S, T>) ? q * (u + exp_remainder<S, T>(u)) : p - q;
+}
+
+// c x, but 0 if c is 0, whatever x
+template <class T>
+inline Vec<T> times(Vec<T> c, Vec<T> x) {
+  const Vec<T> zero{};
+  return c == zero ? zero : c * x;
+}
+
+template <class S, class T, int kind>
+class Divergence {
+ public:
+  explicit Divergence(double beta)
+      : share_(static_cast<T>(beta)), rest_(static_cast<T>(1 - beta)) {}  // of teacher and student in the mixture
+
+  // With the roles of student and teacher exchanged.
+  using Exchanged = Divergence<S, T, kind == kForwardKL ? kReverseKL : kind == kReverseKL ? kForwardKL : kind>;
+
+  // Whether the slope by the logits is p - q, for which no mean is needed.
+  static constexpr bool kPlain = kind == kForwardKL;
+
+  // (3)
+  Vec<T> term(Vec<T> p, Vec<T> q, Vec<T> u) const {
+    const Vec<T> zero{};
+    const Mask<T> near = abs<T>(u) < splat(kNear<S, T>);
+    if constexpr (kind == kForwardKL) {
+      return near ? q * exp_remainder<S, T>(u) : p - q - times<T>(q, u);
+    } else if constexpr (kind == kReverseKL) {
+      return near ? p * exp_remainder<S, T>(-u) : q - p + times<T>(p, u);
+    } else if constexpr (kind == kJSD) {
+      const auto [w, v] = mixture(u);
+      const Vec<T> close = share_ * q * exp_remainder<S, T>(w) + rest_ * p * exp_remainder<S, T>(v);
+      return near ? close : zero - share_ * times<T>(q, w) - rest_ * times<T>(p, v);
+    } else {
+      return static_cast<T>(0.5) * abs<T>(difference<S, T>(p, q, u));
+    }
+  }
+
+  // How far h is above that of the leader, whose log-ratio is ``lead``. It is 0 for the leader itself, also if the
+  // compiler has fused the product in one h with the difference.
+  Vec<T> h_ahead(Vec<T> u, Vec<T> lead) const { return u == lead ? Vec<T>{} : h(u) - h(lead); }
+
+ private:
+  // (6)
+  Vec<T> h(Vec<T> u) const {
+    static_assert(!kPlain);
+    if constexpr (kind == kReverseKL) {
+      return u;
+    } else if constexpr (kind == kJSD) {
+      return -rest_ * mixture(u).second;
+    } else {
+      const Vec<T> zero{}, half = splat(static_cast<T>(0.5));
+      return u > zero ? half : u < zero ? -half : u * half;  // keeps NaN
+    }
+  }
+
+  // w and v of (4), by the exponential that does not overflow
+  std::pair<Vec<T>, Vec<T>> mixture(Vec<T> u) const {
+    const Mask<T> above = u > Vec<T>{};
+    const Vec<T> smaller = log1p<T>((above ? splat(share_) : splat(rest_)) * expm1<T>(above ? -u : u));
+    return {above ? smaller + u : smaller, above ? smaller : smaller - u};
+  }
+
+  const T share_, rest_;
+};
+
+}  // namespace mg
