@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import ahead_of_time
 import manual_grad.functional as M
 from gradcheck.spec import Settings
 from manual_grad import kernels, specs
+from manual_grad.engine import divergence
 from manual_grad.kernels import triton as kernels_in_triton
 
 ROOT = Path(__file__).parent.parent
@@ -112,6 +115,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_op", lambda name, device: kernels_in_triton.OPS[name][1])
 
 
+def distil(scores: torch.Tensor, *options: Any) -> torch.Tensor:
+    return M.distillation_loss(scores, (2 * scores).detach().requires_grad_(), *options, mask=torch.ones(len(scores)))
+
+
 def calls() -> list[Any]:
     """Calls that launch each kernel with all inputs and outputs, with large tensors so that tiles are wide."""
     scores, image = torch.rand(4, 9000, requires_grad=True), torch.rand(2, 40, 8, 8, requires_grad=True)
@@ -126,6 +133,9 @@ def calls() -> list[Any]:
         lambda: sum(M.log_prob_and_entropy(scores, index)).sum(),
         lambda: sum(M.log_prob_and_entropy(scores.bfloat16(), index, softcap=2.0)).sum(),
         lambda: M.selected_log_prob(scores.double(), index).sum(),
+        *(partial(distil, scores, *options) for options in product(divergence.NAMES, [0.1], [0.7])),
+        lambda: distil(scores.bfloat16(), "jsd"),
+        lambda: distil(scores.double(), "jsd"),
         lambda: M.nll_loss(scores, index, weight),
         lambda: M.multi_margin_loss(scores, index, p=2, weight=weight),
         lambda: M.multilabel_margin_loss(scores, labels),
@@ -159,7 +169,7 @@ def test_compiles_without_spills(
     with capsys.disabled():
         print("", *found, sep="\n")
     rowwise, pairwise = {"_cross_entropy", "_nll_loss", "_class_margin"}, {"_cosine_embedding", "_triplet_margin"}
-    rowwise |= {"_log_prob_state", "_log_prob_gradient"}
+    rowwise |= {"_log_prob_state", "_log_prob_gradient", "_distillation_loss"}
     assert architecture != ARCHITECTURES[0] or {"_kernel", "_walk", *rowwise, *pairwise} <= {u.kernel for u in found}
     # older compilers (Triton 3.6 for sm_80) put a number or two aside, which costs nothing
     spilling = [str(u) for u in found if u.local > 16]

@@ -18,6 +18,7 @@ from manual_grad.kernels.triton import (
     class_margin,
     cosine_embedding_loss,
     cross_entropy,
+    distillation_loss,
     log_prob,
     nll_loss,
     path,
@@ -38,6 +39,7 @@ POINTWISE = {
 OPS: dict[str, tuple[str, Callable[..., Any]]] = {
     **{name: pointwise.op(loss) for name, loss in POINTWISE.items()},
     **cross_entropy.OPS,
+    **distillation_loss.OPS,
     **log_prob.OPS,
     **nll_loss.OPS,
     **class_margin.OPS,

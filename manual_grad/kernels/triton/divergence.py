@@ -1,0 +1,78 @@
+"""The terms of a divergence and their slopes, as in engine/divergence.py; equation numbers refer to
+losses/rowwise/distillation_loss.py. Notation: p student, q teacher, u = log(p / q), h the slope of a term by p."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from manual_grad.kernels.triton.math import expm1, log1p
+
+# in the order of NAMES in engine/divergence.py
+FORWARD_KL, REVERSE_KL, JSD = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+EXCHANGED = {0: 1, 1: 0, 2: 2, 3: 3}  # with the roles of student and teacher exchanged
+_NEAR = tl.constexpr(0.5)  # beyond, a difference loses a digit or so, which float64 and half precision can spare
+
+
+@triton.jit
+def remainder(d):
+    """e^d - 1 - d for |d| < 1/2, by its Taylor series."""
+    TERMS: tl.constexpr = 14 if d.dtype == tl.float64 else 7
+    series = d * 0 + 1.0
+    for i in tl.static_range(TERMS):
+        series = series * d * (1.0 / (TERMS + 2 - i)) + 1.0
+    return 0.5 * d * d * series
+
+
+@triton.jit
+def difference(p, q, u):
+    """p - q for p = q e^u."""
+    return tl.where(tl.abs(u) < _NEAR, q * (u + remainder(u)), p - q)
+
+
+@triton.jit
+def times(c, x):
+    """c x, but 0 if c is 0, whatever x."""
+    return tl.where(c == 0, 0.0, c * x)
+
+
+@triton.jit
+def _mixture(u, teacher, student):
+    """w and v of (4), by the exponential that does not overflow."""
+    above = u > 0
+    smaller = log1p(tl.where(above, teacher, student) * expm1(tl.where(above, -u, u)))
+    return tl.where(above, smaller + u, smaller), tl.where(above, smaller, smaller - u)
+
+
+@triton.jit
+def term(p, q, u, teacher, student, KIND: tl.constexpr):
+    """(3). ``teacher`` and ``student`` are their shares of the mixture."""
+    near = tl.abs(u) < _NEAR
+    if KIND == FORWARD_KL:
+        return tl.where(near, q * remainder(u), p - q - times(q, u))
+    elif KIND == REVERSE_KL:
+        return tl.where(near, p * remainder(-u), q - p + times(p, u))
+    elif KIND == JSD:
+        w, v = _mixture(u, teacher, student)
+        close = teacher * q * remainder(w) + student * p * remainder(v)
+        return tl.where(near, close, -teacher * times(q, w) - student * times(p, v))
+    else:
+        return 0.5 * tl.abs(difference(p, q, u))
+
+
+@triton.jit
+def _h(u, teacher, student, KIND: tl.constexpr):
+    """(6)."""
+    if KIND == REVERSE_KL:
+        return u
+    elif KIND == JSD:
+        _w, v = _mixture(u, teacher, student)
+        return -student * v
+    else:
+        return tl.where(u > 0, 0.5, tl.where(u < 0, -0.5, 0.5 * u))  # keeps NaN
+
+
+@triton.jit
+def h_ahead(u, lead, teacher, student, KIND: tl.constexpr):
+    """How far h is above that of the leader, whose log-ratio is ``lead``."""
+    return tl.where(u == lead, 0.0, _h(u, teacher, student, KIND) - _h(lead, teacher, student, KIND))
