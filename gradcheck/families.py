@@ -25,7 +25,8 @@ def pointwise(case: Case) -> Indices:
 def rowwise(case: Case) -> Indices:
     """One row of class scores (dimension 1, or the only dimension) with its class, labels or probabilities.
 
-    A tensor without a batch dimension has one entry for each class, the same for all rows.
+    A tensor without a batch dimension has one entry for each class, the same for all rows. One with another number of
+    entries in that dimension, such as some classes of each row, has a list for each row.
     """
     scores = next(iter(case.tensors.values()))
     classes = 1 if scores.dim() > 1 else 0
@@ -34,7 +35,7 @@ def rowwise(case: Case) -> Indices:
     def of(name: str, t: Tensor) -> list[Any]:
         if case.spec.by_name[name].batch is None:
             return _flat(t).expand(rows, -1).tolist()
-        if t.shape == scores.shape:
+        if t.dim() == scores.dim() and t.numel() % rows == 0 and (t.dim() > 1 or len(t) > 1):
             return _flat(t).movedim(classes, -1).reshape(rows, -1).tolist()
         return _flat(t).flatten().tolist()
 

@@ -118,6 +118,7 @@ LOSSES = (
     Loss("multilabel_soft_margin_loss", "rowwise", ("MultiLabelSoftMarginLoss",)),
     Loss("selected_log_prob", "rowwise", (), torch=False, also=("log_prob_and_entropy",)),
     Loss("distillation_loss", "rowwise", ("DistillationLoss",), torch=False),
+    Loss("topk_distillation_loss", "rowwise", ("TopkDistillationLoss",), torch=False),
     Loss("cosine_embedding_loss", "pairwise", ("CosineEmbeddingLoss",)),
     Loss("triplet_margin_loss", "pairwise", ("TripletMarginLoss",)),
     Loss("triplet_margin_with_distance_loss", "pairwise", ("TripletMarginWithDistanceLoss",)),

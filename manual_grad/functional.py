@@ -49,6 +49,7 @@ from manual_grad.losses.rowwise.multilabel_margin_loss import multilabel_margin_
 from manual_grad.losses.rowwise.multilabel_soft_margin_loss import multilabel_soft_margin_loss
 from manual_grad.losses.rowwise.nll_loss import nll_loss
 from manual_grad.losses.rowwise.selected_log_prob import log_prob_and_entropy, selected_log_prob
+from manual_grad.losses.rowwise.topk_distillation_loss import topk_distillation_loss
 
 __all__ = [
     "apo_loss",
@@ -97,6 +98,7 @@ __all__ = [
     "soft_margin_loss",
     "sppo_loss",
     "student_t_nll_loss",
+    "topk_distillation_loss",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
     "tweedie_loss",

@@ -9,7 +9,7 @@ pointwise  one element of each input                  L1, MSE, SmoothL1, Huber, 
                                                       Asymmetric, DPO, SLiC, IPO, EXO, NCA, SPPO, APO, CPO,
                                                       SimPO, ORPO, KTO, PPOClip, GRPO, CISPO, SampledKL
 rowwise    one row of class scores                    CrossEntropy, NLL, MultiMargin, MultiLabelMargin,
-                                                      MultiLabelSoftMargin, Distillation
+                                                      MultiLabelSoftMargin, Distillation, TopkDistillation
 pairwise   two or three feature vectors               CosineEmbedding, TripletMargin, TripletMarginWithDistance
 path       a lattice of alignments                    CTC
 linear     features, and the weights that score them  LinearCrossEntropy, AdaptiveLogSoftmaxWithLoss
@@ -63,6 +63,7 @@ from manual_grad.losses.rowwise.multi_margin_loss import MultiMarginLoss
 from manual_grad.losses.rowwise.multilabel_margin_loss import MultiLabelMarginLoss
 from manual_grad.losses.rowwise.multilabel_soft_margin_loss import MultiLabelSoftMarginLoss
 from manual_grad.losses.rowwise.nll_loss import NLLLoss, NLLLoss2d
+from manual_grad.losses.rowwise.topk_distillation_loss import TopkDistillationLoss
 
 __all__ = [
     "APOLoss",
@@ -110,6 +111,7 @@ __all__ = [
     "SmoothL1Loss",
     "SoftMarginLoss",
     "StudentTNLLLoss",
+    "TopkDistillationLoss",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "TweedieLoss",
