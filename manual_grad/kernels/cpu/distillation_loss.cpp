@@ -186,7 +186,8 @@ class Sweep {
         const Vec<T> middle_x = Pack::sum(mean_x.narrow()), middle_t = Pack::sum(mean_t.narrow());
         for (int64_t i = 0; i < vectors; ++i) {  // (9)
           Vec<T> by_x{}, by_t{};
-          if (dx_.wanted()) by_x = Of::kPlain ? h_x_.load(i) : times<T>(e_x_.load(i) * sums.per_x, h_x_.load(i) - middle_x);
+          if (dx_.wanted())
+            by_x = Of::kPlain ? h_x_.load(i) : times<T>(e_x_.load(i) * sums.per_x, h_x_.load(i) - middle_x);
           if (dt_.wanted())
             by_t = OfTeacher::kPlain ? h_t_.load(i) : times<T>(e_t_.load(i) * sums.per_t, h_t_.load(i) - middle_t);
           put(i, by_x, by_t);
@@ -223,8 +224,8 @@ class Sweep {
     }
 
     struct Sums {
-      Vec<T> per_x, per_t;    // 1 / sum of e^-d
-      Vec<T> ratio;           // of these sums, its logarithm
+      Vec<T> per_x, per_t;  // 1 / sum of e^-d
+      Vec<T> ratio;  // of these sums, its logarithm
       Vec<T> lead_x, lead_t;  // delta of a leader
     };
 

@@ -22,8 +22,8 @@ void with_divergence(int64_t kind, const Body& body) {
   }
 }
 
-// How small a log-ratio must be for a series; beyond, a difference loses a digit or so, of which there are enough unless
-// the type of the scores is double.
+// How small a log-ratio must be for a series; beyond, a difference loses a digit or so, of which there are enough
+// unless the type of the scores is double.
 template <class S, class T>
 constexpr T kNear = std::is_same_v<S, double> ? T{1} : static_cast<T>(0.5);
 

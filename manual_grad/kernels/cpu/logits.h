@@ -113,7 +113,10 @@ class Reader {
  public:
   template <class Pack>
   Reader(const Rows& rows, const Tensor& x, const Pack& pack, bool stage = false)
-      : rows_(rows), x_(x), dense_(!stage && lies_dense<Pack>(rows, x)), staged_(dense_ ? 0 : pack.vectors * kLanes<T>) {}
+      : rows_(rows),
+        x_(x),
+        dense_(!stage && lies_dense<Pack>(rows, x)),
+        staged_(dense_ ? 0 : pack.vectors * kLanes<T>) {}
 
   template <class Pack>
   static bool lies_dense(const Rows& rows, const Tensor& x) {

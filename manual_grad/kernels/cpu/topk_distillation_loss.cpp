@@ -29,7 +29,11 @@ class Sweep {
 
  public:
   Sweep(const Rows& rows, const Rows& known, const Call& call, FirstRow& bad)
-      : rows_(rows), known_(known), call_(call), of_(call.beta), bad_(bad),
+      : rows_(rows),
+        known_(known),
+        call_(call),
+        of_(call.beta),
+        bad_(bad),
         sweep_(rows, call.loss, call.g, call.scale, call.reduce) {
     if (call.dx.exists()) advise_huge_pages(call.dx);
   }
@@ -64,7 +68,7 @@ class Sweep {
       if (weight == 0 || !read_indices(r)) {
         if (sweep_.call_.dx.exists()) {
           std::fill(x, x + sweep_.rows_.classes, 0);
-          store_pack(sweep_.rows_, sweep_.call_.dx, r, 1, pack_, x);
+          put(r);
         }
         return 0;
       }
@@ -76,12 +80,31 @@ class Sweep {
         double up;
         sweep_.sweep_.upstream(r, 1, &up);
         gradient(up * weight * T_, tail);
-        store_pack(sweep_.rows_, sweep_.call_.dx, r, 1, pack_, x);
+        put(r);
       }
       return sum<T>(value.narrow()) * T_ * T_ * weight;  // (2)
     }
 
    private:
+    // Copies the row from the scores, and to the gradient.
+    void take(int64_t r) const {
+      const Tensor& x = sweep_.call_.x;
+      int64_t from;
+      sweep_.rows_.offsets(x, r, 1, true, &from);
+      with_dtype(x.dtype, [&](auto s) {
+        load_elements(x.as<decltype(s)>() + from, sweep_.rows_.class_stride(x), sweep_.rows_.classes, row_.get());
+      });
+      std::fill(row_.get() + sweep_.rows_.classes, row_.get() + pack_.vectors * kLanes<T>, -INFINITY);
+    }
+    void put(int64_t r) const {
+      const Tensor& dx = sweep_.call_.dx;
+      int64_t to;
+      sweep_.rows_.offsets(dx, r, 1, true, &to);
+      with_dtype(dx.dtype, [&](auto s) {
+        store_elements(dx.as<decltype(s)>() + to, sweep_.rows_.class_stride(dx), sweep_.rows_.classes, row_.get());
+      });
+    }
+
     static Vec<T> at(const Scratch<T>& of, int64_t i) { return load(of.get() + i * kLanes<T>); }
 
     bool read_indices(int64_t r) {
@@ -100,7 +123,7 @@ class Sweep {
     // Leaves the exponentials of the tail's classes in the row, and returns their sum.
     double categories(int64_t r) {
       double* x = row_.get();
-      load_pack(sweep_.rows_, sweep_.call_.x, r, 1, pack_, static_cast<T>(-INFINITY), x);
+      take(r);
       int64_t from;
       sweep_.known_.offsets(sweep_.call_.b, r, 1, true, &from);
       const int64_t step = sweep_.known_.class_stride(sweep_.call_.b);
@@ -245,8 +268,7 @@ void topk_distillation_loss(StableIValue* stack, uint64_t, uint64_t) {
         (!loss.exists() || (call.reduce ? loss.numel == 1 : rows.fit(loss, false)))))
     throw std::runtime_error("manual_grad: the tensors of topk_distillation_loss do not fit together");
   FirstRow bad(rows.count);
-  with_divergence(call.kind,
-                  [&](auto kind) { Sweep<decltype(kind)::value>(rows, known, call, bad).run(); });
+  with_divergence(call.kind, [&](auto kind) { Sweep<decltype(kind)::value>(rows, known, call, bad).run(); });
   if (bad.exists()) check_indices(rows, known, call, bad.row());
 }
 
