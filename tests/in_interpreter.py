@@ -24,7 +24,7 @@ from manual_grad.kernels.triton import launch
 POINTWISE = sorted(kernels_in_triton.POINTWISE)
 STRUCTURED = [
     "huber_loss", "cross_entropy", "nll_loss", "multi_margin_loss", "multilabel_margin_loss", "cosine_embedding_loss",
-    "triplet_margin_loss", "ctc_loss", "distillation_loss",
+    "triplet_margin_loss", "ctc_loss", "distillation_loss", "topk_distillation_loss",
 ]  # fmt: skip
 
 

@@ -136,6 +136,7 @@ def calls() -> list[Any]:
         *(partial(distil, scores, *options) for options in product(divergence.NAMES, [0.1], [0.7])),
         lambda: distil(scores.bfloat16(), "jsd"),
         lambda: distil(scores.double(), "jsd"),
+        lambda: M.topk_distillation_loss(scores, torch.full((4, 9), -3.0), torch.arange(9).expand(4, 9), "jsd"),
         lambda: M.nll_loss(scores, index, weight),
         lambda: M.multi_margin_loss(scores, index, p=2, weight=weight),
         lambda: M.multilabel_margin_loss(scores, labels),
@@ -169,7 +170,7 @@ def test_compiles_without_spills(
     with capsys.disabled():
         print("", *found, sep="\n")
     rowwise, pairwise = {"_cross_entropy", "_nll_loss", "_class_margin"}, {"_cosine_embedding", "_triplet_margin"}
-    rowwise |= {"_log_prob_state", "_log_prob_gradient", "_distillation_loss"}
+    rowwise |= {"_log_prob_state", "_log_prob_gradient", "_distillation_loss", "_topk_distillation_loss"}
     assert architecture != ARCHITECTURES[0] or {"_kernel", "_walk", *rowwise, *pairwise} <= {u.kernel for u in found}
     # older compilers (Triton 3.6 for sm_80) put a number or two aside, which costs nothing
     spilling = [str(u) for u in found if u.local > 16]

@@ -25,6 +25,7 @@ from manual_grad.kernels.triton import (
     pointwise,
     scale,
     soft_margin_loss,
+    topk_distillation_loss,
     triplet_margin_loss,
 )
 from manual_grad.kernels.triton.generated import LOSSES
@@ -40,6 +41,7 @@ OPS: dict[str, tuple[str, Callable[..., Any]]] = {
     **{name: pointwise.op(loss) for name, loss in POINTWISE.items()},
     **cross_entropy.OPS,
     **distillation_loss.OPS,
+    **topk_distillation_loss.OPS,
     **log_prob.OPS,
     **nll_loss.OPS,
     **class_margin.OPS,
