@@ -126,6 +126,7 @@ LOSSES = (
     Loss("linear_cross_entropy", "linear", ("LinearCrossEntropyLoss",)),
     Loss("linear_cross_entropy_head", "linear", (), torch=False, functional=False),
     Loss("linear_log_prob", "linear", (), torch=False),
+    Loss("linear_distillation_loss", "linear", ("LinearDistillationLoss",), torch=False),
     Loss("adaptive_log_softmax_with_loss", "linear", ("AdaptiveLogSoftmaxWithLoss",), functional=False),
 )
 BY_NAME = {loss.name: loss for loss in LOSSES}

@@ -2,6 +2,7 @@
 """The losses as functions, with torch's names and signatures: ``import manual_grad.functional as F``."""
 
 from manual_grad.losses.linear.linear_cross_entropy import linear_cross_entropy
+from manual_grad.losses.linear.linear_distillation_loss import linear_distillation_loss
 from manual_grad.losses.linear.linear_log_prob import linear_log_prob
 from manual_grad.losses.pairwise.cosine_embedding_loss import cosine_embedding_loss
 from manual_grad.losses.pairwise.triplet_margin_loss import triplet_margin_loss
@@ -74,6 +75,7 @@ __all__ = [
     "kto_loss",
     "l1_loss",
     "linear_cross_entropy",
+    "linear_distillation_loss",
     "linear_log_prob",
     "log_cosh_loss",
     "log_prob_and_entropy",

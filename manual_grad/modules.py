@@ -12,12 +12,14 @@ rowwise    one row of class scores                    CrossEntropy, NLL, MultiMa
                                                       MultiLabelSoftMargin, Distillation, TopkDistillation
 pairwise   two or three feature vectors               CosineEmbedding, TripletMargin, TripletMarginWithDistance
 path       a lattice of alignments                    CTC
-linear     features, and the weights that score them  LinearCrossEntropy, AdaptiveLogSoftmaxWithLoss
+linear     features, and the weights that score them  LinearCrossEntropy, LinearDistillation,
+                                                      AdaptiveLogSoftmaxWithLoss
 =========  =========================================  ==========================================================
 """
 
 from manual_grad.losses.linear.adaptive_log_softmax_with_loss import AdaptiveLogSoftmaxWithLoss
 from manual_grad.losses.linear.linear_cross_entropy import LinearCrossEntropyLoss
+from manual_grad.losses.linear.linear_distillation_loss import LinearDistillationLoss
 from manual_grad.losses.pairwise.cosine_embedding_loss import CosineEmbeddingLoss
 from manual_grad.losses.pairwise.triplet_margin_loss import TripletMarginLoss
 from manual_grad.losses.pairwise.triplet_margin_with_distance_loss import TripletMarginWithDistanceLoss
@@ -89,6 +91,7 @@ __all__ = [
     "KTOLoss",
     "L1Loss",
     "LinearCrossEntropyLoss",
+    "LinearDistillationLoss",
     "LogCoshLoss",
     "MSELoss",
     "MarginRankingLoss",

@@ -207,14 +207,16 @@ class Products:
     """The products (1) and (2) by blocks, in buffers allocated once; autograd does not record them.
 
     ``rows`` and ``classes`` are the slices that make up the blocks, each of at most ``scores`` scores. A block has all
-    the classes unless :func:`too_few_rows` would then fit.
+    the classes unless :func:`too_few_rows` would then fit and that is not asked for (``whole``).
     """
 
-    def __init__(self, X: Tensors, dtype: torch.dtype, needs: tuple[bool, ...], scores: int) -> None:
+    def __init__(
+        self, X: Tensors, dtype: torch.dtype, needs: tuple[bool, ...], scores: int, whole: bool = False
+    ) -> None:
         x, W, _ = self.X = X[:3]
         (N, _), (C, P, _) = x.shape, W.shape
         rows, classes = scores // (C * P), C
-        if too_few_rows(N, C * P, scores):
+        if not whole and too_few_rows(N, C * P, scores):
             rows = min(N, MOST_ROWS, max(1, scores // P))
             classes = scores // (rows * P)
         self.rows, self.classes = blocks(N, rows), blocks(C, classes)
