@@ -1,11 +1,10 @@
 r"""Distillation from a teacher's most probable classes.
 
 **Where it comes from.** A teacher with a large vocabulary often runs elsewhere, or long before, and its scores are too
-many to send or to store. What remains of each row are the log-probabilities :math:`b_i` of its :math:`K` most probable
-classes :math:`y_i`. To compare only those with a student is not a divergence: renormalised, they do not mind what the
-student thinks of all other classes; as they are, they give a loss that can be negative, and is the smaller, the more
-the student puts elsewhere. So the other classes become one bucket, the tail, on both sides, and :math:`K + 1`
-categories are compared.
+many to send or to store [1]. What remains of each row are the log-probabilities :math:`b_i` of its :math:`K` most
+probable classes :math:`y_i`. To compare only those with a student's is not a divergence: renormalised, they say nothing
+of the other classes; as they are, the sum can be negative. So the other classes become one bucket, the tail, for both
+models, and :math:`K + 1` categories are compared.
 
 **Definition.** With :math:`a_c = 1` for the teacher's classes and 0 for the others, teacher and student give the
 categories the probabilities
@@ -53,7 +52,7 @@ is no tail on either side.
 >>> log_p = x.log_softmax(1).gather(1, y)
 >>> usual = (b.exp() * (b - log_p)).sum()  # without the tail
 >>> f"{usual:.1e}", f"{topk_distillation_loss(x, b, y):.1e}"
-('-6.0e-05', '3.6e-06')
+('-1.3e-04', '1.7e-05')
 
 **Gradient.** Let :math:`h` be the derivative of a term by :math:`r`:
 
@@ -98,12 +97,17 @@ torch's ``abs``.
 The classes of a row must differ. Log-probabilities are at most 0; :math:`-\infty` is a class that the teacher rules
 out. A score of :math:`-\infty` rules out a class for the student; the forward KL divergence is infinite if that leaves
 the student no tail. A row without a finite score is NaN.
+
+Sources:
+
+1. Anshumann et al., "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs" (2025),
+   `arXiv:2503.16870 <https://arxiv.org/abs/2503.16870>`_.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -299,7 +303,7 @@ def topk_distillation_loss(
         >>> student = torch.tensor([[2.0, 0.0, -1.0, 0.5]])
         >>> log_probs, indices = torch.tensor([[1.0, 3.0, 0.0, -1.0]]).log_softmax(-1).topk(2)
         >>> topk_distillation_loss(student, log_probs, indices)
-        tensor(1.3780)
+        tensor(1.5156)
     """
     name = "topk_distillation_loss"
     of = _divergence(name, divergence, beta)

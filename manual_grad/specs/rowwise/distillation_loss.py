@@ -125,6 +125,10 @@ def at_fixed_scores(**changes):
     return dict(input=[[0.0, 0.0], [0.0, 0.0]], teacher=[[0.0, 0.0], [0.0, 0.0]], reduction="none") | changes
 
 
+def both(change):
+    return dict(input=lambda input, **_: change(input), teacher=lambda teacher, **_: change(teacher))
+
+
 LOG2 = 0.6931471805599453
 
 SPEC = Spec(
@@ -147,7 +151,7 @@ SPEC = Spec(
     samples={
         "typical": lambda draw: dict(input=draw.normal(3, 5), teacher=draw.normal(3, 5)),
         "masked": lambda draw: dict(input=draw.normal(4, 5), teacher=draw.normal(4, 5),
-                                    mask=draw.tensor([1, 0, 1, 1])),
+                                    mask=draw.tensor([1, 1, 0, 1])),
         "weighted": lambda draw: dict(input=draw.normal(3, 5), teacher=draw.normal(3, 5),
                                       mask=draw.uniform(3, high=2.0)),
         "sequence": lambda draw: dict(input=draw.normal(2, 5, 3), teacher=draw.normal(2, 5, 3),
@@ -172,7 +176,7 @@ SPEC = Spec(
     kinks={1: crossing},
     pins=(
         *(Pin(at_fixed_scores(divergence=name), f"a student that is the teacher: {name}", value=[0.0, 0.0],
-              gradient=dict.fromkeys(("input", "teacher"), [[0.0, 0.0], [0.0, 0.0]])) for name in NAMES),
+              gradient=dict(input=[[0.0, 0.0], [0.0, 0.0]], teacher=[[0.0, 0.0], [0.0, 0.0]])) for name in NAMES),
         Pin(at_fixed_scores(input=[[0.0, -INF], [0.0, 0.0]], divergence="tv"), "a class that the student rules out",
             value=[0.5, 0.0]),
         Pin(at_fixed_scores(input=[[0.0, -INF], [0.0, 0.0]], divergence="reverse_kl"), "0 log 0 is 0",
@@ -180,12 +184,12 @@ SPEC = Spec(
         Pin(at_fixed_scores(input=[[0.0, -INF], [0.0, 0.0]]), "what the teacher may say has the probability 0",
             value=[INF, 0.0], gradient=dict(input=[[0.5, -0.5], [0.0, 0.0]])),
         Pin(at_fixed_scores(input=[[0.0, 0.0, -INF]], teacher=[[1.0, 1.0, -INF]]), "a class that both rule out",
-            value=[0.0], gradient=dict.fromkeys(("input", "teacher"), [[0.0, 0.0, 0.0]])),
+            value=[0.0], gradient=dict(input=[[0.0, 0.0, 0.0]], teacher=[[0.0, 0.0, 0.0]])),
         Pin(at_fixed_scores(input=[[NAN, 0.0], [0.0, 0.0]], mask=[1, 1]), "NaN stays in its row", value=[NAN, 0.0]),
         Pin(at_fixed_scores(input=[[NAN, INF], [0.0, 0.0]], teacher=[[-INF, NAN], [0.0, 0.0]], mask=[0, 1],
                             reduction="mean"),
             "the contents of a row that does not count do not matter", value=0.0,
-            gradient=dict.fromkeys(("input", "teacher"), [[0.0, 0.0], [0.0, 0.0]])),
+            gradient=dict(input=[[0.0, 0.0], [0.0, 0.0]], teacher=[[0.0, 0.0], [0.0, 0.0]])),
         Pin(at_fixed_scores(input=[[1.0, 0.0], [0.0, 0.0]], mask=[0, 0], reduction="mean"), "no row counts", value=0.0,
             gradient=dict(input=[[0.0, 0.0], [0.0, 0.0]])),
         Pin(at_fixed_scores(input=[[-INF, -INF], [0.0, 0.0]]), "no class is possible", value=[NAN, 0.0]),
@@ -202,8 +206,8 @@ SPEC = Spec(
         Error(dict(temperature=0.0), ValueError, "temperature"),
         Error(dict(temperature="hot"), TypeError, "temperature"),
         Error(dict(teacher=lambda teacher, **_: teacher[:, :4]), ValueError, "teacher"),
-        Error({k: lambda k=k, **all: all[k].long() for k in ("input", "teacher")}, NotImplementedError, "floating point"),
-        Error({k: lambda k=k, **all: all[k][0, 0] for k in ("input", "teacher")}, IndexError, "[Dd]imension"),
+        Error(both(lambda x: x.long()), NotImplementedError, "floating point"),
+        Error(both(lambda x: x[0, 0]), IndexError, "[Dd]imension"),
     ),
     order=3,
     modules=(Module(DistillationLoss),),

@@ -15,8 +15,10 @@ from manual_grad.study import curves
 INF, NAN = float("inf"), float("nan")
 
 
-def moved(*tensors):
-    return [t.movedim(1, -1) if t.dim() > 2 else t for t in tensors]
+def moved(input, log_probs, indices):
+    if input.dim() > 2:
+        return input.movedim(1, -1), log_probs.movedim(1, -1), indices.movedim(1, -1)
+    return input, log_probs, indices
 
 
 def topk_distillation_loss(input, teacher_log_probs, teacher_indices, **options):
@@ -26,11 +28,13 @@ def topk_distillation_loss(input, teacher_log_probs, teacher_indices, **options)
 
 class TopkDistillationLoss(loss.TopkDistillationLoss):
     def forward(self, input, teacher_log_probs, teacher_indices, mask=None):
-        return super().forward(*moved(input, teacher_log_probs, teacher_indices), mask)
+        input, log_probs, indices = moved(input, teacher_log_probs, teacher_indices)
+        return super().forward(input, log_probs, indices, mask)
 
 
 def categories(input, teacher_log_probs, teacher_indices, temperature):
     """The probabilities of the teacher's classes and of the tail: the student's and the teacher's."""
+    input, teacher_log_probs, teacher_indices = moved(input, teacher_log_probs, teacher_indices)
     p, q = (input / temperature).softmax(-1), teacher_log_probs.exp()
     own = p.gather(-1, teacher_indices)
     if own.shape == p.shape:
@@ -43,7 +47,7 @@ def definition(
     input, teacher_log_probs, teacher_indices, divergence="forward_kl", beta=0.5, temperature=1.0, mask=None,
     reduction="mean", normalizer=None,
 ):  # fmt: skip
-    p, q = categories(*moved(input, teacher_log_probs, teacher_indices), temperature)
+    p, q = categories(input, teacher_log_probs, teacher_indices, temperature)
     m = beta * q + (1 - beta) * p
     terms = {
         "forward_kl": lambda: q * (q / p).log(),
@@ -74,13 +78,14 @@ def symbols(draw, input, teacher_log_probs, teacher_indices, divergence="forward
         return None
     classes, known = range(len(input)), range(len(teacher_indices))
     return {"x": input, "b": [*teacher_log_probs], "y": [*teacher_indices], "T": temperature, r"\beta": beta,
-            "k": max(known, key=teacher_log_probs.__getitem__), "a": [float(c in teacher_indices) for c in classes], "D": 1 + NAMES.index(divergence),
-            "i": Each(known), **dict.fromkeys("cj", Each(classes)), r"\dot x": draw.normal(len(input)).tolist()}  # fmt: skip
+            "k": max(known, key=teacher_log_probs.__getitem__), "a": [float(c in teacher_indices) for c in classes],
+            "D": 1 + NAMES.index(divergence), "i": Each(known), **dict.fromkeys("cj", Each(classes)),
+            r"\dot x": draw.normal(len(input)).tolist()}  # fmt: skip
 
 
 def crossing(input, teacher_log_probs, teacher_indices, divergence="forward_kl", temperature=1.0, mask=None, **_):
     """The differences of the probabilities, whose sign is the slope of the total variation."""
-    p, q = categories(*moved(input, teacher_log_probs, teacher_indices), temperature)
+    p, q = categories(input, teacher_log_probs, teacher_indices, temperature)
     u = p - q
     u = u if mask is None else torch.where(mask.unsqueeze(-1) == 0, 1, u)
     return u if divergence == "tv" else torch.ones_like(u)
@@ -118,7 +123,8 @@ def confident(gap, same=True, distance=1.0, **options):
     def sample(draw):
         lead = draw.tensor([[gap, 0.0, 0.0, 0.0, 0.0]])
         teacher = draw.normal(3, 5) + lead
-        student = teacher + draw.normal(3, 5, scale=resolved(draw, distance)) if same else draw.normal(3, 5) + lead.roll(1, 1)
+        beside = draw.normal(3, 5, scale=resolved(draw, distance))
+        student = teacher + beside if same else draw.normal(3, 5) + lead.roll(1, 1)
         return dict(input=student, **given(teacher, 2)) | options
 
     return sample
@@ -165,7 +171,7 @@ SPEC = Spec(
     ),
     samples={
         "typical": typical(3),
-        "masked": typical(4, mask=lambda draw: draw.tensor([1, 0, 1, 1])),
+        "masked": typical(4, mask=lambda draw: draw.tensor([1, 1, 0, 1])),
         "unbatched": typical(),
         "one of them": typical(3, k=1),
         "weighted": typical(3, k=3, mask=lambda draw: draw.uniform(3, high=2.0)),
