@@ -78,14 +78,29 @@ class Divergence(NamedTuple):
         """
         if self.name == "forward_kl":  # p h = p - q, whose sum is 0
             return difference(p, q, u)
-        h = self.h(u)
-        ahead = h - h.gather(dim, leader)
+        ahead = self.h_ahead(u, u.gather(dim, leader))
         return times(p, ahead - times(p, ahead).sum(dim, keepdim=True))
 
+    def h_ahead(self, u: Tensor, lead: Tensor) -> Tensor:
+        r"""How far h is above that of a class with the log-ratio ``lead``.
+
+        Far from the teacher, the h of 'jsd' are nearly the same number. There, the difference of the v is computed by
+
+        .. math::
+            v - v' = \log(1 + e^{\gamma} (e^{-u} - e^{-u'})), \qquad \gamma = \log \beta - v'
+        """
+        if self.name != "jsd":
+            return torch.where(u == lead, 0, self.h(u) - self.h(lead))
+        exponent = math.log(self.beta) - self.mixture(lead)[1] - torch.minimum(u, lead)
+        apart = torch.where(u == lead, 0, u - lead)
+        change = torch.where(apart < 0, -apart.clamp_max(0).expm1(), (-apart).clamp_max(0).expm1())
+        # a large exponential is the sum, and might overflow
+        large = exponent > 40
+        near = (torch.where(large | (u == lead), 0, exponent).exp() * change).log1p()
+        return (self.beta - 1) * torch.where(large & (apart < 0), exponent, near)
+
     def h(self, u: Tensor) -> Tensor:
-        """The slope of a term by p, up to a constant; where p = 0, anything."""
-        if self.name == "forward_kl":
-            return -exp_minus_1(-u)
+        """The slope of a term by p; for the forward KL divergence, :func:`difference` takes its place."""
         if self.name == "reverse_kl":
             return u
         if self.name == "tv":
@@ -94,8 +109,6 @@ class Divergence(NamedTuple):
 
     def h_slope(self, u: Tensor) -> Tensor:
         """The derivative of :meth:`h` by u."""
-        if self.name == "forward_kl":
-            return (-u).exp()
         if self.name == "reverse_kl":
             return torch.ones_like(u)
         if self.name == "tv":
@@ -139,7 +152,7 @@ class Pair(NamedTuple):
     @classmethod
     def of(cls, x: Tensor, t: Tensor, temperature: float, dim: int) -> Pair:
         """Of scores, to be divided by the temperature."""
-        m_x, m_t = (s.detach().amax(dim, keepdim=True) for s in (x, t))
+        m_x, m_t = (s.max(dim, keepdim=True).values for s in (x, t))
         of_x, of_t = (State.of((s - m) / temperature) for s, m in ((x, m_x), (t, m_t)))
         e_x, e_t = (((s - m) / temperature).exp() for s, m in ((x, m_x), (t, m_t)))
         ruled_out = (x == -math.inf) & (t == -math.inf)  # by both: such a class does not matter

@@ -151,7 +151,8 @@ class Sweep {
       const Vec<T> m_x = largest(x), m_t = largest(t);
       const auto deltas = [&](int64_t i) { return this->delta(x[i], t[i], m_x, m_t); };
       const Sums sums = summed(vectors, x, t, m_x, m_t, deltas);
-      const Vec<T> lead_x = sums.lead_x - sums.ratio, lead_t = sums.ratio - sums.lead_t;
+      const auto lead_x = sweep_.of_.leader(sums.lead_x - sums.ratio);
+      const auto lead_t = sweep_.of_teacher_.leader(sums.ratio - sums.lead_t);
       const bool by_x = dx_.wanted() && !Of::kPlain, by_t = dt_.wanted() && !OfTeacher::kPlain;
       const bool at_once = !by_x && !by_t;  // no mean is needed
       const Vec<T> up =

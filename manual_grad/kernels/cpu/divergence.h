@@ -2,6 +2,7 @@
 // losses/rowwise/distillation_loss.py. Notation: p student, q teacher, u = log(p / q), h the slope of a term by p.
 #pragma once
 
+#include <cmath>
 #include <utility>
 
 #include "layout.h"
@@ -88,18 +89,37 @@ class Divergence {
     }
   }
 
-  // How far h is above that of the leader, whose log-ratio is ``lead``. It is 0 for the leader itself, also if the
-  // compiler has fused the product in one h with the difference.
-  Vec<T> h_ahead(Vec<T> u, Vec<T> lead) const { return u == lead ? Vec<T>{} : h(u) - h(lead); }
+  // The log-ratio of a leader, and gamma of h_ahead in engine/divergence.py.
+  struct Leader {
+    Vec<T> u, gamma;
+  };
+  Leader leader(Vec<T> u) const {
+    if constexpr (kind == kJSD)
+      return {u, splat(static_cast<T>(std::log(static_cast<double>(share_)))) - mixture(u).second};
+    return {u, u};
+  }
+
+  // How far h is above that of the leader. It is 0 for the leader itself, also if the compiler has fused the product in
+  // one h with the difference.
+  Vec<T> h_ahead(Vec<T> u, const Leader& leader) const {
+    const Vec<T> zero{};
+    if constexpr (kind == kJSD) {
+      const Vec<T> exponent = leader.gamma - (u < leader.u ? u : leader.u), limit = splat(T{40}), apart = u - leader.u;
+      const Mask<T> large = exponent > limit, below = u < leader.u;
+      const Vec<T> change = expm1<T>(below ? apart : -apart);
+      const Vec<T> near = log1p<T>(exp_signed<S, T>(large ? limit : exponent) * (below ? -change : change));
+      return u == leader.u ? zero : -rest_ * (large & below ? exponent : near);
+    } else {
+      return u == leader.u ? zero : h(u) - h(leader.u);
+    }
+  }
 
  private:
-  // (6)
+  // (6), of the reverse KL divergence and the total variation
   Vec<T> h(Vec<T> u) const {
     static_assert(!kPlain);
     if constexpr (kind == kReverseKL) {
       return u;
-    } else if constexpr (kind == kJSD) {
-      return -rest_ * mixture(u).second;
     } else {
       const Vec<T> zero{}, half = splat(static_cast<T>(0.5));
       return u > zero ? half : u < zero ? -half : u * half;  // keeps NaN

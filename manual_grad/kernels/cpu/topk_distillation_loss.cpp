@@ -191,12 +191,13 @@ class Sweep {
 
     // (7): the gradient by the scores, in place of the exponentials.
     void gradient(double up, double tail) {
-      Vec<T> middle{}, lead{};
+      Vec<T> middle{};
+      typename Of::Leader lead{};
       if constexpr (!Of::kPlain) {
         int64_t k = 0;
         for (int64_t i = 1; i < count_; ++i)
           if (p_[i] > p_[k]) k = i;
-        lead = splat(u_[k]);
+        lead = sweep_.of_.leader(splat(u_[k]));
         WideSum<T> mean;
         for (int64_t i = 0; i < vectors_; ++i) mean.add(times<T>(at(p_, i), sweep_.of_.h_ahead(at(u_, i), lead)));
         middle = splat(sum<T>(mean.narrow()));

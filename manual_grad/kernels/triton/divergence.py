@@ -6,7 +6,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from manual_grad.kernels.triton.math import expm1, log1p
+from manual_grad.kernels.triton.math import exp, expm1, log1p
 
 # in the order of NAMES in engine/divergence.py
 FORWARD_KL, REVERSE_KL, JSD = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
@@ -61,18 +61,21 @@ def term(p, q, u, teacher, student, KIND: tl.constexpr):
 
 
 @triton.jit
-def _h(u, teacher, student, KIND: tl.constexpr):
-    """(6)."""
+def h_ahead(u, lead, teacher, student, KIND: tl.constexpr):
+    """How far h is above that of the leader, whose log-ratio is ``lead``, as in engine/divergence.py."""
     if KIND == REVERSE_KL:
-        return u
+        ahead = u - lead
     elif KIND == JSD:
-        _w, v = _mixture(u, teacher, student)
-        return -student * v
+        _w, v = _mixture(lead, teacher, student)
+        exponent = tl.log(teacher) - v - tl.where(u < lead, u, lead)
+        change = expm1(tl.where(u < lead, u - lead, lead - u))
+        near = log1p(exp(tl.where(exponent > 40, 40.0, exponent)) * tl.where(u < lead, -change, change))
+        ahead = -student * tl.where((exponent > 40) & (u < lead), exponent, near)
     else:
-        return tl.where(u > 0, 0.5, tl.where(u < 0, -0.5, 0.5 * u))  # keeps NaN
+        ahead = _half_sign(u) - _half_sign(lead)
+    return tl.where(u == lead, 0.0, ahead)
 
 
 @triton.jit
-def h_ahead(u, lead, teacher, student, KIND: tl.constexpr):
-    """How far h is above that of the leader, whose log-ratio is ``lead``."""
-    return tl.where(u == lead, 0.0, _h(u, teacher, student, KIND) - _h(lead, teacher, student, KIND))
+def _half_sign(u):
+    return tl.where(u > 0, 0.5, tl.where(u < 0, -0.5, 0.5 * u))  # keeps NaN

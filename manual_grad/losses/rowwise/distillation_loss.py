@@ -80,10 +80,13 @@ The usual form has no correct digit where the student is close, and is negative:
 Exchanging the roles of student and teacher turns :math:`h` into :math:`g`: it exchanges :math:`p` and :math:`q`,
 changes the sign of :math:`u`, exchanges the KL divergences, and :math:`\beta` and :math:`1 - \beta`. For
 :math:`D = 1`, :math:`p_j\, (h_j - \bar h)` is :math:`p_j - q_j`, computed from :math:`u_j` where that is small. For the
-others both terms of the difference are taken relative to the leader, of which the mean consists if the student is sure:
+others both terms of the difference are taken relative to the leader, of which the mean consists if the student is
+sure. For :math:`D = 3`, where :math:`h` hardly changes far from the teacher, their difference is computed as one
+logarithm:
 
 .. math::
-    h_j - \bar h = (h_j - h_k) - \sum_c p_c\, (h_c - h_k) \tag{9}
+    h_j - \bar h = (h_j - h_k) - \sum_c p_c\, (h_c - h_k), \qquad
+    v_j - v_k = \log\big(1 + e^{\gamma}\, (e^{-u_j} - e^{-u_k})\big), \qquad \gamma = \log \beta - v_k \tag{9}
 
 **Kinks.** Total variation has one where :math:`p_c = q_c`. There :math:`s_c = 0`, as in torch's ``abs``: the mean of
 the slopes on both sides.

@@ -121,6 +121,13 @@ def only_in_the_tail(draw):
                 teacher=teacher)  # fmt: skip
 
 
+def less_sure(draw):
+    """Students that are sure of a class by less than the teacher is: they overrate all others by far."""
+    teacher = draw.normal(3, 5) + draw.tensor([[70.0, 0.0, 0.0, 0.0, 0.0]])
+    student = draw.normal(3, 5) + draw.tensor([[0.0, 0.0, 0.0, 0.0, 35.0]])
+    return dict(input=student, teacher=teacher, temperature=1.0)
+
+
 def at_fixed_scores(**changes):
     return dict(input=[[0.0, 0.0], [0.0, 0.0]], teacher=[[0.0, 0.0], [0.0, 0.0]], reduction="none") | changes
 
@@ -167,6 +174,7 @@ SPEC = Spec(
         **{f"within {distance}": near(distance) for distance in (0.1, 1e-3, 1e-6)},
         "near, offset": near(0.01, offset=1e4),
         "offset": lambda draw: dict(input=1e4 + draw.normal(3, 5), teacher=draw.normal(3, 5) - 1e4),
+        "less sure": less_sure,
         "only in the tail": only_in_the_tail,
         "tiny": near(1e-15, scale=1e-15),
         "saturated": confident(1e4, same=False),
