@@ -26,7 +26,7 @@ bool fits_weights(const Rows& rows, const Tensor& x, const Tensor& q) {
 template <class S, class T, bool capped>
 void state_of(const Rows& rows, const Tensor& x, const Tensor& q, const Logits& logits, bool entropy, double* state) {
   const Tensor none;
-  const LogitsOf<T, capped> of(logits);
+  const LogitsOf<S, T, capped> of(logits);
   const RowSweep<T> sweep(rows, none, none, 1.0, false);
   with_pack<T>(rows, x, [&](const auto& pack) {
     using Pack = std::decay_t<decltype(pack)>;
@@ -46,7 +46,7 @@ void state_of(const Rows& rows, const Tensor& x, const Tensor& q, const Logits& 
           WideSum<T> rest, tau, delta, total, behind;
           auto sum = [&](auto with_tau, auto with_q) {
             scores.for_each([&](int64_t i, Vec<T> x) {
-              const auto [d, e] = of.template gap_and_exp<S>(x, level);
+              const auto [d, e] = of.gap_and_exp(x, level);
               rest.add(d == zero ? zero : e);
               leaders += d == zero ? one : zero;
               if constexpr (decltype(with_tau)::value) tau.add(e == zero ? zero : e * d);
@@ -254,21 +254,23 @@ class Gradient {
     auto sweep = [&](auto tilted, auto crossed) {
       constexpr bool with_q = decltype(crossed)::value;
       scores.for_each([&](int64_t i, Vec<T> x) {
-        Vec<T> e, slope = flats;
+        Vec<T> e, slope = flats, stretch;
         Mask<T> leading{};
         if constexpr (exact && !capped && !with_q) {
           const auto gap = of_.exact_gap(x, level);
           e = exp<T>(-gap.d, -gap.lost);
           if constexpr (decltype(tilted)::value) slope += tilts * ((gap.d - means) + (gap.lost - lows));
         } else {
-          const Vec<T> d = of_.gap(x, level);
+          const auto at = of_.at(x);
+          const Vec<T> d = of_.gap(at.level, level);
+          stretch = at.stretch;
           e = exp_for<S, T>(-d);
           if constexpr (decltype(tilted)::value) slope += tilts * (d - means);
           leading = (d == zero) & soles;
         }
         Vec<T> d = e == zero ? zero : e * slope;
         if constexpr (with_q) d = leading ? leads : d - by_qs * load(q + i * kLanes<T>);
-        if constexpr (capped) d *= of_.stretch(x) * factor;
+        if constexpr (capped) d *= stretch * factor;
         put(i, d);
       });
     };
@@ -296,7 +298,7 @@ class Gradient {
 
   const Rows& rows_;
   const Call& call_;
-  const LogitsOf<T, capped> of_;
+  const LogitsOf<S, T, capped> of_;
   const Tensor none_;
   const RowSweep<T> sweep_;
 };

@@ -32,8 +32,8 @@ struct Logits {
   }
 };
 
-// The same for vectors.
-template <class T, bool capped>
+// The same for vectors, for scores of type S.
+template <class S, class T, bool capped>
 class LogitsOf {
  public:
   explicit LogitsOf(const Logits& logits)
@@ -44,12 +44,27 @@ class LogitsOf {
         height_(static_cast<T>(logits.softcap / logits.temperature)) {}
 
   // What is compared with that of the leader: the score, or its tanh.
-  Vec<T> level(Vec<T> x) const {
-    if constexpr (!capped) return x;
-    const Vec<T> low = splat(static_cast<T>(-INFINITY));
-    return x == low ? low : tanh(x * per_cap_);
+  Vec<T> level(Vec<T> x) const { return at(x).level; }
+  Vec<T> gap(Vec<T> level, Vec<T> most) const { return (most - level) * (capped ? height_ : scale_); }
+
+  // The level of a score, and with a softcap 1 - tanh(u)^2 of (8).
+  struct Level {
+    Vec<T> level, stretch;
+  };
+  Level at(Vec<T> x) const {
+    const Vec<T> one = splat(T{1});
+    if constexpr (!capped) return {x, one};
+    const Vec<T> low = splat(static_cast<T>(-INFINITY)), u = x * per_cap_, size = abs<T>(u), v = size * T{-2},
+                 e = exp_for<S, T>(v), above = one / (one + e);
+    Vec<T> t;
+    if constexpr (std::is_same_v<S, float> && std::is_same_v<T, double>) {
+      // the rounding error of e counts in 1 - e for a small u only, where two terms of the series are enough
+      t = size < 1e-4 ? size - size * size * size * (1.0 / 3) : (one - e) * above;
+    } else {
+      t = -expm1<T>(v) * above;
+    }
+    return {x == low ? low : (u < Vec<T>{} ? -t : t), T{4} * e * (above * above)};
   }
-  Vec<T> gap(Vec<T> x, Vec<T> most) const { return (most - level(x)) * (capped ? height_ : scale_); }
 
   // d, and the error of its rounding
   struct Gap {
@@ -63,30 +78,18 @@ class LogitsOf {
     return {product, product < -Simd<T>::exp_low ? rest : zero};
   }
 
-  // d and e^-d for scores of type S
-  template <class S>
+  // d and e^-d
   std::pair<Vec<T>, Vec<T>> gap_and_exp(Vec<T> x, Vec<T> most) const {
     if constexpr (!capped && std::is_same_v<S, float> && std::is_same_v<T, float>) {
       const Gap gap = exact_gap(x, most);
       return {gap.d, exp<T>(-gap.d, -gap.lost)};
     } else {
-      const Vec<T> d = gap(x, most);
+      const Vec<T> d = gap(level(x), most);
       return {d, exp_for<S, T>(-d)};
     }
   }
 
-  // 1 - tanh(u)^2 of (8)
-  Vec<T> stretch(Vec<T> x) const {
-    const Vec<T> t = exp<T>(abs<T>(x * per_cap_) * T{-2}), above = splat(T{1}) + t;
-    return T{4} * t / (above * above);
-  }
-
  private:
-  static Vec<T> tanh(Vec<T> u) {
-    const Vec<T> t = expm1<T>(abs<T>(u) * T{-2}), positive = -t / (splat(T{2}) + t);
-    return u < Vec<T>{} ? -positive : positive;
-  }
-
   const bool scaled_;
   const T scale_, scale_low_, per_cap_, height_;
 };
