@@ -165,8 +165,9 @@ class LinearDistillationLossFunction(linear.LinearLoss):
         if N * C == 0:
             return None
         op = kernels.op(cls.rowwise.kernel, x.new_empty(0, dtype=dtype))
-        # the scores of two models share what those of one have elsewhere
-        most = (linear.SCORES_OF_FORMULAS if op is None else linear.most_scores(x)) // 2
+        # two models share what the scores of one, in float32, have elsewhere; a product in half precision is held beside
+        held = dtype.itemsize + max(0 if u.dtype is dtype else u.dtype.itemsize for u in (x, X[3]))
+        most = (linear.SCORES_OF_FORMULAS if op is None else linear.most_scores(x)) * 4 // (2 * held)
         student = linear.Products(X[:3], dtype, needs[:3], most, whole=True)
         teacher = linear.Products(X[3:6], dtype, needs[3:6], most, whole=True)
         scale = cls.scale(X, options) if reduction == "mean" else 1.0
