@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import math
 import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
@@ -45,6 +46,25 @@ def hidden(rows: int, features: int, classes: int) -> Inputs:
     return {"hidden": states, "weight": weight.requires_grad_(), "index": torch.randint(classes, (rows,))}
 
 
+def student_and_teacher(rows: int, features: int, classes: int) -> Inputs:
+    x = torch.randn(rows, classes)
+    return {"student": x.requires_grad_(), "teacher": x.detach() + 0.5 * torch.randn(rows, classes)}
+
+
+def with_top_classes(rows: int, features: int, classes: int) -> Inputs:
+    made = student_and_teacher(rows, features, classes)
+    top = made["teacher"].log_softmax(-1).topk(32)
+    return {"student": made["student"], "log_probs": top.values, "indices": top.indices}
+
+
+def hidden_of_both(rows: int, features: int, classes: int) -> Inputs:
+    made = hidden(rows, features, classes)
+    teacher = torch.randn(rows, 2 * features), torch.randn(classes, 2 * features) / features**0.5
+    return dict(
+        zip(("hidden", "weight", "teacher", "teacher_weight"), (made["hidden"], made["weight"], *teacher), strict=True)
+    )
+
+
 # -- what people write
 
 
@@ -70,6 +90,27 @@ def plain_from_hidden(hidden: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     return F.cross_entropy(hidden @ weight.mT, index)
 
 
+def forward_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    return F.kl_div(student.log_softmax(-1), teacher.log_softmax(-1), reduction="batchmean", log_target=True)
+
+
+def jsd(student: Tensor, teacher: Tensor) -> Tensor:
+    q, p = student.log_softmax(-1), teacher.log_softmax(-1)
+    mixture = torch.logaddexp(q, p) - math.log(2)
+    return 0.5 * sum(F.kl_div(mixture, x, reduction="batchmean", log_target=True) for x in (q, p))
+
+
+def top_of_teacher(student: Tensor, log_probs: Tensor, indices: Tensor) -> Tensor:
+    of_student = student.log_softmax(-1).gather(-1, indices)
+    tails = (torch.log1p(-x.exp().sum(-1, keepdim=True)) for x in (of_student, log_probs))
+    q, p = (torch.cat([x, tail], -1) for x, tail in zip((of_student, log_probs), tails, strict=True))
+    return F.kl_div(q, p, reduction="batchmean", log_target=True)
+
+
+def forward_kl_from_hidden(hidden: Tensor, weight: Tensor, teacher: Tensor, teacher_weight: Tensor) -> Tensor:
+    return forward_kl(hidden @ weight.mT, teacher @ teacher_weight.mT)
+
+
 # -- ours
 
 
@@ -93,6 +134,22 @@ def our_capped_from_hidden(hidden: Tensor, weight: Tensor, index: Tensor) -> Ten
 
 def our_plain_from_hidden(hidden: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     return M.linear_cross_entropy(hidden, weight, index)
+
+
+def our_forward_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    return M.distillation_loss(student, teacher)
+
+
+def our_jsd(student: Tensor, teacher: Tensor) -> Tensor:
+    return M.distillation_loss(student, teacher, "jsd")
+
+
+def our_top_of_teacher(student: Tensor, log_probs: Tensor, indices: Tensor) -> Tensor:
+    return M.topk_distillation_loss(student, log_probs, indices)
+
+
+def our_forward_kl_from_hidden(hidden: Tensor, weight: Tensor, teacher: Tensor, teacher_weight: Tensor) -> Tensor:
+    return M.linear_distillation_loss(hidden, weight, teacher, teacher_weight)
 
 
 # -- others
@@ -167,6 +224,13 @@ TASKS = (
     Task(
         "from hidden states: cross entropy, softcap, z-loss", "linear_cross_entropy", hidden, our_capped_from_hidden,
         capped_from_hidden,
+    ),
+    Task("distillation, forward KL", "distillation_loss", student_and_teacher, our_forward_kl, forward_kl),
+    Task("distillation, JSD", "distillation_loss", student_and_teacher, our_jsd, jsd),
+    Task("distillation from the top 32", "topk_distillation_loss", with_top_classes, our_top_of_teacher, top_of_teacher),
+    Task(
+        "from hidden states: distillation, forward KL", "linear_distillation_loss", hidden_of_both,
+        our_forward_kl_from_hidden, forward_kl_from_hidden,
     ),
 )  # fmt: skip
 
