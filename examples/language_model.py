@@ -5,8 +5,8 @@ Its vocabulary, 16,384 pieces of words, is taken from the text. For every token,
 far more numbers than anything else in the model. torch's loss stores these logits, and their gradient;
 ``linear_cross_entropy`` computes the same loss from the hidden states and the head's weight, block by block.
 
-Two models, equal at first, are trained side by side, one with each loss. The loss curves must agree up to rounding. The
-figure shows them, the tokens per second and the peak memory.
+Two models, equal at first, are trained side by side, one with each loss. Their first steps must agree up to rounding.
+The figure shows the loss curves, the tokens per second and the peak memory.
 
     python examples/language_model.py --steps 200 --output language_model.png
 """
@@ -54,10 +54,12 @@ BATCH = 8  # contexts in a step
 EVERY = 20  # steps between two test losses
 STEPS_FOR_MEMORY = 3
 
-# The largest permitted relative difference between the curves. Everything runs in float32 (eps 1e-7), and Adam
-# magnifies rounding: it divides a gradient by its size, even one that is nothing else. It would hide a wrong constant
-# factor, so the norms of the gradients are compared as well.
-ROUNDING = 2e-3
+# The largest permitted relative difference between the losses, and between the norms of the gradients, of the first
+# steps. They are right to about 1e-6 (eps is 1e-7), and a wrong constant factor, which Adam hides from the losses, shows
+# in the norms. Later the two trainings drift apart, as any two do that round differently, because Adam divides a gradient
+# by its size, even one that is nothing but rounding: see the test losses.
+EARLY = 20
+ROUNDING = 1e-3
 
 BLUE, ORANGE, GREY = "#1f77b4", "#ff7f0e", "#9aa5b1"
 
@@ -200,8 +202,9 @@ def train(text: Text, steps: int, seed: int, report: Callable[[float], None], he
 
 
 def largest_difference(ours: Run, theirs: Run) -> float:
-    curves = zip(ours.train + ours.test + ours.norm, theirs.train + theirs.test + theirs.norm, strict=True)
-    return max(abs(a - b) / b for a, b in curves)
+    """The relative difference of the losses, and of the norms of the gradients, in the first steps."""
+    early = [(*run.train[:EARLY], *run.norm[:EARLY]) for run in (ours, theirs)]
+    return max(abs(a - b) / b for a, b in zip(*early, strict=True))
 
 
 # -- memory
@@ -297,8 +300,8 @@ def main() -> None:
     peaks = {name: peak_memory(name, text.vocabulary, args.seed) for name in HEADS}
 
     difference = largest_difference(*runs.values())
-    print(f"\nlargest relative difference between manual_grad's and torch's curves: {difference:.1e}\n")
-    assert difference <= ROUNDING, "the curves differ by more than rounding"
+    print(f"\nlargest relative difference between manual_grad's and torch's first {EARLY} steps: {difference:.1e}\n")
+    assert difference <= ROUNDING, "the steps differ by more than rounding"
     for name, run in runs.items():
         print(
             f"{name:<12} test loss {run.test[0]:.3f} -> {run.test[-1]:.3f}, {run.tokens_per_second:7,.0f} tokens per "
