@@ -54,10 +54,10 @@ BATCH = 8  # contexts in a step
 EVERY = 20  # steps between two test losses
 STEPS_FOR_MEMORY = 3
 
-# The largest permitted relative difference between the losses, and between the norms of the gradients, of the first
-# steps. They are right to about 1e-6 (eps is 1e-7), and a wrong constant factor, which Adam hides from the losses, shows
-# in the norms. Later the two trainings drift apart, as any two do that round differently, because Adam divides a gradient
-# by its size, even one that is nothing but rounding: see the test losses.
+# The largest permitted relative difference between the losses, and the norms of the gradients, of the first steps. They
+# are right to about 1e-6 (eps is 1e-7), and a wrong constant factor, which Adam hides from the losses, shows in the
+# norms. Later the trainings drift apart, as any two do that round differently, because Adam divides a gradient by its
+# size, even one that is nothing but rounding: see the test losses.
 EARLY = 20
 ROUNDING = 1e-3
 
