@@ -227,7 +227,9 @@ TASKS = (
     ),
     Task("distillation, forward KL", "distillation_loss", student_and_teacher, our_forward_kl, forward_kl),
     Task("distillation, JSD", "distillation_loss", student_and_teacher, our_jsd, jsd),
-    Task("distillation from the top 32", "topk_distillation_loss", with_top_classes, our_top_of_teacher, top_of_teacher),
+    Task(
+        "distillation from the top 32", "topk_distillation_loss", with_top_classes, our_top_of_teacher, top_of_teacher
+    ),
     Task(
         "from hidden states: distillation, forward KL", "linear_distillation_loss", hidden_of_both,
         our_forward_kl_from_hidden, forward_kl_from_hidden,

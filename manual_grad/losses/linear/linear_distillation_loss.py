@@ -165,7 +165,7 @@ class LinearDistillationLossFunction(linear.LinearLoss):
         if N * C == 0:
             return None
         op = kernels.op(cls.rowwise.kernel, x.new_empty(0, dtype=dtype))
-        # two models share what the scores of one, in float32, have elsewhere; a product in half precision is held beside
+        # two models share what the scores of one, in float32, have elsewhere; a product in half precision is held too
         held = dtype.itemsize + max(0 if u.dtype is dtype else u.dtype.itemsize for u in (x, X[3]))
         most = (linear.SCORES_OF_FORMULAS if op is None else linear.most_scores(x)) * 4 // (2 * held)
         student = linear.Products(X[:3], dtype, needs[:3], most, whole=True)

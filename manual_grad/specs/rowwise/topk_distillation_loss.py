@@ -162,8 +162,8 @@ SPEC = Spec(
     params=(
         dict(reduction="mean"),
         dict(divergence="reverse_kl", reduction="none"),
-        dict(divergence="jsd", temperature=2.0, reduction="mean"),
         dict(divergence="tv", reduction="sum"),
+        dict(divergence="jsd", temperature=2.0, reduction="mean"),
         dict(divergence="jsd", beta=0.1, reduction="sum"),
         dict(temperature=0.75, reduction="none"),
         dict(divergence="reverse_kl", temperature=3.0, reduction="mean"),
