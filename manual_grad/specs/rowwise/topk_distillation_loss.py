@@ -161,8 +161,8 @@ SPEC = Spec(
     symbols=symbols,
     params=(
         dict(reduction="mean"),
-        dict(divergence="reverse_kl", reduction="none"),
         dict(divergence="tv", reduction="sum"),
+        dict(divergence="reverse_kl", reduction="none"),
         dict(divergence="jsd", temperature=2.0, reduction="mean"),
         dict(divergence="jsd", beta=0.1, reduction="sum"),
         dict(temperature=0.75, reduction="none"),
