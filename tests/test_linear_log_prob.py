@@ -176,3 +176,13 @@ def test_no_rows_and_only_ignored_rows() -> None:
     assert not found.log_prob.any() and not found.entropy.any()
     for d in torch.autograd.grad((found.log_prob + found.entropy).sum(), (x, W, b)):
         assert not d.any()
+
+
+def test_an_output_may_be_changed_in_place() -> None:
+    x, W, y, b = made()
+    log_prob, entropy, *_ = M.linear_log_prob(x, W, y, b, entropy=True)
+    of_logits = M.log_prob_and_entropy(x @ W.mT + b, y)
+    expected = torch.autograd.grad(log_prob.exp().sum() + entropy.sum(), (x, W), retain_graph=True)
+    for a, c in ((log_prob, entropy), of_logits):
+        found = torch.autograd.grad(a.exp_().sum() + c.sum(), (x, W))
+        torch.testing.assert_close(found, expected)

@@ -26,7 +26,7 @@ def selective_log_softmax(
     if not _one_class_of_a_row(logits, index, temperature):
         return theirs(logits, index, temperature, row_mask)
     with _in_their_dtype(logits):
-        return _own(selected_log_prob(logits, _masked(index, row_mask), temperature, ignore_index=IGNORED))
+        return selected_log_prob(logits, _masked(index, row_mask), temperature, ignore_index=IGNORED)
 
 
 def entropy_from_logits(theirs: Callable[..., Tensor], logits: Tensor, chunk_size: int = 128) -> Tensor:
@@ -35,7 +35,7 @@ def entropy_from_logits(theirs: Callable[..., Tensor], logits: Tensor, chunk_siz
         return theirs(logits, chunk_size)
     index = torch.zeros(logits.shape[:-1], dtype=torch.int64, device=logits.device)
     with _in_their_dtype(logits):
-        return _own(log_prob_and_entropy(logits, index).entropy)
+        return log_prob_and_entropy(logits, index).entropy
 
 
 def selective_log_softmax_and_entropy(
@@ -50,8 +50,7 @@ def selective_log_softmax_and_entropy(
     if not _one_class_of_a_row(logits, index, temperature):
         return theirs(logits, index, entropy_requires_grad, temperature, row_mask)
     with _in_their_dtype(logits):
-        found = log_prob_and_entropy(logits, _masked(index, row_mask), temperature, ignore_index=IGNORED)
-    log_prob, entropy = map(_own, found)
+        log_prob, entropy = log_prob_and_entropy(logits, _masked(index, row_mask), temperature, ignore_index=IGNORED)
     return log_prob, entropy if entropy_requires_grad else entropy.detach()
 
 
@@ -92,7 +91,7 @@ def chunked_log_prob(
             # The mean over classes is linear, so it is a product with the mean of the weight.
             mean = hidden.float() @ weight.mean(0, dtype=torch.float32)
             mean = (mean if bias is None else mean + bias.mean(dtype=torch.float32)) * (logit_scale / temperature)
-    log_prob, entropy = (None if u is None else _own(u.float()) for u in (found.log_prob, found.entropy))
+    log_prob, entropy = (None if u is None else u.float() for u in (found.log_prob, found.entropy))
     return log_prob, entropy, None, mean, found.correct
 
 
@@ -113,11 +112,6 @@ def _masked(index: Tensor, row_mask: Tensor | None) -> Tensor:
 def _in_their_dtype(logits: Tensor) -> AbstractContextManager[object]:
     """Theirs are float32 where its Triton kernels compute them; elsewhere they have the dtype of the logits."""
     return result_in_float32(logits, logits.device.type in ("cuda", "xpu"))
-
-
-def _own(result: Tensor) -> Tensor:
-    """A tensor of its own, which may be changed in place, as theirs may: ours is one of several views."""
-    return result.clone()
 
 
 PROGRAM = Program(

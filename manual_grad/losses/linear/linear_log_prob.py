@@ -276,7 +276,7 @@ def linear_log_prob(
     result = result.reshape(len(result), *rows)
     if len(outputs) == 1:
         return result[0]
-    found = dict(zip(outputs, result.unbind(), strict=True))
+    found = {output: result[i] for i, output in enumerate(outputs)}  # those of unbind may not be changed in place
     if accuracy:
         found["correct"] = found["correct"] != 0
     return LinearLogProb(**found)

@@ -354,7 +354,8 @@ def _of_rows(
     device = input.device.type
     wide = autocast_is_on() and torch.is_autocast_enabled(device) and input.dtype in HALF
     x = input.movedim(-1, 1) if input.dim() > 2 else input
-    return stacked(x, index, None, outputs, torch.float32 if wide else x.dtype, *options).unbind()
+    result = stacked(x, index, None, outputs, torch.float32 if wide else x.dtype, *options)
+    return tuple(result[i] for i in range(len(result)))  # those of unbind may not be changed in place
 
 
 def logits_of(
