@@ -1,8 +1,9 @@
 """``python -m benchmarks.heads``: the heads of language models beside what people use for them today.
 
-Every program runs forward and backward in float32 and is timed in turns with the others of its task. Beside each time
-stands the peak memory beyond inputs and gradients. ``--json FILE`` also writes the results, and ``--table FILE`` prints
-those of a file.
+Every program runs forward and backward in float32 and is timed in turns with the others of its task. × eager: how many
+times as long the same takes in torch ops. The four products are those that a head with recomputed scores cannot avoid.
+Memory is the peak beyond inputs and gradients. ``--json FILE`` also writes the results; ``--table FILE`` prints those
+of a file.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from benchmarks.timing import take_turns
 
 SCALE = {"large": (512, 1024, 32768), "small": (8, 16, 64)}  # rows, features, vocabulary
 SOFTCAP, Z_LOSS = 30.0, 1e-4
-COMPILED = "compiled"
-HEAD = ("task", "program", "time", "× manual_grad", "memory")
+OURS, EAGER, COMPILED, PRODUCTS = "manual_grad", "eager", "compiled", "the four products"
+HEAD = ("task", "time", "× eager", "× compiled", "× others", "memory", "eager's")
 
 Inputs = dict[str, Tensor]
 
@@ -199,7 +200,7 @@ class Task:
         }
         others = {name: program for name, program in self.others.items() if not missing.get(name, False)}
         compiles = {COMPILED: torch.compile(self.eager)} if compiled else {}
-        return {"manual_grad": self.ours, "eager": self.eager, **compiles, **others}
+        return {OURS: self.ours, EAGER: self.eager, **compiles, **others}
 
     def inputs(self, scale: str) -> Inputs:
         with torch.random.fork_rng(devices=()):
@@ -215,7 +216,7 @@ TASKS = (
     Task("cross entropy, softcap, z-loss", "cross_entropy", logits, our_capped, capped),
     Task(
         "from hidden states: log-probability and entropy", "linear_log_prob", hidden, our_linear_log_prob, from_hidden,
-        {"TRL": trls_chunks, "the four products": products},
+        {"TRL": trls_chunks, PRODUCTS: products},
     ),
     Task(
         "from hidden states: cross entropy", "linear_cross_entropy", hidden, our_plain_from_hidden, plain_from_hidden,
@@ -243,10 +244,6 @@ class Row:
     program: str
     seconds: float
     bytes: int | None  # the peak beyond inputs and gradients; None where it cannot be measured
-
-    def cells(self, ours: Row) -> tuple[str, ...]:
-        memory = "–" if self.bytes is None else f"{self.bytes / 1e6:.0f} MB"
-        return self.task, self.program, f"{self.seconds * 1e3:.0f} ms", f"{self.seconds / ours.seconds:.2f}", memory
 
 
 def step(program: Callable[..., Any], inputs: Inputs) -> Callable[[], None]:
@@ -292,16 +289,36 @@ def peak(task: int, scale: str, name: str, threads: int) -> int:
     ctypes.CDLL(None).malloc_trim(0)
     before = reset_peak()
     run()
-    gradients = sum(x.nbytes for x in inputs.values() if x.requires_grad and name != "the four products")
+    gradients = sum(x.nbytes for x in inputs.values() if x.requires_grad and name != PRODUCTS)
     return max(0, resident_peak() - before - gradients)
 
 
 def table(rows: Sequence[Row], machine: dict[str, str]) -> str:
-    ours = {row.task: row for row in rows if row.program == "manual_grad"}
-    cells = [HEAD, *(row.cells(ours[row.task]) for row in rows)]
-    lines = ["| " + " | ".join(line) + " |" for line in cells]
-    lines.insert(1, "| --- | --- | ---: | ---: | ---: |")
-    return "\n".join([*lines, "", report.described(machine)])
+    """A line for each task: our time, how many times as long the others take, and the memory."""
+    by_task: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        by_task.setdefault(row.task, {})[row.program] = row
+    lines = [HEAD, ("---", *("---:" for _ in HEAD[1:]))]
+    for task, found in by_task.items():
+        ours = found.pop(OURS)
+
+        def times(row: Row | None, ours: Row = ours) -> str:
+            return "–" if row is None else f"{row.seconds / ours.seconds:.2f}"
+
+        eager, compiled = found.pop(EAGER), found.pop(COMPILED, None)
+        others = ", ".join(f"{name} {times(row)}" for name, row in found.items())
+        lines.append((task, f"{ours.seconds * 1e3:.0f} ms", times(eager), times(compiled), others or "–",
+                      memory(ours), memory(eager)))  # fmt: skip
+    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", report.described(machine)])
+
+
+def memory(row: Row) -> str:
+    return "–" if row.bytes is None else f"{row.bytes / 1e6:.0f} MB"
+
+
+def read_json(file: Path) -> tuple[list[Row], dict[str, str]]:
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    return [Row(**row) for row in saved["rows"]], saved["machine"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -313,8 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, metavar="FILE", help="print the results of a file instead of measuring")
     args = parser.parse_args(arguments)
     if args.table:
-        saved = json.loads(args.table.read_text(encoding="utf-8"))
-        print(table([Row(**row) for row in saved["rows"]], saved["machine"]))
+        print(table(*read_json(args.table)))
         return 0
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report
+from benchmarks import heads, report
 from benchmarks.scaling import tables
 from benchmarks.timing import Result
 from gradcheck.families import FAMILIES
@@ -22,6 +22,7 @@ README = ROOT / "README.md"
 ERRORS = ROOT / "benchmarks/results/errors.json"
 TIMES = ROOT / "benchmarks/results/cpu.json"
 SCALING = ROOT / "benchmarks/results/scaling.json"
+HEADS = ROOT / "benchmarks/results/heads.json"
 
 HEAD = ("loss", "family", "kernel", "order", "transforms", "value", "torch's", "gradient", "torch's", "× eager")
 NOTE = (
@@ -88,6 +89,7 @@ def eps(error: float | str | None) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "losses": losses,
     "benchmarks": lambda: report.markdown(*report.read_json(TIMES)),
+    "heads": lambda: heads.table(*heads.read_json(HEADS)),
     "scaling": lambda: tables.markdown(*tables.read_json(SCALING)),
 }
 

@@ -242,8 +242,8 @@ def test_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert heads.main(["--quick", "--json", str(written)]) == 0
     printed = capsys.readouterr().out
     for task in heads.TASKS:
-        programs = {line.split(" | ")[1] for line in printed.splitlines() if line.startswith(f"| {task.name} |")}
-        assert programs == set(task.programs(compiled=False))
+        (line,) = (line for line in printed.splitlines() if line.startswith(f"| {task.name} |"))
+        assert all(name in line for name in set(task.programs(compiled=False)) - {heads.OURS, heads.EAGER})
     assert heads.main(["--table", str(written)]) == 0
     assert capsys.readouterr().out == printed
 

@@ -142,6 +142,8 @@ def test_blocks(
     head: Head, on: bool, blocks: dict[str, int], smoothing: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden, weight, labels = made()
+    labels[1] = -100  # a block with no token, and one with a few
+    labels[2, 3:12] = -100
     options = dict(softcap=3.0, z_loss=0.1, label_smoothing=smoothing, token_weight=torch.ones(B, T))
     whole = head(hidden, weight, labels, **options)
     expected = gradients(whole, hidden, weight)
