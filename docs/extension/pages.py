@@ -6,6 +6,7 @@ import inspect
 from html import escape
 from pathlib import Path
 
+import manual_grad.functional
 from benchmarks import readme
 from extension import accuracy, speed
 from manual_grad import specs
@@ -97,12 +98,14 @@ def function_of(loss: str) -> str:
     if BY_NAME[loss].functional:
         return f"manual_grad.functional.{loss}"
     function = curve_of(loss).loss
-    return f"{function.__module__}.{function.__name__}"
+    public = hasattr(manual_grad.functional, function.__name__)  # of another chapter
+    return f"{'manual_grad.functional' if public else function.__module__}.{function.__name__}"
 
 
 def interface(loss: str) -> list[str]:
+    shared = not BY_NAME[loss].functional and function_of(loss).startswith("manual_grad.functional.")
     return [
-        f".. autofunction:: {function_of(loss)}",
+        f".. autofunction:: {function_of(loss)}" + shared * "\n   :no-index:",
         *(f".. autoclass:: manual_grad.{name}" for name in BY_NAME[loss].modules),
     ]
 

@@ -96,15 +96,15 @@ class LinearCrossEntropyHeadFunction(linear.LinearLoss):
             return None
         g = omega.new_ones(()) if g is None else g.double()
         sweep = linear_log_prob.Sweep(X, (wide, outputs, torch.float64, *rest), needs)
-        rows = omega.new_empty((len(outputs.split()), *omega.shape))
+        rows = sweep.buffers()
         for i in sweep.products.rows:
 
-            def upstream(found: Tensor, i: slice = i) -> Tensor:
+            def upstream(found: list[Tensor], i: slice = i) -> Tensor:
                 by_name = dict(zip(outputs.split(), found, strict=True))
                 of_rows = None if factor is None else factor[i], omega[i]
                 return cls.rowwise.upstream(g if g.dim() == 0 else g[i], by_name, *of_rows, z_loss)
 
-            sweep.step(i, rows[:, i], upstream)  # (3)
+            sweep.step(i, [row[i] for row in rows], upstream)  # (3)
         loss = None
         if value:
             found = dict(zip(outputs.split(), rows, strict=True))

@@ -269,9 +269,9 @@ def linear_distillation_loss(
         normalizer: What 'mean' divides by in place of the rows of this call: a number or a scalar tensor.
 
     Returns:
-        A scalar, or for 'none' a tensor of shape (…): float32 for halves and under autocast, else of the dtype of the
-        hidden states. All hidden states, weights and biases may require gradients; of what does not, such as a frozen
-        teacher, nothing is computed but the scores. Where no row counts, the means are 0.
+        A scalar, or for 'none' a tensor of shape (…). It is float32 for halves and under autocast, else of the dtype of
+        the hidden states. All hidden states, weights and biases may require gradients; of what does not, such as a
+        frozen teacher, nothing is computed but the scores. Where no row counts, the means are 0.
 
     Raises:
         RuntimeError: shapes or dtypes that do not fit.

@@ -115,13 +115,13 @@ class LinearLogProbFunction(linear.LinearLoss):
         if (g is None and not value) or (g is not None and needs[4]):
             return None
         sweep = Sweep(X, options, needs if g is not None else (False,) * len(X))
-        result = x.new_empty(cls.shape(X, *options), dtype=sweep.dtype) if value else None
+        rows = sweep.buffers() if value else None
         for i in sweep.products.rows:
-            sweep.step(i, None if result is None else result[:, i], None if g is None else g[:, i])
-        return result, [*sweep.products.gradients(), None, None, None]
+            sweep.step(i, None if rows is None else [row[i] for row in rows], None if g is None else g[:, i])
+        return None if rows is None else torch.stack(rows), [*sweep.products.gradients(), None, None, None]
 
 
-Upstream = Tensor | Callable[[Tensor], Tensor] | None  # of the outputs, or what it is for given outputs
+Upstream = Tensor | Callable[[list[Tensor]], Tensor] | None  # of the outputs, or what it is for given outputs
 
 
 class Sweep:
@@ -133,11 +133,15 @@ class Sweep:
         rowwise.kept_rows("linear_log_prob", self.t, len(W), self.ignore_index)  # raises for an index out of range
         self.op, self.products = linear.products(X, self.wide, needs, kernels.op(SelectedLogProbFunction.kernel, x))
 
-    def step(self, i: slice, result: Tensor | None, g: Upstream) -> None:
+    def buffers(self) -> list[Tensor]:
+        """For each output the values of all rows."""
+        return [self.t.new_empty(self.t.shape, dtype=self.dtype) for _ in self.outputs.split()]
+
+    def step(self, i: slice, result: list[Tensor] | None, g: Upstream) -> None:
         """Compute the outputs, or add up the gradients, of the rows ``i``; for a ``g`` of the outputs, both."""
         (self._by_formula if self.op is None else self._by_kernel)(i, result, g)
 
-    def _by_kernel(self, i: slice, result: Tensor | None, g: Upstream) -> None:
+    def _by_kernel(self, i: slice, result: list[Tensor] | None, g: Upstream) -> None:
         (c,) = self.products.classes
         z, t, q = self.products.scores(i, c), self.t[i], None if self.q is None else self.q[i]
         options = self.outputs, self.dtype, self.ignore_index, *self.logits
@@ -149,7 +153,7 @@ class Sweep:
             SelectedLogProbFunction.run(self.op, (z, t, q, state), options, None, up, z)
             self.products.add(i, c, z)  # r has taken the place of the scores
 
-    def _by_formula(self, i: slice, result: Tensor | None, g: Upstream) -> None:
+    def _by_formula(self, i: slice, result: list[Tensor] | None, g: Upstream) -> None:
         classes, t, wide = self.products.classes, self.t[i].unsqueeze(1), compute_dtype(self.products.wide)
         kept = t != self.ignore_index
 

@@ -83,6 +83,7 @@ Sources:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -125,6 +126,15 @@ class WithHead:
 
     def additions(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in WithHead.__annotations__}
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        """torch's own Module, which torch.jit.script compiles in place of this one."""
+        added = {name: value for name, value in self.additions().items() if value != getattr(WithHead, name)}
+        if added:
+            raise RuntimeError(f"torch.jit.script knows only torch's {type(self).__name__}, without {', '.join(added)}")
+        scriptable = copy.copy(self)
+        scriptable.__class__ = type(self).__bases__[-1]  # type: ignore[assignment]
+        return scriptable  # type: ignore[return-value]
 
 
 class Head(NamedTuple):
@@ -246,10 +256,10 @@ class CrossEntropyHeadFunction(RowwiseLoss):
         op = None if state is None else kernels.op(cls.kernel, x)
         if op is None:
             return None
-        rows = x.new_empty((len(outputs.split()), *omega.shape), dtype=torch.float64)
-        of_rows = (x, y, q, state), (outputs, rows.dtype, *rest)
+        rows = SelectedLogProbFunction.buffers(x, outputs, torch.float64)
+        of_rows = (x, y, q, state), (outputs, torch.float64, *rest)
         SelectedLogProbFunction.run(op, *of_rows, rows, None, None)
-        found = dict(zip(outputs.split(), rows.unbind(), strict=True))
+        found = dict(zip(outputs.split(), rows, strict=True))
         loss = dx = None
         if value:
             loss = omega * combined(found, factor, z_loss)[0]
@@ -331,7 +341,7 @@ def evaluate_head(
     of_nothing = reduction == "mean" and head.normalizer is None and not y.numel()  # NaN, as torch's
     constant = not any(isinstance(t, Tensor) and t.requires_grad for t in (q, token))
     if reduction != "none" and not any(head.outputs) and constant and not torch_private.is_intercepted():
-        omega = torch.as_tensor(1.0 if token is None else token, dtype=torch.float64, device=scores.device)
+        omega = torch.ones((), dtype=torch.float64, device=scores.device) if token is None else token
         loss = summed(y, q, factor, omega.expand(rows), " ".join(outputs), head.z_loss)
         return (loss / 0 if of_nothing else loss).to(scores.dtype)
     found = dict(zip(outputs, stacked(y, q, " ".join(outputs)).unbind(), strict=True))

@@ -122,6 +122,7 @@ Sources:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -231,18 +232,25 @@ class SelectedLogProbFunction(RowwiseLoss):
         op = None if state is None or (g is not None and needs[2]) else kernels.op(cls.kernel, x)
         if op is None:
             return None
-        result = x.new_empty(cls.shape(X, outputs), dtype=dtype) if value else None
+        rows = cls.buffers(x, outputs, dtype) if value else None
         dx = torch.empty_like(x) if needs[0] else None
-        cls.run(op, X, options, result, g, dx)
-        return result, [dx, None, None, None]
+        cls.run(op, X, options, rows, g, dx)
+        return None if rows is None else torch.stack(rows), [dx, None, None, None]
 
     @staticmethod
-    def run(op: Any, X: Tensors, options: Options, result: Tensor | None, g: Tensor | None, dx: Tensor | None) -> None:
+    def buffers(x: Tensor, outputs: str, dtype: torch.dtype) -> list[Tensor]:
+        """One for each output: of several views of one buffer, inductor loses what an op writes into them."""
+        return [x.new_empty(RowwiseLoss.shape((x,)), dtype=dtype) for _ in outputs.split()]
+
+    @staticmethod
+    def run(
+        op: Any, X: Tensors, options: Options, result: Sequence[Tensor] | None, g: Tensor | None, dx: Tensor | None
+    ) -> None:
         """Write the outputs or, for the upstream gradients ``g``, the gradient, which may overwrite the scores."""
         (x, y, q, state), (outputs, _, *rest) = X, options
         rows, up = dict.fromkeys(OUTPUTS), dict.fromkeys(OUTPUTS)
         if result is not None:
-            rows.update(zip(outputs.split(), result.unbind(), strict=True))
+            rows.update(zip(outputs.split(), result, strict=True))
         if dx is not None:
             up.update(zip(outputs.split(), g.unbind(), strict=True))
         *up, _ = up.values()  # 'correct' has no gradient

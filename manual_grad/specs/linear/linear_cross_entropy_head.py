@@ -72,7 +72,7 @@ SPEC = Spec(
         Input("target", domain=UNIT),
         Input("linear_bias", batch=None),
         Input("weight", differentiable=lambda target, **_: target.is_floating_point(), batch=None),
-        Input("token_weight", differentiable=rows.weighs),
+        Input("token_weight"),
     ),
     definition=definition,
     oracle=oracle,
@@ -92,7 +92,7 @@ SPEC = Spec(
     },
     regimes={name: projected(sample) for name, sample in rows.SPEC.regimes.items() if name != "weighted, confident"},
     pins=(
-        Pin(dict(input=[[NAN], [0.0]], linear_weight=[[1.0], [2.0]], target=[0, 1], token_weight=[0.0, 2.0],
+        Pin(dict(input=[[NAN], [0.0]], linear_weight=[[1.0], [2.0]], target=[0, 1], token_weight=[0, 2],
                  reduction="sum"),
             "a row of weight 0 may hold NaN", value=2 * math.log(2), gradient=dict(input=[[0.0], [-1.0]])),
         Pin(dict(input=[[1.0]], linear_weight=[[0.0], [0.0], [0.0]], linear_bias=[0.0, -float("inf"), 0.0], target=[0],
