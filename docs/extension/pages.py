@@ -106,6 +106,7 @@ def interface(loss: str) -> list[str]:
     shared = not BY_NAME[loss].functional and function_of(loss).startswith("manual_grad.functional.")
     return [
         f".. autofunction:: {function_of(loss)}" + shared * "\n   :no-index:",
+        *(f".. autofunction:: manual_grad.functional.{name}" for name in BY_NAME[loss].also),
         *(f".. autoclass:: manual_grad.{name}" for name in BY_NAME[loss].modules),
     ]
 

@@ -75,5 +75,5 @@ SPEC = Spec(
 )  # fmt: skip
 
 CURVE = preference.along_the_margin(
-    POLICY, label_smoothing=preference.SMOOTHING, alpha=curves.Slider("alpha", 0.0, 0.0, 1.0, 0.25)
+    POLICY, label_smoothing=preference.SMOOTHING, alpha=curves.Slider("alpha", 0.0, 0.0, 1.0, 0.5)
 )

@@ -98,8 +98,8 @@ CURVE = curves.Curve(
     (-4, -0.05),
     lambda s, rejected, **options: dict(zip(POLICY, (s, curves.everywhere(s, rejected)), strict=True)) | options,
     {
-        "rejected": curves.Slider("log-probability of the rejected one", -1.0, -4.0, -0.25, 0.25),
+        "rejected": curves.Slider("log-probability of the rejected one", -1.0, -4.0, -1.0, 1.0),
         "beta": preference.BETA,
-        "alpha": curves.Slider("alpha", 0.0, 0.0, 1.0, 0.25),
+        "alpha": curves.Slider("alpha", 0.0, 0.0, 1.0, 0.5),
     },
 )
