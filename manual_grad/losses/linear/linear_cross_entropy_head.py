@@ -68,6 +68,7 @@ from manual_grad.losses.rowwise.cross_entropy_head import (
     SKIPPED,
     CrossEntropyHeadFunction,
     Head,
+    Targets,
     combined,
     evaluate_head,
 )
@@ -129,9 +130,8 @@ def with_head(
         found = linear_log_prob.stacked(x, W, b, y.reshape(rows), weights(q), outputs, wide, torch.float64, *options)
         return found.reshape(len(found), *y.shape)
 
-    def summed(
-        y: Tensor, q: Tensor | None, factor: Tensor | None, omega: Tensor, outputs: str, z_loss: float
-    ) -> Tensor:
+    def summed(aim: Targets, omega: Tensor, z_loss: float) -> Tensor:
+        y, q, factor, _, outputs = aim
         of_rows = y.reshape(rows), weights(q), None if factor is None else factor.reshape(rows), omega.reshape(rows)
         return evaluate(LinearCrossEntropyHeadFunction, x, W, b, *of_rows, None, wide, outputs, z_loss, *options, "sum")
 

@@ -157,6 +157,7 @@ from manual_grad.losses.rowwise.cross_entropy_head import (
     SKIPPED,
     CrossEntropyHeadFunction,
     Head,
+    Targets,
     WithHead,
     evaluate_head,
     head_of,
@@ -405,9 +406,8 @@ def _with_head(
     def stacked(y: Tensor, q: Tensor | None, outputs: str) -> Tensor:
         return selected_log_prob.stacked(x, y, q, outputs, torch.float64, *options)
 
-    def summed(
-        y: Tensor, q: Tensor | None, factor: Tensor | None, omega: Tensor, outputs: str, z_loss: float
-    ) -> Tensor:
+    def summed(aim: Targets, omega: Tensor, z_loss: float) -> Tensor:
+        y, q, factor, _, outputs = aim
         state = selected_log_prob.state_of(x, q, outputs, *options[1:])
         return evaluate(CrossEntropyHeadFunction, x, y, q, factor, omega, state, outputs, z_loss, *options, "sum")
 

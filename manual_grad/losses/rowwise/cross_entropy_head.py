@@ -271,10 +271,57 @@ class CrossEntropyHeadFunction(RowwiseLoss):
         return loss, [dx, *(None for _ in X[1:])]
 
 
+class Targets(NamedTuple):
+    """What the rows aim at, in the terms of (5)."""
+
+    y: Tensor  # the class of each row, or the ignored index
+    q: Tensor | None  # weights of the classes, of the scores' shape
+    factor: Tensor | None  # what multiplies -log p_y
+    counts: Tensor  # what a row adds to the denominator
+    outputs: str  # the numbers of each row that are needed
+
+
+def targets_of(
+    scores: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, label_smoothing: float,
+    token: Tensor | None, head: Head,
+) -> Targets:  # fmt: skip
+    """The targets from class indices or probabilities; ``scores`` has the shape of the scores, but is not read."""
+    dim = rowwise.class_dim(scores)
+    classes, beside = scores.shape[dim], (1,) * (scores.dim() - dim - 1)
+    wide = torch.promote_types(compute_dtype(scores), torch.float32)  # digits may cancel in Q p - q
+    by_class = None if weight is None else weight.to(wide).view(-1, *beside)
+    _, lse, accuracy = head.outputs
+    by_index = not target.is_floating_point()
+    q = None
+    if by_index:
+        y = target
+        if label_smoothing:
+            share = torch.full((1, *beside), label_smoothing / classes, dtype=wide, device=scores.device)
+            q = (share if by_class is None else by_class * share).expand(scores.shape)
+    else:
+        q = target.to(torch.promote_types(target.dtype, torch.float32))
+        if label_smoothing:
+            q = (1 - label_smoothing) * q.to(wide) + label_smoothing / classes
+        q = q if by_class is None else by_class * q
+        with torch.no_grad():
+            y = target.argmax(dim) if accuracy else target.new_zeros(_rows(scores), dtype=torch.int64)
+        ignore_index = SKIPPED
+    if token is not None and not token.requires_grad:  # if it does, its gradient is the loss of the row
+        y = torch.where(token == 0, ignore_index, y)
+    kept = y != ignore_index
+    counts, factor = kept.double(), None
+    if by_index:
+        if weight is not None:
+            counts = torch.where(kept, rowwise.each_of(weight.double(), torch.where(kept, y, 0)), 0)
+        factor = (1 - label_smoothing) * counts
+    wanted = dict(log_prob=by_index, lse=bool(head.z_loss) or lse, cross=q is not None, correct=accuracy)
+    return Targets(y, q, factor, counts, " ".join(name for name, is_wanted in wanted.items() if is_wanted))
+
+
 def evaluate_head(
     name: str,
     stacked: Callable[[Tensor, Tensor | None, str], Tensor],
-    summed: Callable[[Tensor, Tensor | None, Tensor | None, Tensor, str, float], Tensor],
+    summed: Callable[[Targets, Tensor, float], Tensor],
     scores: Tensor,
     target: Tensor,
     weight: Tensor | None,
@@ -285,79 +332,53 @@ def evaluate_head(
 ) -> Tensor | CrossEntropyOutput:
     """The loss, from the float64 numbers of each row that ``stacked`` returns for indices, weights and outputs.
 
-    Where only the reduced loss is asked for, and nothing but the scores requires a gradient, ``summed`` returns it: a
-    :class:`CrossEntropyHeadFunction`.
+    Where only the reduced loss is asked for, and nothing but the scores requires a gradient, ``summed`` returns it for
+    targets, weights of the rows and the factor of the z-loss: a :class:`CrossEntropyHeadFunction`.
 
-    ``scores`` has the shape and the dtype of the scores, and dimension ``dim`` for the classes, but is not read.
-    ``target`` holds class indices that have been checked, or probabilities; ``weight`` is (C).
+    ``scores`` has the shape and the dtype of the scores, but is not read. ``target`` holds class indices that have been
+    checked, or probabilities; ``weight`` is (C).
     """
-    dim = rowwise.class_dim(scores)
-    rows, classes = scores.shape[:dim] + scores.shape[dim + 1 :], scores.shape[dim]
-    wide = torch.promote_types(compute_dtype(scores), torch.float32)  # digits may cancel in Q p - q
-    by_class = None if weight is None else weight.to(wide).view(-1, *(1,) * (scores.dim() - dim - 1))
-    token = head.token_weight
+    rows, token = _rows(scores), head.token_weight
     if token is not None:
         if token.shape != rows:
             expected, found = list(rows), list(token.shape)
             raise RuntimeError(f"{name}(): argument 'token_weight' must have shape {expected}, but got {found}")
         token = token.double()
-    return_z_loss, lse, accuracy = head.outputs
-    outputs, q = ["log_prob"], None
-    if target.is_floating_point():
-        q, outputs = target.to(torch.promote_types(target.dtype, torch.float32)), ["cross"]
-        if label_smoothing:
-            q = (1 - label_smoothing) * q.to(wide) + label_smoothing / classes
-        if by_class is not None:
-            q = by_class * q
-        with torch.no_grad():
-            y = target.argmax(dim) if accuracy else torch.zeros(rows, dtype=torch.int64, device=scores.device)
-        ignore_index = SKIPPED
-    else:
-        y = target
-        if label_smoothing:
-            share = torch.full((1,), label_smoothing / classes, dtype=wide, device=scores.device)
-            share = share.view(-1, *(1,) * (scores.dim() - dim - 1)) if by_class is None else by_class * share
-            q, outputs = share.expand(scores.shape), ["log_prob", "cross"]
-    if token is not None and not token.requires_grad:  # if it does, its gradient is the loss of the row
-        y = torch.where(token == 0, ignore_index, y)
-    kept = y != ignore_index
-    if head.z_loss or lse:
-        outputs.append("lse")
-    order = ("log_prob", "lse", "cross")
-    outputs = [*sorted(outputs, key=order.index), *(("correct",) if accuracy else ())]
-
-    counts, factor = kept.double(), None  # what a row adds to the denominator; what multiplies -log p_y
-    if "log_prob" in outputs:
-        if weight is not None:
-            counts = torch.where(kept, rowwise.each_of(weight.double(), torch.where(kept, y, 0)), 0)
-        factor = (1 - label_smoothing) * counts
-    if reduction == "mean":
+    aim = targets_of(scores, target, weight, ignore_index, label_smoothing, token, head)
+    of_nothing = False
+    if reduction == "mean":  # the weights of the rows divide
         divisor = head.normalizer
         if divisor is None:
-            divisor = total(counts if token is None else token * counts)
+            divisor = total(aim.counts if token is None else token * aim.counts)
+            of_nothing = not aim.y.numel()  # NaN, as torch's
         if not isinstance(divisor, Tensor):
             divisor = torch.full((), divisor, dtype=torch.float64, device=scores.device)
         token = (1.0 if token is None else token) / divisor.double()
-    of_nothing = reduction == "mean" and head.normalizer is None and not y.numel()  # NaN, as torch's
-    constant = not any(isinstance(t, Tensor) and t.requires_grad for t in (q, token))
+    constant = not any(t is not None and t.requires_grad for t in (aim.q, token))
     if reduction != "none" and not any(head.outputs) and constant and not torch_private.is_intercepted():
         omega = torch.ones((), dtype=torch.float64, device=scores.device) if token is None else token
-        loss = summed(y, q, factor, omega.expand(rows), " ".join(outputs), head.z_loss)
+        loss = summed(aim, omega.expand(rows), head.z_loss)
         return (loss / 0 if of_nothing else loss).to(scores.dtype)
-    found = dict(zip(outputs, stacked(y, q, " ".join(outputs)).unbind(), strict=True))
-    loss, z_loss = combined(found, factor, head.z_loss)
+    found = dict(zip(aim.outputs.split(), stacked(aim.y, aim.q, aim.outputs).unbind(), strict=True))
+    loss, z_loss = combined(found, aim.factor, head.z_loss)
+    z_loss = torch.zeros_like(loss) if z_loss is None else z_loss
     if token is not None:
-        loss, z_loss = token * loss, None if z_loss is None else token * z_loss
+        loss, z_loss = token * loss, token * z_loss
     if reduction != "none":
-        loss, z_loss = total(loss), None if z_loss is None else total(z_loss)
+        loss, z_loss = total(loss), total(z_loss)
     if of_nothing:
-        loss, z_loss = loss / 0, None if z_loss is None else z_loss / 0
-    result = loss.to(scores.dtype)
+        loss, z_loss = loss / 0, z_loss / 0
     if not any(head.outputs):
-        return result
+        return loss.to(scores.dtype)
+    return_z_loss, lse, accuracy = head.outputs
     return CrossEntropyOutput(
-        result,
-        (torch.zeros_like(loss) if z_loss is None else z_loss).to(scores.dtype) if return_z_loss else None,
+        loss.to(scores.dtype),
+        z_loss.to(scores.dtype) if return_z_loss else None,
         found["lse"].to(scores.dtype) if lse else None,
         found["correct"] != 0 if accuracy else None,
     )
+
+
+def _rows(scores: Tensor) -> torch.Size:
+    dim = rowwise.class_dim(scores)
+    return scores.shape[:dim] + scores.shape[dim + 1 :]
