@@ -316,7 +316,8 @@ def main() -> int:
     importlib.import_module("torch._dynamo")  # takes seconds, and gradcheck needs it in every process
     made = list(mutants(args.kind, args.losses))
     chosen = random.Random(args.seed).sample(made, min(args.count, len(made)))
-    controls = [Mutant(kind, next(m.file for m in made if m.kind == kind), 0, 0, "") for kind in args.kind]
+    first = {m.kind: m.file for m in reversed(made)}  # named losses may have no mistakes of a kind
+    controls = [Mutant(kind, file, 0, 0, "") for kind, file in first.items()]
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         free = list(copies(Path(folder), args.jobs, "cpu" in args.kind))
