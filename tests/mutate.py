@@ -178,20 +178,23 @@ def losses_of(file: Path) -> list[str]:
     """The losses that a mistake in the file should show in."""
     from manual_grad.catalogue import FAMILIES, LOSSES, of_family
 
-    names = {loss.name for loss in LOSSES}
-    if file.stem in names:
-        return [file.stem]
-    if file.stem in FAMILIES:
-        return [loss.name for loss in of_family(file.stem)][:6]
     special = {
         "class_margin": ["multi_margin_loss", "multilabel_margin_loss"], "cosine": ["cosine_embedding_loss"],
         "triplet": ["triplet_margin_loss"], "reduction": ["mse_loss", "l1_loss"],
         "softmax": ["cross_entropy", "linear_cross_entropy"], "log_prob": ["selected_log_prob", "cross_entropy_head"],
         "divergence": ["distillation_loss", "topk_distillation_loss"],
+        # of what others build on, their losses too
+        "selected_log_prob": ["selected_log_prob", "cross_entropy_head"],
+        "linear_log_prob": ["linear_log_prob", "linear_cross_entropy_head"],
         "elementary": ["sigmoid_focal_loss", "tweedie_loss", "asymmetric_loss"],
     }  # fmt: skip
-    few = ["huber_loss", "cross_entropy", "gaussian_nll_loss", "cosine_embedding_loss", "ctc_loss", "nll_loss"]
-    return special.get(file.stem, few)
+    if file.stem in special:
+        return special[file.stem]
+    if file.stem in {loss.name for loss in LOSSES}:
+        return [file.stem]
+    if file.stem in FAMILIES:
+        return [loss.name for loss in of_family(file.stem)][:6]
+    return ["huber_loss", "cross_entropy", "gaussian_nll_loss", "cosine_embedding_loss", "ctc_loss", "nll_loss"]
 
 
 def _audit(mutant: Mutant, tree: Path) -> None:
