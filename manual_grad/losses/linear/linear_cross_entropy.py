@@ -75,6 +75,7 @@ from manual_grad.engine.softmax import State
 from manual_grad.losses.linear.linear_cross_entropy_head import with_head
 from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLossFunction, _smooth, smoothing_of
 from manual_grad.losses.rowwise.cross_entropy_head import (
+    NOTHING,
     CrossEntropyOutput,
     WithHead,
     head_of,
@@ -300,10 +301,10 @@ def linear_cross_entropy(
     """
     name = "linear_cross_entropy"
     reduction = arguments.reduction_of(reduction)
-    head = head_of(
-        name, reduction, temperature, softcap, logit_scale, z_loss, token_weight, normalizer, shift, return_z_loss, lse,
-        accuracy,
-    )  # fmt: skip
+    added = temperature, softcap, logit_scale, z_loss, shift, return_z_loss, lse, accuracy
+    head = None
+    if token_weight is not None or normalizer is not None or added != NOTHING:
+        head = head_of(name, reduction, *added, token_weight, normalizer)
     if shift:
         target = shifted(name, target, -100 if ignore_index is None else ignore_index)
     rows = input.shape[:-1] + linear_weight.shape[1:-1]  # of scores

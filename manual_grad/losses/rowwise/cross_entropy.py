@@ -154,6 +154,7 @@ from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise import selected_log_prob
 from manual_grad.losses.rowwise.cross_entropy_head import (
+    NOTHING,
     SKIPPED,
     CrossEntropyHeadFunction,
     Head,
@@ -351,13 +352,11 @@ def cross_entropy(
     if not shape:
         raise IndexError("Dimension out of range: cross_entropy's input must have at least 1 dimension, got a scalar")
     arguments.require_floating("cross_entropy", input)
-    if shift is True:
-        target = shifted("cross_entropy", target, ignore_index)
-    head = head_of(
-        "cross_entropy", reduction, temperature, softcap, logit_scale, z_loss, token_weight, normalizer, shift,
-        return_z_loss, lse, accuracy,
-    )  # fmt: skip
-    if head is not None:
+    added = temperature, softcap, logit_scale, z_loss, shift, return_z_loss, lse, accuracy
+    if token_weight is not None or normalizer is not None or added != NOTHING:  # for a small loss, a call takes long
+        head = head_of("cross_entropy", reduction, *added, token_weight, normalizer)
+        if shift:
+            target = shifted("cross_entropy", target, ignore_index)
         if not head.only_divides or input.dtype in HALF:  # which could not hold the sum
             return _with_head(input, target, weight, ignore_index, label_smoothing, reduction, head)
         if normalizer is not None:

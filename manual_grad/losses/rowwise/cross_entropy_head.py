@@ -155,13 +155,11 @@ class Head(NamedTuple):
 
 def head_of(
     name: str, reduction: str, temperature: float, softcap: float | None, logit_scale: float, z_loss: float,
-    token_weight: Tensor | None, normalizer: Tensor | float | None, shift: bool, return_z_loss: bool, lse: bool,
-    accuracy: bool,
-) -> Head | None:  # fmt: skip
-    """The additions, checked; None if there are none, which is asked first, for the sake of small losses."""
+    shift: bool, return_z_loss: bool, lse: bool, accuracy: bool, token_weight: Tensor | None,
+    normalizer: Tensor | float | None,
+) -> Head:  # fmt: skip
+    """The additions, checked."""
     flags = shift, return_z_loss, lse, accuracy
-    if token_weight is None and normalizer is None and (temperature, softcap, logit_scale, z_loss, *flags) == _NONE:
-        return None
     for argument, flag in zip(("shift", "return_z_loss", "lse", "accuracy"), flags, strict=True):
         arguments.boolean(name, argument, flag)
     if normalizer is not None and reduction != "mean":
@@ -173,7 +171,8 @@ def head_of(
     return Head(logits, z_loss, token_weight, normalizer, flags[1:])
 
 
-_NONE = (1.0, None, 1.0, 0.0, False, False, False, False)
+# the additions but for the tensors, in the order in which head_of takes them, where nothing is added
+NOTHING = (1.0, None, 1.0, 0.0, False, False, False, False)
 
 
 def shifted(name: str, target: Tensor, ignore_index: int) -> Tensor:
