@@ -153,6 +153,12 @@ def integer(name: str, argument: str, value: Any) -> int:
     raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(value).__name__}")
 
 
+def divides_a_mean(name: str, normalizer: Any, reduction: str) -> None:
+    """Require that a normalizer, where there is one, has a mean to divide."""
+    if normalizer is not None and reduction != "mean":
+        raise ValueError(f"{name}(): argument 'normalizer' needs reduction='mean', but got {reduction!r}")
+
+
 def boolean(name: str, argument: str, value: Any) -> bool:
     """A bool argument, by the rules of torch's parser: ints do not pass."""
     if isinstance(value, bool):

@@ -48,10 +48,6 @@ class Divergence(NamedTuple):
     name: str
     beta: float
 
-    @property
-    def number(self) -> int:
-        return NAMES.index(self.name)
-
     def exchanged(self) -> Divergence:
         """The same divergence, with the roles of student and teacher exchanged."""
         return Divergence(_EXCHANGED.get(self.name, self.name), 1 - self.beta)
@@ -179,3 +175,19 @@ def of_options(name: str, divergence: str, beta: float) -> Divergence:
     if divergence == "jsd" and beta in (0, 1):
         divergence = "reverse_kl" if beta else "forward_kl"
     return Divergence(divergence, beta)
+
+
+class DistillationModule(torch.nn.Module):
+    """What the Modules of distillation share."""
+
+    def __init__(
+        self, divergence: str = "forward_kl", beta: float = 0.5, temperature: float = 1.0, reduction: str = "mean"
+    ) -> None:
+        super().__init__()
+        self.divergence, self.beta, self.temperature, self.reduction = divergence, beta, temperature, reduction
+
+    def extra_repr(self) -> str:
+        return (
+            f"divergence={self.divergence!r}, beta={self.beta}, temperature={self.temperature}, "
+            f"reduction={self.reduction!r}"
+        )

@@ -38,6 +38,13 @@ def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     return tuple(t.float() if t is not None and t.dtype in HALF and t.device.type == device else t for t in tensors)
 
 
+def dtype_of_loss(x: Tensor) -> torch.dtype:
+    """The dtype of the loss of scores that autocast would cast: by it, half precision need not be copied to float32."""
+    if x.dtype in HALF and autocast_is_on() and torch.is_autocast_enabled(x.device.type):
+        return torch.float32
+    return x.dtype
+
+
 def cast_product(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """Cast the operands of a product as torch's autocast does for a linear layer."""
     device = tensors[0].device.type  # type: ignore[union-attr]

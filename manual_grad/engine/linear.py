@@ -47,8 +47,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from manual_grad.engine import torch_private
-from manual_grad.engine.dtypes import compute_dtype, widen
+from manual_grad.engine import arguments, torch_private
+from manual_grad.engine.dtypes import cast_product, compute_dtype, widen
 from manual_grad.engine.function import (
     Call,
     Gradient,
@@ -136,11 +136,7 @@ class LinearLoss(LossFunction):
             S, dS = _scores(x, T, X, dtype), _moved(x, T, X, (vx, *v[1:3], *vT, v[-1]), dtype)
             r, *_ = rowwise.gradient(cls.stack(g), S)
             dr, *others = rowwise.curvature(cls.stack(g), S, dS)
-            hx, hW, hb = _back(dr, x, X[1])
-            if v[1] is not None:
-                hx = hx + _back(r, x, v[1])[0]
-            if vx is not None:
-                hW = hW + _back(r, vx, X[1])[1]  # (4)
+            hx, hW, hb = back_along(r, dr, x, X[1], vx, v[1])
             *hT, hw = _of_probabilities(T, others)
             return (hx, *hT), (hW, hb, hw)
 
@@ -160,10 +156,9 @@ class LinearLoss(LossFunction):
             if u is None:
                 return (cls.by_row(rowwise.along(S, along_v)),), ()
             along_u = _moved(x, T, X, (ux, uW, ub, *uT, uw), dtype)
-            terms = [_project(a, B, None) for a, B in ((ux, vW), (vx, uW)) if a is not None and B is not None]
-            along_both = sum(terms[1:], terms[0]).to(S[0].dtype) if terms else None
             nothing = (None for _ in S[1:])
-            bent = rowwise.along(S, along_v, along_u) + rowwise.along(S, (along_both, *nothing))
+            bent = rowwise.along(S, along_v, along_u)
+            bent = bent + rowwise.along(S, (bend(ux, uW, vx, vW, S[0].dtype), *nothing))
             return (cls.by_row(bent),), ()
 
         return cls.stack(by_blocks(block, X, X[0], X[3:-1], vx, v[3:-1], ux, u_or_none[3:-1])[0])
@@ -338,6 +333,60 @@ def _back(r: Tensor, x: Tensor, W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return flat @ W.reshape(C * P, D), (flat.mT @ x).reshape(W.shape).to(r.dtype), r.sum(0)
 
 
+def back_along(
+    r: Tensor, dr: Tensor, x: Tensor, W: Tensor, vx: Tensor | None, vW: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(4)."""
+    hx, hW, hb = _back(dr, x, W)
+    if vW is not None:
+        hx = hx + _back(r, x, vW)[0]
+    if vx is not None:
+        hW = hW + _back(r, vx, W)[1]
+    return hx, hW, hb
+
+
+def moved(
+    x: Tensor, W: Tensor, vx: Tensor | None, vW: Tensor | None, vb: Tensor | None, dtype: torch.dtype
+) -> Tensor | None:
+    """How the scores change along a direction, (3)."""
+    terms = []
+    if vx is not None:
+        terms.append(_project(vx, W, None))
+    if vW is not None:
+        terms.append(_project(x, vW, vb))
+    elif vb is not None:
+        terms.append(vb.expand(len(x), *vb.shape))
+    return sum(terms[1:], terms[0]).to(dtype) if terms else None
+
+
+def bend(
+    ux: Tensor | None, uW: Tensor | None, vx: Tensor | None, vW: Tensor | None, dtype: torch.dtype
+) -> Tensor | None:
+    """The second derivative of the scores along two directions, of (5)."""
+    terms = [_project(a, B, None) for a, B in ((ux, vW), (vx, uW)) if a is not None and B is not None]
+    return sum(terms[1:], terms[0]).to(dtype) if terms else None
+
+
+def operands(
+    name: str, hidden: Tensor, weight: Tensor, bias: Tensor | None, side: str = ""
+) -> tuple[Tensor | None, ...]:
+    """Hidden states, weight (C, D) and bias (C), checked and cast as by autocast; ``side`` begins their names."""
+    arguments.require_floating(name, hidden)
+    if weight.dim() != 2 or not hidden.dim() or hidden.shape[-1] != weight.shape[-1]:
+        raise RuntimeError(
+            f"{side}weight: expected shape [C, {hidden.shape[-1] if hidden.dim() else 'D'}], as {side}hidden has shape "
+            f"{list(hidden.shape)}, but got {list(weight.shape)}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise RuntimeError(f"{side}bias: expected shape {list(weight.shape[:1])}, but got {list(bias.shape)}")
+    x, W, b = cast_product(hidden, weight, bias)
+    for argument, u in (("weight", W), ("bias", b)):
+        if u is not None and u.dtype is not x.dtype:
+            expected, found = arguments.scalar_type(x.dtype), arguments.scalar_type(u.dtype)
+            raise RuntimeError(f"{side}{argument}: expected scalar type {expected} but found {found}")
+    return x, W, b
+
+
 def _scores(x: Tensor, T: Tensors, X: Tensors, dtype: torch.dtype) -> Tensors:
     """The arguments of the rowwise loss: scores, targets, and the weight in the shape it expects."""
     z = _project(x, X[1], X[2]).to(row_dtype(dtype))
@@ -349,15 +398,7 @@ def _scores(x: Tensor, T: Tensors, X: Tensors, dtype: torch.dtype) -> Tensors:
 def _moved(x: Tensor, T: Tensors, X: Tensors, v: Tensors, dtype: torch.dtype) -> Tensors:
     """The directional derivative of :func:`_scores`, (3)."""
     vx, vW, vb, *vT, vw = v
-    terms = []
-    if vx is not None:
-        terms.append(_project(vx, X[1], None))
-    if vW is not None:
-        terms.append(_project(x, vW, vb))
-    elif vb is not None:
-        terms.append(vb.expand(len(x), *vb.shape))
-    dz = sum(terms[1:], terms[0]).to(row_dtype(dtype)) if terms else None
-    return dz, *vT, per_score(vw, T[0])
+    return moved(x, X[1], vx, vW, vb, row_dtype(dtype)), *vT, per_score(vw, T[0])
 
 
 def per_score(w: Tensor | None, t: Tensor) -> Tensor | None:

@@ -68,8 +68,7 @@ def shares(
     """
     if reduction not in _REDUCTIONS:
         reduction = arguments.reduction_of(reduction)  # warns, or raises ValueError
-    if normalizer is not None and reduction != "mean":
-        raise ValueError(f"{name}(): argument 'normalizer' needs reduction='mean', but got {reduction!r}")
+    arguments.divides_a_mean(name, normalizer, reduction)
     arguments.broadcasts_into("mask", mask, tokens)
     if mask is not None:
         # half precision cannot count the tokens

@@ -72,7 +72,7 @@ from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, divergence, linear, policy
-from manual_grad.engine.dtypes import autocast_is_on, cast_product, compute_dtype, widen
+from manual_grad.engine.dtypes import autocast_is_on, compute_dtype, widen
 from manual_grad.engine.function import Call, Options, Tensors, evaluate
 from manual_grad.losses.rowwise.distillation_loss import DistillationLossFunction
 
@@ -122,11 +122,7 @@ class LinearDistillationLossFunction(linear.LinearLoss):
             parts = ((x, X[1], vx, v[1]), (x_t, X[4], vx_t, v[4]))
             own, shared = [], []
             for (x_i, W, vx_i, vW), r, dr in zip(parts, slopes[:2], changes[:2], strict=True):
-                hx, hW, hb = linear._back(dr, x_i, W)
-                if vW is not None:
-                    hx = hx + linear._back(r, x_i, vW)[0]
-                if vx_i is not None:
-                    hW = hW + linear._back(r, vx_i, W)[1]
+                hx, hW, hb = linear.back_along(r, dr, x_i, W, vx_i, vW)
                 own.append(hx)
                 shared += [hW, hb]
             return tuple(own), tuple(shared)
@@ -148,10 +144,7 @@ class LinearDistillationLossFunction(linear.LinearLoss):
             if not second:
                 return (rowwise.along(S, along_v),), ()
             along_u = _moved(x, x_t, X, (ux, *u[1:3], ux_t, *u[4:]), dtype)
-            both = []
-            for pairs in (((ux, v[1]), (vx, u[1])), ((ux_t, v[4]), (vx_t, u[4]))):
-                terms = [linear._project(a, B, None) for a, B in pairs if a is not None and B is not None]
-                both.append(sum(terms[1:], terms[0]).to(S[0].dtype) if terms else None)
+            both = (linear.bend(ux, u[1], vx, v[1], dtype), linear.bend(ux_t, u[4], vx_t, v[4], dtype))
             return (rowwise.along(S, along_v, along_u) + rowwise.along(S, (*both, None)),), ()
 
         return linear.by_blocks(block, X, X[0], X[3], X[6], v[0], v[3], u[0], u[3])[0]
@@ -199,17 +192,8 @@ def _scores(x: Tensor, x_t: Tensor, w: Tensor | None, X: Tensors, dtype: torch.d
 
 def _moved(x: Tensor, x_t: Tensor, X: Tensors, v: Tensors, dtype: torch.dtype) -> Tensors:
     """The directional derivative of :func:`_scores`."""
-    found: list[Tensor | None] = []
-    for x_i, W, (vx, vW, vb) in ((x, X[1], v[:3]), (x_t, X[4], v[3:6])):
-        terms = []
-        if vx is not None:
-            terms.append(linear._project(vx, W, None))
-        if vW is not None:
-            terms.append(linear._project(x_i, vW, vb))
-        elif vb is not None:
-            terms.append(vb.expand(len(x_i), *vb.shape))
-        found.append(sum(terms[1:], terms[0]).to(dtype) if terms else None)
-    return *found, None
+    vx, vW, vb, vx_t, vW_t, vb_t, _ = v
+    return linear.moved(x, X[1], vx, vW, vb, dtype), linear.moved(x_t, X[4], vx_t, vW_t, vb_t, dtype), None
 
 
 @arguments.functional
@@ -292,20 +276,7 @@ def linear_distillation_loss(
     sides = ("", hidden, weight, bias), ("teacher_", teacher_hidden, teacher_weight, teacher_bias)
     cast: list[Any] = []
     for side, x, W, b in sides:
-        arguments.require_floating(name, x)
-        if W.dim() != 2 or not x.dim() or x.shape[-1] != W.shape[-1]:
-            raise RuntimeError(
-                f"{side}weight: expected shape [C, {x.shape[-1] if x.dim() else 'D'}], as {side}hidden has shape "
-                f"{list(x.shape)}, but got {list(W.shape)}"
-            )
-        if b is not None and b.shape != W.shape[:1]:
-            raise RuntimeError(f"{side}bias: expected shape {list(W.shape[:1])}, but got {list(b.shape)}")
-        x, W, b = cast_product(x, W, b)
-        for argument, u in (("weight", W), ("bias", b)):
-            if u is not None and u.dtype is not x.dtype:
-                expected, found = arguments.scalar_type(x.dtype), arguments.scalar_type(u.dtype)
-                raise RuntimeError(f"{side}{argument}: expected scalar type {expected} but found {found}")
-        cast += [x, W, b]
+        cast += linear.operands(name, x, W, b, side)
     if teacher_weight.shape[0] != weight.shape[0]:
         raise RuntimeError(
             f"teacher_weight: expected {weight.shape[0]} classes, those of weight, but got {teacher_weight.shape[0]}"
@@ -326,14 +297,8 @@ def linear_distillation_loss(
 _divergence = divergence.of_options  # the argument of that name hides the module
 
 
-class LinearDistillationLoss(torch.nn.Module):
+class LinearDistillationLoss(divergence.DistillationModule):
     """:func:`linear_distillation_loss` as a module; the layers that score the classes remain where they are."""
-
-    def __init__(
-        self, divergence: str = "forward_kl", beta: float = 0.5, temperature: float = 1.0, reduction: str = "mean"
-    ) -> None:
-        super().__init__()
-        self.divergence, self.beta, self.temperature, self.reduction = divergence, beta, temperature, reduction
 
     def forward(
         self, hidden: Tensor, weight: Tensor, teacher_hidden: Tensor, teacher_weight: Tensor,
@@ -343,9 +308,3 @@ class LinearDistillationLoss(torch.nn.Module):
             hidden, weight, teacher_hidden, teacher_weight, self.divergence, self.beta, self.temperature, bias,
             teacher_bias, mask, self.reduction,
         )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        return (
-            f"divergence={self.divergence!r}, beta={self.beta}, temperature={self.temperature}, "
-            f"reduction={self.reduction!r}"
-        )

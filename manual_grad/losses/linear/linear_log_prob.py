@@ -63,7 +63,7 @@ from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, linear, rowwise
-from manual_grad.engine.dtypes import autocast_is_on, cast_product, compute_dtype
+from manual_grad.engine.dtypes import autocast_is_on, compute_dtype
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise.selected_log_prob import (
@@ -248,14 +248,7 @@ def linear_log_prob(
         tensor([1.0174, 0.8854])
     """
     name = "linear_log_prob"
-    arguments.require_floating(name, hidden)
-    if weight.dim() != 2 or not hidden.dim() or hidden.shape[-1] != weight.shape[-1]:
-        raise RuntimeError(
-            f"weight: expected shape [C, {hidden.shape[-1] if hidden.dim() else 'D'}], as hidden has shape "
-            f"{list(hidden.shape)}, but got {list(weight.shape)}"
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise RuntimeError(f"bias: expected shape {list(weight.shape[:1])}, but got {list(bias.shape)}")
+    x, W, b = linear.operands(name, hidden, weight, bias)
     if index.shape != hidden.shape[:-1]:
         raise RuntimeError(f"index: expected shape {list(hidden.shape[:-1])}, but got {list(index.shape)}")
     if index.dtype is not torch.int64:
@@ -266,11 +259,6 @@ def linear_log_prob(
     for argument, flag in zip(("entropy", "lse", "accuracy"), flags.values(), strict=True):
         arguments.boolean(name, argument, flag)
     options = logits_of(name, temperature, softcap, logit_scale, ignore_index)
-    x, W, b = cast_product(hidden, weight, bias)
-    for argument, u in (("weight", W), ("bias", b)):
-        if u is not None and u.dtype is not x.dtype:
-            expected, found = arguments.scalar_type(x.dtype), arguments.scalar_type(u.dtype)
-            raise RuntimeError(f"{argument}: expected scalar type {expected} but found {found}")
     outputs = ["log_prob", *(output for output in OUTPUTS[1:] if flags.get(output))]
     (C, D), rows = W.shape, index.shape
     x, t = x if x.dim() == 2 else x.reshape(-1, D), index.reshape(-1, 1)

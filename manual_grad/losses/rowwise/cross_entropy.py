@@ -148,7 +148,7 @@ import torch
 from torch import Tensor
 
 from manual_grad.engine import arguments, rowwise
-from manual_grad.engine.dtypes import HALF, autocast_is_on
+from manual_grad.engine.dtypes import HALF, dtype_of_loss
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 from manual_grad.engine.softmax import State
@@ -387,8 +387,7 @@ def _with_head(
 ) -> Any:  # fmt: skip
     """The loss with any of the additions of a :class:`Head`, which makes no copy of half-precision scores."""
     name = "cross_entropy"
-    cast = autocast_is_on() and torch.is_autocast_enabled(x.device.type) and x.dtype in HALF
-    score = x.new_empty((), dtype=torch.float32 if cast else x.dtype)  # stands in for the scores
+    score = x.new_empty((), dtype=dtype_of_loss(x))  # stands in for the scores
     if target.shape == x.shape:
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")

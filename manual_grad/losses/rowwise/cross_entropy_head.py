@@ -162,8 +162,7 @@ def head_of(
     flags = shift, return_z_loss, lse, accuracy
     for argument, flag in zip(("shift", "return_z_loss", "lse", "accuracy"), flags, strict=True):
         arguments.boolean(name, argument, flag)
-    if normalizer is not None and reduction != "mean":
-        raise ValueError(f"{name}(): argument 'normalizer' needs reduction='mean', but got {reduction!r}")
+    arguments.divides_a_mean(name, normalizer, reduction)
     if token_weight is not None and token_weight.is_complex():
         raise RuntimeError(f"{name}(): argument 'token_weight' must be real, but got {token_weight.dtype}")
     logits = logits_of(name, temperature, softcap, logit_scale, SKIPPED)[1:]

@@ -137,7 +137,7 @@ from torch import Tensor
 from manual_grad import kernels
 from manual_grad.engine import arguments, divergence, policy
 from manual_grad.engine.divergence import Divergence, Pair
-from manual_grad.engine.dtypes import HALF, autocast_is_on, promote
+from manual_grad.engine.dtypes import dtype_of_loss, promote
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 
@@ -284,8 +284,7 @@ def distillation_loss(
         raise IndexError(f"Dimension out of range: {name}'s input must have at least 1 dimension, got a scalar")
     x, t = promote(input, teacher)
     arguments.require_floating(name, x)
-    wide = autocast_is_on() and torch.is_autocast_enabled(x.device.type) and x.dtype in HALF
-    dtype = torch.float32 if wide else x.dtype
+    dtype = dtype_of_loss(x)
     w, reduction = policy.row_shares(name, mask, x.new_empty(x.shape[:-1], dtype=dtype), reduction, normalizer)
     if x.dim() > 2:
         x, t = x.movedim(-1, 1), t.movedim(-1, 1)
@@ -295,20 +294,8 @@ def distillation_loss(
 _divergence = divergence.of_options  # the argument of that name hides the module
 
 
-class DistillationLoss(torch.nn.Module):
+class DistillationLoss(divergence.DistillationModule):
     """:func:`distillation_loss` as a module."""
-
-    def __init__(
-        self, divergence: str = "forward_kl", beta: float = 0.5, temperature: float = 1.0, reduction: str = "mean"
-    ) -> None:
-        super().__init__()
-        self.divergence, self.beta, self.temperature, self.reduction = divergence, beta, temperature, reduction
 
     def forward(self, input: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
         return distillation_loss(input, teacher, self.divergence, self.beta, self.temperature, mask, self.reduction)
-
-    def extra_repr(self) -> str:
-        return (
-            f"divergence={self.divergence!r}, beta={self.beta}, temperature={self.temperature}, "
-            f"reduction={self.reduction!r}"
-        )

@@ -130,7 +130,7 @@ from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, rowwise, torch_private
-from manual_grad.engine.dtypes import HALF, autocast_is_on
+from manual_grad.engine.dtypes import dtype_of_loss
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 from manual_grad.engine.softmax import State
@@ -359,10 +359,8 @@ def _of_rows(
         raise RuntimeError(f"index: expected scalar type Long but found {arguments.scalar_type(index.dtype)}")
     if not input.shape[-1] and index.numel():
         raise IndexError(f"Target is out of bounds: {name}'s input has no classes")
-    device = input.device.type
-    wide = autocast_is_on() and torch.is_autocast_enabled(device) and input.dtype in HALF
     x = input.movedim(-1, 1) if input.dim() > 2 else input
-    result = stacked(x, index, None, outputs, torch.float32 if wide else x.dtype, *options)
+    result = stacked(x, index, None, outputs, dtype_of_loss(input), *options)
     return tuple(result[i] for i in range(len(result)))  # those of unbind may not be changed in place
 
 

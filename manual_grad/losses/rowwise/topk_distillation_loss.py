@@ -115,7 +115,7 @@ from torch import Tensor
 from manual_grad import kernels
 from manual_grad.engine import arguments, divergence, policy, rowwise
 from manual_grad.engine.divergence import Divergence
-from manual_grad.engine.dtypes import HALF, autocast_is_on
+from manual_grad.engine.dtypes import dtype_of_loss
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 
@@ -325,8 +325,7 @@ def topk_distillation_loss(
         raise RuntimeError(f"teacher_indices: expected scalar type Long but found {arguments.scalar_type(y.dtype)}")
     if y.shape[-1] > x.shape[-1]:
         raise RuntimeError(f"teacher_indices: expected at most {x.shape[-1]} classes, but got {y.shape[-1]}")
-    wide = autocast_is_on() and torch.is_autocast_enabled(x.device.type) and x.dtype in HALF
-    dtype = torch.float32 if wide else x.dtype
+    dtype = dtype_of_loss(x)
     w, reduction = policy.row_shares(name, mask, x.new_empty(x.shape[:-1], dtype=dtype), reduction, normalizer)
     b = b.detach()
     if x.dim() > 2:
@@ -337,14 +336,8 @@ def topk_distillation_loss(
 _divergence = divergence.of_options  # the argument of that name hides the module
 
 
-class TopkDistillationLoss(torch.nn.Module):
+class TopkDistillationLoss(divergence.DistillationModule):
     """:func:`topk_distillation_loss` as a module."""
-
-    def __init__(
-        self, divergence: str = "forward_kl", beta: float = 0.5, temperature: float = 1.0, reduction: str = "mean"
-    ) -> None:
-        super().__init__()
-        self.divergence, self.beta, self.temperature, self.reduction = divergence, beta, temperature, reduction
 
     def forward(
         self, input: Tensor, teacher_log_probs: Tensor, teacher_indices: Tensor, mask: Tensor | None = None
@@ -353,9 +346,3 @@ class TopkDistillationLoss(torch.nn.Module):
             input, teacher_log_probs, teacher_indices, self.divergence, self.beta, self.temperature, mask,
             self.reduction,
         )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        return (
-            f"divergence={self.divergence!r}, beta={self.beta}, temperature={self.temperature}, "
-            f"reduction={self.reduction!r}"
-        )
