@@ -1,0 +1,130 @@
+r"""Sums and maxima over processes, with derivatives, for losses whose tensors are spread over them.
+
+Every process of a group calls the same functions in the same order. A tensor of which each has a part is *sharded*; one
+that all have whole is *replicated*, and every process then holds its whole gradient. Between the two kinds there are
+two maps, and each is the transpose of the other:
+
+.. math::
+    y = \sum_r x_r, \qquad \dot x_r = \dot y \tag{1}
+
+.. math::
+    x_r = y, \qquad \dot y = \sum_r \dot x_r \tag{2}
+
+where :math:`\dot x` stands for a gradient. A sum over the classes of a row whose result goes on to sharded tensors is
+(1) followed by (2), :func:`total`: an all-reduce forward, and one backward. What leaves a loss, replicated, is (1)
+alone; what enters it, (2) alone, :func:`spread`.
+
+All are on the functional collectives of torch.distributed, which torch.compile traces.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from manual_grad.engine import torch_private
+
+Groups = tuple[str, ...]  # the names of process groups; of several, the processes are ordered as those of a mesh
+
+
+def groups_of(name: str, group: Any) -> Groups:
+    """The names of a process group, or of those of a device mesh, one for each of its dimensions."""
+    if group is None:
+        return ()
+    if not torch.distributed.is_available():
+        raise RuntimeError(f"{name}(): argument 'group' needs torch.distributed, which this torch is built without")
+    from torch.distributed.device_mesh import DeviceMesh
+
+    if isinstance(group, DeviceMesh):
+        return tuple(g.group_name for g in group.get_all_groups())
+    if isinstance(group, torch.distributed.ProcessGroup):
+        return (group.group_name,)
+    raise TypeError(f"{name}(): argument 'group' must be ProcessGroup or DeviceMesh, not {type(group).__name__}")
+
+
+def process_groups(groups: Groups) -> list[Any]:
+    return [torch_private.process_group(name) for name in groups]
+
+
+def count(groups: Groups) -> int:
+    """How many processes there are."""
+    return math.prod(group.size() for group in process_groups(groups))
+
+
+def rank(groups: Groups) -> int:
+    """Which of them this one is."""
+    place = 0
+    for group in process_groups(groups):
+        place = place * group.size() + group.rank()
+    return place
+
+
+class _AllReduce(Function):
+    """``apply(x, op, groups)``; the derivative of a sum is the sum, and a maximum has none."""
+
+    @staticmethod
+    def forward(x: Tensor, op: str, groups: Groups) -> Tensor:
+        for name in groups:
+            x = torch_private.all_reduce(x, op, name)
+        return x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.op, ctx.groups = inputs
+        if ctx.op != "sum":
+            ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        return (total(g, ctx.groups) if ctx.op == "sum" else None), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor:
+        return total(dx, ctx.groups) if ctx.op == "sum" else torch.zeros_like(dx)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, op: str, groups: Groups) -> tuple[Tensor, Any]:
+        return _AllReduce.apply(x, op, groups), in_dims[0]
+
+
+class _Spread(Function):
+    """``apply(x, groups)``: (2)."""
+
+    @staticmethod
+    def forward(x: Tensor, groups: Groups) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.groups = inputs
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None]:
+        return total(g, ctx.groups), None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor:
+        return dx.view_as(dx)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, groups: Groups) -> tuple[Tensor, Any]:
+        return _Spread.apply(x, groups), in_dims[0]
+
+
+def total(x: Tensor, groups: Groups) -> Tensor:
+    """The sum over the processes, for use in what is sharded: its gradient is summed, too."""
+    return _AllReduce.apply(x.contiguous(), "sum", groups) if groups else x
+
+
+def maximum(x: Tensor, groups: Groups) -> Tensor:
+    """The maximum over the processes, a constant. Processes do not agree on that of NaN: let there be none."""
+    return _AllReduce.apply(x.contiguous(), "max", groups) if groups else x.detach()
+
+
+def spread(x: Tensor, groups: Groups) -> Tensor:
+    """A replicated tensor, for use in what is sharded: its gradient is summed over the processes."""
+    return _Spread.apply(x, groups) if groups and x.is_floating_point() else x
