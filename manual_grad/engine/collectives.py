@@ -12,7 +12,7 @@ two maps, and each is the transpose of the other:
 
 where :math:`\dot x` stands for a gradient. A sum over the classes of a row whose result goes on to sharded tensors is
 (1) followed by (2), :func:`total`: an all-reduce forward, and one backward. What leaves a loss, replicated, is (1)
-alone; what enters it, (2) alone, :func:`spread`.
+alone, :func:`gathered`; what enters it, (2) alone, :func:`spread`.
 
 All are on the functional collectives of torch.distributed, which torch.compile traces.
 """
@@ -64,7 +64,7 @@ def rank(groups: Groups) -> int:
 
 
 class _AllReduce(Function):
-    """``apply(x, op, groups)``; the derivative of a sum is the sum, and a maximum has none."""
+    """``apply(x, op, groups)``: (1) for "sum"; a maximum has no derivative."""
 
     @staticmethod
     def forward(x: Tensor, op: str, groups: Groups) -> Tensor:
@@ -80,11 +80,11 @@ class _AllReduce(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return (total(g, ctx.groups) if ctx.op == "sum" else None), None, None
+        return (spread(g, ctx.groups) if ctx.op == "sum" else None), None, None
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor:
-        return total(dx, ctx.groups) if ctx.op == "sum" else torch.zeros_like(dx)
+        return gathered(dx, ctx.groups) if ctx.op == "sum" else torch.zeros_like(dx)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, op: str, groups: Groups) -> tuple[Tensor, Any]:
@@ -104,7 +104,7 @@ class _Spread(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None]:
-        return total(g, ctx.groups), None
+        return gathered(g, ctx.groups), None
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor:
@@ -115,9 +115,14 @@ class _Spread(Function):
         return _Spread.apply(x, groups), in_dims[0]
 
 
+def gathered(x: Tensor, groups: Groups) -> Tensor:
+    """The sum over the processes of what is sharded, for use in what is replicated."""
+    return _AllReduce.apply(x.contiguous(), "sum", groups) if groups else x
+
+
 def total(x: Tensor, groups: Groups) -> Tensor:
     """The sum over the processes, for use in what is sharded: its gradient is summed, too."""
-    return _AllReduce.apply(x.contiguous(), "sum", groups) if groups else x
+    return spread(gathered(x, groups), groups)
 
 
 def maximum(x: Tensor, groups: Groups) -> Tensor:

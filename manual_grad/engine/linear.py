@@ -101,6 +101,11 @@ class LinearLoss(LossFunction):
         return values.movedim(-1, 0) if cls.stacked else values
 
     @classmethod
+    def most_rows(cls, X: Tensors) -> int:
+        """How many rows a block of the formulas has."""
+        return max(LEAST_ROWS, SCORES_OF_FORMULAS // max(1, X[1].shape[:2].numel()))
+
+    @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, dtype: torch.dtype, *options: Any) -> Tensor | float:
         _, W, _, *T, w = X
         if T[0].is_floating_point() and not len(W):
@@ -113,7 +118,7 @@ class LinearLoss(LossFunction):
             S = _scores(x, T, X, dtype)
             return (cls.by_row(cls.rowwise.value(widen(S, compute_dtype(S[0])), *options)),), ()
 
-        return cls.stack(by_blocks(block, X, X[0], X[3:-1])[0])
+        return cls.stack(by_blocks(block, cls.most_rows(X), X[0], X[3:-1])[0])
 
     @classmethod
     def gradient(cls, g: Tensor, X: Tensors, dtype: torch.dtype, *options: Any) -> Tensors:
@@ -125,7 +130,7 @@ class LinearLoss(LossFunction):
             *dT, dw = _of_probabilities(T, others)
             return (dx, *dT), (dW, db, dw)
 
-        dx, *dT, dW, db, dw = by_blocks(block, X, X[0], cls.by_row(g), X[3:-1])
+        dx, *dT, dW, db, dw = by_blocks(block, cls.most_rows(X), X[0], cls.by_row(g), X[3:-1])
         return dx, dW, db, *dT, dw
 
     @classmethod
@@ -140,7 +145,7 @@ class LinearLoss(LossFunction):
             *hT, hw = _of_probabilities(T, others)
             return (hx, *hT), (hW, hb, hw)
 
-        hx, *hT, hW, hb, hw = by_blocks(block, X, X[0], cls.by_row(g), v[0], X[3:-1], v[3:-1])
+        hx, *hT, hW, hb, hw = by_blocks(block, cls.most_rows(X), X[0], cls.by_row(g), v[0], X[3:-1], v[3:-1])
         return hx, hW, hb, *hT, hw
 
     @classmethod
@@ -161,7 +166,7 @@ class LinearLoss(LossFunction):
             bent = bent + rowwise.along(S, (bend(ux, uW, vx, vW, S[0].dtype), *nothing))
             return (cls.by_row(bent),), ()
 
-        return cls.stack(by_blocks(block, X, X[0], X[3:-1], vx, v[3:-1], ux, u_or_none[3:-1])[0])
+        return cls.stack(by_blocks(block, cls.most_rows(X), X[0], X[3:-1], vx, v[3:-1], ux, u_or_none[3:-1])[0])
 
     # -- the engine's rules without its widening of the inputs: only the scores of a block are widened
 
@@ -300,17 +305,16 @@ def blocks(total: int, most: int) -> list[slice]:
 
 
 def by_blocks(
-    block: Callable[..., tuple[Tensors, Tensors]], X: Tensors, *by_row: Tensor | Tensors | None
+    block: Callable[..., tuple[Tensors, Tensors]], most: int, x: Tensor, *by_row: Tensor | Tensors | None
 ) -> tuple[Tensor | None, ...]:
-    """Apply ``block`` to blocks of rows of ``by_row``; concatenate its first tuple of results, sum its second."""
+    """Apply ``block`` to blocks of at most ``most`` rows; concatenate its first tuple of results, sum its second."""
 
     def part(t: Any, rows: slice) -> Any:
         return tuple(part(u, rows) for u in t) if isinstance(t, tuple) else None if t is None else t[rows]
 
     together, shared = [], None
-    most = max(LEAST_ROWS, SCORES_OF_FORMULAS // max(1, X[1].shape[:2].numel()))
-    for rows in blocks(len(X[0]), most):
-        own, common = block(*(part(t, rows) for t in by_row))
+    for rows in blocks(len(x), most):
+        own, common = block(*(part(t, rows) for t in (x, *by_row)))
         together.append(own)
         if shared is not None:
             common = tuple(None if a is None else a + b for a, b in zip(shared, common, strict=True))

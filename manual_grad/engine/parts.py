@@ -33,8 +33,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from manual_grad.engine import collectives
-from manual_grad.engine.collectives import Groups
 from manual_grad.engine.rowwise import class_dim
 from manual_grad.engine.softmax import State
 
@@ -69,21 +67,6 @@ def merged(states: Tensor, logits: Logits) -> Tensor:
     return finished(most, lanes_of(states, most, logits).sum(0))
 
 
-def across(
-    state: Tensor, logits: Logits, groups: Groups, others: Callable[[Tensor], Tensor] | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """The state of all classes from that of this process's, by two all-reduces.
-
-    ``others`` makes of the largest scores further numbers of the rows, stacked along a new first dimension, which are
-    added up in passing.
-    """
-    most = collectives.maximum(leader(state[0]), groups)
-    lanes = lanes_of(state.unsqueeze(0), most, logits)[0]
-    own = None if others is None else others(most)
-    sums = collectives.total(lanes if own is None else torch.cat([lanes, own]), groups)
-    return finished(most, sums[: len(lanes)]), None if own is None else sums[len(lanes) :]
-
-
 def leader(m: Tensor) -> Tensor:
     """The largest scores as a constant that has a maximum: infinity, which has no softmax either, for NaN."""
     return torch.where(m.isnan(), math.inf, m).detach()
@@ -102,6 +85,8 @@ def lanes_of(states: Tensor, most: Tensor, logits: Logits) -> Tensor:
     if of_weights:
         distance, total, behind = of_weights
         moved = torch.where((total == 0) | leads, 0, gap * total)
+        # where all classes are ruled out the distance is infinite, and the kernel's NaN
+        distance = torch.where(nothing, 0, distance)
         lanes += [distance + moved, total, torch.where(leads, behind, total)]
     return torch.stack(lanes, 1)
 
@@ -110,4 +95,6 @@ def finished(most: Tensor, sums: Tensor) -> Tensor:
     """(1) from the sums of (2) and (3)."""
     rho, leaders, tau, *of_weights = sums
     rho = rho + (leaders - 1)
-    return torch.stack([torch.where(rho.isnan(), math.nan, most), rho, tau / (1 + rho), *of_weights])
+    # without a finite score so far, there may be one in a part to come
+    lost = rho.isnan() & (most > -math.inf)
+    return torch.stack([torch.where(lost, math.nan, most), rho, tau / (1 + rho), *of_weights])

@@ -97,7 +97,7 @@ class LinearDistillationLossFunction(linear.LinearLoss):
             S = _scores(x, x_t, w, X, dtype)
             return (cls.rowwise.value(widen(S, compute_dtype(S[0])), *options),), ()
 
-        return linear.by_blocks(block, X, X[0], X[3], X[6])[0]
+        return linear.by_blocks(block, cls.most_rows(X), X[0], X[3], X[6])[0]
 
     @classmethod
     def gradient(cls, g: Tensor, X: Tensors, dtype: torch.dtype, *options: Any) -> Tensors:
@@ -109,7 +109,7 @@ class LinearDistillationLossFunction(linear.LinearLoss):
             dx_t, *of_teacher = linear._back(s, x_t, X[4])
             return (dx, dx_t), (*of_student, *of_teacher)
 
-        dx, dx_t, dW, db, dW_t, db_t = linear.by_blocks(block, X, X[0], X[3], X[6], g)
+        dx, dx_t, dW, db, dW_t, db_t = linear.by_blocks(block, cls.most_rows(X), X[0], X[3], X[6], g)
         return dx, dW, db, dx_t, dW_t, db_t, None
 
     @classmethod
@@ -127,7 +127,7 @@ class LinearDistillationLossFunction(linear.LinearLoss):
                 shared += [hW, hb]
             return tuple(own), tuple(shared)
 
-        hx, hx_t, hW, hb, hW_t, hb_t = linear.by_blocks(block, X, X[0], X[3], X[6], g, v[0], v[3])
+        hx, hx_t, hW, hb, hW_t, hb_t = linear.by_blocks(block, cls.most_rows(X), X[0], X[3], X[6], g, v[0], v[3])
         return hx, hW, hb, hx_t, hW_t, hb_t, None
 
     @classmethod
@@ -147,7 +147,7 @@ class LinearDistillationLossFunction(linear.LinearLoss):
             both = (linear.bend(ux, u[1], vx, v[1], dtype), linear.bend(ux_t, u[4], vx_t, v[4], dtype))
             return (rowwise.along(S, along_v, along_u) + rowwise.along(S, (*both, None)),), ()
 
-        return linear.by_blocks(block, X, X[0], X[3], X[6], v[0], v[3], u[0], u[3])[0]
+        return linear.by_blocks(block, cls.most_rows(X), X[0], X[3], X[6], v[0], v[3], u[0], u[3])[0]
 
     @classmethod
     def fused(

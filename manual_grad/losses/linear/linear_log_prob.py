@@ -178,9 +178,8 @@ class Sweep:
         up = upstream_of((g(result) if callable(g) else g).to(wide), self.outputs, 1)
         for c in classes:
             s, z, weights = block(c)
-            r = slope_of(up, state, z, weights[0])
-            if "cross" in up:
-                r = r + up["cross"] * states[1].slope(z, weights[1])
+            others = (states[1], weights[1]) if "cross" in up else ()
+            r = slope_of(up, state, z, weights[0], *others)
             self.products.add(i, c, torch.where(kept, r * stretch_of(s, *self.logits), 0).to(self.wide))  # (4)
 
 

@@ -169,7 +169,7 @@ class SelectedLogProbFunction(RowwiseLoss):
 
     @classmethod
     def value(cls, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: float) -> Tensor:
-        x, y, kept = _kept(X, ignore_index)
+        x, y, kept = cls.kept(X, ignore_index)
         z, q, dim = logits_by(x, *logits), X[2], class_dim(x)
         state = State.of(z, q, value=q is not None, entropy="entropy" in outputs)
         found = outputs_of(state, y, state.distances(z.gather(dim, y)), outputs)
@@ -177,39 +177,67 @@ class SelectedLogProbFunction(RowwiseLoss):
 
     @classmethod
     def gradient(
-        cls, g: Tensor, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: float
+        cls, g: Tensor, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: Any
     ) -> Tensors:
-        x, y, kept = _kept(X, ignore_index)
+        x, y, kept = cls.kept(X, ignore_index)
         z, up, dq = logits_by(x, *logits), upstream_of(g, outputs, class_dim(x)), None
-        dz, state = _slope(up, z, y, X[2])
+        dz, state, _ = cls.slope(up, z, y, X, outputs, *logits)
         if "cross" in up:
             dq = torch.where(kept, up["cross"] * state.distances(z), 0)  # (13)
-        return torch.where(kept, dz * stretch_of(x, *logits), 0), None, dq, None  # (6) (8) (13)
+        nothing = (None for _ in X[3:])
+        return torch.where(kept, dz * stretch_of(x, *logits), 0), None, dq, *nothing  # (6) (8) (13)
 
     @classmethod
     def curvature(
-        cls, g: Tensor, X: Tensors, v: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int,
-        *logits: float,
-    ) -> Tensors:  # fmt: skip
-        x, y, kept = _kept(X, ignore_index)
+        cls, g: Tensor, X: Tensors, v: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: Any
+    ) -> Tensors:
+        x, y, kept = cls.kept(X, ignore_index)
         z, dim, stretch = logits_by(x, *logits), class_dim(x), stretch_of(x, *logits)
         up, vx, vq, hq = upstream_of(g, outputs, dim), v[0], v[2], None
         vx = torch.zeros_like(x) if vx is None else vx
-        dz, state = _slope(up, z, y, X[2])
-        p, vz = state.probabilities(z), stretch * vx
-        spread = vz - (p * vz).sum(dim, keepdim=True)
+        dz, state, of_q = cls.slope(up, z, y, X, outputs, *logits)
+        p, vz, u = state.probabilities(z), stretch * vx, state.excess(z) if "entropy" in up else None
+        terms = p * vz, None if u is None else p * u * vz, vq if "cross" in up else None
+        mean, moved, moved_q = cls.over_classes(terms, dim, *logits)
+        spread = vz - mean
         hz = (up.get("lse", 0) - up.get("log_prob", 0)) * p * spread  # (9)
-        if "entropy" in up:
-            u = state.excess(z)
-            moved = (p * u * vz).sum(dim, keepdim=True)
+        if u is not None:
             hz = hz + up["entropy"] * p * (spread * (u - 1) - moved)  # (10)
         if "cross" in up:
-            hz = hz + up["cross"] * X[2].sum(dim, keepdim=True) * p * spread  # (14)
+            hz = hz + up["cross"] * of_q.total * p * spread  # (14)
             hq = torch.where(kept, -up["cross"] * spread, 0)
             if vq is not None:
-                hz = hz + up["cross"] * (p * vq.sum(dim, keepdim=True) - vq)
+                hz = hz + up["cross"] * (p * moved_q - vq)
         hx = stretch * hz + _bend(x, *logits) * vx * dz  # (11)
-        return torch.where(kept, hx, 0), None, hq, None
+        nothing = (None for _ in X[3:])
+        return torch.where(kept, hx, 0), None, hq, *nothing
+
+    # -- what is different if a row's classes are not all here
+
+    @classmethod
+    def kept(cls, X: Tensors, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The scores, without those of ignored rows; an index in range for every row; and a mask of the others."""
+        x, y = X[:2]
+        dim = class_dim(x)
+        kept, y = (u.unsqueeze(dim) for u in rowwise.kept_rows("log_prob", y, x.shape[dim], ignore_index))
+        return torch.where(kept, x, 0), y, kept
+
+    @classmethod
+    def slope(
+        cls, up: dict[str, Tensor], z: Tensor, y: Tensor, X: Tensors, outputs: str, *logits: Any
+    ) -> tuple[Tensor, State, State | None]:
+        """(6) and (13); and the states of all classes, weighted by 1 for the row's own, and by q."""
+        own = torch.zeros_like(z).scatter(class_dim(z), y, 1)
+        state = State.of(z, own, entropy="entropy" in up)
+        of_q = State.of(z, X[2]) if "cross" in up else None
+        return slope_of(up, state, z, own, of_q, X[2]), state, of_q
+
+    @classmethod
+    def over_classes(cls, terms: Tensors, dim: int, *logits: Any) -> Tensors:
+        """The sums over all classes."""
+        return tuple(None if u is None else u.sum(dim, keepdim=True) for u in terms)
+
+    # -- kernels
 
     @classmethod
     def summarize(cls, x: Tensor, q: Tensor | None, outputs: str, *logits: float) -> Tensor | None:
@@ -257,14 +285,6 @@ class SelectedLogProbFunction(RowwiseLoss):
         op(x, y, q, state, *up, *rest, *rows.values(), dx)
 
 
-def _kept(X: Tensors, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The scores, those of ignored rows replaced; an index that is in range for every row; and a mask of the others."""
-    x, y = X[:2]
-    dim = class_dim(x)
-    kept, y = (u.unsqueeze(dim) for u in rowwise.kept_rows("log_prob", y, x.shape[dim], ignore_index))
-    return torch.where(kept, x, 0), y, kept
-
-
 def outputs_of(state: State, y: Tensor, distance: Tensor, outputs: str) -> list[Tensor]:
     """(4), from the state of all classes and -log p_y."""
     found = {
@@ -277,14 +297,14 @@ def outputs_of(state: State, y: Tensor, distance: Tensor, outputs: str) -> list[
     return [found[name]() for name in outputs.split()]
 
 
-def logits_by(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor:
+def logits_by(x: Tensor, temperature: float, softcap: float, scale: float, *_: Any) -> Tensor:
     """(1)."""
     if not softcap:
         return x * (scale / temperature)
     return torch.where(x == -math.inf, x, (x * (scale / softcap)).tanh() * (softcap / temperature))
 
 
-def stretch_of(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor | float:
+def stretch_of(x: Tensor, temperature: float, softcap: float, scale: float, *_: Any) -> Tensor | float:
     """(8)."""
     if not softcap:
         return scale / temperature
@@ -292,21 +312,11 @@ def stretch_of(x: Tensor, temperature: float, softcap: float, scale: float) -> T
     return 4 * t / (1 + t).square() * (scale / temperature)
 
 
-def _bend(x: Tensor, temperature: float, softcap: float, scale: float) -> Tensor | float:
+def _bend(x: Tensor, temperature: float, softcap: float, scale: float, *_: Any) -> Tensor | float:
     """(11)."""
     if not softcap:
         return 0.0
     return -2 * (scale / softcap) * (x * (scale / softcap)).tanh() * stretch_of(x, temperature, softcap, scale)
-
-
-def _slope(up: dict[str, Tensor], z: Tensor, y: Tensor, q: Tensor | None) -> tuple[Tensor, State]:
-    """(6) and (13), and the state of all classes."""
-    own = torch.zeros_like(z).scatter(class_dim(z), y, 1)
-    state = State.of(z, own, entropy="entropy" in up)
-    dz = slope_of(up, state, z, own)
-    if "cross" in up:
-        dz = dz + up["cross"] * State.of(z, q).slope(z, q)
-    return dz, state
 
 
 def upstream_of(g: Tensor, outputs: str, dim: int) -> dict[str, Tensor]:
@@ -314,8 +324,10 @@ def upstream_of(g: Tensor, outputs: str, dim: int) -> dict[str, Tensor]:
     return dict(zip(outputs.split(), g.unsqueeze(dim + 1), strict=True))
 
 
-def slope_of(up: dict[str, Tensor], state: State, z: Tensor, own: Tensor) -> Tensor:
-    """(6) for classes with logits z, of which ``own`` is 1 for the row's and 0 for the others."""
+def slope_of(
+    up: dict[str, Tensor], state: State, z: Tensor, own: Tensor, of_q: State | None = None, q: Tensor | None = None
+) -> Tensor:
+    """(6) and (13) for classes with logits z, of which ``own`` is 1 for the row's and 0 for the others."""
     dz = torch.zeros_like(z)
     if "log_prob" in up:
         dz = dz - up["log_prob"] * state.slope(z, own)
@@ -323,7 +335,7 @@ def slope_of(up: dict[str, Tensor], state: State, z: Tensor, own: Tensor) -> Ten
         dz = dz + up["lse"] * state.probabilities(z)
     if "entropy" in up:
         dz = dz + up["entropy"] * state.entropy_slope(z)
-    return dz
+    return dz if of_q is None else dz + up["cross"] * of_q.slope(z, q)
 
 
 def state_of(input: Tensor, q: Tensor | None, outputs: str, *logits: float) -> Tensor | None:

@@ -1,0 +1,1 @@
+"""Losses of tensors that are spread over processes."""
