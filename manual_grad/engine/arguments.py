@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function
 
-from manual_grad.engine import older_torch, torch_private
+from manual_grad.engine import collectives, older_torch, torch_private
 from manual_grad.engine.dtypes import autocast, autocast_is_on, promote
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,6 +60,8 @@ def overridable(function: F) -> F:
             and ours_alone.isdisjoint(kwargs)
         ):
             return torchs(*args, **kwargs)
+        if kwargs.get("group") is not None:
+            kwargs["group"] = collectives.groups_of(function.__name__, kwargs["group"])
         for value, (name, kind) in zip(args, in_order):  # noqa: B905 - Python itself rejects excess arguments below
             if not isinstance(value, kind):
                 raise _wrong_kind(function, name, value)

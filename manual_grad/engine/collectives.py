@@ -19,7 +19,10 @@ All are on the functional collectives of torch.distributed, which torch.compile 
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -33,8 +36,8 @@ Groups = tuple[str, ...]  # the names of process groups; of several, the process
 
 def groups_of(name: str, group: Any) -> Groups:
     """The names of a process group, or of those of a device mesh, one for each of its dimensions."""
-    if group is None:
-        return ()
+    if group is None or isinstance(group, tuple):  # which this function returned
+        return group or ()
     if not torch.distributed.is_available():
         raise RuntimeError(f"{name}(): argument 'group' needs torch.distributed, which this torch is built without")
     from torch.distributed.device_mesh import DeviceMesh
@@ -133,3 +136,22 @@ def maximum(x: Tensor, groups: Groups) -> Tensor:
 def spread(x: Tensor, groups: Groups) -> Tensor:
     """A replicated tensor, for use in what is sharded: its gradient is summed over the processes."""
     return _Spread.apply(x, groups) if groups and x.is_floating_point() else x
+
+
+_BATCH: ContextVar[Groups] = ContextVar("manual_grad.batch", default=())
+batch_groups = _BATCH.get  # over whose processes the rows of a batch are spread, in this context
+
+
+@contextlib.contextmanager
+def batch(groups: Groups) -> Iterator[None]:
+    """Context manager in which means are shares of the mean over the batch of all processes: they add up to it."""
+    token = _BATCH.set(groups)
+    try:
+        yield
+    finally:
+        _BATCH.reset(token)
+
+
+def of_batch(divisor: Tensor) -> Tensor:
+    """What a mean over the whole batch divides by, from what one over the rows here does."""
+    return total(divisor, batch_groups())

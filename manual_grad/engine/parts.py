@@ -49,8 +49,8 @@ def empty(rows: Tensor, weighted: bool) -> Tensor:
 def of(x: Tensor, q: Tensor | None, entropy: bool, logits: Logits) -> Tensor:
     """(1) from scores and weights of the classes, by the formulas."""
     dim = class_dim(x)
-    if not x.shape[dim]:
-        return empty(x.sum(dim), q is not None)
+    if not x.shape[dim]:  # processes exchange gradients, so that a graph must have this one's part, too
+        return empty(x.sum(dim), q is not None) + x.sum(dim)
     z = logits(x)
     state = State.of(z, q, value=q is not None, entropy=entropy)
     numbers = [x.amax(dim, keepdim=True), state.rest, torch.zeros_like(state.rest)]

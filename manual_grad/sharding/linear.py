@@ -42,6 +42,7 @@ from manual_grad.sharding.log_prob import (
     own_numbers,
     own_of,
     own_score,
+    shards_of,
 )
 
 

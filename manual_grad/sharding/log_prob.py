@@ -72,12 +72,12 @@ class Shards(NamedTuple):
         counts = m.new_zeros(collectives.count(self.groups))
         counts[place] = classes
         found = collectives.maximum(torch.cat([m.flatten(), counts]), self.groups)
-        counts = found[m.numel() :].long()
-        return found[: m.numel()].view(m.shape), self._replace(start=counts[:place].sum(), total=counts.sum())
+        counts = found[m.numel() :]
+        return found[: m.numel()].view(m.shape), self._replace(start=counts[:place].sum().long(), total=counts.sum())
 
     def localized(self, y: Tensor, classes: int, ignore_index: int, name: str) -> Tensor:
         """Class indices among the ``classes`` that are here; others are :data:`ELSEWHERE` or :data:`IGNORED`."""
-        if arguments.readable(y):
+        if arguments.readable(y) and (not isinstance(self.total, Tensor) or arguments.readable(self.total)):
             kept, total = y[y != ignore_index], int(self.total)
             if ((kept < 0) | (kept >= total)).any():
                 bad = int(kept[(kept < 0) | (kept >= total)][0])
@@ -88,6 +88,10 @@ class Shards(NamedTuple):
         local = y - self.start
         local = torch.where((local >= 0) & (local < classes), local, ELSEWHERE)
         return torch.where(y == ignore_index, IGNORED, local)
+
+
+def shards_of(group: Groups | Shards) -> Shards:
+    return group if isinstance(group, Shards) else Shards(group)
 
 
 class ShardedLogProbFunction(SelectedLogProbFunction):
@@ -129,7 +133,6 @@ class ShardedLogProbFunction(SelectedLogProbFunction):
     ) -> tuple[Tensor, State, State | None]:
         state, near, groups = X[3], X[4], logits[-1]
         if torch.is_grad_enabled() and z.requires_grad:  # a third derivative
-            up = {name: collectives.spread(g, groups) for name, g in up.items()}
             own = parts.of(X[0], X[2], "entropy" in outputs, lambda x: logits_by(x, *logits))
             state = merged(own, Shards(groups, 0, 0), 0, *logits)[0].movedim(0, 1)
         m, rest, mean_gap, *of_weights = (u.unsqueeze(1) for u in state.to(z.dtype).unbind(1))
@@ -142,6 +145,10 @@ class ShardedLogProbFunction(SelectedLogProbFunction):
             of_q = State(level, y, rest, total - behind, behind)
         own = (torch.arange(z.shape[1], device=z.device).view(-1, *(1,) * (z.dim() - 2)) == y).to(z.dtype)
         return slope_of(up, all_classes, z, own, of_q, X[2]), all_classes, of_q
+
+    @classmethod
+    def by_classes(cls, g: Tensor, *logits: Any) -> Tensor:
+        return collectives.spread(g, logits[-1])
 
     @classmethod
     def over_classes(cls, terms: Tensors, dim: int, *logits: Any) -> Tensors:
@@ -279,3 +286,16 @@ def stacked(
     X = x, found[0], q, state.movedim(0, 1), near.movedim(0, 1)
     rows = evaluate(ShardedLogProbFunction, *X, outputs, dtype, IGNORED, *logits, groups, "none")
     return rows, own_weight, shards.total
+
+
+def of_scores(
+    name: str, x: Tensor, index: Tensor, outputs: str, dtype: torch.dtype, ignore_index: int, temperature: float,
+    softcap: float, scale: float, group: Groups | Shards,
+) -> Tensor:  # fmt: skip
+    """The outputs, stacked, of scores that are not a batch, too."""
+    shards, unbatched = shards_of(group), x.dim() == 1
+    if unbatched:
+        x, index = x.unsqueeze(0), index.unsqueeze(0)
+    options = outputs, dtype, ignore_index, temperature, softcap, scale
+    found, *_ = stacked(name, x, index, None, None, *options, *shards[:3])
+    return found.squeeze(1) if unbatched else found

@@ -249,6 +249,7 @@ def linear_cross_entropy(
     return_z_loss: bool = False,
     lse: bool = False,
     accuracy: bool = False,
+    group: Any = None,
 ) -> Any:
     """Cross entropy of ``input @ linear_weight.T + linear_bias``, which is never stored whole.
 
@@ -272,6 +273,8 @@ def linear_cross_entropy(
         temperature, softcap, logit_scale, z_loss, token_weight, normalizer, shift, return_z_loss, lse, accuracy: As in
             :func:`cross_entropy`. With any of these, ``input`` may be (…, D) with class indices of shape (…), such as
             (batch, sequence, D) and (batch, sequence).
+        group: As in :func:`cross_entropy`: ``linear_weight`` and ``linear_bias`` hold this process's classes too.
+            ``input`` is the same in every process, and so is its gradient.
 
     Returns:
         A scalar, or for 'none' a tensor of the shape of class indices, in the dtype that :func:`cross_entropy` of the
@@ -303,7 +306,7 @@ def linear_cross_entropy(
     reduction = arguments.reduction_of(reduction)
     added = temperature, softcap, logit_scale, z_loss, shift, return_z_loss, lse, accuracy
     head = None
-    if token_weight is not None or normalizer is not None or added != NOTHING:
+    if token_weight is not None or normalizer is not None or group is not None or added != NOTHING:
         head = head_of(name, reduction, *added, token_weight, normalizer)
     if shift:
         target = shifted(name, target, -100 if ignore_index is None else ignore_index)
@@ -341,7 +344,7 @@ def linear_cross_entropy(
     if weight is not None:
         weight = rowwise.class_weight(scores, weight, by_index)
     if by_index:
-        t = rowwise.class_indices(name, scores, target, ignore_index).reshape(N, P)
+        t = rowwise.class_indices(name, scores, target, ignore_index, group is not None).reshape(N, P)
         w = weight
         if not chunked:
             score, w = arguments.autocast(score, weight)
@@ -354,10 +357,15 @@ def linear_cross_entropy(
         x, W, b = widen((x, W, b), torch.float32)  # as the options request; on a CPU, float16 products are slow
     x = x if x.dim() == 2 else x.reshape(N, D)  # a view would add a step to backward
     W, b = W.reshape(C, P, D), None if b is None else b.reshape(C, P)
-    if head is not None and not head.only_divides:
+    if head is not None and (group is not None or not head.only_divides):
         standin = score.expand(scores.shape)
         t = t.reshape(scores.shape if t.is_floating_point() else (*batch, *positions))
-        found = with_head(x, W, b, t, w, standin, ignore_index, label_smoothing, reduction, head)
+        if group is None:
+            found = with_head(x, W, b, t, w, standin, ignore_index, label_smoothing, reduction, head)
+        else:
+            from manual_grad.sharding import cross_entropy as sharded
+
+            found = sharded.of_hidden(x, W, b, t, w, standin, ignore_index, label_smoothing, reduction, head, group)
         if isinstance(found, Tensor):
             return found.reshape(rows) if found.dim() else found
         return CrossEntropyOutput(*(u if u is None or not u.dim() else u.reshape(rows) for u in found))

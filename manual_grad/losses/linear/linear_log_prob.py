@@ -208,6 +208,7 @@ def linear_log_prob(
     lse: bool = False,
     accuracy: bool = False,
     ignore_index: int = -100,
+    group: Any = None,
 ) -> Tensor | LinearLogProb:
     """The log-probability of one class of each row of ``hidden @ weight.T + bias``, which is never stored whole.
 
@@ -223,6 +224,9 @@ def linear_log_prob(
         lse: Whether to return the log-sum-exp of the logits too.
         accuracy: Whether to return, too, if the class leads the others. It has no gradient.
         ignore_index: Rows with this index have outputs of 0 and no gradient.
+        group: A process group over which the classes are spread: ``weight`` and ``bias`` then hold this process's, of
+            which there may be any number, and ``index`` is among all, in the order of the processes. ``hidden`` is the
+            same in every process, and so are its gradient and the result. See :mod:`~manual_grad.sharding`.
 
     Returns:
         The log-probabilities, of shape (…); or, if more is asked for, a named tuple ``(log_prob, entropy, lse,
@@ -252,7 +256,7 @@ def linear_log_prob(
         raise RuntimeError(f"index: expected shape {list(hidden.shape[:-1])}, but got {list(index.shape)}")
     if index.dtype is not torch.int64:
         raise RuntimeError(f"index: expected scalar type Long but found {arguments.scalar_type(index.dtype)}")
-    if not len(weight) and index.numel():
+    if not len(weight) and index.numel() and group is None:
         raise IndexError(f"Target is out of bounds: {name}'s weight has no classes")
     flags = dict(entropy=entropy, lse=lse, correct=accuracy)
     for argument, flag in zip(("entropy", "lse", "accuracy"), flags.values(), strict=True):
@@ -263,7 +267,15 @@ def linear_log_prob(
     x, t = x if x.dim() == 2 else x.reshape(-1, D), index.reshape(-1, 1)
     W, b = W.reshape(C, 1, D), None if b is None else b.reshape(C, 1)
     wide = linear.row_dtype(x.dtype)
-    result = stacked(x, W, b, t, None, " ".join(outputs), wide, wide, *options)
+    if group is None:
+        result = stacked(x, W, b, t, None, " ".join(outputs), wide, wide, *options)
+    else:
+        from manual_grad.sharding import linear as sharded  # few programs need it
+
+        joined = " ".join(outputs)
+        result, *_ = sharded.stacked(
+            name, x, W, b, t, None, None, joined, wide, wide, *options, *sharded.shards_of(group)
+        )
     result = result.reshape(len(result), *rows)
     if len(outputs) == 1:
         return result[0]

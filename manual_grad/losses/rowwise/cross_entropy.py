@@ -288,6 +288,7 @@ def cross_entropy(
     return_z_loss: bool = False,
     lse: bool = False,
     accuracy: bool = False,
+    group: Any = None,
 ) -> Any:
     """Cross entropy of logits; see :func:`torch.nn.functional.cross_entropy`.
 
@@ -314,6 +315,10 @@ def cross_entropy(
         normalizer: What 'mean' divides by in place of the weight of the rows: a number or a scalar tensor.
         shift: Whether the target of each position is the class index of the next one, along the last dimension.
         return_z_loss, lse, accuracy: What else to return.
+        group: A process group over which the classes are spread. ``input``, ``weight`` and a target of probabilities
+            then hold this process's classes, of which there may be any number; class indices are those of all classes,
+            in the order of the processes. Every process gets the whole loss, and its part of the gradient. See
+            :mod:`~manual_grad.sharding`.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (), (N) or (N, d1, …, dk), in the input's dtype, promoted with that of
@@ -353,10 +358,15 @@ def cross_entropy(
         raise IndexError("Dimension out of range: cross_entropy's input must have at least 1 dimension, got a scalar")
     arguments.require_floating("cross_entropy", input)
     added = temperature, softcap, logit_scale, z_loss, shift, return_z_loss, lse, accuracy
-    if token_weight is not None or normalizer is not None or added != NOTHING:  # for a small loss, a call takes long
+    # for a small loss, a call takes long
+    if token_weight is not None or normalizer is not None or group is not None or added != NOTHING:
         head = head_of("cross_entropy", reduction, *added, token_weight, normalizer)
         if shift:
             target = shifted("cross_entropy", target, ignore_index)
+        if group is not None:
+            from manual_grad.sharding import cross_entropy as sharded  # few programs need it
+
+            return sharded.of_scores(input, target, weight, ignore_index, label_smoothing, reduction, head, group)
         if not head.only_divides or input.dtype in HALF:  # which could not hold the sum
             return _with_head(input, target, weight, ignore_index, label_smoothing, reduction, head)
         if normalizer is not None:

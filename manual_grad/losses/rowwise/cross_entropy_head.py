@@ -91,7 +91,7 @@ import torch
 from torch import Tensor
 
 from manual_grad import kernels
-from manual_grad.engine import arguments, rowwise, torch_private
+from manual_grad.engine import arguments, collectives, rowwise, torch_private
 from manual_grad.engine.dtypes import compute_dtype
 from manual_grad.engine.function import Options, Tensors
 from manual_grad.engine.reduction import total
@@ -336,43 +336,61 @@ def evaluate_head(
     ``scores`` has the shape and the dtype of the scores, but is not read. ``target`` holds class indices that have been
     checked, or probabilities; ``weight`` is (C).
     """
-    rows, token = _rows(scores), head.token_weight
-    if token is not None:
-        if token.shape != rows:
-            expected, found = list(rows), list(token.shape)
-            raise RuntimeError(f"{name}(): argument 'token_weight' must have shape {expected}, but got {found}")
-        token = token.double()
+    token = token_of(name, _rows(scores), head)
     aim = targets_of(scores, target, weight, ignore_index, label_smoothing, token, head)
-    of_nothing = False
-    if reduction == "mean":  # the weights of the rows divide
-        divisor = head.normalizer
-        if divisor is None:
-            divisor = total(aim.counts if token is None else token * aim.counts)
-            of_nothing = not aim.y.numel()  # NaN, as torch's
-        if not isinstance(divisor, Tensor):
-            divisor = torch.full((), divisor, dtype=torch.float64, device=scores.device)
-        token = (1.0 if token is None else token) / divisor.double()
-    constant = not any(t is not None and t.requires_grad for t in (aim.q, token))
+    omega, of_nothing = shares(token, aim.counts, reduction, head)
+    constant = not any(t is not None and t.requires_grad for t in (aim.q, omega))
     if reduction != "none" and not any(head.outputs) and constant and not torch_private.is_intercepted():
-        omega = torch.ones((), dtype=torch.float64, device=scores.device) if token is None else token
-        loss = summed(aim, omega.expand(rows), head.z_loss)
+        one = torch.ones((), dtype=torch.float64, device=scores.device) if omega is None else omega
+        loss = summed(aim, one.expand(_rows(scores)), head.z_loss)
         return (loss / 0 if of_nothing else loss).to(scores.dtype)
     found = dict(zip(aim.outputs.split(), stacked(aim.y, aim.q, aim.outputs).unbind(), strict=True))
-    loss, z_loss = combined(found, aim.factor, head.z_loss)
+    return finished(found, aim.factor, omega, of_nothing, reduction, head, scores.dtype)
+
+
+def token_of(name: str, rows: torch.Size, head: Head) -> Tensor | None:
+    """The weights of the tokens, checked."""
+    token = head.token_weight
+    if token is not None and token.shape != rows:
+        raise RuntimeError(
+            f"{name}(): argument 'token_weight' must have shape {list(rows)}, but got {list(token.shape)}"
+        )
+    return None if token is None else token.double()
+
+
+def shares(token: Tensor | None, counts: Tensor, reduction: str, head: Head) -> tuple[Tensor | None, bool]:
+    """The weights of the rows, divided for the mean; and whether that is a mean of nothing, which is NaN as torch's."""
+    if reduction != "mean":
+        return token, False
+    divisor, of_nothing = head.normalizer, False
+    if divisor is None:
+        divisor = collectives.of_batch(total(counts if token is None else token * counts))
+        of_nothing = not counts.numel() and not collectives.batch_groups()
+    if not isinstance(divisor, Tensor):
+        divisor = torch.full((), divisor, dtype=torch.float64, device=counts.device)
+    return (1.0 if token is None else token) / divisor.double(), of_nothing
+
+
+def finished(
+    found: Mapping[str, Tensor], factor: Tensor | None, omega: Tensor | None, of_nothing: bool, reduction: str,
+    head: Head, dtype: torch.dtype,
+) -> Tensor | CrossEntropyOutput:  # fmt: skip
+    """The loss, and what else is asked for, from the numbers of each row."""
+    loss, z_loss = combined(found, factor, head.z_loss)
     z_loss = torch.zeros_like(loss) if z_loss is None else z_loss
-    if token is not None:
-        loss, z_loss = token * loss, token * z_loss
+    if omega is not None:
+        loss, z_loss = omega * loss, omega * z_loss
     if reduction != "none":
         loss, z_loss = total(loss), total(z_loss)
     if of_nothing:
         loss, z_loss = loss / 0, z_loss / 0
     if not any(head.outputs):
-        return loss.to(scores.dtype)
+        return loss.to(dtype)
     return_z_loss, lse, accuracy = head.outputs
     return CrossEntropyOutput(
-        loss.to(scores.dtype),
-        z_loss.to(scores.dtype) if return_z_loss else None,
-        found["lse"].to(scores.dtype) if lse else None,
+        loss.to(dtype),
+        z_loss.to(dtype) if return_z_loss else None,
+        found["lse"].to(dtype) if lse else None,
         found["correct"] != 0 if accuracy else None,
     )
 

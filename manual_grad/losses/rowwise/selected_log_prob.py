@@ -193,7 +193,7 @@ class SelectedLogProbFunction(RowwiseLoss):
     ) -> Tensors:
         x, y, kept = cls.kept(X, ignore_index)
         z, dim, stretch = logits_by(x, *logits), class_dim(x), stretch_of(x, *logits)
-        up, vx, vq, hq = upstream_of(g, outputs, dim), v[0], v[2], None
+        up, vx, vq, hq = upstream_of(cls.by_classes(g, *logits), outputs, dim), v[0], v[2], None
         vx = torch.zeros_like(x) if vx is None else vx
         dz, state, of_q = cls.slope(up, z, y, X, outputs, *logits)
         p, vz, u = state.probabilities(z), stretch * vx, state.excess(z) if "entropy" in up else None
@@ -231,6 +231,11 @@ class SelectedLogProbFunction(RowwiseLoss):
         state = State.of(z, own, entropy="entropy" in up)
         of_q = State.of(z, X[2]) if "cross" in up else None
         return slope_of(up, state, z, own, of_q, X[2]), state, of_q
+
+    @classmethod
+    def by_classes(cls, g: Tensor, *logits: Any) -> Tensor:
+        """Upstream gradients, on which those of all classes depend."""
+        return g
 
     @classmethod
     def over_classes(cls, terms: Tensors, dim: int, *logits: Any) -> Tensors:
@@ -355,7 +360,7 @@ def stacked(input: Tensor, index: Tensor, q: Tensor | None, outputs: str, dtype:
 
 def _of_rows(
     name: str, outputs: str, input: Tensor, index: Tensor, temperature: float, softcap: float | None,
-    logit_scale: float, ignore_index: int,
+    logit_scale: float, ignore_index: int, group: Any,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Check the arguments and compute the outputs."""
     arguments.require_floating(name, input)
@@ -369,10 +374,15 @@ def _of_rows(
     options = logits_of(name, temperature, softcap, logit_scale, ignore_index)
     if index.dtype is not torch.int64:
         raise RuntimeError(f"index: expected scalar type Long but found {arguments.scalar_type(index.dtype)}")
-    if not input.shape[-1] and index.numel():
+    if not input.shape[-1] and index.numel() and group is None:
         raise IndexError(f"Target is out of bounds: {name}'s input has no classes")
     x = input.movedim(-1, 1) if input.dim() > 2 else input
-    result = stacked(x, index, None, outputs, dtype_of_loss(input), *options)
+    if group is None:
+        result = stacked(x, index, None, outputs, dtype_of_loss(input), *options)
+    else:
+        from manual_grad.sharding import log_prob as sharded  # few programs need it
+
+        result = sharded.of_scores(name, x, index, outputs, dtype_of_loss(input), *options, group)
     return tuple(result[i] for i in range(len(result)))  # those of unbind may not be changed in place
 
 
@@ -397,6 +407,7 @@ def selected_log_prob(
     softcap: float | None = None,
     logit_scale: float = 1.0,
     ignore_index: int = -100,
+    group: Any = None,
 ) -> Tensor:
     """The log-probability of one class of each row.
 
@@ -409,6 +420,9 @@ def selected_log_prob(
         softcap: Bounds them: c tanh(x / c) replaces x before it is divided by the temperature.
         logit_scale: Multiplies the scores before anything else; positive.
         ignore_index: Rows with this index have a log-probability of 0, and no gradient.
+        group: A process group over which the classes are spread: ``input`` then holds this process's, of which there may
+            be any number, and ``index`` is among all, in the order of the processes. Every process gets the whole
+            result, and its part of the gradient. See :mod:`~manual_grad.sharding`.
 
     Returns:
         A tensor of shape (…) in the input's dtype (float32 under autocast, without a copy of the scores in float32).
@@ -427,7 +441,7 @@ def selected_log_prob(
         tensor([-0.1698, -2.1698])
     """
     name = "selected_log_prob"
-    return _of_rows(name, "log_prob", input, index, temperature, softcap, logit_scale, ignore_index)[0]
+    return _of_rows(name, "log_prob", input, index, temperature, softcap, logit_scale, ignore_index, group)[0]
 
 
 @arguments.overridable
@@ -439,6 +453,7 @@ def log_prob_and_entropy(
     softcap: float | None = None,
     logit_scale: float = 1.0,
     ignore_index: int = -100,
+    group: Any = None,
 ) -> LogProbAndEntropy:
     """The log-probability of one class of each row, and the entropy of its classes.
 
@@ -449,6 +464,9 @@ def log_prob_and_entropy(
         softcap: Bounds them: c tanh(x / c) replaces x before it is divided by the temperature.
         logit_scale: Multiplies the scores before anything else; positive.
         ignore_index: Rows with this index have a log-probability and an entropy of 0, and no gradient.
+        group: A process group over which the classes are spread: ``input`` then holds this process's, of which there may
+            be any number, and ``index`` is among all, in the order of the processes. Every process gets the whole
+            result, and its part of the gradient. See :mod:`~manual_grad.sharding`.
 
     Returns:
         A named tuple ``(log_prob, entropy)`` of tensors of shape (…) in the input's dtype (float32 under autocast,
@@ -471,5 +489,5 @@ def log_prob_and_entropy(
         tensor([0.1069, 0.1069])
     """
     name = "log_prob_and_entropy"
-    found = _of_rows(name, "log_prob entropy", input, index, temperature, softcap, logit_scale, ignore_index)
+    found = _of_rows(name, "log_prob entropy", input, index, temperature, softcap, logit_scale, ignore_index, group)
     return LogProbAndEntropy(*found)
