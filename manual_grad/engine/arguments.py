@@ -48,6 +48,10 @@ def overridable(function: F) -> F:
         tensors = (*args, *kwargs.values()) if kwargs else args
         if has_torch_function(tensors):
             return handle_torch_function(dispatch, tensors, *args, **kwargs)
+        if _DTENSORS in sys.modules and _has_dtensor(tensors):
+            from manual_grad.sharding import dtensors
+
+            return dtensors.call(dispatch, function, args, kwargs)
         if torch.compiler.is_compiling():
             if torchs is not None and torch_private.is_exporting() and ours_alone.isdisjoint(kwargs):
                 return torchs(*args, **kwargs)
@@ -78,6 +82,14 @@ def overridable(function: F) -> F:
     if torchs is not None:
         dispatch.__prepare_scriptable__ = lambda: torchs  # type: ignore[attr-defined]
     return dispatch  # type: ignore[return-value]
+
+
+_DTENSORS = "torch.distributed.tensor"  # without which there are none
+
+
+def _has_dtensor(values: tuple[Any, ...]) -> bool:
+    kind = sys.modules[_DTENSORS].DTensor
+    return any(isinstance(value, kind) for value in values)
 
 
 # The types that an annotation accepts.

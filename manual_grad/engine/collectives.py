@@ -152,6 +152,11 @@ def batch(groups: Groups) -> Iterator[None]:
         _BATCH.reset(token)
 
 
-def of_batch(divisor: Tensor) -> Tensor:
-    """What a mean over the whole batch divides by, from what one over the rows here does."""
-    return total(divisor, batch_groups())
+def of_batch(divisor: Tensor | float, like: Tensor) -> Tensor | float:
+    """What a mean over the batch of all processes divides by, from what one over the rows here does."""
+    groups = batch_groups()
+    if not groups:
+        return divisor
+    if not isinstance(divisor, Tensor):
+        divisor = torch.full((), divisor, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+    return total(divisor, groups)

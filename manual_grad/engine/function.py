@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from manual_grad import kernels
-from manual_grad.engine import torch_private
+from manual_grad.engine import collectives, torch_private
 from manual_grad.engine.dtypes import HALF, compute_dtype, widen
 
 Tensors = tuple["Tensor | None", ...]
@@ -224,6 +224,21 @@ class LossFunction(Function):
         return cls.fused(X, options, reduction, needs, g, value)
 
 
+    @classmethod
+    def share(cls, *args: Any) -> Tensor:
+        """The share, of these rows, of the mean over the batch of all processes."""
+        X, options, _ = cls.split(args)
+        dtype, shape = cls.dtype(X, *options), cls.shape(X, *options)
+        wide = compute_dtype(X[0])
+        if dtype in HALF:  # which could not hold the sum
+            whole = evaluate(cls, *args[:-1], "none").to(wide).sum()
+        else:
+            whole = evaluate(cls, *args[:-1], "sum")
+        like = X[0].new_empty((), dtype=wide).expand(shape)
+        divisor = cls.denominator(X, like, *options) if shape.numel() else 0.0
+        return (whole / collectives.of_batch(divisor, like)).to(dtype)
+
+
 def per_row(cls: type[LossFunction], X: Tensors, options: Options) -> float:
     """:meth:`LossFunction.scale` of a loss with one value per row, by the shortest way for a matrix."""
     x = X[0]
@@ -237,6 +252,8 @@ def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
     torch.jit.trace and torch.export get the formulas: they record no autograd Function, and without one a kernel has
     no gradient. (This concerns losses that torch lacks; for the others the functional has called torch's own.)
     """
+    if collectives.batch_groups() and args[-1] == "mean":
+        return loss.share(*args)
     if torch_private.is_intercepted():
         if torch_private.tracing_state() or torch_private.is_exporting():
             return loss.compute(args[: loss.tensors], args[loss.tensors : -1], args[-1])

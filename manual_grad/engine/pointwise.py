@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from manual_grad import kernels
+from manual_grad.engine import collectives
 from manual_grad.engine.arguments import readable
 from manual_grad.engine.dtypes import compute_dtype, widen
 from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
@@ -160,4 +161,4 @@ def weighted_mean(loss: type[PointwiseLoss], *args: Any) -> Tensor:
     """
     X, options = args[: loss.tensors], args[loss.tensors :]
     wide = widen(X, compute_dtype(X[0]))
-    return (evaluate(loss, *wide, *options, "sum") / wide[-1].sum()).to(X[0].dtype)
+    return (evaluate(loss, *wide, *options, "sum") / collectives.of_batch(wide[-1].sum(), wide[-1])).to(X[0].dtype)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_grad.engine import arguments
+from manual_grad.engine import arguments, collectives
 from manual_grad.engine.dtypes import HALF
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
@@ -94,8 +94,8 @@ def row_shares(
 
 def _divisor(w: Tensor, reduction: str, normalizer: Tensor | float | None) -> Tensor | float | None:
     """What the weight of each token is divided by, so that the mean becomes a sum."""
-    if normalizer is not None or reduction in ("none", "sum") or not w.numel():
+    if normalizer is not None or reduction in ("none", "sum") or not (w.numel() or collectives.batch_groups()):
         return normalizer
-    count = total(w) if reduction == "mean" else w.sum(dim=-1, keepdim=True)
+    count = collectives.of_batch(total(w), w) if reduction == "mean" else w.sum(dim=-1, keepdim=True)
     divisor = torch.where(count == 0, 1, count)
-    return divisor if reduction == "mean" else divisor * count.numel()
+    return divisor if reduction == "mean" else divisor * collectives.of_batch(count.numel(), w)

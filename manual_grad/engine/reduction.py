@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from manual_grad.engine import collectives
+
 
 def reduced(values: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:
     """'none', 'mean' (weighted) or 'sum' by torch's own ops, which reject the mean of integers."""
     if weight is not None:
         values = weight * values
         if reduction == "mean":
-            return values.sum() / weight.sum()
+            return values.sum() / collectives.of_batch(weight.sum(), weight)
     if reduction == "none":
         return values
+    if reduction == "mean" and collectives.batch_groups():
+        return values.sum() / collectives.of_batch(values.numel(), values)
     return values.mean() if reduction == "mean" else values.sum()
 
 

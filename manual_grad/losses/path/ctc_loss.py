@@ -107,7 +107,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from manual_grad import kernels
-from manual_grad.engine import arguments, torch_private
+from manual_grad.engine import arguments, collectives, torch_private
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.path import PathLoss
 
@@ -157,6 +157,13 @@ class CTCLossFunction(PathLoss):
     @classmethod
     def spread(cls, g: Tensor, X: Tensors, options: Options, reduction: str) -> Tensor:
         return (g / _divisor(X) if reduction == "mean" else g).expand(cls.shape(X))
+
+    @classmethod
+    def share(cls, *args: Any) -> Tensor:
+        rows = args[0].shape[1]
+        with collectives.batch(()):
+            own = evaluate(cls, *args)
+        return own * (rows / collectives.of_batch(rows, args[0])).to(own.dtype)
 
     @classmethod
     def op(cls, X: Tensors, options: Options) -> Any:

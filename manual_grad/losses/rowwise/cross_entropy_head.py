@@ -364,7 +364,7 @@ def shares(token: Tensor | None, counts: Tensor, reduction: str, head: Head) -> 
         return token, False
     divisor, of_nothing = head.normalizer, False
     if divisor is None:
-        divisor = collectives.of_batch(total(counts if token is None else token * counts))
+        divisor = collectives.of_batch(total(counts if token is None else token * counts), counts)
         of_nothing = not counts.numel() and not collectives.batch_groups()
     if not isinstance(divisor, Tensor):
         divisor = torch.full((), divisor, dtype=torch.float64, device=counts.device)

@@ -1,0 +1,111 @@
+"""The losses of DTensors: each process computes the loss of what it has, and the result says what it is a part of."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+from manual_grad.engine import collectives
+from manual_grad.sharding.layouts import HIDDEN, LAYOUTS, SPREAD, labels_of, whole
+from manual_grad.sharding.log_prob import Shards
+
+
+def call(dispatch: Callable[..., Any], function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
+    """``function`` of DTensors, as DTensors."""
+    name, signature = function.__name__, inspect.signature(function)
+    bound = signature.bind(*args, **kwargs).arguments
+    mesh = _mesh(name, bound)
+    order = [*LAYOUTS.get(name, ()), *bound]  # the first decides
+    given = {k: bound[k] for k in dict.fromkeys(order) if isinstance(bound.get(k), Tensor)}
+    labels, rows = labels_of(name, given)
+    tensors = {k: _distributed(name, k, t, mesh) for k, t in given.items()}
+    spread = [_spread(i, tensors, labels) for i in range(mesh.ndim)]
+    takes_group = "group" in signature.parameters and name in LAYOUTS
+    _refuse(name, spread, labels, whole(name, rows, bound), takes_group)
+    of_rows = [label is not None and label[0] in SPREAD for label in spread]
+    of_classes = [label == "c" for label in spread]
+
+    def placed(dims: list[str], otherwise: Callable[[int], Placement]) -> list[Placement]:
+        return [Shard(dims.index(u)) if u in dims else otherwise(i) for i, u in enumerate(spread)]  # type: ignore[arg-type]
+
+    for k, t in tensors.items():
+        hidden = HIDDEN.get(name) == k
+
+        def of_gradient(i: int, hidden: bool = hidden) -> Placement:
+            return Partial() if of_rows[i] or (of_classes[i] and hidden) else Replicate()
+
+        t = t.redistribute(mesh, placed(labels[k], lambda i: Replicate()))
+        bound[k] = t.to_local(grad_placements=placed(labels[k], of_gradient))
+        tensors[k] = t
+    if any(of_classes):
+        k = next(k for k in tensors if "c" in labels[k])
+        t, at = tensors[k], labels[k].index("c")
+        _, offset = compute_local_shape_and_global_offset(t.shape, mesh, t.placements)
+        groups = tuple(mesh.get_group(i).group_name for i, is_one in enumerate(of_classes) if is_one)
+        bound["group"] = Shards(groups, offset[at], t.shape[at], partial=True)
+    batch = tuple(mesh.get_group(i).group_name for i, is_one in enumerate(of_rows) if is_one)
+    with collectives.batch(batch):
+        result = dispatch(**bound)
+    sizes = {u: n for k, t in tensors.items() for u, n in zip(labels[k], t.shape, strict=True)}
+
+    def part(u: Any) -> Any:
+        if not isinstance(u, Tensor):
+            return u
+        if u.dim() != len(rows):  # reduced
+            return DTensor.from_local(u, mesh, [Partial() if r else Replicate() for r in of_rows], run_check=False)
+        shape = torch.Size(sizes[r] for r in rows)
+        stride = torch.empty(shape, device="meta").stride()
+        places = placed(rows, lambda i: Replicate())
+        return DTensor.from_local(u, mesh, places, run_check=False, shape=shape, stride=stride)
+
+    if isinstance(result, tuple):
+        return type(result)(*map(part, result))
+    return part(result)
+
+
+def _mesh(name: str, bound: dict[str, Any]) -> DeviceMesh:
+    meshes = [t.device_mesh for t in bound.values() if isinstance(t, DTensor)]
+    if any(mesh != meshes[0] for mesh in meshes):
+        raise ValueError(f"{name}(): the DTensors must have the same device mesh")
+    if bound.get("group") is not None:
+        raise ValueError(f"{name}(): argument 'group' is for plain tensors; a DTensor says how it is spread")
+    return meshes[0]
+
+
+def _distributed(name: str, argument: str, t: Tensor, mesh: DeviceMesh) -> DTensor:
+    """A plain tensor is one that every process has whole, as for torch's loss_parallel."""
+    if isinstance(t, DTensor):
+        return t
+    return DTensor.from_local(t, mesh, [Replicate()] * mesh.ndim, run_check=False)
+
+
+def _spread(i: int, tensors: dict[str, DTensor], labels: dict[str, list[str]]) -> str | None:
+    """What is spread over dimension i of the mesh: what the first tensor has spread there, or the next."""
+    for k, t in tensors.items():
+        place = t.placements[i]
+        if type(place) is Shard:
+            label = labels[k][place.dim % t.dim()]
+            if label != "-":
+                return label
+    return None
+
+
+def _refuse(
+    name: str, spread: list[str | None], labels: dict[str, list[str]], needed: set[str], takes_group: bool
+) -> None:
+    for label in spread:
+        if label is None or (label[0] in SPREAD and label not in needed) or (label == "c" and takes_group):
+            continue
+        argument = next(k for k, dims in labels.items() if label in dims)
+        dim = labels[argument].index(label)
+        raise RuntimeError(
+            f"{name}(): argument '{argument}' must be whole along dimension {dim} in every process: "
+            f"redistribute it to Replicate, or spread it along its rows"
+        )
