@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -31,26 +31,34 @@ from torch.autograd import Function
 
 from manual_grad.engine import torch_private
 
-Groups = tuple[str, ...]  # the names of process groups; of several, the processes are ordered as those of a mesh
+# The names of process groups, one a line, for torch.func would take a tuple apart. The processes of several are ordered
+# as those of a mesh.
+Groups = str
 
 
 def groups_of(name: str, group: Any) -> Groups:
     """The names of a process group, or of those of a device mesh, one for each of its dimensions."""
-    if group is None or isinstance(group, tuple):  # which this function returned
-        return group or ()
+    if group is None:
+        return ""
+    if isinstance(group, (str, tuple)):  # what is in use here
+        return group  # type: ignore[return-value]
     if not torch.distributed.is_available():
         raise RuntimeError(f"{name}(): argument 'group' needs torch.distributed, which this torch is built without")
     from torch.distributed.device_mesh import DeviceMesh
 
     if isinstance(group, DeviceMesh):
-        return tuple(g.group_name for g in group.get_all_groups())
+        return joined(group.get_all_groups())
     if isinstance(group, torch.distributed.ProcessGroup):
-        return (group.group_name,)
+        return joined([group])
     raise TypeError(f"{name}(): argument 'group' must be ProcessGroup or DeviceMesh, not {type(group).__name__}")
 
 
+def joined(groups: Iterable[Any]) -> Groups:
+    return "\n".join(group.group_name for group in groups)
+
+
 def process_groups(groups: Groups) -> list[Any]:
-    return [torch_private.process_group(name) for name in groups]
+    return [torch_private.process_group(name) for name in groups.splitlines()]
 
 
 def count(groups: Groups) -> int:
@@ -71,7 +79,9 @@ class _AllReduce(Function):
 
     @staticmethod
     def forward(x: Tensor, op: str, groups: Groups) -> Tensor:
-        for name in groups:
+        if torch_private.is_legacy_batched(x):
+            raise NotImplementedError("is_grads_batched: processes cannot add up batched gradients; use torch.func.vmap")
+        for name in groups.splitlines():
             x = torch_private.all_reduce(x, op, name)
         return x
 
@@ -86,12 +96,12 @@ class _AllReduce(Function):
         return (spread(g, ctx.groups) if ctx.op == "sum" else None), None, None
 
     @staticmethod
-    def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor:
-        return gathered(dx, ctx.groups) if ctx.op == "sum" else torch.zeros_like(dx)
+    def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor | None:
+        return gathered(dx, ctx.groups) if ctx.op == "sum" else None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, op: str, groups: Groups) -> tuple[Tensor, Any]:
-        return _AllReduce.apply(x, op, groups), in_dims[0]
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, op: str, groups: Groups) -> tuple[Tensor, int]:
+        return _AllReduce.apply(_first(info, in_dims[0], x), op, groups), 0
 
 
 class _Spread(Function):
@@ -111,11 +121,16 @@ class _Spread(Function):
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor:
-        return dx.view_as(dx)
+        return spread(dx, ctx.groups)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, groups: Groups) -> tuple[Tensor, Any]:
-        return _Spread.apply(x, groups), in_dims[0]
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, groups: Groups) -> tuple[Tensor, int]:
+        return _Spread.apply(_first(info, in_dims[0], x), groups), 0
+
+
+def _first(info: Any, dim: int | None, x: Tensor) -> Tensor:
+    """What vmap maps over, as the first dimension."""
+    return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
 def gathered(x: Tensor, groups: Groups) -> Tensor:
@@ -138,7 +153,7 @@ def spread(x: Tensor, groups: Groups) -> Tensor:
     return _Spread.apply(x, groups) if groups and x.is_floating_point() else x
 
 
-_BATCH: ContextVar[Groups] = ContextVar("manual_grad.batch", default=())
+_BATCH: ContextVar[Groups] = ContextVar("manual_grad.batch", default="")
 batch_groups = _BATCH.get  # over whose processes the rows of a batch are spread, in this context
 
 

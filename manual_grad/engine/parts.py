@@ -50,7 +50,8 @@ def of(x: Tensor, q: Tensor | None, entropy: bool, logits: Logits) -> Tensor:
     """(1) from scores and weights of the classes, by the formulas."""
     dim = class_dim(x)
     if not x.shape[dim]:  # processes exchange gradients, so that a graph must have this one's part, too
-        return empty(x.sum(dim), q is not None) + x.sum(dim)
+        nothing = x.sum(dim) if q is None else x.sum(dim) + q.sum(dim)
+        return empty(nothing, q is not None) + nothing
     z = logits(x)
     state = State.of(z, q, value=q is not None, entropy=entropy)
     numbers = [x.amax(dim, keepdim=True), state.rest, torch.zeros_like(state.rest)]
@@ -72,11 +73,17 @@ def leader(m: Tensor) -> Tensor:
     return torch.where(m.isnan(), math.inf, m).detach()
 
 
-def lanes_of(states: Tensor, most: Tensor, logits: Logits) -> Tensor:
-    """The terms of (2) and (3), along dimension 1: of rho, n, tau and, with weights, delta, Q and q-bar."""
+def lanes_of(states: Tensor, most: Tensor, logits: Logits, sole: Tensor | None = None) -> Tensor:
+    """The terms of (2) and (3), along dimension 1: of rho, n, tau and, with weights, delta, Q and q-bar.
+
+    If they are to be differentiated, by the leaders too, ``sole`` says where a part leads alone.
+    """
     m, rest, mean_gap, *of_weights = states.unbind(1)
     leads, nothing = leader(m) == most, (m == -math.inf) & (most > -math.inf)
+    # masked before and after, for the sake of derivatives
+    m, rest, mean_gap = torch.where(nothing, most, m), torch.where(nothing, 0, rest), torch.where(nothing, 0, mean_gap)
     gap = logits(most) - logits(m)
+    gap = gap if sole is None else torch.where(sole, 0, gap)
     shrink, exponentials = (-gap).exp(), 1 + rest
     # of a leader, expm1 is 0, but its derivative is not
     rho = torch.where(leads, rest + (-gap).expm1() * exponentials, shrink * exponentials)

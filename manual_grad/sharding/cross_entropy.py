@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -121,13 +122,12 @@ def evaluate(
 def _most_probable(target: Tensor, shards: Shards) -> Tensor:
     """The index of the first class, of all, with the largest probability in each row."""
     with torch.no_grad():
-        most, shards = shards.leaders(target.double().amax(1) if target.shape[1] else _none(target), target.shape[1])
-        hit = target.double() == most.unsqueeze(1)
-        first = hit.to(torch.int8).argmax(1) + shards.start if target.shape[1] else torch.zeros_like(most)
+        classes, p = target.shape[1], target.double()
+        if not classes:
+            p = torch.full_like(p.sum(1, keepdim=True), -1.0)  # no probability
+        most, shards = shards.leaders(p.amax(1), classes)
+        hit = p == most.unsqueeze(1)
+        first = hit.to(torch.int8).argmax(1) + shards.start
         # the smallest of the indices, as the largest of their negatives
-        first = torch.where(hit.any(1), -first.double(), -float("inf"))
+        first = torch.where(hit.any(1), -first.double(), -math.inf)
         return -collectives.maximum(first, shards.groups).long()
-
-
-def _none(target: Tensor) -> Tensor:
-    return torch.full_like(target.sum(1), -float("inf"), dtype=torch.float64)

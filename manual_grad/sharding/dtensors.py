@@ -48,9 +48,9 @@ def call(dispatch: Callable[..., Any], function: Callable[..., Any], args: tuple
         k = next(k for k in tensors if "c" in labels[k])
         t, at = tensors[k], labels[k].index("c")
         _, offset = compute_local_shape_and_global_offset(t.shape, mesh, t.placements)
-        groups = tuple(mesh.get_group(i).group_name for i, is_one in enumerate(of_classes) if is_one)
+        groups = collectives.joined(mesh.get_group(i) for i, is_one in enumerate(of_classes) if is_one)
         bound["group"] = Shards(groups, offset[at], t.shape[at], partial=True)
-    batch = tuple(mesh.get_group(i).group_name for i, is_one in enumerate(of_rows) if is_one)
+    batch = collectives.joined(mesh.get_group(i) for i, is_one in enumerate(of_rows) if is_one)
     with collectives.batch(batch):
         result = dispatch(**bound)
     sizes = {u: n for k, t in tensors.items() for u, n in zip(labels[k], t.shape, strict=True)}

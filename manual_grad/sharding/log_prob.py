@@ -220,7 +220,13 @@ def merged(
         return logits_by(x, *logits)
 
     most, shards = shards.leaders(parts.leader(state[0]), classes)
-    lanes = parts.lanes_of(state.unsqueeze(0), most, of)[0]
+    sole = None
+    if torch.is_grad_enabled() and state.requires_grad:  # a third derivative, also by the leaders
+        leads = parts.leader(state[0]) == most
+        moved = torch.where(leads, state[0] - state[0].detach(), 0)
+        moved, leaders = collectives.total(torch.stack([moved, leads.to(moved.dtype)]), shards.groups)
+        most, sole = most + moved / leaders, leads & (leaders == 1)
+    lanes = parts.lanes_of(state.unsqueeze(0), most, of, sole)[0]
     own = None if beside is None else beside(most, shards)
     sums = collectives.total(lanes if own is None else torch.cat([lanes, own]), shards.groups)
     return parts.finished(most, sums[: len(lanes)]), None if own is None else sums[len(lanes) :], shards

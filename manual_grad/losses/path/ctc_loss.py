@@ -161,7 +161,7 @@ class CTCLossFunction(PathLoss):
     @classmethod
     def share(cls, *args: Any) -> Tensor:
         rows = args[0].shape[1]
-        with collectives.batch(()):
+        with collectives.batch(""):
             own = evaluate(cls, *args)
         return own * (rows / collectives.of_batch(rows, args[0])).to(own.dtype)
 
