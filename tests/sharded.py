@@ -9,10 +9,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 import manual_grad.functional as F
 from gradcheck import run
-from gradcheck.spec import Settings, Spec
+from gradcheck.spec import Case, Settings, Spec
 from manual_grad import specs
 from manual_grad.engine import collectives
 
@@ -95,3 +97,56 @@ def audit(rank: int, name: str, checks: tuple[str, ...], settings: Settings) -> 
     report = run.audit([sharded_spec(name)], checks, settings)
     lines = [f"{r.check}: {r.case}: {r.sample}: {r.what}: {r.error:.3g} > {r.bound:g} {r.message}" for r in report.failures]
     return len(report.results), lines
+
+
+def spread_over(t: Tensor, mesh: DeviceMesh, dim: int | None) -> DTensor:
+    """A tensor that every process has, along ``dim`` of which they now have parts."""
+    return distribute_tensor(t, mesh, [Replicate() if dim is None else Shard(dim)], src_data_rank=None)
+
+
+def batch_sharded(rank: int, names: tuple[str, ...]) -> tuple[dict[str, set[int]], list[str]]:
+    """Every loss, of DTensors of which the first is spread along one of its dimensions after the other.
+
+    Returns, for each loss, the dimensions of its first tensor, counted from the last, along which it refuses to be
+    spread; and what is wrong.
+    """
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    refused: dict[str, set[int]] = {name: set() for name in names}
+    wrong: list[str] = []
+    for name in names:
+        spec = specs.load(name)
+        for plain, case in enumerate(spec.cases(Settings(quick=True))):
+            expected, gradients = case.differentiate()
+            for dim in range(next(iter(case.tensors.values())).dim()):
+                try:
+                    found, own = _of_dtensors(case, mesh, dim, bool(plain % 2))
+                except RuntimeError as error:
+                    if "must be whole along dimension" not in str(error):
+                        raise RuntimeError(f"{case}, {dim}") from error
+                    refused[name].add(dim - next(iter(case.tensors.values())).dim())
+                    continue
+                pairs = {"value": (found, expected), **{k: (own[k], gradients[k]) for k in own}}
+                for what, (ours, theirs) in pairs.items():
+                    if theirs is None or theirs.isnan().any() and ours is not None and ours.isnan().any():
+                        continue
+                    if not torch.allclose(ours, theirs, rtol=1e-12, atol=1e-13, equal_nan=True):
+                        wrong.append(f"{name}, {case}, spread along {dim}: {what}: {ours} instead of {theirs}")
+    return refused, wrong
+
+
+def _of_dtensors(case: Case, mesh: DeviceMesh, dim: int, plain: bool) -> tuple[Tensor, dict[str, Tensor | None]]:
+    """Value and gradients, whole; the tensors after the first are ``plain``, or DTensors that every process has."""
+    first = next(iter(case.tensors))
+    given = {k: t if plain and k != first else spread_over(t, mesh, dim if k == first else None)
+             for k, t in case.tensors.items()}  # fmt: skip
+    leaves = {k: given[k].detach().requires_grad_() for k in case.differentiable}
+    value = case.call(**{**given, **leaves})
+    whole = value.full_tensor()
+    if not whole.requires_grad:
+        return whole, {}
+    found = torch.autograd.grad(whole, list(leaves.values()), case.upstream(whole), allow_unused=True)
+    for k, d in zip(leaves, found, strict=True):
+        if isinstance(d, DTensor) and d.placements != leaves[k].placements:
+            raise AssertionError(f"{case}: the gradient of {k}, placed {leaves[k].placements}, is {d.placements}")
+    gathered = [d.full_tensor() if isinstance(d, DTensor) else d for d in found]
+    return whole.detach(), dict(zip(leaves, gathered, strict=True))

@@ -109,4 +109,6 @@ def whole(name: str, labels: list[str], arguments: dict[str, Any]) -> set[str]:
         return set(labels[-1:])
     if arguments.get("reduction") == "batchmean":
         return set(labels[1:])
+    if name == "ctc_loss" and arguments["targets"].dim() == 1:  # one after the other
+        return set(labels)
     return set()

@@ -149,7 +149,8 @@ def kl_div(
         >>> kl_div(log_q, p.log(), reduction="none", log_target=True).sum(1)
         tensor([0.3466, 0.0000])
     """
-    batch = input.shape[0] if reduction == "batchmean" and input.dim() > 0 else 1
+    by_batch = reduction == "batchmean"
+    batch = input.shape[0] if by_batch and input.dim() > 0 else 1
     if size_average is None and reduce is None:
         if reduction == "mean":
             warnings.warn(  # exactly torch's text, so that warning filters for it apply
@@ -170,6 +171,8 @@ def kl_div(
     if reduction == "none":
         e = evaluate(KLDivLossFunction, x, t, None, log_target, 1, "none")
         return e if batch == 1 else e / batch
+    if reduction == "sum" and not by_batch:
+        return evaluate(KLDivLossFunction, x, t, None, log_target, 1, "sum")
     divisor = batch * x.numel() if reduction == "mean" else batch
     return evaluate(KLDivLossFunction, x, t, None, log_target, divisor, "mean")
 
