@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import os
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +17,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.debug import CommDebugMode
+from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
 
 import manual_grad.functional as F
 from gradcheck import run
@@ -85,7 +95,8 @@ def sharded_spec(name: str) -> Spec:
     """
     module, spec = specs.module(name), specs.load(name)
     for own in HERE:
-        setattr(module, own, globals()[own]) if own in vars(module) and own != name else None
+        if callable(getattr(module, own, None)):
+            setattr(module, own, globals()[own])
     if hasattr(module, "loss"):
         module.loss = SimpleNamespace(**{own: globals()[own] for own in HERE})
     fn = globals()[name] if name in ("cross_entropy", "linear_cross_entropy") else spec.fn
@@ -150,3 +161,230 @@ def _of_dtensors(case: Case, mesh: DeviceMesh, dim: int, plain: bool) -> tuple[T
             raise AssertionError(f"{case}: the gradient of {k}, placed {leaves[k].placements}, is {d.placements}")
     gathered = [d.full_tensor() if isinstance(d, DTensor) else d for d in found]
     return whole.detach(), dict(zip(leaves, gathered, strict=True))
+
+
+# -- what a process does in tests of their own, with the results for the test to compare
+
+
+def counted(rank: int) -> dict[str, tuple[int, int, int]]:
+    """How many all-reduces forward, backward and in the double backward take."""
+    classes, world = 5 + rank, dist.group.WORLD
+    scores = torch.randn(4, classes, dtype=torch.float64)
+    hidden, weight = torch.randn(4, 3, dtype=torch.float64), torch.randn(classes, 3, dtype=torch.float64)
+    y, p = torch.tensor([0, 6, -100, 3]), torch.rand(4, classes, dtype=torch.float64)
+    calls: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {
+        "indices": (scores, lambda x: F.cross_entropy(x, y, group=world)),
+        "smoothing, z-loss": (
+            scores, lambda x: F.cross_entropy(x, y, label_smoothing=0.1, z_loss=0.1, softcap=3.0, group=world),
+        ),
+        "weights": (
+            scores, lambda x: F.cross_entropy(x, y, torch.ones(classes, dtype=torch.float64), group=world),
+        ),
+        "probabilities": (scores, lambda x: F.cross_entropy(x, p, group=world)),
+        "log-probability, entropy": (scores, lambda x: sum(F.log_prob_and_entropy(x, y, group=world)).sum()),
+        "hidden states": (hidden, lambda x: F.linear_cross_entropy(x, weight, y, group=world)),
+    }  # fmt: skip
+    found = {}
+    for name, (x, call) in calls.items():
+        x = x.clone().requires_grad_()
+        with CommDebugMode() as forward:
+            loss = call(x)
+        with CommDebugMode() as backward:
+            torch.autograd.grad(loss, x, retain_graph=True)
+        (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
+        with CommDebugMode() as second:
+            torch.autograd.grad(gradient.sum(), x)
+        found[name] = tuple(mode.get_total_counts() for mode in (forward, backward, second))
+    return found
+
+
+def class_sharded(rank: int, shape: tuple[int, ...], placements: list[tuple[int | None, ...]]) -> list[str]:
+    """Cross entropy of DTensors on a mesh, whole, beside that of whole tensors: what differs."""
+    mesh = init_device_mesh("cpu", shape)
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 11, dtype=torch.float64, generator=draw)
+    y, w = torch.tensor([0, -100, 10, 4, 7]), torch.rand(11, dtype=torch.float64, generator=draw)
+    p = torch.rand(5, 11, dtype=torch.float64, generator=draw)
+    wrong = []
+    for places in placements:
+        placed = [Replicate() if dim is None else Shard(dim) for dim in places]
+        for target, weight, reduction, options in product(
+            (y, p), (None, w), ("mean", "sum", "none"),
+            ({}, dict(label_smoothing=0.1), dict(z_loss=0.1, accuracy=True, lse=True)),
+        ):  # fmt: skip
+            how = dict(weight=weight, reduction=reduction, **options)
+            expected, whole = _loss_of(x.clone().requires_grad_(), target, **how)
+            found, part = _loss_of(distribute_tensor(x, mesh, placed, src_data_rank=None).requires_grad_(), target, **how)
+            rows = [Shard(0) if d == 0 else Replicate() for d in places]
+            summed = [Partial() if d == 0 else Replicate() for d in places]
+            label = f"{places}, {how}"
+            if list(found.placements) != (rows if reduction == "none" else summed):
+                wrong.append(f"{label}: the loss is placed {found.placements}")
+            if list(part.placements) != placed:
+                wrong.append(f"{label}: the gradient is placed {part.placements}")
+            for ours, theirs in ((found, expected), (part, whole)):
+                if not torch.allclose(ours.full_tensor(), theirs, rtol=1e-12, atol=1e-14):
+                    wrong.append(f"{label}: {ours.full_tensor()} instead of {theirs}")
+    return wrong
+
+
+def _loss_of(x: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    found = F.cross_entropy(x, target, **options)
+    loss = found if isinstance(found, Tensor) else found.loss
+    loss.sum().backward()
+    return loss.detach(), x.grad
+
+
+def tensor_parallel(rank: int) -> list[str]:
+    """Plans of parallelize_module: a head that leaves its scores divided, and hidden states divided by position."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
+    torch.manual_seed(0)
+    whole = torch.nn.Linear(6, 11, dtype=torch.float64)
+    x, y = torch.randn(4, 3, 6, dtype=torch.float64), torch.randint(0, 11, (4, 3))
+    y[0, 0] = -100
+    loss = F.cross_entropy(whole(x).flatten(0, 1), y.flatten(), label_smoothing=0.1)
+    loss.backward()
+    wrong = []
+
+    def compare(what: str, ours: Tensor, theirs: Tensor) -> None:
+        if not torch.allclose(ours.full_tensor(), theirs, rtol=1e-12, atol=1e-14):
+            wrong.append(f"{what}: {ours.full_tensor()} instead of {theirs}")
+
+    head = copy.deepcopy(whole)
+    plan = ColwiseParallel(output_layouts=Shard(-1), use_local_output=False)
+    parallelize_module(head, mesh["tp"], plan)
+    scores = head(x)
+    own = F.cross_entropy(scores.flatten(0, 1), y.flatten(), label_smoothing=0.1)
+    own.backward()
+    compare("loss of scores", own, loss)
+    compare("gradient of the weight", head.weight.grad, whole.weight.grad)
+
+    hidden = distribute_tensor(x, mesh, [Shard(0), Shard(1)], src_data_rank=None).requires_grad_()
+    weight = distribute_tensor(whole.weight.detach(), mesh, [Replicate(), Shard(0)], src_data_rank=None).requires_grad_()
+    bias = distribute_tensor(whole.bias.detach(), mesh, [Replicate(), Shard(0)], src_data_rank=None)
+    target = distribute_tensor(y, mesh, [Shard(0), Replicate()], src_data_rank=None)
+    own = F.linear_cross_entropy(hidden, weight, target, linear_bias=bias, label_smoothing=0.1, normalizer=11.0)
+    with CommDebugMode() as backward:
+        own.backward()
+    x = x.clone().requires_grad_()
+    loss = F.cross_entropy(whole(x).flatten(0, 1), y.flatten(), label_smoothing=0.1)
+    (dx,) = torch.autograd.grad(loss, x)
+    compare("loss of hidden states", own, loss)
+    compare("gradient of the hidden states", hidden.grad, dx)
+    compare("gradient of the weight from hidden states", weight.grad, whole.weight.grad)
+    counts = {str(op).rpartition(".")[2]: n for op, n in backward.get_comm_counts().items()}
+    if hidden.grad.placements != hidden.placements or counts.get("reduce_scatter_tensor") != 1:
+        wrong.append(f"hidden states, {hidden.grad.placements}: {counts}")
+    return wrong
+
+
+def compiled(rank: int) -> list[float]:
+    """How far a compiled step, and one that is checkpointed, are from an eager one."""
+    world = dist.group.WORLD
+    torch.manual_seed(0)
+    weight = torch.randn(11, 6).tensor_split(dist.get_world_size())[rank]
+    x, y = torch.randn(5, 6), torch.tensor([0, -100, 10, 4, 7])
+
+    def step(x: Tensor, weight: Tensor, smoothing: float) -> Tensor:
+        scores = 2 * x @ weight.mT
+        by_hidden = F.linear_cross_entropy(x, weight, y, group=world, z_loss=1e-3)
+        return F.cross_entropy(scores, y, label_smoothing=smoothing, group=world) + by_hidden
+
+    def checkpointed(x: Tensor, weight: Tensor, smoothing: float) -> Tensor:
+        return torch.utils.checkpoint.checkpoint(step, x, weight, smoothing, use_reentrant=False)
+
+    graph = torch.compile(step, fullgraph=True, backend="aot_eager")
+    apart = []
+    for smoothing in (0.0, 0.1):
+        found = []
+        for call in (step, graph, checkpointed):
+            leaves = x.clone().requires_grad_(), weight.clone().requires_grad_()
+            loss = call(*leaves, smoothing)
+            found.append((loss.detach(), *torch.autograd.grad(loss, leaves)))
+        apart += [float((u - v).abs().max()) for other in found[1:] for u, v in zip(found[0], other, strict=True) if u.numel()]
+    return apart
+
+
+def accumulated(rank: int) -> tuple[Tensor, Tensor]:
+    """Under DDP over the batch and classes spread over the rest: two parts of a batch, of which one is not synced."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
+    torch.manual_seed(0)
+    body, weight = torch.nn.Linear(6, 6), torch.randn(11, 6)
+    x, y = torch.randn(8, 6), torch.randint(0, 11, (8,))
+    y[:3] = -100
+    F.linear_cross_entropy(body(x), weight, y).backward()
+    whole = body.weight.grad.clone()
+    body.zero_grad()
+    tp, dp = mesh["tp"].get_group(), mesh["dp"].get_group()
+    own = weight.tensor_split(2)[mesh.get_local_rank("tp")]
+    model = DistributedDataParallel(body, process_group=dp)
+    parts = list(zip(x.chunk(4), y.chunk(4), strict=True))[2 * mesh.get_local_rank("dp") :][:2]
+    count = (y != -100).sum()
+    for i, (rows, labels) in enumerate(parts):
+        with model.no_sync() if i == 0 else contextlib.nullcontext():
+            # DDP averages over the processes, so that each has to count twice
+            loss = 2 * F.linear_cross_entropy(model(rows), own, labels, normalizer=count, group=tp)
+            loss.backward()
+    return body.weight.grad, whole
+
+
+def left_alone(rank: int, folder: str) -> None:
+    """A process that is lost before the others' next message."""
+    x, y = torch.randn(3, 4), torch.tensor([0, 1, 2])
+    F.cross_entropy(x, y, group=dist.group.WORLD)
+    if rank == 1:
+        os._exit(7)
+    try:
+        F.cross_entropy(x, y, group=dist.group.WORLD)
+    except RuntimeError as error:
+        (Path(folder) / str(rank)).write_text(str(error), encoding="utf-8")
+    time.sleep(30)  # until it is ended
+
+
+def bits(rank: int) -> list[Tensor]:
+    """Losses that every process has."""
+    torch.manual_seed(0)
+    x, y = 4 * torch.randn(64, 1000), torch.randint(0, 1000, (64,))
+    own, world = x.tensor_split(dist.get_world_size(), 1)[rank], dist.group.WORLD
+    found = F.log_prob_and_entropy(own, y, group=world)
+    return [*found, *(F.cross_entropy(own, y, group=world, label_smoothing=0.1, reduction=r) for r in ("mean", "none"))]
+
+
+def compiled_dtensors(rank: int) -> tuple[float, float]:
+    """How far losses of DTensors are from eager ones in a graph."""
+    mesh = init_device_mesh("cpu", (2,))
+    torch.manual_seed(0)
+    x, y = torch.randn(5, 7), torch.randint(0, 7, (5,))
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(x, y, label_smoothing=0.1) + F.mse_loss(x, x.detach() + 1)
+
+    apart = []
+    for dim in (0, 1):
+        found = []
+        for call in (step, torch.compile(step, backend="aot_eager")):
+            leaf = spread_over(x, mesh, dim).requires_grad_()
+            call(leaf, spread_over(y, mesh, None)).full_tensor().backward()
+            found.append(leaf.grad.full_tensor())
+        apart.append(float((found[0] - found[1]).abs().max()))
+    return apart[0], apart[1]
+
+
+def refusals(rank: int) -> list[str]:
+    """What bad calls say."""
+    mesh, other = init_device_mesh("cpu", (2,)), init_device_mesh("cpu", (1, 2))
+    x, y = torch.zeros(3, 4 + rank), torch.tensor([0, 9, 1])
+    spread, target = spread_over(torch.zeros(3, 4), mesh, 1), torch.tensor([0, 1, 2])
+    calls = [
+        lambda: F.cross_entropy(x, y, group=dist.group.WORLD),
+        lambda: F.nll_loss(spread, target),
+        lambda: F.cross_entropy(spread, target, group=dist.group.WORLD),
+        lambda: F.cross_entropy(spread, distribute_tensor(target, other)),
+    ]
+    found = []
+    for call in calls:
+        try:
+            found.append(f"{call()}")
+        except (IndexError, RuntimeError, ValueError) as error:
+            found.append(str(error))
+    return found

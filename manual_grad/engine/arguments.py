@@ -51,6 +51,8 @@ def overridable(function: F) -> F:
         if _DTENSORS in sys.modules and _has_dtensor(tensors):
             from manual_grad.sharding import dtensors
 
+            if torch.compiler.is_compiling():
+                return dtensors.in_graph(function.__name__, *args, **kwargs)
             return dtensors.call(dispatch, function, args, kwargs)
         if torch.compiler.is_compiling():
             if torchs is not None and torch_private.is_exporting() and ours_alone.isdisjoint(kwargs):

@@ -40,7 +40,7 @@ def groups_of(name: str, group: Any) -> Groups:
     """The names of a process group, or of those of a device mesh, one for each of its dimensions."""
     if group is None:
         return ""
-    if isinstance(group, (str, tuple)):  # what is in use here
+    if isinstance(group, tuple):  # Shards, from a DTensor
         return group  # type: ignore[return-value]
     if not torch.distributed.is_available():
         raise RuntimeError(f"{name}(): argument 'group' needs torch.distributed, which this torch is built without")

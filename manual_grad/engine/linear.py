@@ -323,7 +323,7 @@ def by_blocks(
     return *(c[0] if len(c) == 1 or c[0] is None else torch.cat(c) for c in columns), *shared
 
 
-def _project(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+def projected(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     """(1), as (N, C, P)."""
     C, P, D = W.shape
     z = (x @ W.reshape(C * P, D).mT).reshape(len(x), C, P)
@@ -355,9 +355,9 @@ def moved(
     """How the scores change along a direction, (3)."""
     terms = []
     if vx is not None:
-        terms.append(_project(vx, W, None))
+        terms.append(projected(vx, W, None))
     if vW is not None:
-        terms.append(_project(x, vW, vb))
+        terms.append(projected(x, vW, vb))
     elif vb is not None:
         terms.append(vb.expand(len(x), *vb.shape))
     return sum(terms[1:], terms[0]).to(dtype) if terms else None
@@ -367,7 +367,7 @@ def bend(
     ux: Tensor | None, uW: Tensor | None, vx: Tensor | None, vW: Tensor | None, dtype: torch.dtype
 ) -> Tensor | None:
     """The second derivative of the scores along two directions, of (5)."""
-    terms = [_project(a, B, None) for a, B in ((ux, vW), (vx, uW)) if a is not None and B is not None]
+    terms = [projected(a, B, None) for a, B in ((ux, vW), (vx, uW)) if a is not None and B is not None]
     return sum(terms[1:], terms[0]).to(dtype) if terms else None
 
 
@@ -393,7 +393,7 @@ def operands(
 
 def _scores(x: Tensor, T: Tensors, X: Tensors, dtype: torch.dtype) -> Tensors:
     """The arguments of the rowwise loss: scores, targets, and the weight in the shape it expects."""
-    z = _project(x, X[1], X[2]).to(row_dtype(dtype))
+    z = projected(x, X[1], X[2]).to(row_dtype(dtype))
     T = tuple(t if t is None else widen((t,), torch.promote_types(t.dtype, z.dtype))[0] for t in T)
     (w,) = widen(X[-1:], z.dtype)
     return z, *T, per_score(w, T[0])

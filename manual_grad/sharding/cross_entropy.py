@@ -41,8 +41,7 @@ def of_scores(
             rowwise.check_constant_weight(name, score, w)
     unbatched = x.dim() == 1
     if unbatched:
-        x, t = x.unsqueeze(0), t.unsqueeze(0)
-        head = head._replace(token_weight=None if head.token_weight is None else head.token_weight.unsqueeze(0))
+        x, t, head = x.unsqueeze(0), t.unsqueeze(0), _of_batch(head)
 
     def numbers(y: Tensor, q: Tensor | None, weight: Tensor | None, outputs: str) -> Any:
         options = torch.float64, ignore_index, *head.logits, *shards[:3]
@@ -65,6 +64,8 @@ def of_hidden(
     """Cross entropy from hidden states and this process's rows of the weight; for shapes see ``with_head``."""
     name, rows, wide = "linear_cross_entropy", (len(x), W.shape[1]), linear.row_dtype(scores.dtype)
     shards = shards_of(group)
+    if scores.dim() == 1:
+        scores, t, head = scores.unsqueeze(0), t.unsqueeze(0), _of_batch(head)
 
     def numbers(y: Tensor, q: Tensor | None, weight: Tensor | None, outputs: str) -> Any:
         q = None if q is None else q.reshape(len(x), *W.shape[:2])
@@ -117,6 +118,11 @@ def evaluate(
             found["cross"] = found["cross"] * (label_smoothing / total)
     omega, of_nothing = shares(token, counts, reduction, head)
     return finished(found, factor, omega, of_nothing, reduction, head, scores.dtype)
+
+
+def _of_batch(head: Head) -> Head:
+    """For a batch of the one sample that it was for."""
+    return head._replace(token_weight=None if head.token_weight is None else head.token_weight.unsqueeze(0))
 
 
 def _most_probable(target: Tensor, shards: Shards) -> Tensor:

@@ -70,6 +70,15 @@ def call(dispatch: Callable[..., Any], function: Callable[..., Any], args: tuple
     return part(result)
 
 
+@torch.compiler.allow_in_graph
+def in_graph(name: str, *args: Any, **kwargs: Any) -> Any:
+    """The functional of that name, as one node in a graph of torch.compile."""
+    from manual_grad import functional
+
+    dispatch = getattr(functional, name)
+    return call(dispatch, dispatch.__wrapped__, args, kwargs)
+
+
 def _mesh(name: str, bound: dict[str, Any]) -> DeviceMesh:
     meshes = [t.device_mesh for t in bound.values() if isinstance(t, DTensor)]
     if any(mesh != meshes[0] for mesh in meshes):

@@ -187,7 +187,7 @@ class LinearDistillationLossFunction(linear.LinearLoss):
 
 def _scores(x: Tensor, x_t: Tensor, w: Tensor | None, X: Tensors, dtype: torch.dtype) -> Tensors:
     """The arguments of the loss of rows: (1) for student and teacher, and the weight."""
-    return linear._project(x, X[1], X[2]).to(dtype), linear._project(x_t, X[4], X[5]).to(dtype), w
+    return linear.projected(x, X[1], X[2]).to(dtype), linear.projected(x_t, X[4], X[5]).to(dtype), w
 
 
 def _moved(x: Tensor, x_t: Tensor, X: Tensors, v: Tensors, dtype: torch.dtype) -> Tensors:

@@ -1,0 +1,131 @@
+"""Losses of which each process has a part: of the classes, of the batch, or of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import manual_grad.functional as F
+import sharded
+from gradcheck.spec import Settings
+from manual_grad.catalogue import LOSSES
+from processes import ProcessError, on_processes
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+    reason="torch is built without gloo, which connects processes on a CPU",
+)
+
+# Not purity, which looks at the memory of one process, nor what asks for Modules or a device.
+CHECKS = ("definition", "differences", "oracle", "second", "forward", "layout", "transforms")
+BATCHED = "is_grads_batched"  # refused: the tests' own tensors are put together by sums over processes
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("cross_entropy", 3),
+        ("cross_entropy_head", 2),
+        ("selected_log_prob", 4),
+        ("linear_cross_entropy", 2),
+        ("linear_cross_entropy_head", 3),
+        ("linear_log_prob", 4),
+    ],
+)
+def test_audit(name: str, size: int) -> None:
+    """All that gradcheck asks of the loss of whole tensors: exact arithmetic by regime, all modes of differentiation."""
+    found = on_processes(sharded.audit, size, name, CHECKS, Settings(quick=True))
+    for count, failures in found:
+        assert count > 100 and [line for line in failures if BATCHED not in line] == []
+
+
+# What must be whole, by the dimensions of the first tensor counted from the last: classes or features. CTC's samples
+# must be whole, too, if the targets are concatenated.
+WHOLE = {"kl_div": {-1}, "ctc_loss": {-3, -2, -1}}
+BY_CLASSES = ("cross_entropy", "selected_log_prob", "log_prob_and_entropy")
+
+
+@pytest.mark.parametrize("family", ["pointwise", "rowwise", "pairwise", "path", "linear"])
+def test_losses_of_a_spread_batch(family: str) -> None:
+    """Along which dimensions the first tensor of each loss may be spread; and that the loss is then the same."""
+    names = tuple(loss.name for loss in LOSSES if loss.family == family and loss.functional)
+    for refused, wrong in on_processes(sharded.batch_sharded, 2, names):
+        assert wrong == []
+        by_default = set() if family == "pointwise" else {-1}
+        assert refused == {
+            name: WHOLE.get(name, set() if name in BY_CLASSES else by_default) for name in names
+        }
+
+
+def test_a_spread_batch_under_compile() -> None:
+    assert set(on_processes(sharded.compiled_dtensors, 2)) == {(0.0, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "placements"),
+    [
+        ((3,), [(1,), (0,), (None,)]),
+        ((2, 2), [(0, 1), (1, 0), (1, 1), (0, 0), (None, 1)]),
+    ],
+)  # fmt: skip
+def test_cross_entropy_of_dtensors(shape: tuple[int, ...], placements: list[tuple[int | None, ...]]) -> None:
+    for wrong in on_processes(sharded.class_sharded, torch.Size(shape).numel(), shape, placements):
+        assert wrong == []
+
+
+def test_messages() -> None:
+    """A maximum and a sum forward; backward none, or for hidden states one; one more for the second derivative."""
+    rows, hidden = (2, 0, 1), (3, 1, 2)
+    for found in on_processes(sharded.counted, 2):
+        assert found == {name: hidden if name == "hidden states" else rows for name in found}
+
+
+def test_plans_of_tensor_parallelism() -> None:
+    assert on_processes(sharded.tensor_parallel, 4) == [[]] * 4
+
+
+def test_compile_and_checkpointing() -> None:
+    for apart in on_processes(sharded.compiled, 3):
+        assert max(apart) == 0
+
+
+def test_accumulation_under_ddp() -> None:
+    for found, expected in on_processes(sharded.accumulated, 4):
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_same_in_every_process() -> None:
+    found = on_processes(sharded.bits, 4)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
+def test_a_lost_process(tmp_path: Path) -> None:
+    """The others get an error of the process group, and do not hang."""
+    with pytest.raises(ProcessError, match="process 1 ended without an answer"):
+        on_processes(sharded.left_alone, 2, str(tmp_path), seconds=60.0)
+    assert "Connection" in (tmp_path / "0").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: F.cross_entropy(x, torch.zeros(3).long(), group="tp"), TypeError, "argument 'group' must be"),
+        (lambda x: F.selected_log_prob(x, torch.zeros(3).long(), group=2), TypeError, "argument 'group' must be"),
+    ],
+)
+def test_bad_groups(call: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call(torch.zeros(3, 4))  # type: ignore[operator]
+
+
+def test_bad_calls() -> None:
+    for found in on_processes(sharded.refusals, 2):
+        assert found == [
+            "Target 9 is out of bounds: cross_entropy's target must be in [0, 8] or ignore_index (-100).",
+            "nll_loss(): argument 'input' must be whole along dimension 1 in every process: redistribute it to "
+            "Replicate, or spread it along its rows",
+            "cross_entropy(): argument 'group' is for plain tensors; a DTensor says how it is spread",
+            "cross_entropy(): the DTensors must have the same device mesh",
+        ]
