@@ -86,6 +86,11 @@ class LossFunction(Function):
     def contract(terms: Tensor, *options: Any) -> Tensor:
         return terms
 
+    @staticmethod
+    def across(contracted: Tensor, *options: Any) -> Tensor:
+        """The sum over processes of what :meth:`contract` left, for a loss whose inputs they have parts of."""
+        return contracted
+
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, *options: Any) -> Tensor | float:
         """The divisor of the mean."""
@@ -299,10 +304,12 @@ class Call:
         result = self.loss.dtype(X, *self.options)
         if not self.loss.stacked:
             rows = shape
-            return of(torch.ones((), dtype=dtype, device=X[0].device).expand(shape)).to(result)
+            found = of(torch.ones((), dtype=dtype, device=X[0].device).expand(shape))
+            return self.loss.across(found, *self.options).to(result)
         count, *rows = shape
         units = torch.eye(count, dtype=dtype, device=X[0].device).view(count, count, *(1,) * len(rows))
-        return torch.stack([of(unit.expand(shape)) for unit in units]).to(result)
+        found = torch.stack([of(unit.expand(shape)) for unit in units])
+        return self.loss.across(found, *self.options).to(result)
 
 
 class Gradient(Function):

@@ -54,7 +54,7 @@ def of(x: Tensor, q: Tensor | None, entropy: bool, logits: Logits) -> Tensor:
         return empty(nothing, q is not None) + nothing
     z = logits(x)
     state = State.of(z, q, value=q is not None, entropy=entropy)
-    numbers = [x.amax(dim, keepdim=True), state.rest, torch.zeros_like(state.rest)]
+    numbers = [x.gather(dim, state.leader), state.rest, torch.zeros_like(state.rest)]
     if entropy:
         numbers[2] = state.tau / (1 + state.rest)
     if q is not None:

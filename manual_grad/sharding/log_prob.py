@@ -103,9 +103,9 @@ class ShardedLogProbFunction(SelectedLogProbFunction):
 
     tensors = 5
 
-    @classmethod
-    def contract(cls, terms: Tensor, *options: Any) -> Tensor:  # type: ignore[override]
-        return collectives.total(super().contract(terms), options[-1])
+    @staticmethod
+    def across(contracted: Tensor, *options: Any) -> Tensor:
+        return collectives.total(contracted, options[-1])
 
     @classmethod
     def value(cls, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: Any) -> Tensor:

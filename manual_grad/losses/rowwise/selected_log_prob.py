@@ -180,7 +180,7 @@ class SelectedLogProbFunction(RowwiseLoss):
         cls, g: Tensor, X: Tensors, outputs: str, dtype: torch.dtype, ignore_index: int, *logits: Any
     ) -> Tensors:
         x, y, kept = cls.kept(X, ignore_index)
-        z, up, dq = logits_by(x, *logits), upstream_of(g, outputs, class_dim(x)), None
+        z, up, dq = logits_by(x, *logits), upstream_of(cls.by_classes(g, *logits), outputs, class_dim(x)), None
         dz, state, _ = cls.slope(up, z, y, X, outputs, *logits)
         if "cross" in up:
             dq = torch.where(kept, up["cross"] * state.distances(z), 0)  # (13)
