@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+import gradcheck
 import manual_grad.functional as F
 import sharded
 from gradcheck.spec import Settings
@@ -35,7 +39,7 @@ BATCHED = "is_grads_batched"  # refused: the tests' own tensors are put together
     ],
 )
 def test_audit(name: str, size: int) -> None:
-    """All that gradcheck asks of the loss of whole tensors: exact arithmetic by regime, all modes of differentiation."""
+    """All that gradcheck asks of the loss of whole tensors: exact arithmetic by regime, all modes of AD."""
     found = on_processes(sharded.audit, size, name, CHECKS, Settings(quick=True))
     for count, failures in found:
         assert count > 100 and [line for line in failures if BATCHED not in line] == []
@@ -54,9 +58,7 @@ def test_losses_of_a_spread_batch(family: str) -> None:
     for refused, wrong in on_processes(sharded.batch_sharded, 2, names):
         assert wrong == []
         by_default = set() if family == "pointwise" else {-1}
-        assert refused == {
-            name: WHOLE.get(name, set() if name in BY_CLASSES else by_default) for name in names
-        }
+        assert refused == {name: WHOLE.get(name, set() if name in BY_CLASSES else by_default) for name in names}
 
 
 def test_a_spread_batch_under_compile() -> None:
@@ -109,6 +111,38 @@ def test_a_lost_process(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match="process 1 ended without an answer"):
         on_processes(sharded.left_alone, 2, str(tmp_path), seconds=60.0)
     assert "Connection" in (tmp_path / "0").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("processes", "fn", "whole", "inputs", "shard"),
+    [
+        (
+            3, sharded.of_probabilities, sharded.of_probabilities_whole,
+            {"input": (4, 7), "target": (4, 7), "weight": (7,)}, {"input": 1, "target": 1, "weight": 0},
+        ),
+        (
+            3, sharded.of_hidden, sharded.of_hidden_whole,
+            {"hidden": (5, 3), "weight": (7, 3), "bias": (7,)}, {"weight": 0, "bias": 0},
+        ),
+        (2, sharded.entropy, sharded.entropy_whole, {"hidden": (4, 3), "weight": (7, 3)}, {"weight": 0}),
+        (
+            2, sharded.of_rows, sharded.of_rows_whole,
+            {"input": (6, 2), "target": (6, 2), "weight": (6, 2)}, dict.fromkeys(("input", "target", "weight"), 0),
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_check_sharded(
+    processes: int, fn: Callable[..., Tensor], whole: Callable[..., Tensor], inputs: dict[str, Any],
+    shard: dict[str, int],
+) -> None:  # fmt: skip
+    """gradcheck's own audit of functions that talk to other processes."""
+    positive = {name: (0.1, 1.0) for name in ("target", "weight") if fn is not sharded.of_hidden and name in inputs}
+    settings = Settings(dtypes=(torch.float64, torch.float32))
+    report = gradcheck.check_sharded(
+        fn, whole, inputs, shard, processes=processes, domain=positive, settings=settings, seconds=60.0
+    )
+    assert report, report
 
 
 @pytest.mark.parametrize(

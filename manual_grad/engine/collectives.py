@@ -80,7 +80,9 @@ class _AllReduce(Function):
     @staticmethod
     def forward(x: Tensor, op: str, groups: Groups) -> Tensor:
         if torch_private.is_legacy_batched(x):
-            raise NotImplementedError("is_grads_batched: processes cannot add up batched gradients; use torch.func.vmap")
+            raise NotImplementedError(
+                "is_grads_batched: processes cannot add up batched gradients; use torch.func.vmap"
+            )
         for name in groups.splitlines():
             x = torch_private.all_reduce(x, op, name)
         return x

@@ -228,17 +228,14 @@ class LossFunction(Function):
             return None
         return cls.fused(X, options, reduction, needs, g, value)
 
-
     @classmethod
     def share(cls, *args: Any) -> Tensor:
         """The share, of these rows, of the mean over the batch of all processes."""
         X, options, _ = cls.split(args)
         dtype, shape = cls.dtype(X, *options), cls.shape(X, *options)
         wide = compute_dtype(X[0])
-        if dtype in HALF:  # which could not hold the sum
-            whole = evaluate(cls, *args[:-1], "none").to(wide).sum()
-        else:
-            whole = evaluate(cls, *args[:-1], "sum")
+        # a half could not hold the sum
+        whole = evaluate(cls, *args[:-1], "none" if dtype in HALF else "sum").to(wide).sum()
         like = X[0].new_empty((), dtype=wide).expand(shape)
         divisor = cls.denominator(X, like, *options) if shape.numel() else 0.0
         return (whole / collectives.of_batch(divisor, like)).to(dtype)

@@ -96,6 +96,8 @@ def _divisor(w: Tensor, reduction: str, normalizer: Tensor | float | None) -> Te
     """What the weight of each token is divided by, so that the mean becomes a sum."""
     if normalizer is not None or reduction in ("none", "sum") or not (w.numel() or collectives.batch_groups()):
         return normalizer
-    count = collectives.of_batch(total(w), w) if reduction == "mean" else w.sum(dim=-1, keepdim=True)
-    divisor = torch.where(count == 0, 1, count)
-    return divisor if reduction == "mean" else divisor * collectives.of_batch(count.numel(), w)
+    if reduction == "mean":
+        count = torch.as_tensor(collectives.of_batch(total(w), w))
+        return torch.where(count == 0, 1, count)
+    counts = w.sum(dim=-1, keepdim=True)
+    return torch.where(counts == 0, 1, counts) * collectives.of_batch(counts.numel(), w)

@@ -81,7 +81,7 @@ def call_of(overload: Any) -> Any:
 
 def process_group(name: str) -> Any:
     """The process group of that name."""
-    return torch.distributed.distributed_c10d._resolve_process_group(name)
+    return torch.distributed.distributed_c10d._resolve_process_group(name)  # type: ignore[arg-type]
 
 
 def all_reduce(x: Tensor, op: str, group: str) -> Tensor:

@@ -27,7 +27,11 @@ def of_scores(
     head: Head, group: Groups | Shards,
 ) -> Any:  # fmt: skip
     """Cross entropy of the scores of this process's classes."""
-    shards, name, score = shards_of(group), "cross_entropy", x.new_empty((), dtype=dtype_of_loss(x))  # stands in for the scores
+    shards, name, score = (
+        shards_of(group),
+        "cross_entropy",
+        x.new_empty((), dtype=dtype_of_loss(x)),
+    )  # stands in for the scores
     if target.shape == x.shape:
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
@@ -47,9 +51,7 @@ def of_scores(
         options = torch.float64, ignore_index, *head.logits, *shards[:3]
         return log_prob.stacked(name, x, y, q, weight, outputs, *options)
 
-    found = evaluate(
-        name, numbers, score.expand(x.shape), t, w, ignore_index, label_smoothing, reduction, head, shards
-    )
+    found = evaluate(name, numbers, score.expand(x.shape), t, w, ignore_index, label_smoothing, reduction, head, shards)
     if not unbatched:
         return found
     if isinstance(found, Tensor):

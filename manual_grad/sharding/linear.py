@@ -19,7 +19,6 @@ gradient depends, is known only after the first.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,9 +84,7 @@ def within(t: Tensor, c: slice) -> Tensor:
     return torch.where((t >= c.start) & (t < c.stop), t - c.start, torch.where(t < 0, t, ELSEWHERE))
 
 
-def local(
-    X: Tensors, wide: torch.dtype, outputs: str, *logits: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def local(X: Tensors, wide: torch.dtype, outputs: str, *logits: float) -> tuple[Tensor, Tensor, Tensor]:
     """The state of the classes here, the score of each row's, and the index of the first with the largest."""
     x, W, _, t, q = X
     state = parts.empty(t, q is not None)
@@ -114,7 +111,7 @@ def local(
 def stacked(
     name: str, x: Tensor, W: Tensor, b: Tensor | None, index: Tensor, q: Tensor | None, weight: Tensor | None,
     outputs: str, wide: torch.dtype, dtype: torch.dtype, ignore_index: int, temperature: float, softcap: float,
-    scale: float, groups: Groups, start: int | None, total: int | None, partial: bool,
+    scale: float, groups: Groups, start: Tensor | int | None, total: Tensor | int | None, partial: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | int]:  # fmt: skip
     """As :func:`~manual_grad.sharding.log_prob.stacked`; for shapes see :class:`~linear.LinearLoss`."""
     logits, classes = (temperature, softcap, scale), len(W)
@@ -132,7 +129,14 @@ def stacked(
             near, own_weight = own_of(numbers)
         x = x if partial else collectives.spread(x, groups)
         X = x, W, b, t, q, whole.movedim(0, 1), near.movedim(0, 1), None
-        rows = evaluate(
-            ShardedLinearLogProbFunction, *X, wide, outputs, dtype, IGNORED, *logits, groups, "none"
-        )
+        rows = evaluate(ShardedLinearLogProbFunction, *X, wide, outputs, dtype, IGNORED, *logits, groups, "none")
     return rows, own_weight, shards.total
+
+
+def of_hidden(
+    name: str, x: Tensor, W: Tensor, b: Tensor | None, index: Tensor, outputs: str, wide: torch.dtype,
+    ignore_index: int, temperature: float, softcap: float, scale: float, group: Groups | Shards,
+) -> Tensor:  # fmt: skip
+    """The outputs, stacked, in the dtype ``wide``."""
+    options = outputs, wide, wide, ignore_index, temperature, softcap, scale
+    return stacked(name, x, W, b, index, None, None, *options, *shards_of(group))[0]

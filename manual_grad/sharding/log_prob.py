@@ -10,9 +10,9 @@ r"""The log-probability of a class, the entropy, and cross entropy, where each p
 **Two all-reduces.** The states of the parts of a row merge by a maximum and a sum, as :mod:`~manual_grad.engine.parts`
 derives. So each process computes the state of its classes; an all-reduce takes the maximum of their leaders' scores;
 and another adds up, per row, the terms of :math:`\rho`, of the number of leaders and of :math:`\tau`, with weights also
-those of :math:`\delta`, :math:`Q` and :math:`\bar q`, and the distance :math:`d_y`, which its owner contributes. That
-moves 8 bytes a row, then 32 to 64. What is usually done, to reduce the maximum and the sum of all exponentials, gives a
-sure row a loss without a correct digit.
+those of :math:`\delta`, :math:`Q` and :math:`\bar q`, and the distance :math:`d_y`, which its owner contributes, with
+whether that class leads and what it weighs. That is 8 bytes a row, then 40 to 72. What is usually done, to reduce the
+maximum and the sum of all exponentials, gives a sure row a loss without a correct digit.
 
 Where the classes of a process begin need not be said: each writes their number beside its maxima, so that the first
 all-reduce distributes them.
@@ -41,7 +41,7 @@ from manual_grad.engine import arguments, collectives, parts, torch_private
 from manual_grad.engine.collectives import Groups
 from manual_grad.engine.dtypes import compute_dtype
 from manual_grad.engine.function import Options, Tensors, evaluate
-from manual_grad.engine.rowwise import RowwiseLoss, class_dim
+from manual_grad.engine.rowwise import class_dim
 from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise.selected_log_prob import OUTPUTS, SelectedLogProbFunction, logits_by, slope_of
 
@@ -267,8 +267,8 @@ def own_of(numbers: Tensor) -> tuple[Tensor, Tensor | None]:
 @arguments.functional
 def stacked(
     name: str, x: Tensor, index: Tensor, q: Tensor | None, weight: Tensor | None, outputs: str, dtype: torch.dtype,
-    ignore_index: int, temperature: float, softcap: float, scale: float, groups: Groups, start: int | None,
-    total: int | None,
+    ignore_index: int, temperature: float, softcap: float, scale: float, groups: Groups, start: Tensor | int | None,
+    total: Tensor | int | None,
 ) -> tuple[Tensor, Tensor | None, Tensor | int]:  # fmt: skip
     """The outputs, stacked, of scores (N, C, d1, …); the weight of each row's class; and the number of all classes.
 

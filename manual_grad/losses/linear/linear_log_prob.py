@@ -267,15 +267,13 @@ def linear_log_prob(
     x, t = x if x.dim() == 2 else x.reshape(-1, D), index.reshape(-1, 1)
     W, b = W.reshape(C, 1, D), None if b is None else b.reshape(C, 1)
     wide = linear.row_dtype(x.dtype)
+    joined = " ".join(outputs)
     if group is None:
-        result = stacked(x, W, b, t, None, " ".join(outputs), wide, wide, *options)
+        result = stacked(x, W, b, t, None, joined, wide, wide, *options)
     else:
         from manual_grad.sharding import linear as sharded  # few programs need it
 
-        joined = " ".join(outputs)
-        result, *_ = sharded.stacked(
-            name, x, W, b, t, None, None, joined, wide, wide, *options, *sharded.shards_of(group)
-        )
+        result = sharded.of_hidden(name, x, W, b, t, joined, wide, *options, group)
     result = result.reshape(len(result), *rows)
     if len(outputs) == 1:
         return result[0]

@@ -420,8 +420,8 @@ def selected_log_prob(
         softcap: Bounds them: c tanh(x / c) replaces x before it is divided by the temperature.
         logit_scale: Multiplies the scores before anything else; positive.
         ignore_index: Rows with this index have a log-probability of 0, and no gradient.
-        group: A process group over which the classes are spread: ``input`` then holds this process's, of which there may
-            be any number, and ``index`` is among all, in the order of the processes. Every process gets the whole
+        group: A process group over which the classes are spread: ``input`` then holds this process's, of which there
+            may be any number, and ``index`` is among all, in the order of the processes. Every process gets the whole
             result, and its part of the gradient. See :mod:`~manual_grad.sharding`.
 
     Returns:
@@ -464,8 +464,8 @@ def log_prob_and_entropy(
         softcap: Bounds them: c tanh(x / c) replaces x before it is divided by the temperature.
         logit_scale: Multiplies the scores before anything else; positive.
         ignore_index: Rows with this index have a log-probability and an entropy of 0, and no gradient.
-        group: A process group over which the classes are spread: ``input`` then holds this process's, of which there may
-            be any number, and ``index`` is among all, in the order of the processes. Every process gets the whole
+        group: A process group over which the classes are spread: ``input`` then holds this process's, of which there
+            may be any number, and ``index`` is among all, in the order of the processes. Every process gets the whole
             result, and its part of the gradient. See :mod:`~manual_grad.sharding`.
 
     Returns:
