@@ -358,6 +358,19 @@ def bits(rank: int) -> list[Tensor]:
     return [*found, *(F.cross_entropy(own, y, group=world, label_smoothing=0.1, reduction=r) for r in ("mean", "none"))]
 
 
+def tied(rank: int) -> list[list[bool]]:
+    """Whether each of five classes with the same score leads, from scores and from hidden states."""
+    own = torch.zeros(5, 5).tensor_split(dist.get_world_size(), 1)[rank]
+    world, classes = dist.group.WORLD, torch.arange(5)
+    weight = torch.zeros(5, 2).tensor_split(dist.get_world_size())[rank]
+    found = [
+        F.cross_entropy(own, classes, accuracy=True, group=world).correct,
+        F.linear_log_prob(torch.ones(5, 2), weight, classes, accuracy=True, group=world).correct,
+        F.cross_entropy(own, own + 0.2, accuracy=True, group=world).correct,
+    ]
+    return [correct.tolist() for correct in found]
+
+
 def compiled_dtensors(rank: int) -> tuple[float, float]:
     """How far losses of DTensors are from eager ones in a graph."""
     mesh = init_device_mesh("cpu", (2,))

@@ -106,6 +106,13 @@ def test_the_same_in_every_process() -> None:
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
 
 
+def test_leaders_that_tie() -> None:
+    """The first of all classes leads, whoever has it."""
+    first = [True] + [False] * 4
+    for found in on_processes(sharded.tied, 3):
+        assert found == [first, first, [True] * 5]  # equal probabilities are led by the first
+
+
 def test_a_lost_process(tmp_path: Path) -> None:
     """The others get an error of the process group, and do not hang."""
     with pytest.raises(ProcessError, match="process 1 ended without an answer"):
