@@ -1,0 +1,780 @@
+r"""Losses of all pairs of two sets of feature vectors, without ever storing all their scores.
+
+**Pairs.** With queries :math:`x \in \mathbb R^{N \times D}`, keys :math:`y \in \mathbb R^{M \times D}`, a scale
+:math:`a` and, in some losses, a bias :math:`b`, pair :math:`(i, j)` has the score and the logit
+
+.. math::
+    s_{ij} = x_i^\top y_j, \qquad z_{ij} = a\, s_{ij} + b, \qquad \ell_i = \ell_{\mathrm{row}}(z_{i1}, z_{i2}, \dots)
+    \tag{1}
+
+where :math:`\ell_{\mathrm{row}}` is a loss of the logits of a row, whose own rules give
+:math:`r = \partial \ell / \partial z` and :math:`H = \partial r / \partial z`. A symmetric loss is the mean of that of
+the rows and that of the columns, which is (1) with queries and keys exchanged.
+
+**Gradient.** The chain rule through (1):
+
+.. math::
+    dx_i = a \sum_j r_{ij}\, y_j, \qquad dy_j = a \sum_i r_{ij}\, x_i, \qquad
+    da = \sum_{ij} r_{ij}\, s_{ij}, \qquad db = \sum_{ij} r_{ij} \tag{2}
+
+and along a direction the logits change, once and twice, by
+
+.. math::
+    \dot z_{ij} = a\, \dot s_{ij} + \dot a\, s_{ij} + \dot b, \qquad
+    \dot s_{ij} = \dot x_i^\top y_j + x_i^\top \dot y_j \tag{3}
+
+.. math::
+    \ddot z_{ij} = a\, (\dot x_i^\top \dot y'_j + \dot x_i'^\top \dot y_j) + \dot a\, \dot s'_{ij}
+    + \dot a'\, \dot s_{ij} \tag{4}
+
+Differentiating (2) once more, with :math:`\dot r = H \dot z`,
+
+.. math::
+    (H v)_{x_i} = a \sum_j (\dot r_{ij}\, y_j + r_{ij}\, \dot y_j) + \dot a \sum_j r_{ij}\, y_j, \qquad
+    (H v)_a = \sum_{ij} (\dot r_{ij}\, s_{ij} + r_{ij}\, \dot s_{ij}), \qquad (H v)_b = \sum_{ij} \dot r_{ij} \tag{5}
+
+**Tiles.** The scores are computed in tiles, a block of rows by a block of columns, and each is forgotten before the
+next. One sweep gives the state of every row (and of every column, if the loss is symmetric), from which the loss
+follows; in backward, another one computes the same tiles again, puts :math:`r` in the place of the scores, and adds up
+(2). That makes four products, the fewest without storing the scores, whether or not the loss is symmetric. The memory
+needed is a tile, besides some numbers for each row.
+
+A row whose positive lies in another tile is one in which nothing but the normalization, :math:`\mathrm{lse}`, has an
+upstream gradient. The state of *all* its scores is known then, so that :math:`r` is as exact as if they were together:
+:math:`1 - p` is never formed by a subtraction.
+
+**Rings.** If the rows are spread over processes, each keeps its queries, and the keys travel in a ring, with the states
+of their columns and, in backward, with what has been added up for them. After one round everything is home again. A
+process holds its own rows, the visitors and a tile. The formulas, which serve for second derivatives, forward mode and
+transforms, gather the visitors instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from manual_grad import kernels
+from manual_grad.engine import arguments, collectives, linear, parts, torch_private
+from manual_grad.engine.collectives import Groups
+from manual_grad.engine.dtypes import autocast_is_on, cast_product, compute_dtype
+from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.linear import LinearLoss, blocks, row_dtype
+
+TILE = 2 << 20  # scores on the CPU: 8 MB of float32, of which one or two more are needed
+TILE_ON_DEVICE = 64 << 20
+MOST_ROWS, MOST_ROWS_ON_DEVICE = 1024, 8192
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Over which processes the rows are spread, and how many queries and keys each of them has."""
+
+    groups: Groups
+    rank: int
+    queries: tuple[int, ...]
+    keys: tuple[int, ...]
+
+    @property
+    def row(self) -> int:
+        """The place of this process's first query among all."""
+        return sum(self.queries[: self.rank])
+
+    @property
+    def column(self) -> int:
+        return sum(self.keys[: self.rank])
+
+
+class Pairs(NamedTuple):
+    """The tensors of a :class:`PairLoss`; the first four may have gradients."""
+
+    x: Tensor  # (N, D)
+    y: Tensor  # (M, D)
+    scale: Tensor  # 0-d, float64
+    bias: Tensor | None  # likewise
+    positive: Tensor | None  # (N): which of all keys belongs to the query
+    own: Tensor | None  # (N): which of all keys is the query itself, and ruled out
+    label: Tensor | None  # (N): keys with the same label are positive
+    labels: Tensor | None  # of all keys
+    share: Tensor | None  # (N), float64: 1 / the number of a query's positives, 0 if there are none
+    rows: Tensor | None  # the state of each row
+    columns: Tensor | None  # that of each column
+
+
+class PairLoss(LinearLoss):
+    """``apply(*Pairs, dtype, symmetric, spread, reduction)``: see :class:`Pairs`; ``dtype`` is that of the loss.
+
+    With a :class:`Spread`, the tensors are those of this process, except ``labels``, and so are values and gradients
+    (that of the scale is what this process adds to it); the reduction must be 'none'.
+
+    A loss states ``of_logits``, ``slope`` and ``bent`` of the logits of some rows; and for the tiles :meth:`summarize`,
+    :meth:`finish` and :meth:`sweep_gradients`.
+    """
+
+    tensors = 11
+    balanced: ClassVar[bool] = True  # whether the slopes of a row add up to 0
+
+    # -- the rule of a row, in differentiable torch ops; Z are the logits (n, M), P the pairs of the rows
+
+    @classmethod
+    def of_logits(cls, z: Tensor, P: Pairs) -> Tensor:
+        raise NotImplementedError
+
+    @classmethod
+    def slope(cls, g: Tensor, z: Tensor, P: Pairs) -> Tensor:
+        raise NotImplementedError
+
+    @classmethod
+    def bent(cls, g: Tensor, z: Tensor, dz: Tensor, P: Pairs) -> Tensor:
+        """The derivative of the slope along dz."""
+        raise NotImplementedError
+
+    # -- the engine's rules
+
+    @classmethod
+    def shape(cls, X: Tensors, *options: Any) -> torch.Size:
+        return X[0].shape[:1]
+
+    @classmethod
+    def dtype(cls, X: Tensors, dtype: torch.dtype, *options: Any) -> torch.dtype:
+        return dtype
+
+    @classmethod
+    def denominator(cls, X: Tensors, loss: Tensor, *options: Any) -> Tensor | float:
+        return loss.numel()
+
+    @classmethod
+    def value(cls, X: Tensors, dtype: torch.dtype, symmetric: bool, spread: Spread | None) -> Tensor:
+        def block(side: _Side, x: Tensor, rows: Tensors) -> tuple[Tensors, Tensors]:
+            here = side.here(x, rows)
+            return (cls.of_logits(side.logits(x @ side.y.mT, here), here),), ()
+
+        found = [side.by_blocks(block)[0] for side in _sides(X, symmetric, spread)]
+        return sum(found[1:], found[0]) / len(found)
+
+    @classmethod
+    def gradient(cls, g: Tensor, X: Tensors, dtype: torch.dtype, symmetric: bool, spread: Spread | None) -> Tensors:
+        def block(side: _Side, x: Tensor, rows: Tensors, g: Tensor) -> tuple[Tensors, Tensors]:
+            here, s = side.here(x, rows), x @ side.y.mT
+            r = cls.slope(g, side.logits(s, here), here)
+            return (side.a * (r @ side.y),), (side.a * (r.mT @ x), (r * cls._level(s)).sum(), r.sum())  # (2)
+
+        sides, found = _sides(X, symmetric, spread), []
+        for side in sides:
+            found.append(side.home(side.by_blocks(block, g.to(side.y.dtype) / len(sides))))
+        return *_added(found), *(None,) * 7
+
+    @classmethod
+    def curvature(
+        cls, g: Tensor, X: Tensors, v: Tensors, dtype: torch.dtype, symmetric: bool, spread: Spread | None
+    ) -> Tensors:
+        def block(side: _Side, x: Tensor, rows: Tensors, g: Tensor, vx: Tensor | None) -> tuple[Tensors, Tensors]:
+            here, s, ds = side.here(x, rows), x @ side.y.mT, side.moved(x, vx)
+            z = side.logits(s, here)
+            r, dr = cls.slope(g, z, here), cls.bent(g, z, side.along(s, ds), here)
+            hx, hy = side.a * (dr @ side.y), side.a * (dr.mT @ x)  # (5)
+            ha = (dr * cls._level(s)).sum() + (r * ds).sum()
+            if side.vy is not None:
+                hx = hx + side.a * (r @ side.vy)
+            if vx is not None:
+                hy = hy + side.a * (r.mT @ vx)
+            if side.va is not None:
+                hx, hy = hx + side.va * (r @ side.y), hy + side.va * (r.mT @ x)
+            return (hx,), (hy, ha, dr.sum())
+
+        sides, found = _sides(X, symmetric, spread, v), []
+        for side in sides:
+            found.append(side.home(side.by_blocks(block, g.to(side.y.dtype) / len(sides), side.vx)))
+        return *_added(found), *(None,) * 7
+
+    @classmethod
+    def along(
+        cls, X: Tensors, v: Tensors, u: Tensors | None, dtype: torch.dtype, symmetric: bool, spread: Spread | None
+    ) -> Tensor:
+        """J v or, with ``u``, the second derivative along u and v."""
+
+        def block(
+            side: _Side, x: Tensor, rows: Tensors, vx: Tensor | None, ux: Tensor | None
+        ) -> tuple[Tensors, Tensors]:
+            here, s, ds = side.here(x, rows), x @ side.y.mT, side.moved(x, vx)
+            z, one = side.logits(s, here), s.new_ones(len(s))
+            dz, r = side.along(s, ds), cls.slope(one, z, here)
+            if side.toward is None:
+                return ((r * dz).sum(1),), ()
+            of_u = side.toward
+            du = of_u.moved(x, ux)
+            bend = torch.zeros_like(s)
+            for a, b in ((vx, of_u.vy), (ux, side.vy)):  # (4)
+                if a is not None and b is not None:
+                    bend = bend + side.a * (a @ b.mT)
+            for a, b in ((side.va, du), (of_u.va, ds)):
+                if a is not None:
+                    bend = bend + a * b
+            return ((cls.bent(one, z, of_u.along(s, du), here) * dz + r * bend).sum(1),), ()
+
+        sides, found = _sides(X, symmetric, spread, v), []
+        for n, side in enumerate(sides):
+            of_u = None if u is None else _sides(X, symmetric, spread, u)[n]
+            side = side._replace(toward=of_u)
+            found.append(side.by_blocks(block, side.vx, None if of_u is None else of_u.vx)[0])
+        return sum(found[1:], found[0]) / len(found)
+
+    @classmethod
+    def _level(cls, s: Tensor) -> Tensor:
+        """The scores of (2); if the slopes of a row add up to 0, relative to the largest, where less cancels."""
+        return s - s.amax(1, keepdim=True).detach() if cls.balanced and s.shape[1] else s
+
+    # -- in tiles
+
+    @classmethod
+    def tiled(cls, x: Tensor) -> bool:
+        """Whether there are kernels for the tiles."""
+        return kernels.op(cls.kernel, x.new_empty(0, dtype=row_dtype(x.dtype))) is not None
+
+    @classmethod
+    def summarize(cls, sweep: Sweep, symmetric: bool, entropy: bool) -> tuple[Tensor, Tensor | None]:
+        """The states of the rows and of the columns."""
+        raise NotImplementedError
+
+    @classmethod
+    def finish(cls, P: Pairs, symmetric: bool) -> Tensor:
+        """The loss of each row from its state, in float64."""
+        raise NotImplementedError
+
+    @classmethod
+    def sweep_gradients(cls, sweep: Sweep, g: Tensor, symmetric: bool) -> Tensors:
+        """Add up (2) in the sweep, for an upstream gradient (N) in float64; returns da and db."""
+        raise NotImplementedError
+
+    @classmethod
+    def fused(
+        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]] | None:
+        P, (dtype, symmetric, spread) = Pairs(*X), options
+        if P.rows is None:
+            return None
+        loss = None
+        if value:
+            loss = cls.reduce(cls.finish(P, symmetric), X, options, reduction).to(dtype)
+        if g is None:
+            return loss, []  # backward does it: that costs no product more
+        rows = cls.spread(g.double(), X, options, reduction).expand(len(P.x))
+        sweep = Sweep(P, spread, needs)
+        da, db = cls.sweep_gradients(sweep, rows, symmetric)
+        found = zip((*sweep.gradients(), da, db), X[:4], needs[:4], strict=True)
+        return loss, [*(d.to(u.dtype) if d is not None and need else None for d, u, need in found), *(None,) * 7]
+
+
+# -- the formulas' blocks
+
+
+class _Side(NamedTuple):
+    """One direction of the pairs in the dtype of the formulas, and how it moves; keys are those of all processes."""
+
+    x: Tensor
+    y: Tensor
+    P: Pairs
+    spread: Spread | None
+    exchanged: bool
+    vx: Tensor | None = None
+    vy: Tensor | None = None
+    va: Tensor | None = None
+    vb: Tensor | None = None
+    toward: _Side | None = None  # likewise, of another direction
+
+    @property
+    def a(self) -> Tensor:
+        return self.P.scale.to(self.y.dtype)
+
+    def here(self, x: Tensor, rows: Tensors) -> Pairs:
+        positive, own, label, share = rows
+        return self.P._replace(x=x, positive=positive, own=own, label=label, share=share)
+
+    def logits(self, s: Tensor, here: Pairs) -> Tensor:
+        """(1)."""
+        z = self.a * s
+        if here.bias is not None:
+            z = z + here.bias.to(s.dtype)
+        if here.own is None:
+            return z
+        return torch.where(here.own.unsqueeze(1) == torch.arange(s.shape[1], device=s.device), -math.inf, z)
+
+    def moved(self, x: Tensor, vx: Tensor | None) -> Tensor:
+        """How the scores change, of (3)."""
+        ds = x.new_zeros(len(x), len(self.y)) if vx is None else vx @ self.y.mT
+        return ds if self.vy is None else ds + x @ self.vy.mT
+
+    def along(self, s: Tensor, ds: Tensor) -> Tensor:
+        """How the logits change, (3)."""
+        dz = self.a * ds
+        if self.va is not None:
+            dz = dz + self.va * s
+        return dz if self.vb is None else dz + self.vb
+
+    def by_blocks(self, block: Callable[..., tuple[Tensors, Tensors]], *by_row: Tensor | None) -> tuple[Any, ...]:
+        P = self.P
+        of_rows = (P.positive, P.own, P.label, P.share)
+        return linear.by_blocks(functools.partial(block, self), (self.x, self.y[:, :1]), self.x, of_rows, *by_row)
+
+    def home(self, found: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The gradients of queries, keys, scale and bias of this process."""
+        dx, dy, da, db = found
+        if self.spread is not None:
+            first, count = (
+                (self.spread.row, self.spread.queries) if self.exchanged else (self.spread.column, self.spread.keys)
+            )
+            dy = collectives.total(dy, self.spread.groups)[first : first + count[self.spread.rank]]
+        return (dy, dx, da, db) if self.exchanged else (dx, dy, da, db)
+
+
+def _sides(X: Tensors, symmetric: bool, spread: Spread | None, v: Tensors | None = None) -> list[_Side]:
+    P, wide = Pairs(*X), compute_dtype(X[0])
+    x, y = P.x.to(wide), P.y.to(wide)
+    vx, vy, va, vb = (None if t is None else t.to(wide) for t in (v or (None,) * 4)[:4])
+    first, second = (x, vx), (y, vy)
+    found = []
+    for exchanged, rows, others in ((False, first, second), (True, second, first))[: 1 + symmetric]:
+        first_of, counts = 0, ()
+        if spread is not None:
+            first_of, counts = (spread.row, spread.queries) if exchanged else (spread.column, spread.keys)
+        whole = [None if t is None else _gathered(t, spread, first_of, sum(counts)) for t in others]
+        found.append(_Side(rows[0], whole[0], P, spread, exchanged, rows[1], whole[1], va, vb))
+    return found
+
+
+def _gathered(t: Tensor, spread: Spread | None, first: int, count: int) -> Tensor:
+    """The rows of all processes. Its gradient is the sum over the processes, of its own rows."""
+    if spread is None:
+        return t
+    before, after = t.new_zeros(first, t.shape[1]), t.new_zeros(count - first - len(t), t.shape[1])
+    return collectives.total(torch.cat([before, t, after]), spread.groups)
+
+
+def _added(found: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    return tuple(sum(parts[1:], parts[0]) for parts in zip(*found, strict=True))
+
+
+# -- the tiles
+
+
+class Tile(NamedTuple):
+    """A block of rows by a block of the columns that are visiting."""
+
+    rows: slice  # of this process
+    columns: slice  # of the visitors
+    row: int  # the place of the first row among all
+    column: int
+    s: Tensor  # the scores, or what takes their place
+
+    @property
+    def offset(self) -> int:
+        """The diagonal on which a key has its query's place."""
+        return self.row - self.column
+
+
+class Sweep:
+    """One pass over the tiles of scores, in buffers allocated once; autograd does not record it.
+
+    The scores are at least float32, and so are the sums of the gradients. ``unit`` is the scale if the host knows it:
+    the kernels then multiply the scores by it, in more digits than those have. Otherwise the scores are multiplied.
+    """
+
+    def __init__(self, P: Pairs, spread: Spread | None, needs: tuple[bool, ...] = (False, False)) -> None:
+        self.P, self.spread = P, spread
+        self.wide = row_dtype(P.x.dtype)
+        self.x, self.y = P.x.to(self.wide), P.y.to(self.wide)
+        scale = P.scale.detach()
+        self.known = scale.is_cpu and arguments.readable(scale)
+        self.unit = scale.item() if self.known else 1.0
+        self.scale = scale
+        self.dx = torch.zeros_like(self.x) if needs[0] else None
+        self.dy = torch.zeros_like(self.y) if needs[1] else None
+        most, tile = (MOST_ROWS, TILE) if self.x.is_cpu else (MOST_ROWS_ON_DEVICE, TILE_ON_DEVICE)
+        N, M = len(self.x), max((len(self.y),) if spread is None else spread.keys)
+        self.blocks = blocks(N, max(most, tile // max(1, M)))
+        self.most_columns = max(1, tile // max(1, self.blocks[0].stop))
+        self.scratch = self.x.new_empty(self.blocks[0].stop * min(M, self.most_columns))
+        self.second: Tensor | None = None
+
+    def buffer(self, tile: Tile) -> Tensor:
+        """Another tile, for a second direction."""
+        if self.second is None:
+            self.second = torch.empty_like(self.scratch)
+        return self.second[: tile.s.numel()].view(tile.s.shape)
+
+    def visits(self, *with_them: Tensor) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
+        """The place of the first of the keys that visit, the keys, and the tensors ``with_them``, of which each has a row.
+
+        What the caller does to these in place travels on, and at last back into ``with_them``.
+        """
+        if self.spread is None:
+            yield 0, self.y, list(with_them)
+            return
+        ring = Ring(self.spread)
+        keys, guests = self.y.contiguous(), list(with_them)
+        for step in range(ring.size):
+            owner, last = (ring.rank - step) % ring.size, step + 1 == ring.size
+            coming = ring.counts[(owner - 1) % ring.size]
+            # the keys travel while their tile is computed
+            travelling = None if last else ring.start([keys], [keys.new_empty(coming, keys.shape[1])])
+            yield sum(ring.counts[:owner]), keys, guests
+            guests = ring.start(guests, [t.new_empty(coming, *t.shape[1:]) for t in guests])()
+            if travelling is not None:
+                (keys,) = travelling()
+        for t, guest in zip(with_them, guests, strict=True):
+            t.copy_(guest)
+
+    def tiles(self, first: int, keys: Tensor) -> Iterator[Tile]:
+        """The tiles of the keys that visit, whose scores are valid until the next."""
+        row = 0 if self.spread is None else self.spread.row
+        if not len(keys) or not len(self.x):
+            return
+        for columns in blocks(len(keys), self.most_columns):
+            y = keys[columns]
+            for rows in self.blocks:
+                x = self.x[rows]
+                s = self.scratch[: len(x) * len(y)].view(len(x), len(y))
+                torch.mm(x, y.mT, out=s)
+                if not self.known:
+                    s.mul_(self.scale)
+                tile = Tile(rows, columns, row + rows.start, first + columns.start, s)
+                if self.P.own is not None:
+                    s.diagonal(tile.offset).fill_(-math.inf)
+                yield tile
+
+    def add(self, tile: Tile, r: Tensor, keys: Tensor, dy: Tensor | None) -> None:
+        """Add (2) for a tile, except for the scale if the host does not know it."""
+        if self.dx is not None:
+            self.dx[tile.rows].addmm_(r, keys[tile.columns])
+        if dy is not None:
+            dy[tile.columns].addmm_(r.mT, self.x[tile.rows])
+
+    def gradients(self) -> tuple[Tensor | None, Tensor | None]:
+        if self.known:
+            return self.dx, self.dy
+        return tuple(None if d is None else d * self.scale for d in (self.dx, self.dy))  # type: ignore[return-value]
+
+
+class Ring:
+    """The processes in a circle: each sends to the next what it got from the one before."""
+
+    def __init__(self, spread: Spread) -> None:
+        (self.group,) = collectives.process_groups(spread.groups)
+        self.rank, self.counts, self.size = spread.rank, spread.keys, len(spread.keys)
+        place = torch.distributed.get_global_rank
+        self.next, self.before = (place(self.group, (self.rank + step) % self.size) for step in (1, -1))
+
+    def start(self, sent: list[Tensor], received: list[Tensor]) -> Callable[[], list[Tensor]]:
+        """Send, and return a function that waits for what comes."""
+        if self.size == 1:
+            return lambda: sent
+        distributed = torch.distributed
+        sent = [t.contiguous() for t in sent]
+        ops = [distributed.P2POp(distributed.isend, t, self.next, self.group) for t in sent if t.numel()]
+        ops += [distributed.P2POp(distributed.irecv, t, self.before, self.group) for t in received if t.numel()]
+        waiting = distributed.batch_isend_irecv(ops) if ops else []
+
+        def wait() -> list[Tensor]:
+            for work in waiting:
+                work.wait()
+            del sent[:]  # until now they must not be freed
+            return received
+
+        return wait
+
+
+# -- arguments
+
+
+class _Whole(Function):
+    """``apply(x, spread)``: the sum over the processes, the same on each, bit by bit; each has the whole gradient."""
+
+    @staticmethod
+    def forward(x: Tensor, spread: Spread) -> Tensor:
+        return _sum(x, spread)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.spread = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        return g, None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, _: None) -> Tensor:
+        return _Whole.apply(dx, ctx.spread)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, spread: Spread) -> tuple[Tensor, Any]:
+        return _Whole.apply(x, spread), in_dims[0]
+
+
+def _sum(x: Tensor, spread: Spread) -> Tensor:
+    """In the order of the processes: an all-reduce may add up in another order on each."""
+    apart = x.new_zeros(len(spread.queries), *x.shape)
+    apart[spread.rank] = x
+    return collectives.total(apart, spread.groups).sum(0)
+
+
+def spread_of(name: str, group: Any, queries: int, keys: int, device: torch.device) -> Spread | None:
+    """Who has how many rows. (On a device the host waits for these numbers.)"""
+    groups = collectives.groups_of(name, group)
+    if not groups:
+        return None
+    if len(groups) > 1:
+        raise ValueError(f"{name}(): argument 'group' must have one dimension, but got a mesh of {len(groups)}")
+    if torch.compiler.is_compiling():
+        raise RuntimeError(
+            f"{name}(): with a group, rows travel between the processes, which torch.compile cannot trace; "
+            "call it outside of what is compiled, or in a function decorated with torch.compiler.disable"
+        )
+    rank = collectives.rank(groups)
+    counts = torch.zeros(2, collectives.count(groups), dtype=torch.int64, device=device)
+    counts[:, rank] = torch.tensor([queries, keys], device=device)
+    of_queries, of_keys = collectives.total(counts, groups).tolist()
+    return Spread(groups, rank, tuple(of_queries), tuple(of_keys))
+
+
+def gathered(t: Tensor, spread: Spread) -> Tensor:
+    """What each process has for its own queries, of all of them."""
+    before, after = spread.row, sum(spread.queries) - spread.row - len(t)
+    return collectives.total(torch.cat([t.new_zeros(before), t, t.new_zeros(after)]), spread.groups)
+
+
+def features_of(name: str, first: str, x: Tensor, second: str, y: Tensor, more: bool = False) -> tuple[Tensor, Tensor]:
+    """Two sets of feature vectors, checked and cast as by autocast; with ``more`` the second may be the larger."""
+    arguments.require_floating(name, x)
+    fits = x.dim() == y.dim() == 2 and x.shape[1] == y.shape[1]
+    if not fits or not (len(y) == len(x) or (more and len(y) > len(x))):
+        expected = "[M, D] with M >= N" if more else "[N, D]"
+        raise RuntimeError(
+            f"{second}: expected shape {expected} for {first} of shape [N, D], "
+            f"but got {list(y.shape)} for {list(x.shape)}"
+        )
+    found: tuple[Any, ...] = cast_product(x, y)
+    x, y = found
+    if y.dtype is not x.dtype:
+        expected, other = arguments.scalar_type(x.dtype), arguments.scalar_type(y.dtype)
+        raise RuntimeError(f"{second}: expected scalar type {expected} but found {other}")
+    return x, y
+
+
+def number_of(name: str, argument: str, value: Tensor | float, like: Tensor, positive: bool = True) -> Tensor:
+    """A number or a 0-d tensor, which may have a gradient, as a float64 tensor."""
+    if isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point():
+        known = value.detach()
+        if positive and known.is_cpu and arguments.readable(known):
+            arguments.positive(name, argument, known.item())
+        return value.to(like.device, torch.float64)
+    if isinstance(value, Tensor) and (value.dim() or value.is_complex()):
+        raise ValueError(
+            f"{name}(): argument '{argument}' must be a real number or a tensor of one without dimensions, "
+            f"but got {value.dtype} of shape {list(value.shape)}"
+        )
+    number = (arguments.positive if positive else arguments.real)(name, argument, value)
+    return torch.full((), number, dtype=torch.float64, device=like.device)
+
+
+@arguments.functional
+def _evaluated(
+    loss: str, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor | None, positive: Tensor | None, own: Tensor | None,
+    label: Tensor | None, labels: Tensor | None, share: Tensor | None, dtype: torch.dtype, symmetric: bool,
+    spread: Any, reduction: str,
+) -> Tensor:  # fmt: skip
+    """The loss; a single node in a graph of torch.compile."""
+    of = _BY_NAME[loss]
+    P = Pairs(x, y, scale, bias, positive, own, label, labels, share, None, None)
+    with torch.autocast(x.device.type, enabled=False) if autocast_is_on() else nullcontext():
+        if of.tiled(x) and not torch_private.is_intercepted():
+            constant = Pairs(*(None if t is None else t.detach() for t in P))
+            rows, columns = of.summarize(Sweep(constant, spread), symmetric, scale.requires_grad)
+            P = P._replace(rows=rows, columns=columns)
+        return evaluate(of, *P, dtype, symmetric, spread, reduction)
+
+
+_BY_NAME: dict[str, type[PairLoss]] = {}
+
+
+def loss_of(
+    loss: type[PairLoss], x: Tensor, y: Tensor, scale: Tensor, spread: Spread | None, reduction: str, *,
+    bias: Tensor | None = None, positive: Tensor | None = None, own: Tensor | None = None, label: Tensor | None = None,
+    labels: Tensor | None = None, share: Tensor | None = None, symmetric: bool = False,
+) -> Tensor:  # fmt: skip
+    """The loss of pairs, reduced over those of all processes."""
+    _BY_NAME[loss.__name__] = loss
+    dtype, rest = row_dtype(x.dtype), (positive, own, label, labels, share)
+    if spread is None:
+        return _evaluated(loss.__name__, x, y, scale, bias, *rest, dtype, symmetric, None, reduction)
+    scale = collectives.spread(scale, spread.groups)
+    bias = None if bias is None else collectives.spread(bias, spread.groups)
+    rows = _evaluated(loss.__name__, x, y, scale, bias, *rest, dtype, symmetric, spread, "none")
+    if reduction == "none":
+        return rows
+    whole = _Whole.apply(rows.double().sum(), spread)
+    count = sum(spread.queries)
+    return (whole if reduction == "sum" else whole / count if count else whole * math.nan).to(dtype)
+
+
+# -- a softmax over the keys
+
+
+class SoftmaxOfPairs(PairLoss):
+    """Cross entropy of the softmax over the keys, of one positive or of the mean over several (``share``)."""
+
+    kernel = "log_prob"
+
+    @classmethod
+    def _of_row(cls, z: Tensor, P: Pairs) -> tuple[Tensors, tuple[Any, ...], Tensor]:
+        """The arguments and options of the loss of rows, and what its result is multiplied by."""
+        options = z.dtype, -1, 1.0, 0.0, 1.0
+        if P.share is None:
+            return (z, P.positive, None, None), ("log_prob", *options), z.new_full((len(z),), -1.0)
+        same = P.label.unsqueeze(1) == P.labels
+        if P.own is not None:
+            same = same & (P.own.unsqueeze(1) != torch.arange(z.shape[1], device=z.device))
+        first = torch.zeros_like(P.own)
+        return (z, first, same.to(z.dtype), None), ("cross", *options), P.share.to(z.dtype)
+
+    @classmethod
+    def of_logits(cls, z: Tensor, P: Pairs) -> Tensor:
+        S, options, factor = cls._of_row(z, P)
+        value = factor * cls.rowwise.value(S, *options)[0]
+        return value if P.share is None else torch.where(P.share == 0, 0, value)
+
+    @classmethod
+    def slope(cls, g: Tensor, z: Tensor, P: Pairs) -> Tensor:
+        S, options, factor = cls._of_row(z, P)
+        return cls._kept(cls.rowwise.gradient((factor * g).unsqueeze(0), S, *options)[0], P)
+
+    @classmethod
+    def bent(cls, g: Tensor, z: Tensor, dz: Tensor, P: Pairs) -> Tensor:
+        S, options, factor = cls._of_row(z, P)
+        v = (dz, None, None, None)
+        return cls._kept(cls.rowwise.curvature((factor * g).unsqueeze(0), S, v, *options)[0], P)
+
+    @classmethod
+    def _kept(cls, r: Tensor, P: Pairs) -> Tensor:
+        return r if P.share is None else torch.where((P.share == 0).unsqueeze(1), 0, r)
+
+    @classmethod
+    def summarize(cls, sweep: Sweep, symmetric: bool, entropy: bool) -> tuple[Tensor, Tensor | None]:
+        """For each row :mod:`~manual_grad.engine.parts`' state and, without ``share``, the score of its positive."""
+        P, x = sweep.P, sweep.x
+        weighted, logits = P.share is not None, _times(sweep.unit)
+        rows = parts.empty(x[:, 0] if x.shape[1] else x.new_empty(len(x)), weighted)
+        columns = parts.empty(sweep.y.new_empty(len(sweep.y)), False).mT.contiguous() if symmetric else None
+        found = rows.new_full((len(x),), math.nan)
+        outputs = "entropy" if entropy else ""
+        for first, keys, guests in sweep.visits(*(() if columns is None else (columns,))):
+            for tile in sweep.tiles(first, keys):
+                s, i = tile.s, tile.rows
+                state = cls.rowwise.summarize(s, cls._same(tile, P), outputs, 1.0, 0.0, sweep.unit)
+                rows[:, i] = parts.merged(torch.stack([rows[:, i], state]), logits)
+                if not weighted:
+                    inside, at = _inside(P.positive[i] - tile.column, s.shape[1])
+                    found[i] = torch.where(inside, s.gather(1, at.unsqueeze(1)).squeeze(1).double(), found[i])
+                for of_columns in guests:
+                    state = cls.rowwise.summarize(s.unsqueeze(0), None, outputs, 1.0, 0.0, sweep.unit).squeeze(1)
+                    seen = of_columns[tile.columns].mT
+                    seen.copy_(parts.merged(torch.stack([seen, state]), logits))
+        return (rows if weighted else torch.cat([rows, found.unsqueeze(0)])), None if columns is None else columns.mT
+
+    @classmethod
+    def finish(cls, P: Pairs, symmetric: bool) -> Tensor:
+        unit = _unit(P)
+        if P.share is not None:
+            _, rho, _, distance, total, _ = P.rows
+            return torch.where(P.share == 0, 0, P.share * (distance + total * rho.log1p()))
+        m, rho, _, own = P.rows
+        loss = unit * (m - own) + rho.log1p()
+        if not symmetric:
+            return loss
+        m, rho, _ = P.columns
+        return (loss + unit * (m - own) + rho.log1p()) / 2
+
+    @classmethod
+    def sweep_gradients(cls, sweep: Sweep, g: Tensor, symmetric: bool) -> Tensors:
+        P, unit = sweep.P, sweep.unit
+        weighted = P.share is not None
+        g = g * P.share if weighted else g / 2 if symmetric else g
+        op = kernels.op(cls.kernel, sweep.scratch)
+        options = "cross" if weighted else "log_prob lse", sweep.wide, -1, 1.0, 0.0, unit
+        run = cls.rowwise.run
+        state = P.rows if weighted else P.rows[:3]
+        # with the keys go their gradients, and if they are rows as well, their states and upstream gradients
+        visitors = [torch.cat([P.columns, g.unsqueeze(0)]).mT.contiguous()] if symmetric else []
+        if sweep.dy is not None:
+            visitors.append(sweep.dy)
+        for first, keys, guests in sweep.visits(*visitors):
+            dy = None if sweep.dy is None else guests[-1]
+            for tile in sweep.tiles(first, keys):
+                s, i, c = tile.s, tile.rows, tile.columns
+                r = sweep.buffer(tile) if symmetric else s  # the columns need the scores after the rows
+                of_rows = state[:, i].contiguous()
+                if weighted:
+                    none = torch.zeros_like(P.own[i])
+                    run(op, (s, none, cls._same(tile, P), of_rows), options, None, g[i].unsqueeze(0), r)
+                    r.masked_fill_((P.share[i] == 0).unsqueeze(1), 0)  # whatever the scores of such an anchor are
+                else:
+                    inside, at = _inside(P.positive[i] - tile.column, s.shape[1])
+                    run(op, (s, at, None, of_rows), options, None, _upstream(g[i], inside), r)
+                if symmetric:
+                    *of_columns, up = guests[0][c].mT.contiguous()
+                    place = torch.arange(s.shape[1], device=s.device) - tile.offset
+                    inside, at = _inside(place, s.shape[0])
+                    tall, up = s.unsqueeze(0), _upstream(up, inside).unsqueeze(1)
+                    run(op, (tall, at.unsqueeze(0), None, torch.stack(of_columns)), options, None, up, tall)
+                    r.add_(s)
+                sweep.add(tile, r, keys, dy)
+        if weighted:
+            _, _, mean, distance, total, _ = P.rows
+            moved = torch.where(P.share == 0, 0, g * (distance - total * mean))
+        else:
+            m, _, mean, own = P.rows
+            moved = g * (unit * (m - own) - mean)
+            if symmetric:
+                m, _, mean = P.columns
+                moved = moved + g * (unit * (m - own) - mean)
+        return moved.sum() / P.scale, None
+
+    @staticmethod
+    def _same(tile: Tile, P: Pairs) -> Tensor | None:
+        """Which keys are positive, as numbers."""
+        if P.share is None:
+            return None
+        columns = P.labels[tile.column : tile.column + tile.s.shape[1]]
+        same = (P.label[tile.rows].unsqueeze(1) == columns).to(tile.s.dtype)
+        if P.own is not None:
+            same.diagonal(tile.offset).fill_(0)
+        return same
+
+
+def _times(unit: float) -> Callable[[Tensor], Tensor]:
+    return lambda s: s * unit
+
+
+def _unit(P: Pairs) -> float:
+    """That of :class:`Sweep`."""
+    scale = P.scale.detach()
+    return scale.item() if scale.is_cpu and arguments.readable(scale) else 1.0
+
+
+def _inside(place: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Whether places lie in a tile, and some place that does."""
+    inside = (place >= 0) & (place < count)
+    return inside, torch.where(inside, place, 0)
+
+
+def _upstream(g: Tensor, inside: Tensor) -> Tensor:
+    """Of log p and of lse: the loss is -log p, of which a tile without the positive has only the lse."""
+    return torch.stack([torch.where(inside, -g, 0), torch.where(inside, 0, g)])
+

@@ -1,0 +1,87 @@
+r"""@@clip"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manual_grad.engine import arguments, contrastive
+from manual_grad.engine.contrastive import SoftmaxOfPairs
+from manual_grad.losses.rowwise.selected_log_prob import SelectedLogProbFunction
+
+
+class CLIPLossFunction(SoftmaxOfPairs):
+    """See :class:`~manual_grad.engine.contrastive.PairLoss`."""
+
+    rowwise = SelectedLogProbFunction
+
+
+@arguments.overridable
+def clip_loss(
+    image_features: Tensor,
+    text_features: Tensor,
+    logit_scale: Tensor | float,
+    *,
+    reduction: str = "mean",
+    group: Any = None,
+) -> Tensor:
+    """The symmetric contrastive loss of images and their texts, whose scores are never stored whole.
+
+    ``info_nce_loss(image_features, text_features, 1 / logit_scale, symmetric=True)``, with the arguments of open_clip.
+
+    Args:
+        image_features: Feature vectors, floating point, of shape (N, D). They are taken as they are: normalize them
+            before.
+        text_features: Those of the texts, of the same shape and dtype; text i belongs to image i.
+        logit_scale: Multiplies the scores; positive. It is the scale itself, not its logarithm, which models often
+            learn. A tensor without dimensions may require a gradient.
+        reduction: 'none', 'mean' or 'sum' over the pairs.
+        group: A ``torch.distributed.ProcessGroup`` or a ``DeviceMesh`` of one dimension over which the rows are spread:
+            each process passes its own, and the numbers may differ. See below.
+
+    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit, and 'none' gives
+    the values of the process's own rows. Every process gets the whole gradient of its own rows, and of the scale. So one that
+    averages the gradients of the *parameters* over R processes, as DDP and FSDP do, leaves 1 / R of them:
+    call ``(R * loss).backward()``. All processes must make the same calls.
+
+    Returns:
+        A scalar, or for 'none' a tensor of shape (N), the mean of the losses of image and text; float32 for halves and
+        under autocast, else of the dtype of the features. Both features and ``logit_scale`` may require gradients.
+
+    Raises:
+        RuntimeError: shapes or dtypes that do not fit, or a group while torch.compile is tracing.
+        ValueError: ``reduction`` is unknown, ``logit_scale`` is not positive and finite (checked for numbers and on the
+            CPU) or has dimensions, or the mesh has more than one.
+        TypeError: an argument has another type.
+        NotImplementedError: the features are not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import clip_loss
+        >>> images, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.8, 0.6], [0.0, 1.0]])
+        >>> clip_loss(images, texts, 10.0)
+        tensor([0.0047])
+    """
+    name = "clip_loss"
+    reduction = arguments.reduction_of(reduction)
+    x, y = contrastive.features_of(name, "image_features", image_features, "text_features", text_features)
+    scale = contrastive.number_of(name, "logit_scale", logit_scale, x)
+    spread = contrastive.spread_of(name, group, len(x), len(y), x.device)
+    positive = torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
+    return contrastive.loss_of(CLIPLossFunction, x, y, scale, spread, reduction, positive=positive, symmetric=True)
+
+
+class CLIPLoss(torch.nn.Module):
+    """:func:`clip_loss` as a module."""
+
+    def __init__(self, *, reduction: str = "mean", group: Any = None) -> None:
+        super().__init__()
+        self.reduction, self.group = reduction, group
+
+    def forward(self, image_features: Tensor, text_features: Tensor, logit_scale: Tensor | float) -> Tensor:
+        return clip_loss(image_features, text_features, logit_scale, reduction=self.reduction, group=self.group)
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"

@@ -1,0 +1,151 @@
+r"""@@siglip"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from manual_grad import kernels
+from manual_grad.engine import arguments, contrastive
+from manual_grad.engine.contrastive import PairLoss, Pairs, Sweep
+from manual_grad.engine.function import Tensors
+
+LARGE = 50.0  # from here on, softplus(z) is z to the last digit of float64
+
+
+class SigLIPLossFunction(PairLoss):
+    """See :class:`~manual_grad.engine.contrastive.PairLoss`; the state of a row is its loss."""
+
+    balanced = False
+
+    @classmethod
+    def of_logits(cls, z: Tensor, P: Pairs) -> Tensor:
+        return _softplus(-_signs(z, P) * z).sum(1)  # (3)
+
+    @classmethod
+    def slope(cls, g: Tensor, z: Tensor, P: Pairs) -> Tensor:
+        signs = _signs(z, P)
+        return -g.unsqueeze(1) * signs * (-signs * z).sigmoid()  # (4)
+
+    @classmethod
+    def bent(cls, g: Tensor, z: Tensor, dz: Tensor, P: Pairs) -> Tensor:
+        return g.unsqueeze(1) * z.sigmoid() * (-z).sigmoid() * dz  # (6)
+
+    @classmethod
+    def tiled(cls, x: Tensor) -> bool:
+        return kernels.on()
+
+    @classmethod
+    def summarize(cls, sweep: Sweep, symmetric: bool, entropy: bool) -> tuple[Tensor, None]:
+        rows = sweep.x.new_zeros(len(sweep.x), dtype=torch.float64)
+        for first, keys, _ in sweep.visits():
+            for tile in sweep.tiles(first, keys):
+                z = tile.s.mul_(sweep.unit).add_(sweep.P.bias)
+                z.diagonal(tile.offset).neg_()
+                rows[tile.rows] += _softplus(z).sum(1, dtype=torch.float64)
+        return rows, None
+
+    @classmethod
+    def finish(cls, P: Pairs, symmetric: bool) -> Tensor:
+        return P.rows
+
+    @classmethod
+    def sweep_gradients(cls, sweep: Sweep, g: Tensor, symmetric: bool) -> Tensors:
+        da, db = g.new_zeros(()), g.new_zeros(())
+        for first, keys, guests in sweep.visits(*(() if sweep.dy is None else (sweep.dy,))):
+            for tile in sweep.tiles(first, keys):
+                r = torch.mul(tile.s, sweep.unit, out=sweep.buffer(tile)).add_(sweep.P.bias)
+                r.diagonal(tile.offset).neg_()
+                r.sigmoid_().mul_(g[tile.rows].unsqueeze(1))
+                r.diagonal(tile.offset).neg_()  # (4)
+                db += r.sum(dtype=torch.float64)
+                da += tile.s.mul_(r).sum(dtype=torch.float64)
+                sweep.add(tile, r.mul_(sweep.unit), keys, guests[0] if guests else None)
+        return da if sweep.known else da / sweep.scale, db
+
+
+def _softplus(z: Tensor) -> Tensor:
+    return F.softplus(z, 1.0, LARGE)
+
+
+def _signs(z: Tensor, P: Pairs) -> Tensor:
+    """1 for the pairs that belong together, else -1."""
+    together = P.positive.unsqueeze(1) == torch.arange(z.shape[1], device=z.device)
+    return torch.where(together, 1.0, -1.0).to(z.dtype)
+
+
+@arguments.overridable
+def siglip_loss(
+    image_features: Tensor,
+    text_features: Tensor,
+    logit_scale: Tensor | float,
+    logit_bias: Tensor | float,
+    *,
+    reduction: str = "mean",
+    group: Any = None,
+) -> Tensor:
+    """The sigmoid loss of images and their texts, of which the scores of all pairs are never stored whole.
+
+    Args:
+        image_features: Feature vectors, floating point, of shape (N, D). They are taken as they are: normalize them
+            before.
+        text_features: Those of the texts, of the same shape and dtype; text i belongs to image i, and to no other.
+        logit_scale: Multiplies the scores. It is the scale itself, not its logarithm, which models often learn. A
+            tensor without dimensions may require a gradient.
+        logit_bias: Is added to them, likewise.
+        reduction: 'none', 'mean' or 'sum' over the images, of which each has the sum over all texts.
+        group: A ``torch.distributed.ProcessGroup`` or a ``DeviceMesh`` of one dimension over which the rows are spread:
+            each process passes its own, and the numbers may differ. See below.
+
+    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit, and 'none' gives
+    the values of the process's own rows. Every process gets the whole gradient of its own rows, and of scale and bias. So one that
+    averages the gradients of the *parameters* over R processes, as DDP and FSDP do, leaves 1 / R of them:
+    call ``(R * loss).backward()``. All processes must make the same calls.
+
+    Returns:
+        A scalar, or for 'none' a tensor of shape (N); float32 for halves and under autocast, else of the dtype of the
+        features. Both features, ``logit_scale`` and ``logit_bias`` may require gradients.
+
+    Raises:
+        RuntimeError: shapes or dtypes that do not fit, or a group while torch.compile is tracing.
+        ValueError: ``reduction`` is unknown, ``logit_scale`` or ``logit_bias`` has dimensions, or the mesh has more
+            than one.
+        TypeError: an argument has another type.
+        NotImplementedError: the features are not real floating point.
+
+    Examples:
+        >>> import torch
+        >>> from manual_grad.functional import siglip_loss
+        >>> images, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.8, 0.6], [0.0, 1.0]])
+        >>> siglip_loss(images, texts, 10.0, -5.0)
+        tensor(0.6909)
+    """
+    name = "siglip_loss"
+    reduction = arguments.reduction_of(reduction)
+    x, y = contrastive.features_of(name, "image_features", image_features, "text_features", text_features)
+    scale = contrastive.number_of(name, "logit_scale", logit_scale, x, positive=False)
+    bias = contrastive.number_of(name, "logit_bias", logit_bias, x, positive=False)
+    spread = contrastive.spread_of(name, group, len(x), len(y), x.device)
+    positive = torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
+    return contrastive.loss_of(SigLIPLossFunction, x, y, scale, spread, reduction, bias=bias, positive=positive)
+
+
+class SigLIPLoss(torch.nn.Module):
+    """:func:`siglip_loss` as a module."""
+
+    def __init__(self, *, reduction: str = "mean", group: Any = None) -> None:
+        super().__init__()
+        self.reduction, self.group = reduction, group
+
+    def forward(
+        self, image_features: Tensor, text_features: Tensor, logit_scale: Tensor | float, logit_bias: Tensor | float
+    ) -> Tensor:
+        return siglip_loss(
+            image_features, text_features, logit_scale, logit_bias, reduction=self.reduction, group=self.group
+        )
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"
