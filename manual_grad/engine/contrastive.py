@@ -624,6 +624,24 @@ def loss_of(
     return (whole if reduction == "sum" else whole / count if count else whole * math.nan).to(dtype)
 
 
+class WithTemperature(torch.nn.Module):
+    """A Module with a temperature: a number, a tensor, which becomes a buffer, or a parameter."""
+
+    temperature: Tensor | float
+
+    def __init__(self, temperature: Tensor | float, reduction: str, group: Any) -> None:
+        super().__init__()
+        if isinstance(temperature, Tensor) and not isinstance(temperature, torch.nn.Parameter):
+            self.register_buffer("temperature", temperature)
+        else:
+            self.temperature = temperature
+        self.reduction, self.group = reduction, group
+
+    def extra_repr(self) -> str:
+        number = self.temperature
+        return f"temperature={number.item() if isinstance(number, Tensor) else number}, reduction={self.reduction!r}"
+
+
 # -- a softmax over the keys
 
 
@@ -678,22 +696,22 @@ class SoftmaxOfPairs(PairLoss):
             for tile in sweep.tiles(first, keys):
                 s, i = tile.s, tile.rows
                 state = cls.rowwise.summarize(s, cls._same(tile, P), outputs, 1.0, 0.0, sweep.unit)
-                rows[:, i] = parts.merged(torch.stack([rows[:, i], state]), logits)
+                _merge(rows[:, i], state, logits)
                 if not weighted:
                     inside, at = _inside(P.positive[i] - tile.column, s.shape[1])
                     found[i] = torch.where(inside, s.gather(1, at.unsqueeze(1)).squeeze(1).double(), found[i])
                 for of_columns in guests:
                     state = cls.rowwise.summarize(s.unsqueeze(0), None, outputs, 1.0, 0.0, sweep.unit).squeeze(1)
-                    seen = of_columns[tile.columns].mT
-                    seen.copy_(parts.merged(torch.stack([seen, state]), logits))
+                    _merge(of_columns[tile.columns].mT, state, logits)
         return (rows if weighted else torch.cat([rows, found.unsqueeze(0)])), None if columns is None else columns.mT
 
     @classmethod
     def finish(cls, P: Pairs, symmetric: bool) -> Tensor:
         unit = _unit(P)
         if P.share is not None:
-            _, rho, _, distance, total, _ = P.rows
-            return torch.where(P.share == 0, 0, P.share * (distance + total * rho.log1p()))
+            m, rho, _, distance, total, _ = P.rows
+            loss = torch.where(m == -math.inf, math.nan, P.share * (distance + total * rho.log1p()))
+            return torch.where(P.share == 0, 0, loss)
         m, rho, _, own = P.rows
         loss = unit * (m - own) + rho.log1p()
         if not symmetric:
@@ -766,6 +784,11 @@ def _unit(P: Pairs) -> float:
     """That of :class:`Sweep`."""
     scale = P.scale.detach()
     return scale.item() if scale.is_cpu and arguments.readable(scale) else 1.0
+
+
+def _merge(seen: Tensor, state: Tensor, logits: Callable[[Tensor], Tensor]) -> None:
+    """Add the state of a tile to that of the tiles before; a row of nothing but its own score adds nothing."""
+    seen.copy_(torch.where(state[0] == -math.inf, seen, parts.merged(torch.stack([seen, state]), logits)))
 
 
 def _inside(place: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,48 @@
-r"""@@clip"""
+r"""The symmetric contrastive loss of images and texts.
+
+**Where it comes from.** CLIP [1] learns images and their texts together: of all texts of a batch, each image should
+find its own, and each text its image. It is the symmetric form of :mod:`~manual_grad.losses.contrastive.info_nce_loss`,
+whose chapter derives it, with a scale that the model learns in place of a temperature.
+
+**Definition.** With features :math:`x` of the images, :math:`y` of the texts, and the scale :math:`a`, the loss of pair
+:math:`n` is the mean of that of the image and that of the text:
+
+.. math::
+    z_{ij} = a\, x_i \cdot y_j, \qquad
+    \ell = \frac{1}{2} \Big(\log \sum_j e^{z_{nj}} + \log \sum_i e^{z_{in}}\Big) - z_{nn} \tag{1}
+
+**Gradient.** With the softmax over the texts and that over the images,
+
+.. math::
+    p_{ij} = \frac{e^{z_{ij}}}{\sum_c e^{z_{ic}}}, \qquad \tilde p_{ij} = \frac{e^{z_{ij}}}{\sum_l e^{z_{lj}}},
+    \qquad
+    r_{ij} = \frac{1}{2} \Big([i = n]\, \big(p_{ij} - [j = n]\big) + [j = n]\, \big(\tilde p_{ij} - [i = n]\big)\Big)
+    \tag{2}
+
+.. math::
+    \frac{\partial \ell}{\partial x_{ih}} = a \sum_j r_{ij}\, y_{jh}, \qquad
+    \frac{\partial \ell}{\partial y_{jh}} = a \sum_i r_{ij}\, x_{ih}, \qquad
+    \frac{\partial \ell}{\partial a} = \sum_i \sum_j r_{ij}\, x_i \cdot y_j \tag{3}
+
+**Stable form.** Equations (6) and (7) of that chapter, once for the rows and once for the columns of :math:`z`. One
+product gives a tile of scores for both.
+
+**Second derivative.** Along a direction, by (9) and (10) of that chapter,
+
+.. math::
+    \dot z_{ij} = a\, \big(\dot x_i \cdot y_j + x_i \cdot \dot y_j\big) + \dot a\, x_i \cdot y_j, \qquad
+    (H v)_a = \sum_i \sum_j \big(\dot r_{ij}\, x_i \cdot y_j
+    + r_{ij}\, (\dot x_i \cdot y_j + x_i \cdot \dot y_j)\big) \tag{4}
+
+There are no kinks.
+
+**Shapes and domain.** Both features are :math:`(N, D)`; the scale is positive.
+
+Sources:
+
+1. Alec Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021),
+   `arXiv:2103.00020 <https://arxiv.org/abs/2103.00020>`_.
+"""
 
 from __future__ import annotations
 

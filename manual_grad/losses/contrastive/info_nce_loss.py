@@ -1,4 +1,92 @@
-r"""@@info_nce"""
+r"""InfoNCE: which of all keys belongs to a query?
+
+**Where it comes from.** A model that should learn what two things have in common, without labels, can be asked to find
+the one that belongs to the other among many that do not. Van den Oord, Li and Vinyals [1] train representations of
+speech, images and text by the cross entropy of this choice, and show that it bounds their mutual information. CLIP [2]
+asks in both directions.
+
+**Definition.** Query :math:`x_n` should find its own key :math:`y_n` by the scores of all keys, divided by a
+temperature :math:`T`:
+
+.. math::
+    z_{ij} = \frac{x_i \cdot y_j}{T} \tag{1}
+
+.. math::
+    \ell = \log \sum_j e^{z_{nj}} - z_{nn} \quad\text{or}\quad
+    \ell = \frac{1}{2} \Big(\log \sum_j e^{z_{nj}} + \log \sum_i e^{z_{in}}\Big) - z_{nn} \tag{2}
+
+The second is the symmetric form, the mean of the losses of query :math:`n` and of key :math:`n`, which should find its
+query. In the first, there may be more keys than queries: the others are negatives for all.
+
+**Gradient.** With the softmax over the keys of a query, and that over the queries of a key,
+
+.. math::
+    p_{ij} = \frac{e^{z_{ij}}}{\sum_c e^{z_{ic}}}, \qquad \tilde p_{ij} = \frac{e^{z_{ij}}}{\sum_l e^{z_{lj}}} \tag{3}
+
+the derivative by the scores is that of cross entropy:
+
+.. math::
+    r_{ij} = [i = n]\, \big(p_{ij} - [j = n]\big) \quad\text{or}\quad
+    r_{ij} = \frac{1}{2} \Big([i = n]\, \big(p_{ij} - [j = n]\big) + [j = n]\, \big(\tilde p_{ij} - [i = n]\big)\Big)
+    \tag{4}
+
+.. math::
+    \frac{\partial \ell}{\partial z_{ij}} = r_{ij}, \qquad
+    \frac{\partial \ell}{\partial x_{ih}} = \frac{1}{T} \sum_j r_{ij}\, y_{jh}, \qquad
+    \frac{\partial \ell}{\partial y_{jh}} = \frac{1}{T} \sum_i r_{ij}\, x_{ih}, \qquad
+    \frac{\partial \ell}{\partial T} = -\frac{1}{T} \sum_i \sum_j r_{ij}\, z_{ij} \tag{5}
+
+**Stable form.** A model that has learned puts its own key far ahead, and there the usual computation loses everything:
+the loss is the difference of two equal numbers, and so is :math:`1 - p_{nn}`. Let :math:`k` be the leader, the key with
+the largest score. As in :mod:`~manual_grad.engine.softmax`, two sums leave it out:
+
+.. math::
+    d_j = z_{nk} - z_{nj}, \qquad \rho = \sum_{j \ne k} e^{-d_j}, \qquad
+    \bar\tau = \frac{1}{1 + \rho} \sum_{j \ne k} d_j\, e^{-d_j} \tag{6}
+
+.. math::
+    \log \sum_j e^{z_{nj}} - z_{nn} = d_n + \log(1 + \rho), \qquad p_{nj} = \frac{e^{-d_j}}{1 + \rho}, \qquad
+    1 - p_{nk} = \frac{\rho}{1 + \rho}, \qquad \sum_j p_{nj}\, z_{nj} - z_{nn} = d_n - \bar\tau \tag{7}
+
+The last is the row's part of the derivative by the temperature: it is known from the same sums, as soon as the loss is.
+
+>>> import torch
+>>> from manual_grad.functional import info_nce_loss
+>>> x, y = 5.0 * torch.eye(3), 4.0 * torch.eye(3)
+>>> usual = torch.nn.functional.cross_entropy(x @ y.T, torch.arange(3))
+>>> f"{usual:.4e}", f"{info_nce_loss(x, y, temperature=1.0):.4e}"
+('0.0000e+00', '4.1223e-09')
+
+**Tiles.** The scores of 65,536 pairs are 17 GB. Here they are computed in tiles and forgotten, twice: see
+:mod:`~manual_grad.engine.contrastive`.
+
+**Second derivative.** Along a direction the scores change by
+
+.. math::
+    \dot z_{ij} = \frac{\dot x_i \cdot y_j + x_i \cdot \dot y_j}{T} - \frac{\dot T}{T}\, z_{ij} \tag{8}
+
+and the softmax, and with it :math:`r`, by
+
+.. math::
+    \dot p_{ij} = p_{ij}\, \Big(\dot z_{ij} - \sum_c p_{ic}\, \dot z_{ic}\Big), \qquad
+    \dot{\tilde p}_{ij} = \tilde p_{ij}\, \Big(\dot z_{ij} - \sum_l \tilde p_{lj}\, \dot z_{lj}\Big) \tag{9}
+
+.. math::
+    (H v)_{x_{ih}} = \frac{1}{T} \sum_j \big(\dot r_{ij}\, y_{jh} + r_{ij}\, \dot y_{jh}\big)
+    - \frac{\dot T}{T^2} \sum_j r_{ij}\, y_{jh} \tag{10}
+
+and likewise for the keys. There are no kinks.
+
+**Shapes and domain.** Queries are :math:`(N, D)`, keys :math:`(M, D)` with :math:`M \ge N`, or :math:`M = N` in the
+symmetric form.
+
+Sources:
+
+1. Aaron van den Oord, Yazhe Li and Oriol Vinyals, "Representation Learning with Contrastive Predictive Coding" (2018),
+   `arXiv:1807.03748 <https://arxiv.org/abs/1807.03748>`_.
+2. Alec Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021),
+   `arXiv:2103.00020 <https://arxiv.org/abs/2103.00020>`_.
+"""
 
 from __future__ import annotations
 
@@ -75,14 +163,14 @@ def info_nce_loss(
     )
 
 
-class InfoNCELoss(torch.nn.Module):
+class InfoNCELoss(contrastive.WithTemperature):
     """:func:`info_nce_loss` as a module; a ``temperature`` that is a parameter is trained with the model."""
 
     def __init__(
         self, temperature: Tensor | float = 0.1, *, symmetric: bool = False, reduction: str = "mean", group: Any = None
     ) -> None:
-        super().__init__()
-        self.temperature, self.symmetric, self.reduction, self.group = temperature, symmetric, reduction, group
+        super().__init__(temperature, reduction, group)
+        self.symmetric = symmetric
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         return info_nce_loss(
@@ -90,4 +178,4 @@ class InfoNCELoss(torch.nn.Module):
         )
 
     def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, symmetric={self.symmetric}, reduction={self.reduction!r}"
+        return f"{super().extra_repr()}, symmetric={self.symmetric}"

@@ -1,4 +1,51 @@
-r"""@@nt_xent"""
+r"""SimCLR's loss: which of all other vectors is the other view of a sample?
+
+**Where it comes from.** SimCLR [1] takes two random views of each image of a batch, and trains a model to recognize
+them as the same image among all :math:`2 N` views. Sohn [2] had asked for one among many before; the name is short for
+the *normalized temperature-scaled cross entropy*.
+
+**Definition.** View :math:`x` of sample :math:`n` should find view :math:`y`, and the other way round, among all vectors
+but itself. The loss of the sample is the mean of both:
+
+.. math::
+    z_{ij} = \frac{x_i \cdot y_j}{T}, \qquad u_{ij} = \frac{x_i \cdot x_j}{T}, \qquad w_{ij} = \frac{y_i \cdot y_j}{T}
+    \tag{1}
+
+.. math::
+    \lambda = \log \Big(\sum_j e^{z_{nj}} + \sum_{j \ne n} e^{u_{nj}}\Big), \qquad
+    \tilde \lambda = \log \Big(\sum_i e^{z_{in}} + \sum_{i \ne n} e^{w_{in}}\Big), \qquad
+    \ell = \frac{\lambda + \tilde \lambda}{2} - z_{nn} \tag{2}
+
+**Gradient.** It is :mod:`~manual_grad.losses.contrastive.info_nce_loss` of all vectors with themselves as keys, where
+the score of a vector with itself is ruled out, :math:`-\infty`. As there,
+
+.. math::
+    \frac{\partial \lambda}{\partial z_{nj}} = e^{z_{nj} - \lambda}, \qquad
+    \frac{\partial \lambda}{\partial u_{nj}} = [j \ne n]\, e^{u_{nj} - \lambda}, \qquad
+    \frac{\partial \ell}{\partial z_{nn}} = \frac{e^{z_{nn} - \lambda} + e^{z_{nn} - \tilde \lambda}}{2} - 1 \tag{3}
+
+and with :math:`r` for the derivatives by the scores,
+
+.. math::
+    r_{ij} = \frac{\partial \ell}{\partial z_{ij}}, \qquad s_{ij} = \frac{\partial \ell}{\partial u_{ij}}, \qquad
+    \frac{\partial \ell}{\partial x_{ih}} = \frac{1}{T} \sum_j \big(r_{ij}\, y_{jh} + (s_{ij} + s_{ji})\, x_{jh}\big)
+    \tag{4}
+
+.. math::
+    t_{ij} = \frac{\partial \ell}{\partial w_{ij}}, \qquad
+    \frac{\partial \ell}{\partial T} = -\frac{1}{T} \sum_i \sum_j \big(r_{ij}\, z_{ij} + s_{ij}\, u_{ij}
+    + t_{ij}\, w_{ij}\big) \tag{5}
+
+**Stable form and second derivative.** Those of that chapter. There are no kinks.
+
+**Shapes and domain.** Both views are :math:`(N, D)`. Of a single sample the loss is 0: there is nothing to choose.
+
+Sources:
+
+1. Ting Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020),
+   `arXiv:2002.05709 <https://arxiv.org/abs/2002.05709>`_.
+2. Kihyuk Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NIPS 2016.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +81,7 @@ def nt_xent_loss(
             for cosines.
         input2: Those of the other view, of the same shape and dtype.
         temperature: Divides the scores; positive. A tensor without dimensions may require a gradient.
-        reduction: 'none', 'mean' or 'sum' over the 2N vectors.
+        reduction: 'none', 'mean' or 'sum' over the samples, of which each has the mean of its two views.
         group: A ``torch.distributed.ProcessGroup`` or a ``DeviceMesh`` of one dimension over which the rows are spread:
             each process passes its own, and the numbers may differ. See below.
 
@@ -44,8 +91,8 @@ def nt_xent_loss(
     call ``(R * loss).backward()``. All processes must make the same calls.
 
     Returns:
-        A scalar, or for 'none' a tensor of shape (2N), first the values of ``input1``; float32 for halves and under
-        autocast, else of the dtype of the features. Both inputs and ``temperature`` may require gradients.
+        A scalar, or for 'none' a tensor of shape (N); float32 for halves and under autocast, else of the dtype of the
+        features. Both inputs and ``temperature`` may require gradients.
 
     Raises:
         RuntimeError: shapes or dtypes that do not fit, or a group while torch.compile is tracing.
@@ -59,7 +106,7 @@ def nt_xent_loss(
         >>> from manual_grad.functional import nt_xent_loss
         >>> input1, input2 = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.8, 0.6], [0.0, 1.0]])
         >>> nt_xent_loss(input1, input2, reduction="none")
-        tensor([0.3125, 0.3786, 0.8335, 0.4550])
+        tensor([0.5730, 0.4168])
     """
     name = "nt_xent_loss"
     reduction = arguments.reduction_of(reduction)
@@ -70,18 +117,17 @@ def nt_xent_loss(
     positive = own.roll(len(input1))  # the other view
     if spread is not None:
         own, positive = own + spread.row, positive + spread.row
-    return contrastive.loss_of(NTXentLossFunction, x, x, scale, spread, reduction, positive=positive, own=own)
+    loss = contrastive.loss_of(NTXentLossFunction, x, x, scale, spread, reduction, positive=positive, own=own)
+    if reduction == "mean":
+        return loss
+    return loss / 2 if reduction == "sum" else (loss[: len(input1)] + loss[len(input1) :]) / 2
 
 
-class NTXentLoss(torch.nn.Module):
+class NTXentLoss(contrastive.WithTemperature):
     """:func:`nt_xent_loss` as a module; a ``temperature`` that is a parameter is trained with the model."""
 
     def __init__(self, temperature: Tensor | float = 0.5, *, reduction: str = "mean", group: Any = None) -> None:
-        super().__init__()
-        self.temperature, self.reduction, self.group = temperature, reduction, group
+        super().__init__(temperature, reduction, group)
 
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         return nt_xent_loss(input1, input2, self.temperature, reduction=self.reduction, group=self.group)
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, reduction={self.reduction!r}"

@@ -1,4 +1,53 @@
-r"""@@siglip"""
+r"""SigLIP: does this text belong to this image?
+
+**Where it comes from.** A softmax over a batch needs the scores of all its pairs at once. Zhai et al. [1] ask instead,
+of each pair on its own, whether it belongs together. They find this as good, and better in small batches.
+
+**Definition.** With features :math:`x` of the images and :math:`y` of the texts, a scale :math:`a` and a bias
+:math:`b`, image :math:`n` has the sum over all texts :math:`j` of the logistic loss
+
+.. math::
+    z_j = a\, x_n \cdot y_j + b, \qquad t_j = \begin{cases} 1 & j = n \\ -1 & \text{otherwise} \end{cases} \tag{1}
+
+.. math::
+    \ell = -\sum_j \log \sigma(t_j\, z_j), \qquad \sigma(u) = \frac{1}{1 + e^{-u}} \tag{2}
+
+The loss of a batch divides the sum over all pairs by the number of images.
+
+**Stable form.** With :math:`u = -t_j z_j`, a logarithm of a small number becomes one of :math:`1 + e^u`, which
+:math:`\mathrm{log1p}` computes to the last digit:
+
+.. math::
+    -\log \sigma(t_j\, z_j) = \log(1 + e^{-t_j z_j}) \tag{3}
+
+**Gradient.** Since :math:`\sigma' = \sigma\, (1 - \sigma)`, and :math:`1 - \sigma(u) = \sigma(-u)` needs no
+subtraction,
+
+.. math::
+    r_j = -t_j\, \sigma(-t_j\, z_j), \qquad \frac{\partial \ell}{\partial z_j} = r_j \tag{4}
+
+.. math::
+    \frac{\partial \ell}{\partial x_{ih}} = a\, [i = n] \sum_j r_j\, y_{jh}, \qquad
+    \frac{\partial \ell}{\partial y_{jh}} = a\, r_j\, x_{nh}, \qquad
+    \frac{\partial \ell}{\partial a} = \sum_j r_j\, x_n \cdot y_j, \qquad
+    \frac{\partial \ell}{\partial b} = \sum_j r_j \tag{5}
+
+**Second derivative.** The sign disappears:
+
+.. math::
+    \frac{\partial r_j}{\partial z_j} = \sigma(z_j)\, \sigma(-z_j), \qquad
+    \dot z_j = a\, (\dot x_n \cdot y_j + x_n \cdot \dot y_j) + \dot a\, x_n \cdot y_j + \dot b \tag{6}
+
+What follows for the features is (5) of :mod:`~manual_grad.engine.contrastive`. There are no kinks.
+
+**Shapes and domain.** Both features are :math:`(N, D)`; scale and bias are any numbers. The authors start with
+:math:`a = 10` and :math:`b = -10`.
+
+Sources:
+
+1. Xiaohua Zhai et al., "Sigmoid Loss for Language Image Pre-Training" (2023),
+   `arXiv:2303.15343 <https://arxiv.org/abs/2303.15343>`_.
+"""
 
 from __future__ import annotations
 

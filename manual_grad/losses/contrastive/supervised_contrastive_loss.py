@@ -1,4 +1,57 @@
-r"""@@supcon"""
+r"""Supervised contrastive loss: which of all other vectors have the same label?
+
+**Where it comes from.** With labels, a vector has more than one that belongs to it. Khosla et al. [1] take the mean of
+the loss of :mod:`~manual_grad.losses.contrastive.nt_xent_loss` over all of them, and train classifiers with it that are
+more robust than by cross entropy.
+
+**Definition.** Vector :math:`x_n` has the positives :math:`P`, the others of the same label :math:`y_n`. Every vector
+but itself takes part in the softmax, and the mean over the positives is outside of the logarithm (the
+:math:`\mathcal L_{\mathrm{out}}` of [1]):
+
+.. math::
+    z_{ij} = \frac{x_i \cdot x_j}{T}, \qquad q_j = [j \ne n]\, [y_j = y_n], \qquad Q = \sum_j q_j, \qquad
+    \lambda = \log \sum_{j \ne n} e^{z_{nj}} \tag{1}
+
+.. math::
+    \ell = \begin{cases} \frac{1}{Q} \sum_j q_j\, (\lambda - z_{nj}) & Q > 0 \\ 0 & Q = 0 \end{cases} \tag{2}
+
+The loss of a batch is the mean over *all* vectors, as in the authors' program: those without a positive count with 0.
+(The paper states the sum. The program also multiplies by the temperature over a base temperature of 0.07, which is left
+to the caller.)
+
+**Gradient.** By the rules of cross entropy with weights :math:`q` of the classes,
+
+.. math::
+    p_j = e^{z_{nj} - \lambda}, \qquad
+    r_j = \begin{cases} [j \ne n]\, p_j - q_j / Q & Q > 0 \\ 0 & Q = 0 \end{cases}, \qquad
+    \frac{\partial \ell}{\partial z_{nj}} = r_j \tag{3}
+
+.. math::
+    \frac{\partial \ell}{\partial x_{ih}} = \frac{1}{T} \Big([i = n] \sum_j r_j\, x_{jh} + r_i\, x_{nh}\Big), \qquad
+    \frac{\partial \ell}{\partial T} = -\frac{1}{T} \sum_j r_j\, z_{nj} \tag{4}
+
+**Stable form.** The loss is a cross entropy with the weights :math:`q`, which are 0 or 1 and therefore exact:
+equations (12) and (13) of :mod:`~manual_grad.losses.rowwise.selected_log_prob`. Only its result is divided by
+:math:`Q`.
+
+**Second derivative.** Along a direction,
+
+.. math::
+    \dot z_{ij} = \frac{\dot x_i \cdot x_j + x_i \cdot \dot x_j}{T} - \frac{\dot T}{T}\, z_{ij}, \qquad
+    \dot r_j = \begin{cases} [j \ne n]\, p_j\, \big(\dot z_{nj} - \sum_{i \ne n} p_i\, \dot z_{ni}\big) & Q > 0 \\
+    0 & Q = 0 \end{cases} \tag{5}
+
+There are no kinks.
+
+**Shapes and domain.** Vectors are :math:`(N, D)`, labels :math:`(N)`. For several views of a sample, as in [1], there
+is a row for each of them.
+
+Sources:
+
+1. Prannay Khosla et al., "Supervised Contrastive Learning" (2020),
+   `arXiv:2004.11362 <https://arxiv.org/abs/2004.11362>`_; program:
+   `HobbitLong/SupContrast <https://github.com/HobbitLong/SupContrast>`_.
+"""
 
 from __future__ import annotations
 
@@ -64,11 +117,11 @@ def supervised_contrastive_loss(
     """
     name = "supervised_contrastive_loss"
     reduction = arguments.reduction_of(reduction)
+    x, _ = contrastive.features_of(name, "features", features, "features", features)
     if labels.shape != features.shape[:1]:
         raise RuntimeError(f"labels: expected shape {list(features.shape[:1])}, but got {list(labels.shape)}")
     if labels.is_floating_point() or labels.is_complex():
         raise RuntimeError(f"labels: expected integers, but found {arguments.scalar_type(labels.dtype)}")
-    x, _ = contrastive.features_of(name, "features", features, "features", features)
     scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()
     spread = contrastive.spread_of(name, group, len(x), len(x), x.device)
     own, label = torch.arange(len(x), device=x.device), labels.long()
@@ -84,17 +137,13 @@ def supervised_contrastive_loss(
     )  # fmt: skip
 
 
-class SupervisedContrastiveLoss(torch.nn.Module):
+class SupervisedContrastiveLoss(contrastive.WithTemperature):
     """:func:`supervised_contrastive_loss` as a module; a ``temperature`` that is a parameter is trained too."""
 
     def __init__(self, temperature: Tensor | float = 0.1, *, reduction: str = "mean", group: Any = None) -> None:
-        super().__init__()
-        self.temperature, self.reduction, self.group = temperature, reduction, group
+        super().__init__(temperature, reduction, group)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         return supervised_contrastive_loss(
             features, labels, self.temperature, reduction=self.reduction, group=self.group
         )
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, reduction={self.reduction!r}"
