@@ -109,6 +109,9 @@ class Pairs(NamedTuple):
     columns: Tensor | None  # that of each column
 
 
+_BY_NAME: dict[str, type[PairLoss]] = {}  # a graph of torch.compile holds no classes
+
+
 class PairLoss(LinearLoss):
     """``apply(*Pairs, dtype, symmetric, spread, reduction)``: see :class:`Pairs`; ``dtype`` is that of the loss.
 
@@ -121,6 +124,10 @@ class PairLoss(LinearLoss):
 
     tensors = 11
     balanced: ClassVar[bool] = True  # whether the slopes of a row add up to 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _BY_NAME[cls.__name__] = cls
 
     # -- the rule of a row, in differentiable torch ops; Z are the logits (n, M), P the pairs of the rows
 
@@ -572,7 +579,7 @@ def number_of(name: str, argument: str, value: Tensor | float, like: Tensor, pos
     """A number or a 0-d tensor, which may have a gradient, as a float64 tensor."""
     if isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point():
         known = value.detach()
-        if positive and known.is_cpu and arguments.readable(known):
+        if positive and not torch.compiler.is_compiling() and known.is_cpu and arguments.readable(known):
             arguments.positive(name, argument, known.item())
         return value.to(like.device, torch.float64)
     if isinstance(value, Tensor) and (value.dim() or value.is_complex()):
@@ -601,22 +608,18 @@ def _evaluated(
         return evaluate(of, *P, dtype, symmetric, spread, reduction)
 
 
-_BY_NAME: dict[str, type[PairLoss]] = {}
-
-
 def loss_of(
-    loss: type[PairLoss], x: Tensor, y: Tensor, scale: Tensor, spread: Spread | None, reduction: str, *,
+    loss: str, x: Tensor, y: Tensor, scale: Tensor, spread: Spread | None, reduction: str, *,
     bias: Tensor | None = None, positive: Tensor | None = None, own: Tensor | None = None, label: Tensor | None = None,
     labels: Tensor | None = None, share: Tensor | None = None, symmetric: bool = False,
 ) -> Tensor:  # fmt: skip
-    """The loss of pairs, reduced over those of all processes."""
-    _BY_NAME[loss.__name__] = loss
+    """The loss of the Function of that name, reduced over the pairs of all processes."""
     dtype, rest = row_dtype(x.dtype), (positive, own, label, labels, share)
     if spread is None:
-        return _evaluated(loss.__name__, x, y, scale, bias, *rest, dtype, symmetric, None, reduction)
+        return _evaluated(loss, x, y, scale, bias, *rest, dtype, symmetric, None, reduction)
     scale = collectives.spread(scale, spread.groups)
     bias = None if bias is None else collectives.spread(bias, spread.groups)
-    rows = _evaluated(loss.__name__, x, y, scale, bias, *rest, dtype, symmetric, spread, "none")
+    rows = _evaluated(loss, x, y, scale, bias, *rest, dtype, symmetric, spread, "none")
     if reduction == "none":
         return rows
     whole = _Whole.apply(rows.double().sum(), spread)
@@ -649,6 +652,7 @@ class SoftmaxOfPairs(PairLoss):
     """Cross entropy of the softmax over the keys, of one positive or of the mean over several (``share``)."""
 
     kernel = "log_prob"
+    rowwise: ClassVar[Any]
 
     @classmethod
     def _of_row(cls, z: Tensor, P: Pairs) -> tuple[Tensors, tuple[Any, ...], Tensor]:
@@ -656,6 +660,7 @@ class SoftmaxOfPairs(PairLoss):
         options = z.dtype, -1, 1.0, 0.0, 1.0
         if P.share is None:
             return (z, P.positive, None, None), ("log_prob", *options), z.new_full((len(z),), -1.0)
+        z = torch.where((P.share == 0).unsqueeze(1), 0, z)  # there may be no key at all but itself
         same = P.label.unsqueeze(1) == P.labels
         if P.own is not None:
             same = same & (P.own.unsqueeze(1) != torch.arange(z.shape[1], device=z.device))
@@ -665,23 +670,17 @@ class SoftmaxOfPairs(PairLoss):
     @classmethod
     def of_logits(cls, z: Tensor, P: Pairs) -> Tensor:
         S, options, factor = cls._of_row(z, P)
-        value = factor * cls.rowwise.value(S, *options)[0]
-        return value if P.share is None else torch.where(P.share == 0, 0, value)
+        return factor * cls.rowwise.value(S, *options)[0]
 
     @classmethod
     def slope(cls, g: Tensor, z: Tensor, P: Pairs) -> Tensor:
         S, options, factor = cls._of_row(z, P)
-        return cls._kept(cls.rowwise.gradient((factor * g).unsqueeze(0), S, *options)[0], P)
+        return cls.rowwise.gradient((factor * g).unsqueeze(0), S, *options)[0]
 
     @classmethod
     def bent(cls, g: Tensor, z: Tensor, dz: Tensor, P: Pairs) -> Tensor:
         S, options, factor = cls._of_row(z, P)
-        v = (dz, None, None, None)
-        return cls._kept(cls.rowwise.curvature((factor * g).unsqueeze(0), S, v, *options)[0], P)
-
-    @classmethod
-    def _kept(cls, r: Tensor, P: Pairs) -> Tensor:
-        return r if P.share is None else torch.where((P.share == 0).unsqueeze(1), 0, r)
+        return cls.rowwise.curvature((factor * g).unsqueeze(0), S, (dz, None, None, None), *options)[0]
 
     @classmethod
     def summarize(cls, sweep: Sweep, symmetric: bool, entropy: bool) -> tuple[Tensor, Tensor | None]:
@@ -800,4 +799,3 @@ def _inside(place: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _upstream(g: Tensor, inside: Tensor) -> Tensor:
     """Of log p and of lse: the loss is -log p, of which a tile without the positive has only the lse."""
     return torch.stack([torch.where(inside, -g, 0), torch.where(inside, 0, g)])
-

@@ -83,12 +83,12 @@ def clip_loss(
             learn. A tensor without dimensions may require a gradient.
         reduction: 'none', 'mean' or 'sum' over the pairs.
         group: A ``torch.distributed.ProcessGroup`` or a ``DeviceMesh`` of one dimension over which the rows are spread:
-            each process passes its own, and the numbers may differ. See below.
+            each process passes its own, and their numbers may differ. See below.
 
-    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit, and 'none' gives
-    the values of the process's own rows. Every process gets the whole gradient of its own rows, and of the scale. So one that
-    averages the gradients of the *parameters* over R processes, as DDP and FSDP do, leaves 1 / R of them:
-    call ``(R * loss).backward()``. All processes must make the same calls.
+    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives the
+    values of the process's own rows. Every process gets the whole gradient of its own rows, and of the scale.
+    DDP and FSDP average the gradients of parameters over their R processes, which makes them R times too small: call
+    ``(R * loss).backward()``. All processes must make the same calls. torch.compile refuses a group.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (N), the mean of the losses of image and text; float32 for halves and
@@ -114,7 +114,7 @@ def clip_loss(
     scale = contrastive.number_of(name, "logit_scale", logit_scale, x)
     spread = contrastive.spread_of(name, group, len(x), len(y), x.device)
     positive = torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
-    return contrastive.loss_of(CLIPLossFunction, x, y, scale, spread, reduction, positive=positive, symmetric=True)
+    return contrastive.loss_of("CLIPLossFunction", x, y, scale, spread, reduction, positive=positive, symmetric=True)
 
 
 class CLIPLoss(torch.nn.Module):

@@ -126,12 +126,12 @@ def info_nce_loss(
         symmetric: Whether to return the mean of this loss and the one with queries and keys exchanged, for M = N.
         reduction: 'none', 'mean' or 'sum' over the queries.
         group: A ``torch.distributed.ProcessGroup`` or a ``DeviceMesh`` of one dimension over which the rows are spread:
-            each process passes its own, and the numbers may differ. See below.
+            each process passes its own, and their numbers may differ. See below.
 
-    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit, and 'none' gives
-    the values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature. So one that
-    averages the gradients of the *parameters* over R processes, as DDP and FSDP do, leaves 1 / R of them:
-    call ``(R * loss).backward()``. All processes must make the same calls.
+    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives the
+    values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature.
+    DDP and FSDP average the gradients of parameters over their R processes, which makes them R times too small: call
+    ``(R * loss).backward()``. All processes must make the same calls. torch.compile refuses a group.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (N); float32 for halves and under autocast, else of the dtype of the
@@ -159,7 +159,7 @@ def info_nce_loss(
     spread = contrastive.spread_of(name, group, len(x), len(y), x.device)
     positive = torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
     return contrastive.loss_of(
-        InfoNCELossFunction, x, y, scale, spread, reduction, positive=positive, symmetric=symmetric
+        "InfoNCELossFunction", x, y, scale, spread, reduction, positive=positive, symmetric=symmetric
     )
 
 

@@ -83,12 +83,12 @@ def nt_xent_loss(
         temperature: Divides the scores; positive. A tensor without dimensions may require a gradient.
         reduction: 'none', 'mean' or 'sum' over the samples, of which each has the mean of its two views.
         group: A ``torch.distributed.ProcessGroup`` or a ``DeviceMesh`` of one dimension over which the rows are spread:
-            each process passes its own, and the numbers may differ. See below.
+            each process passes its own, and their numbers may differ. See below.
 
-    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit, and 'none' gives
-    the values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature. So one that
-    averages the gradients of the *parameters* over R processes, as DDP and FSDP do, leaves 1 / R of them:
-    call ``(R * loss).backward()``. All processes must make the same calls.
+    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives the
+    values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature.
+    DDP and FSDP average the gradients of parameters over their R processes, which makes them R times too small: call
+    ``(R * loss).backward()``. All processes must make the same calls. torch.compile refuses a group.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (N); float32 for halves and under autocast, else of the dtype of the
@@ -117,7 +117,7 @@ def nt_xent_loss(
     positive = own.roll(len(input1))  # the other view
     if spread is not None:
         own, positive = own + spread.row, positive + spread.row
-    loss = contrastive.loss_of(NTXentLossFunction, x, x, scale, spread, reduction, positive=positive, own=own)
+    loss = contrastive.loss_of("NTXentLossFunction", x, x, scale, spread, reduction, positive=positive, own=own)
     if reduction == "mean":
         return loss
     return loss / 2 if reduction == "sum" else (loss[: len(input1)] + loss[len(input1) :]) / 2

@@ -90,12 +90,12 @@ def supervised_contrastive_loss(
         reduction: 'none', 'mean' or 'sum' over the vectors. The mean divides by N, whether or not a vector has a
             positive.
         group: A ``torch.distributed.ProcessGroup`` or a ``DeviceMesh`` of one dimension over which the rows are spread:
-            each process passes its own, and the numbers may differ. See below.
+            each process passes its own, and their numbers may differ. See below.
 
-    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit, and 'none' gives
-    the values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature. So one that
-    averages the gradients of the *parameters* over R processes, as DDP and FSDP do, leaves 1 / R of them:
-    call ``(R * loss).backward()``. All processes must make the same calls.
+    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives the
+    values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature.
+    DDP and FSDP average the gradients of parameters over their R processes, which makes them R times too small: call
+    ``(R * loss).backward()``. All processes must make the same calls. torch.compile refuses a group.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (N), 0 for a vector whose label no other has; float32 for halves and
@@ -132,7 +132,7 @@ def supervised_contrastive_loss(
     positives = torch.searchsorted(in_order, label, right=True) - torch.searchsorted(in_order, label) - 1
     share = torch.where(positives > 0, positives.double().reciprocal(), 0.0)
     return contrastive.loss_of(
-        SupervisedContrastiveLossFunction, x, x, scale, spread, reduction, own=own, label=label, labels=every,
+        "SupervisedContrastiveLossFunction", x, x, scale, spread, reduction, own=own, label=label, labels=every,
         share=share,
     )  # fmt: skip
 

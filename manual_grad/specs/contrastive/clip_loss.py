@@ -15,8 +15,8 @@ from manual_grad.study import curves
 def definition(image_features, text_features, logit_scale, reduction="none"):
     z = logit_scale * image_features @ text_features.mT
     own = torch.arange(len(z), device=z.device)
-    of_both = (F.cross_entropy(t, own, reduction="none") for t in (z, z.mT))
-    return reduce(sum(of_both) / 2, reduction)
+    loss = F.cross_entropy(z, own, reduction="none") + F.cross_entropy(z.mT, own, reduction="none")
+    return reduce(loss / 2, reduction)
 
 
 def oracle(image_features, text_features, logit_scale, **_):

@@ -55,8 +55,9 @@ def drawn(N, scale=1.0, **options):
 def confident(gap, right=True, N=2, **options):
     """The score of the other view, or of another vector, leads by a gap."""
     return of_views(
-        lambda draw: pairs.eighths(draw, 2 * N, 2 * N)
-        + gap * torch.eye(2 * N, dtype=torch.float64).roll(N if right else 1, 1),
+        lambda draw: (
+            pairs.eighths(draw, 2 * N, 2 * N) + gap * torch.eye(2 * N, dtype=torch.float64).roll(N if right else 1, 1)
+        ),
         **{"temperature": 1.0, **options},
     )
 
