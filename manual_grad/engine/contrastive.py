@@ -33,81 +33,28 @@ Differentiating (2) once more, with :math:`\dot r = H \dot z`,
     (H v)_{x_i} = a \sum_j (\dot r_{ij}\, y_j + r_{ij}\, \dot y_j) + \dot a \sum_j r_{ij}\, y_j, \qquad
     (H v)_a = \sum_{ij} (\dot r_{ij}\, s_{ij} + r_{ij}\, \dot s_{ij}), \qquad (H v)_b = \sum_{ij} \dot r_{ij} \tag{5}
 
-**Tiles.** The scores are computed in tiles, a block of rows by a block of columns, and each is forgotten before the
-next. One sweep gives the state of every row (and of every column, if the loss is symmetric), from which the loss
-follows; in backward, another one computes the same tiles again, puts :math:`r` in the place of the scores, and adds up
-(2). That makes four products, the fewest without storing the scores, whether or not the loss is symmetric. The memory
-needed is a tile, besides some numbers for each row.
-
-A row whose positive lies in another tile is one in which nothing but the normalization, :math:`\mathrm{lse}`, has an
-upstream gradient. The state of *all* its scores is known then, so that :math:`r` is as exact as if they were together:
-:math:`1 - p` is never formed by a subtraction.
-
-**Rings.** If the rows are spread over processes, each keeps its queries, and the keys travel in a ring, with the states
-of their columns and, in backward, with what has been added up for them. After one round everything is home again. A
-process holds its own rows, the visitors and a tile. The formulas, which serve for second derivatives, forward mode and
-transforms, gather the visitors instead.
+**Two ways.** The formulas go by blocks of rows (:mod:`~manual_grad.engine.sides`), the kernels by tiles
+(:mod:`~manual_grad.engine.tiles`), also where the rows are spread over processes (:mod:`~manual_grad.engine.ring`).
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from manual_grad import kernels
-from manual_grad.engine import arguments, collectives, linear, parts, torch_private
-from manual_grad.engine.collectives import Groups
-from manual_grad.engine.dtypes import autocast_is_on, cast_product, compute_dtype
+from manual_grad.engine import arguments, collectives, parts, ring, torch_private
+from manual_grad.engine.dtypes import autocast_is_on, cast_product
 from manual_grad.engine.function import Options, Tensors, evaluate
-from manual_grad.engine.linear import LinearLoss, blocks, row_dtype
-
-TILE = 2 << 20  # scores on the CPU: 8 MB of float32, of which one or two more are needed
-TILE_ON_DEVICE = 64 << 20
-MOST_ROWS, MOST_ROWS_ON_DEVICE = 1024, 8192
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Over which processes the rows are spread, and how many queries and keys each of them has."""
-
-    groups: Groups
-    rank: int
-    queries: tuple[int, ...]
-    keys: tuple[int, ...]
-
-    @property
-    def row(self) -> int:
-        """The place of this process's first query among all."""
-        return sum(self.queries[: self.rank])
-
-    @property
-    def column(self) -> int:
-        return sum(self.keys[: self.rank])
-
-
-class Pairs(NamedTuple):
-    """The tensors of a :class:`PairLoss`; the first four may have gradients."""
-
-    x: Tensor  # (N, D)
-    y: Tensor  # (M, D)
-    scale: Tensor  # 0-d, float64
-    bias: Tensor | None  # likewise
-    positive: Tensor | None  # (N): which of all keys belongs to the query
-    own: Tensor | None  # (N): which of all keys is the query itself, and ruled out
-    label: Tensor | None  # (N): keys with the same label are positive
-    labels: Tensor | None  # of all keys
-    share: Tensor | None  # (N), float64: 1 / the number of a query's positives, 0 if there are none
-    rows: Tensor | None  # the state of each row
-    columns: Tensor | None  # that of each column
-
+from manual_grad.engine.linear import LinearLoss, row_dtype
+from manual_grad.engine.ring import Spread
+from manual_grad.engine.sides import Side, added, sides_of
+from manual_grad.engine.tiles import Pairs, Sweep, Tile
 
 _BY_NAME: dict[str, type[PairLoss]] = {}  # a graph of torch.compile holds no classes
 
@@ -160,30 +107,30 @@ class PairLoss(LinearLoss):
 
     @classmethod
     def value(cls, X: Tensors, dtype: torch.dtype, symmetric: bool, spread: Spread | None) -> Tensor:
-        def block(side: _Side, x: Tensor, rows: Tensors) -> tuple[Tensors, Tensors]:
+        def block(side: Side, x: Tensor, rows: Tensors) -> tuple[Tensors, Tensors]:
             here = side.here(x, rows)
             return (cls.of_logits(side.logits(x @ side.y.mT, here), here),), ()
 
-        found = [side.by_blocks(block)[0] for side in _sides(X, symmetric, spread)]
+        found = [side.by_blocks(block)[0] for side in sides_of(X, symmetric, spread)]
         return sum(found[1:], found[0]) / len(found)
 
     @classmethod
     def gradient(cls, g: Tensor, X: Tensors, dtype: torch.dtype, symmetric: bool, spread: Spread | None) -> Tensors:
-        def block(side: _Side, x: Tensor, rows: Tensors, g: Tensor) -> tuple[Tensors, Tensors]:
+        def block(side: Side, x: Tensor, rows: Tensors, g: Tensor) -> tuple[Tensors, Tensors]:
             here, s = side.here(x, rows), x @ side.y.mT
             r = cls.slope(g, side.logits(s, here), here)
             return (side.a * (r @ side.y),), (side.a * (r.mT @ x), (r * cls._level(s)).sum(), r.sum())  # (2)
 
-        sides, found = _sides(X, symmetric, spread), []
+        sides, found = sides_of(X, symmetric, spread), []
         for side in sides:
             found.append(side.home(side.by_blocks(block, g.to(side.y.dtype) / len(sides))))
-        return *_added(found), *(None,) * 7
+        return *added(found), *(None,) * 7
 
     @classmethod
     def curvature(
         cls, g: Tensor, X: Tensors, v: Tensors, dtype: torch.dtype, symmetric: bool, spread: Spread | None
     ) -> Tensors:
-        def block(side: _Side, x: Tensor, rows: Tensors, g: Tensor, vx: Tensor | None) -> tuple[Tensors, Tensors]:
+        def block(side: Side, x: Tensor, rows: Tensors, g: Tensor, vx: Tensor | None) -> tuple[Tensors, Tensors]:
             here, s, ds = side.here(x, rows), x @ side.y.mT, side.moved(x, vx)
             z = side.logits(s, here)
             r, dr = cls.slope(g, z, here), cls.bent(g, z, side.along(s, ds), here)
@@ -197,10 +144,10 @@ class PairLoss(LinearLoss):
                 hx, hy = hx + side.va * (r @ side.y), hy + side.va * (r.mT @ x)
             return (hx,), (hy, ha, dr.sum())
 
-        sides, found = _sides(X, symmetric, spread, v), []
+        sides, found = sides_of(X, symmetric, spread, v), []
         for side in sides:
             found.append(side.home(side.by_blocks(block, g.to(side.y.dtype) / len(sides), side.vx)))
-        return *_added(found), *(None,) * 7
+        return *added(found), *(None,) * 7
 
     @classmethod
     def along(
@@ -209,7 +156,7 @@ class PairLoss(LinearLoss):
         """J v or, with ``u``, the second derivative along u and v."""
 
         def block(
-            side: _Side, x: Tensor, rows: Tensors, vx: Tensor | None, ux: Tensor | None
+            side: Side, x: Tensor, rows: Tensors, vx: Tensor | None, ux: Tensor | None
         ) -> tuple[Tensors, Tensors]:
             here, s, ds = side.here(x, rows), x @ side.y.mT, side.moved(x, vx)
             z, one = side.logits(s, here), s.new_ones(len(s))
@@ -227,9 +174,9 @@ class PairLoss(LinearLoss):
                     bend = bend + a * b
             return ((cls.bent(one, z, of_u.along(s, du), here) * dz + r * bend).sum(1),), ()
 
-        sides, found = _sides(X, symmetric, spread, v), []
+        sides, found = sides_of(X, symmetric, spread, v), []
         for n, side in enumerate(sides):
-            of_u = None if u is None else _sides(X, symmetric, spread, u)[n]
+            of_u = None if u is None else sides_of(X, symmetric, spread, u)[n]
             side = side._replace(toward=of_u)
             found.append(side.by_blocks(block, side.vx, None if of_u is None else of_u.vx)[0])
         return sum(found[1:], found[0]) / len(found)
@@ -280,281 +227,7 @@ class PairLoss(LinearLoss):
         return loss, [*(d.to(u.dtype) if d is not None and need else None for d, u, need in found), *(None,) * 7]
 
 
-# -- the formulas' blocks
-
-
-class _Side(NamedTuple):
-    """One direction of the pairs in the dtype of the formulas, and how it moves; keys are those of all processes."""
-
-    x: Tensor
-    y: Tensor
-    P: Pairs
-    spread: Spread | None
-    exchanged: bool
-    vx: Tensor | None = None
-    vy: Tensor | None = None
-    va: Tensor | None = None
-    vb: Tensor | None = None
-    toward: _Side | None = None  # likewise, of another direction
-
-    @property
-    def a(self) -> Tensor:
-        return self.P.scale.to(self.y.dtype)
-
-    def here(self, x: Tensor, rows: Tensors) -> Pairs:
-        positive, own, label, share = rows
-        return self.P._replace(x=x, positive=positive, own=own, label=label, share=share)
-
-    def logits(self, s: Tensor, here: Pairs) -> Tensor:
-        """(1)."""
-        z = self.a * s
-        if here.bias is not None:
-            z = z + here.bias.to(s.dtype)
-        if here.own is None:
-            return z
-        return torch.where(here.own.unsqueeze(1) == torch.arange(s.shape[1], device=s.device), -math.inf, z)
-
-    def moved(self, x: Tensor, vx: Tensor | None) -> Tensor:
-        """How the scores change, of (3)."""
-        ds = x.new_zeros(len(x), len(self.y)) if vx is None else vx @ self.y.mT
-        return ds if self.vy is None else ds + x @ self.vy.mT
-
-    def along(self, s: Tensor, ds: Tensor) -> Tensor:
-        """How the logits change, (3)."""
-        dz = self.a * ds
-        if self.va is not None:
-            dz = dz + self.va * s
-        return dz if self.vb is None else dz + self.vb
-
-    def by_blocks(self, block: Callable[..., tuple[Tensors, Tensors]], *by_row: Tensor | None) -> tuple[Any, ...]:
-        P = self.P
-        of_rows = (P.positive, P.own, P.label, P.share)
-        return linear.by_blocks(functools.partial(block, self), (self.x, self.y[:, :1]), self.x, of_rows, *by_row)
-
-    def home(self, found: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The gradients of queries, keys, scale and bias of this process."""
-        dx, dy, da, db = found
-        if self.spread is not None:
-            first, count = (
-                (self.spread.row, self.spread.queries) if self.exchanged else (self.spread.column, self.spread.keys)
-            )
-            dy = collectives.total(dy, self.spread.groups)[first : first + count[self.spread.rank]]
-        return (dy, dx, da, db) if self.exchanged else (dx, dy, da, db)
-
-
-def _sides(X: Tensors, symmetric: bool, spread: Spread | None, v: Tensors | None = None) -> list[_Side]:
-    P, wide = Pairs(*X), compute_dtype(X[0])
-    x, y = P.x.to(wide), P.y.to(wide)
-    vx, vy, va, vb = (None if t is None else t.to(wide) for t in (v or (None,) * 4)[:4])
-    first, second = (x, vx), (y, vy)
-    found = []
-    for exchanged, rows, others in ((False, first, second), (True, second, first))[: 1 + symmetric]:
-        first_of, counts = 0, ()
-        if spread is not None:
-            first_of, counts = (spread.row, spread.queries) if exchanged else (spread.column, spread.keys)
-        whole = [None if t is None else _gathered(t, spread, first_of, sum(counts)) for t in others]
-        found.append(_Side(rows[0], whole[0], P, spread, exchanged, rows[1], whole[1], va, vb))
-    return found
-
-
-def _gathered(t: Tensor, spread: Spread | None, first: int, count: int) -> Tensor:
-    """The rows of all processes. Its gradient is the sum over the processes, of its own rows."""
-    if spread is None:
-        return t
-    before, after = t.new_zeros(first, t.shape[1]), t.new_zeros(count - first - len(t), t.shape[1])
-    return collectives.total(torch.cat([before, t, after]), spread.groups)
-
-
-def _added(found: list[tuple[Any, ...]]) -> tuple[Any, ...]:
-    return tuple(sum(parts[1:], parts[0]) for parts in zip(*found, strict=True))
-
-
-# -- the tiles
-
-
-class Tile(NamedTuple):
-    """A block of rows by a block of the columns that are visiting."""
-
-    rows: slice  # of this process
-    columns: slice  # of the visitors
-    row: int  # the place of the first row among all
-    column: int
-    s: Tensor  # the scores, or what takes their place
-
-    @property
-    def offset(self) -> int:
-        """The diagonal on which a key has its query's place."""
-        return self.row - self.column
-
-
-class Sweep:
-    """One pass over the tiles of scores, in buffers allocated once; autograd does not record it.
-
-    The scores are at least float32, and so are the sums of the gradients. ``unit`` is the scale if the host knows it:
-    the kernels then multiply the scores by it, in more digits than those have. Otherwise the scores are multiplied.
-    """
-
-    def __init__(self, P: Pairs, spread: Spread | None, needs: tuple[bool, ...] = (False, False)) -> None:
-        self.P, self.spread = P, spread
-        self.wide = row_dtype(P.x.dtype)
-        self.x, self.y = P.x.to(self.wide), P.y.to(self.wide)
-        scale = P.scale.detach()
-        self.known = scale.is_cpu and arguments.readable(scale)
-        self.unit = scale.item() if self.known else 1.0
-        self.scale = scale
-        self.dx = torch.zeros_like(self.x) if needs[0] else None
-        self.dy = torch.zeros_like(self.y) if needs[1] else None
-        most, tile = (MOST_ROWS, TILE) if self.x.is_cpu else (MOST_ROWS_ON_DEVICE, TILE_ON_DEVICE)
-        N, M = len(self.x), max((len(self.y),) if spread is None else spread.keys)
-        self.blocks = blocks(N, max(most, tile // max(1, M)))
-        self.most_columns = max(1, tile // max(1, self.blocks[0].stop))
-        self.scratch = self.x.new_empty(self.blocks[0].stop * min(M, self.most_columns))
-        self.second: Tensor | None = None
-
-    def buffer(self, tile: Tile) -> Tensor:
-        """Another tile, for a second direction."""
-        if self.second is None:
-            self.second = torch.empty_like(self.scratch)
-        return self.second[: tile.s.numel()].view(tile.s.shape)
-
-    def visits(self, *with_them: Tensor) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
-        """The place of the first of the keys that visit, the keys, and the tensors ``with_them``, of which each has a row.
-
-        What the caller does to these in place travels on, and at last back into ``with_them``.
-        """
-        if self.spread is None:
-            yield 0, self.y, list(with_them)
-            return
-        ring = Ring(self.spread)
-        keys, guests = self.y.contiguous(), list(with_them)
-        for step in range(ring.size):
-            owner, last = (ring.rank - step) % ring.size, step + 1 == ring.size
-            coming = ring.counts[(owner - 1) % ring.size]
-            # the keys travel while their tile is computed
-            travelling = None if last else ring.start([keys], [keys.new_empty(coming, keys.shape[1])])
-            yield sum(ring.counts[:owner]), keys, guests
-            guests = ring.start(guests, [t.new_empty(coming, *t.shape[1:]) for t in guests])()
-            if travelling is not None:
-                (keys,) = travelling()
-        for t, guest in zip(with_them, guests, strict=True):
-            t.copy_(guest)
-
-    def tiles(self, first: int, keys: Tensor) -> Iterator[Tile]:
-        """The tiles of the keys that visit, whose scores are valid until the next."""
-        row = 0 if self.spread is None else self.spread.row
-        if not len(keys) or not len(self.x):
-            return
-        for columns in blocks(len(keys), self.most_columns):
-            y = keys[columns]
-            for rows in self.blocks:
-                x = self.x[rows]
-                s = self.scratch[: len(x) * len(y)].view(len(x), len(y))
-                torch.mm(x, y.mT, out=s)
-                if not self.known:
-                    s.mul_(self.scale)
-                tile = Tile(rows, columns, row + rows.start, first + columns.start, s)
-                if self.P.own is not None:
-                    s.diagonal(tile.offset).fill_(-math.inf)
-                yield tile
-
-    def add(self, tile: Tile, r: Tensor, keys: Tensor, dy: Tensor | None) -> None:
-        """Add (2) for a tile, except for the scale if the host does not know it."""
-        if self.dx is not None:
-            self.dx[tile.rows].addmm_(r, keys[tile.columns])
-        if dy is not None:
-            dy[tile.columns].addmm_(r.mT, self.x[tile.rows])
-
-    def gradients(self) -> tuple[Tensor | None, Tensor | None]:
-        if self.known:
-            return self.dx, self.dy
-        return tuple(None if d is None else d * self.scale for d in (self.dx, self.dy))  # type: ignore[return-value]
-
-
-class Ring:
-    """The processes in a circle: each sends to the next what it got from the one before."""
-
-    def __init__(self, spread: Spread) -> None:
-        (self.group,) = collectives.process_groups(spread.groups)
-        self.rank, self.counts, self.size = spread.rank, spread.keys, len(spread.keys)
-        place = torch.distributed.get_global_rank
-        self.next, self.before = (place(self.group, (self.rank + step) % self.size) for step in (1, -1))
-
-    def start(self, sent: list[Tensor], received: list[Tensor]) -> Callable[[], list[Tensor]]:
-        """Send, and return a function that waits for what comes."""
-        if self.size == 1:
-            return lambda: sent
-        distributed = torch.distributed
-        sent = [t.contiguous() for t in sent]
-        ops = [distributed.P2POp(distributed.isend, t, self.next, self.group) for t in sent if t.numel()]
-        ops += [distributed.P2POp(distributed.irecv, t, self.before, self.group) for t in received if t.numel()]
-        waiting = distributed.batch_isend_irecv(ops) if ops else []
-
-        def wait() -> list[Tensor]:
-            for work in waiting:
-                work.wait()
-            del sent[:]  # until now they must not be freed
-            return received
-
-        return wait
-
-
 # -- arguments
-
-
-class _Whole(Function):
-    """``apply(x, spread)``: the sum over the processes, the same on each, bit by bit; each has the whole gradient."""
-
-    @staticmethod
-    def forward(x: Tensor, spread: Spread) -> Tensor:
-        return _sum(x, spread)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.spread = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        return g, None
-
-    @staticmethod
-    def jvp(ctx: Any, dx: Tensor, _: None) -> Tensor:
-        return _Whole.apply(dx, ctx.spread)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, spread: Spread) -> tuple[Tensor, Any]:
-        return _Whole.apply(x, spread), in_dims[0]
-
-
-def _sum(x: Tensor, spread: Spread) -> Tensor:
-    """In the order of the processes: an all-reduce may add up in another order on each."""
-    apart = x.new_zeros(len(spread.queries), *x.shape)
-    apart[spread.rank] = x
-    return collectives.total(apart, spread.groups).sum(0)
-
-
-def spread_of(name: str, group: Any, queries: int, keys: int, device: torch.device) -> Spread | None:
-    """Who has how many rows. (On a device the host waits for these numbers.)"""
-    groups = collectives.groups_of(name, group)
-    if not groups:
-        return None
-    if len(groups) > 1:
-        raise ValueError(f"{name}(): argument 'group' must have one dimension, but got a mesh of {len(groups)}")
-    if torch.compiler.is_compiling():
-        raise RuntimeError(
-            f"{name}(): with a group, rows travel between the processes, which torch.compile cannot trace; "
-            "call it outside of what is compiled, or in a function decorated with torch.compiler.disable"
-        )
-    rank = collectives.rank(groups)
-    counts = torch.zeros(2, collectives.count(groups), dtype=torch.int64, device=device)
-    counts[:, rank] = torch.tensor([queries, keys], device=device)
-    of_queries, of_keys = collectives.total(counts, groups).tolist()
-    return Spread(groups, rank, tuple(of_queries), tuple(of_keys))
-
-
-def gathered(t: Tensor, spread: Spread) -> Tensor:
-    """What each process has for its own queries, of all of them."""
-    before, after = spread.row, sum(spread.queries) - spread.row - len(t)
-    return collectives.total(torch.cat([t.new_zeros(before), t, t.new_zeros(after)]), spread.groups)
 
 
 def features_of(name: str, first: str, x: Tensor, second: str, y: Tensor, more: bool = False) -> tuple[Tensor, Tensor]:
@@ -622,7 +295,7 @@ def loss_of(
     rows = _evaluated(loss, x, y, scale, bias, *rest, dtype, symmetric, spread, "none")
     if reduction == "none":
         return rows
-    whole = _Whole.apply(rows.double().sum(), spread)
+    whole = ring.Whole.apply(rows.double().sum(), spread)
     count = sum(spread.queries)
     return (whole if reduction == "sum" else whole / count if count else whole * math.nan).to(dtype)
 
@@ -731,7 +404,8 @@ class SoftmaxOfPairs(PairLoss):
         visitors = [torch.cat([P.columns, g.unsqueeze(0)]).mT.contiguous()] if symmetric else []
         if sweep.dy is not None:
             visitors.append(sweep.dy)
-        for first, keys, guests in sweep.visits(*visitors):
+        idle = sweep.dx is None and sweep.dy is None  # the derivative by the scale needs no scores
+        for first, keys, guests in () if idle else sweep.visits(*visitors):
             dy = None if sweep.dy is None else guests[-1]
             for tile in sweep.tiles(first, keys):
                 s, i, c = tile.s, tile.rows, tile.columns

@@ -16,7 +16,7 @@ from mpmath import exp, log
 
 from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input
-from manual_grad.engine import contrastive
+from manual_grad.engine import tiles
 
 GAPS = (5, 10, 20, 40, 80)
 INF, NAN, LOG2 = float("inf"), float("nan"), math.log(2)
@@ -56,7 +56,7 @@ def leading(draw, N, M, gap, right=True):
 
 def in_tiles(scores, rows):
     sizes = dict(TILE=scores, TILE_ON_DEVICE=scores, MOST_ROWS=rows, MOST_ROWS_ON_DEVICE=rows)
-    return functools.partial(mock.patch.multiple, contrastive, **sizes)
+    return functools.partial(mock.patch.multiple, tiles, **sizes)
 
 
 BLOCKS = {"tiles of one score": in_tiles(1, 1), "tiles of two rows and a column": in_tiles(2, 2)}

@@ -51,7 +51,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_grad.engine import arguments, contrastive
+from manual_grad.engine import arguments, contrastive, ring
 from manual_grad.engine.contrastive import SoftmaxOfPairs
 from manual_grad.losses.rowwise.selected_log_prob import SelectedLogProbFunction
 
@@ -85,8 +85,8 @@ def clip_loss(
         group: A ``torch.distributed.ProcessGroup`` or a ``DeviceMesh`` of one dimension over which the rows are spread:
             each process passes its own, and their numbers may differ. See below.
 
-    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives the
-    values of the process's own rows. Every process gets the whole gradient of its own rows, and of the scale.
+    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives
+    the values of the process's own rows. Every process gets the whole gradient of its own rows, and of the scale.
     DDP and FSDP average the gradients of parameters over their R processes, which makes them R times too small: call
     ``(R * loss).backward()``. All processes must make the same calls. torch.compile refuses a group.
 
@@ -112,7 +112,7 @@ def clip_loss(
     reduction = arguments.reduction_of(reduction)
     x, y = contrastive.features_of(name, "image_features", image_features, "text_features", text_features)
     scale = contrastive.number_of(name, "logit_scale", logit_scale, x)
-    spread = contrastive.spread_of(name, group, len(x), len(y), x.device)
+    spread = ring.spread_of(name, group, len(x), len(y), x.device)
     positive = torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
     return contrastive.loss_of("CLIPLossFunction", x, y, scale, spread, reduction, positive=positive, symmetric=True)
 

@@ -4,8 +4,8 @@ r"""SimCLR's loss: which of all other vectors is the other view of a sample?
 them as the same image among all :math:`2 N` views. Sohn [2] had asked for one among many before; the name is short for
 the *normalized temperature-scaled cross entropy*.
 
-**Definition.** View :math:`x` of sample :math:`n` should find view :math:`y`, and the other way round, among all vectors
-but itself. The loss of the sample is the mean of both:
+**Definition.** View :math:`x` of sample :math:`n` should find view :math:`y`, and the other way round, among all
+vectors but itself. The loss of the sample is the mean of both:
 
 .. math::
     z_{ij} = \frac{x_i \cdot y_j}{T}, \qquad u_{ij} = \frac{x_i \cdot x_j}{T}, \qquad w_{ij} = \frac{y_i \cdot y_j}{T}
@@ -54,7 +54,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_grad.engine import arguments, contrastive
+from manual_grad.engine import arguments, contrastive, ring
 from manual_grad.engine.contrastive import SoftmaxOfPairs
 from manual_grad.losses.rowwise.selected_log_prob import SelectedLogProbFunction
 
@@ -85,8 +85,8 @@ def nt_xent_loss(
         group: A ``torch.distributed.ProcessGroup`` or a ``DeviceMesh`` of one dimension over which the rows are spread:
             each process passes its own, and their numbers may differ. See below.
 
-    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives the
-    values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature.
+    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives
+    the values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature.
     DDP and FSDP average the gradients of parameters over their R processes, which makes them R times too small: call
     ``(R * loss).backward()``. All processes must make the same calls. torch.compile refuses a group.
 
@@ -112,7 +112,7 @@ def nt_xent_loss(
     reduction = arguments.reduction_of(reduction)
     x = torch.cat(contrastive.features_of(name, "input1", input1, "input2", input2))
     scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()
-    spread = contrastive.spread_of(name, group, len(x), len(x), x.device)
+    spread = ring.spread_of(name, group, len(x), len(x), x.device)
     own = torch.arange(len(x), device=x.device)
     positive = own.roll(len(input1))  # the other view
     if spread is not None:

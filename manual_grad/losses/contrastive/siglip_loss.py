@@ -58,9 +58,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from manual_grad import kernels
-from manual_grad.engine import arguments, contrastive
-from manual_grad.engine.contrastive import PairLoss, Pairs, Sweep
+from manual_grad.engine import arguments, contrastive, ring
+from manual_grad.engine.contrastive import PairLoss
 from manual_grad.engine.function import Tensors
+from manual_grad.engine.tiles import Pairs, Sweep
 
 LARGE = 50.0  # from here on, softplus(z) is z to the last digit of float64
 
@@ -149,8 +150,8 @@ def siglip_loss(
         group: A ``torch.distributed.ProcessGroup`` or a ``DeviceMesh`` of one dimension over which the rows are spread:
             each process passes its own, and their numbers may differ. See below.
 
-    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives the
-    values of the process's own rows. Every process gets the whole gradient of its own rows, and of scale and bias.
+    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives
+    the values of the process's own rows. Every process gets the whole gradient of its own rows, and of scale and bias.
     DDP and FSDP average the gradients of parameters over their R processes, which makes them R times too small: call
     ``(R * loss).backward()``. All processes must make the same calls. torch.compile refuses a group.
 
@@ -177,7 +178,7 @@ def siglip_loss(
     x, y = contrastive.features_of(name, "image_features", image_features, "text_features", text_features)
     scale = contrastive.number_of(name, "logit_scale", logit_scale, x, positive=False)
     bias = contrastive.number_of(name, "logit_bias", logit_bias, x, positive=False)
-    spread = contrastive.spread_of(name, group, len(x), len(y), x.device)
+    spread = ring.spread_of(name, group, len(x), len(y), x.device)
     positive = torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
     return contrastive.loss_of("SigLIPLossFunction", x, y, scale, spread, reduction, bias=bias, positive=positive)
 

@@ -60,7 +60,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_grad.engine import arguments, contrastive
+from manual_grad.engine import arguments, contrastive, ring
 from manual_grad.engine.contrastive import SoftmaxOfPairs
 from manual_grad.losses.rowwise.selected_log_prob import SelectedLogProbFunction
 
@@ -92,8 +92,8 @@ def supervised_contrastive_loss(
         group: A ``torch.distributed.ProcessGroup`` or a ``DeviceMesh`` of one dimension over which the rows are spread:
             each process passes its own, and their numbers may differ. See below.
 
-    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives the
-    values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature.
+    With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives
+    the values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature.
     DDP and FSDP average the gradients of parameters over their R processes, which makes them R times too small: call
     ``(R * loss).backward()``. All processes must make the same calls. torch.compile refuses a group.
 
@@ -123,11 +123,11 @@ def supervised_contrastive_loss(
     if labels.is_floating_point() or labels.is_complex():
         raise RuntimeError(f"labels: expected integers, but found {arguments.scalar_type(labels.dtype)}")
     scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()
-    spread = contrastive.spread_of(name, group, len(x), len(x), x.device)
+    spread = ring.spread_of(name, group, len(x), len(x), x.device)
     own, label = torch.arange(len(x), device=x.device), labels.long()
     every = label
     if spread is not None:
-        own, every = own + spread.row, contrastive.gathered(label, spread)
+        own, every = own + spread.row, ring.gathered(label, spread, spread.queries)
     in_order = every.sort().values
     positives = torch.searchsorted(in_order, label, right=True) - torch.searchsorted(in_order, label) - 1
     share = torch.where(positives > 0, positives.double().reciprocal(), 0.0)
