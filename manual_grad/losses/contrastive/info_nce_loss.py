@@ -130,8 +130,9 @@ def info_nce_loss(
 
     With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives
     the values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature.
-    DDP and FSDP average the gradients of parameters over their R processes, which makes them R times too small: call
-    ``(R * loss).backward()``. All processes must make the same calls. torch.compile refuses a group.
+    DDP and FSDP divide what the processes add up for a parameter by their number R. Make up for it at the features, by
+    ``query.register_hook(lambda g: R * g)`` for ``query`` and ``key``: a factor of the loss would multiply the temperature, too.
+    All processes must make the same calls. torch.compile refuses a group.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (N); float32 for halves and under autocast, else of the dtype of the
