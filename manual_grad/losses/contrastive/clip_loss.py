@@ -88,7 +88,8 @@ def clip_loss(
     With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives
     the values of the process's own rows. Every process gets the whole gradient of its own rows, and of the scale.
     DDP and FSDP divide what the processes add up for a parameter by their number R. Make up for it at the features, by
-    ``image_features.register_hook(lambda g: R * g)`` for both features: a factor of the loss would multiply the scale, too.
+    ``image_features.register_hook(lambda g: R * g)`` for both features: a factor of the loss would multiply the scale,
+    too.
     All processes must make the same calls. torch.compile refuses a group.
 
     Returns:

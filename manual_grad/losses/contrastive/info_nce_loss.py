@@ -131,7 +131,8 @@ def info_nce_loss(
     With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives
     the values of the process's own rows. Every process gets the whole gradient of its own rows, and of the temperature.
     DDP and FSDP divide what the processes add up for a parameter by their number R. Make up for it at the features, by
-    ``query.register_hook(lambda g: R * g)`` for ``query`` and ``key``: a factor of the loss would multiply the temperature, too.
+    ``query.register_hook(lambda g: R * g)`` for ``query`` and ``key``: a factor of the loss would multiply the
+    temperature, too.
     All processes must make the same calls. torch.compile refuses a group.
 
     Returns:

@@ -55,15 +55,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, contrastive, ring
 from manual_grad.engine.contrastive import PairLoss
 from manual_grad.engine.function import Tensors
 from manual_grad.engine.tiles import Pairs, Sweep
-
-LARGE = 50.0  # from here on, softplus(z) is z to the last digit of float64
 
 
 class SigLIPLossFunction(PairLoss):
@@ -95,7 +92,7 @@ class SigLIPLossFunction(PairLoss):
             for tile in sweep.tiles(first, keys):
                 z = tile.s.mul_(sweep.unit).add_(sweep.P.bias)
                 z.diagonal(tile.offset).neg_()
-                rows[tile.rows] += _softplus(z).sum(1, dtype=torch.float64)
+                rows[tile.rows] += _softplus(z, out=z).sum(1)
         return rows, None
 
     @classmethod
@@ -111,14 +108,15 @@ class SigLIPLossFunction(PairLoss):
                 r.diagonal(tile.offset).neg_()
                 r.sigmoid_().mul_(g[tile.rows].unsqueeze(1))
                 r.diagonal(tile.offset).neg_()  # (4)
-                db += r.sum(dtype=torch.float64)
-                da += tile.s.mul_(r).sum(dtype=torch.float64)
+                db += r.sum(1).double().sum()
+                da += tile.s.mul_(r).sum(1).double().sum()
                 sweep.add(tile, r.mul_(sweep.unit), keys, guests[0] if guests else None)
         return da if sweep.known else da / sweep.scale, db
 
 
-def _softplus(z: Tensor) -> Tensor:
-    return F.softplus(z, 1.0, LARGE)
+def _softplus(z: Tensor, out: Tensor | None = None) -> Tensor:
+    """log(1 + e^z) = log(e^z + e^0), without overflow."""
+    return torch.logaddexp(z, z.new_zeros(()), out=out)
 
 
 def _signs(z: Tensor, P: Pairs) -> Tensor:
@@ -153,7 +151,8 @@ def siglip_loss(
     With a group, 'mean' and 'sum' are those of the rows of all processes, the same on each, bit by bit; 'none' gives
     the values of the process's own rows. Every process gets the whole gradient of its own rows, and of scale and bias.
     DDP and FSDP divide what the processes add up for a parameter by their number R. Make up for it at the features, by
-    ``image_features.register_hook(lambda g: R * g)`` for both features: a factor of the loss would multiply scale and bias, too.
+    ``image_features.register_hook(lambda g: R * g)`` for both features: a factor of the loss would multiply scale and
+    bias, too.
     All processes must make the same calls. torch.compile refuses a group.
 
     Returns:
