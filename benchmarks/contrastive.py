@@ -1,10 +1,10 @@
 """``python -m benchmarks.contrastive``: losses of all pairs, in tiles, beside the dense computation in torch ops.
 
-Every program runs forward and backward in float32. Memory is the peak beyond inputs and gradients, measured in a process
-of its own. The four products are those that a loss cannot avoid without storing the scores. Of the ring, the CPU time is
-that of all processes together, each with one thread, and the memory that of the one which needs most. ``--large`` is for
-minutes, with as many vectors as people train with. ``--json FILE`` also writes the results; ``--table FILE`` prints
-those of a file.
+Every program runs forward and backward in float32. Memory is the peak beyond inputs and gradients, measured in a
+process of its own. The four products are those that a loss cannot avoid without storing the scores. Of the ring, the
+CPU time is that of all processes together, each with one thread, and the memory that of the one which needs most.
+``--large`` is for minutes, with as many vectors as people train with. ``--json FILE`` also writes the results;
+``--table FILE`` prints those of a file.
 """
 
 from __future__ import annotations
