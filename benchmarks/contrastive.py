@@ -186,6 +186,11 @@ def table(rows: Sequence[Row], machine: dict[str, str]) -> str:
     return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", report.described(machine)])
 
 
+def read_json(file: Path) -> tuple[list[Row], dict[str, str]]:
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    return [Row(**row) for row in saved["rows"]], saved["machine"]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.contrastive", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few vectors")
@@ -195,8 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, metavar="FILE", help="print the results of a file instead of measuring")
     args = parser.parse_args(arguments)
     if args.table:
-        saved = json.loads(args.table.read_text(encoding="utf-8"))
-        print(table([Row(**row) for row in saved["rows"]], saved["machine"]))
+        print(table(*read_json(args.table)))
         return 0
     size = "quick" if args.quick else "usual"
     context = multiprocessing.get_context("spawn")

@@ -133,14 +133,14 @@ def info_nce_loss(
     DDP and FSDP divide what the processes add up for a parameter by their number R. Make up for it at the features, by
     ``query.register_hook(lambda g: R * g)`` for ``query`` and ``key``: a factor of the loss would multiply the
     temperature, too.
-    All processes must make the same calls. torch.compile refuses a group.
+    All processes must make the same calls. torch.compile leaves these to eager mode, and refuses ``fullgraph=True``.
 
     Returns:
         A scalar, or for 'none' a tensor of shape (N); float32 for halves and under autocast, else of the dtype of the
         features. ``query``, ``key`` and ``temperature`` may require gradients.
 
     Raises:
-        RuntimeError: shapes or dtypes that do not fit, or a group while torch.compile is tracing.
+        RuntimeError: shapes or dtypes that do not fit, or a group in a graph that must be whole.
         ValueError: ``reduction`` is unknown, ``temperature`` is not positive and finite (checked for numbers and on the
             CPU) or has dimensions, or the mesh has more than one.
         TypeError: an argument has another type.
