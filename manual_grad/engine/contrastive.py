@@ -54,7 +54,7 @@ from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.linear import LinearLoss, row_dtype
 from manual_grad.engine.ring import Spread
 from manual_grad.engine.sides import Side, added, sides_of
-from manual_grad.engine.tiles import Pairs, Sweep, Tile
+from manual_grad.engine.tiles import Pairs, Sweep, Tile, known_scale
 
 _BY_NAME: dict[str, type[PairLoss]] = {}  # a graph of torch.compile holds no classes
 
@@ -76,7 +76,7 @@ class PairLoss(LinearLoss):
         super().__init_subclass__(**kwargs)
         _BY_NAME[cls.__name__] = cls
 
-    # -- the rule of a row, in differentiable torch ops; Z are the logits (n, M), P the pairs of the rows
+    # -- the rule of a row, in differentiable torch ops: z are the logits (n, M), P the pairs of these rows
 
     @classmethod
     def of_logits(cls, z: Tensor, P: Pairs) -> Tensor:
@@ -379,11 +379,12 @@ class SoftmaxOfPairs(PairLoss):
 
     @classmethod
     def finish(cls, P: Pairs, symmetric: bool) -> Tensor:
-        unit = _unit(P)
         if P.share is not None:
             m, rho, _, distance, total, _ = P.rows
             loss = torch.where(m == -math.inf, math.nan, P.share * (distance + total * rho.log1p()))
             return torch.where(P.share == 0, 0, loss)
+        known = known_scale(P)
+        unit = 1.0 if known is None else known
         m, rho, _, own = P.rows
         loss = unit * (m - own) + rho.log1p()
         if not symmetric:
@@ -451,12 +452,6 @@ class SoftmaxOfPairs(PairLoss):
 
 def _times(unit: float) -> Callable[[Tensor], Tensor]:
     return lambda s: s * unit
-
-
-def _unit(P: Pairs) -> float:
-    """That of :class:`Sweep`."""
-    scale = P.scale.detach()
-    return scale.item() if scale.is_cpu and arguments.readable(scale) else 1.0
 
 
 def _merge(seen: Tensor, state: Tensor, logits: Callable[[Tensor], Tensor]) -> None:

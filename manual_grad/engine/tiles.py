@@ -44,6 +44,12 @@ class Pairs(NamedTuple):
     columns: Tensor | None  # that of each column
 
 
+def known_scale(P: Pairs) -> float | None:
+    """The scale, if the host can read it without waiting."""
+    scale = P.scale.detach()
+    return scale.item() if scale.is_cpu and arguments.readable(scale) else None
+
+
 class Tile(NamedTuple):
     """A block of rows by a block of the columns that are visiting."""
 
@@ -70,10 +76,8 @@ class Sweep:
         self.P, self.spread = P, spread
         self.wide = row_dtype(P.x.dtype)
         self.x, self.y = P.x.to(self.wide), P.y.to(self.wide)
-        scale = P.scale.detach()
-        self.known = scale.is_cpu and arguments.readable(scale)
-        self.unit = scale.item() if self.known else 1.0
-        self.scale = scale
+        self.scale, known = P.scale.detach(), known_scale(P)
+        self.known, self.unit = known is not None, 1.0 if known is None else known
         self.dx = torch.zeros_like(self.x) if needs[0] else None
         self.dy = torch.zeros_like(self.y) if needs[1] else None
         most, tile = (MOST_ROWS, TILE) if self.x.is_cpu else (MOST_ROWS_ON_DEVICE, TILE_ON_DEVICE)

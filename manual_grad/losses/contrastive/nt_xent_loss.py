@@ -36,7 +36,13 @@ and with :math:`r` for the derivatives by the scores,
     \frac{\partial \ell}{\partial T} = -\frac{1}{T} \sum_i \sum_j \big(r_{ij}\, z_{ij} + s_{ij}\, u_{ij}
     + t_{ij}\, w_{ij}\big) \tag{5}
 
-**Stable form and second derivative.** Those of that chapter. There are no kinks.
+**Stable form.** Equations (6) and (7) of that chapter, with a key less.
+
+**Second derivative.** (9) and (10) of that chapter, where a score that is ruled out does not change. There are no kinks.
+
+.. math::
+    \frac{\partial^2 \lambda}{\partial z_{nj}\, \partial z_{ni}} = e^{z_{nj} - \lambda}\,
+    \big([i = j] - e^{z_{ni} - \lambda}\big) \tag{6}
 
 **Shapes and domain.** Both views are :math:`(N, D)`. Of a single sample the loss is 0: there is nothing to choose.
 
@@ -115,7 +121,7 @@ def nt_xent_loss(
     scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()
     spread = ring.spread_of(name, group, len(x), len(x), x.device)
     own = torch.arange(len(x), device=x.device)
-    positive = own.roll(len(input1))  # the other view
+    positive = torch.cat([own[len(input1) :], own[: len(input1)]])  # the other view
     if spread is not None:
         own, positive = own + spread.row, positive + spread.row
     loss = contrastive.loss_of("NTXentLossFunction", x, x, scale, spread, reduction, positive=positive, own=own)

@@ -36,7 +36,8 @@ subtraction,
 
 .. math::
     \frac{\partial r_j}{\partial z_j} = \sigma(z_j)\, \sigma(-z_j), \qquad
-    \dot z_j = a\, (\dot x_n \cdot y_j + x_n \cdot \dot y_j) + \dot a\, x_n \cdot y_j + \dot b \tag{6}
+    \dot z_j = a\, (\dot x_n \cdot y_j + x_n \cdot \dot y_j) + \dot a\, x_n \cdot y_j + \dot b, \qquad
+    (H v)_b = \sum_j \sigma(z_j)\, \sigma(-z_j)\, \dot z_j \tag{6}
 
 What follows for the features is (5) of :mod:`~manual_grad.engine.contrastive`. There are no kinks.
 

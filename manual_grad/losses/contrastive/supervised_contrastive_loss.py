@@ -6,7 +6,7 @@ more robust than by cross entropy.
 
 **Definition.** Vector :math:`x_n` has the positives :math:`P`, the others of the same label :math:`y_n`. Every vector
 but itself takes part in the softmax, and the mean over the positives is outside of the logarithm (the
-:math:`\mathcal L_{\mathrm{out}}` of [1]):
+"out" form of [1]):
 
 .. math::
     z_{ij} = \frac{x_i \cdot x_j}{T}, \qquad q_j = [j \ne n]\, [y_j = y_n], \qquad Q = \sum_j q_j, \qquad
@@ -40,6 +40,11 @@ equations (12) and (13) of :mod:`~manual_grad.losses.rowwise.selected_log_prob`.
     \dot z_{ij} = \frac{\dot x_i \cdot x_j + x_i \cdot \dot x_j}{T} - \frac{\dot T}{T}\, z_{ij}, \qquad
     \dot r_j = \begin{cases} [j \ne n]\, p_j\, \big(\dot z_{nj} - \sum_{i \ne n} p_i\, \dot z_{ni}\big) & Q > 0 \\
     0 & Q = 0 \end{cases} \tag{5}
+
+.. math::
+    (H v)_{x_{ih}} = \frac{1}{T} \Big([i = n] \sum_j \big(\dot r_j\, x_{jh} + r_j\, \dot x_{jh}\big)
+    + \dot r_i\, x_{nh} + r_i\, \dot x_{nh}\Big)
+    - \frac{\dot T}{T^2} \Big([i = n] \sum_j r_j\, x_{jh} + r_i\, x_{nh}\Big) \tag{6}
 
 There are no kinks.
 
@@ -125,7 +130,7 @@ def supervised_contrastive_loss(
         raise RuntimeError(f"labels: expected integers, but found {arguments.scalar_type(labels.dtype)}")
     scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()
     spread = ring.spread_of(name, group, len(x), len(x), x.device)
-    own, label = torch.arange(len(x), device=x.device), labels.long()
+    own, label = torch.arange(len(x), device=x.device), labels.long().contiguous()
     every = label
     if spread is not None:
         own, every = own + spread.row, ring.gathered(label, spread, spread.queries)

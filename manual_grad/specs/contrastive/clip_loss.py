@@ -69,6 +69,7 @@ SPEC = Spec(
         "typical": drawn(3),
         "learned scale": learned(3),
         "few features": named(lambda draw: [draw.tensor(pairs.eighths(draw, 3, 2)) for _ in range(2)]),
+        "few features, two pairs": named(lambda draw: [draw.tensor(pairs.eighths(draw, 2, 3)) for _ in range(2)]),
         "one pair": drawn(1),
     },
     regimes={

@@ -82,6 +82,9 @@ SPEC = Spec(
         "typical": drawn(2),
         "learned temperature": drawn(2, temperature=learned),
         "few features": lambda draw: {k: draw.tensor(pairs.eighths(draw, 3, 2)) for k in ("input1", "input2")},
+        "few features, two samples": lambda draw: {
+            k: draw.tensor(pairs.eighths(draw, 2, 3)) for k in ("input1", "input2")
+        },
         "one sample": drawn(1),
     },
     regimes={
