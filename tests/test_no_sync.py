@@ -77,6 +77,7 @@ class ByOps(TorchFunctionMode):
         Tensor.__getitem__: item,
         Tensor.__setitem__: lambda t, index, value: aten.copy_.default(item(t, index), torch.as_tensor(value)),
         Tensor.__invert__: torch.bitwise_not,
+        Tensor.contiguous: lambda t: aten.clone.default(t, memory_format=torch.contiguous_format),
     }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

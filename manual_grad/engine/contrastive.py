@@ -424,7 +424,8 @@ class SoftmaxOfPairs(PairLoss):
                     place = torch.arange(s.shape[1], device=s.device) - tile.offset
                     inside, at = _inside(place, s.shape[0])
                     tall, up = s.unsqueeze(0), _upstream(up, inside).unsqueeze(1)
-                    run(op, (tall, at.unsqueeze(0), None, torch.stack(of_columns)), options, None, up, tall)
+                    of_columns = torch.stack(of_columns).unsqueeze(1)
+                    run(op, (tall, at.unsqueeze(0), None, of_columns), options, None, up, tall)
                     r.add_(s)
                 sweep.add(tile, r, keys, dy)
         if weighted:

@@ -90,7 +90,7 @@ def at_each(fn):
     """The function at every position of a curve, where features have one more dimension."""
 
     def every(reduction, **arguments):
-        vectors = {name: t for name, t in arguments.items() if isinstance(t, torch.Tensor)}
+        vectors = {name: t for name, t in arguments.items() if isinstance(t, torch.Tensor) and t.is_floating_point()}
         rest = {name: t for name, t in arguments.items() if name not in vectors}
         return torch.func.vmap(lambda given: fn(**given, **rest, reduction="mean"))(vectors)
 

@@ -108,12 +108,12 @@ def clip_loss(
         >>> from manual_grad.functional import clip_loss
         >>> images, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.8, 0.6], [0.0, 1.0]])
         >>> clip_loss(images, texts, 10.0)
-        tensor([0.0047])
+        tensor(0.0364)
     """
     name = "clip_loss"
     reduction = arguments.reduction_of(reduction)
     x, y = contrastive.features_of(name, "image_features", image_features, "text_features", text_features)
-    scale = contrastive.number_of(name, "logit_scale", logit_scale, x)
+    scale = contrastive.number_of(name, "logit_scale", logit_scale, x)  # a of (1)
     spread = ring.spread_of(name, group, len(x), len(y), x.device)
     positive = torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
     return contrastive.loss_of("CLIPLossFunction", x, y, scale, spread, reduction, positive=positive, symmetric=True)

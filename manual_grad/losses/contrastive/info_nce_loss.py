@@ -151,13 +151,13 @@ def info_nce_loss(
         >>> from manual_grad.functional import info_nce_loss
         >>> query, key = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, -1.0]])
         >>> info_nce_loss(query, key, temperature=0.5, reduction="none")
-        tensor([0.4608, 0.2067])
+        tensor([0.4604, 0.2064])
     """
     name = "info_nce_loss"
     reduction = arguments.reduction_of(reduction)
     symmetric = arguments.boolean(name, "symmetric", symmetric)
     x, y = contrastive.features_of(name, "query", query, "key", key, more=not symmetric)
-    scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()
+    scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()  # (1)
     spread = ring.spread_of(name, group, len(x), len(y), x.device)
     positive = torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
     return contrastive.loss_of(

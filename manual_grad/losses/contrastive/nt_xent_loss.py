@@ -38,7 +38,8 @@ and with :math:`r` for the derivatives by the scores,
 
 **Stable form.** Equations (6) and (7) of that chapter, with a key less.
 
-**Second derivative.** (9) and (10) of that chapter, where a score that is ruled out does not change. There are no kinks.
+**Second derivative.** (9) and (10) of that chapter, where a score that is ruled out does not change. There are no
+kinks.
 
 .. math::
     \frac{\partial^2 \lambda}{\partial z_{nj}\, \partial z_{ni}} = e^{z_{nj} - \lambda}\,
@@ -113,15 +114,15 @@ def nt_xent_loss(
         >>> from manual_grad.functional import nt_xent_loss
         >>> input1, input2 = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.8, 0.6], [0.0, 1.0]])
         >>> nt_xent_loss(input1, input2, reduction="none")
-        tensor([0.5730, 0.4168])
+        tensor([0.5948, 0.4604])
     """
     name = "nt_xent_loss"
     reduction = arguments.reduction_of(reduction)
     x = torch.cat(contrastive.features_of(name, "input1", input1, "input2", input2))
-    scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()
+    scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()  # (1)
     spread = ring.spread_of(name, group, len(x), len(x), x.device)
     own = torch.arange(len(x), device=x.device)
-    positive = torch.cat([own[len(input1) :], own[: len(input1)]])  # the other view
+    positive = torch.cat([own[len(input1) :], own[: len(input1)]])  # the other view, of (2)
     if spread is not None:
         own, positive = own + spread.row, positive + spread.row
     loss = contrastive.loss_of("NTXentLossFunction", x, x, scale, spread, reduction, positive=positive, own=own)

@@ -172,7 +172,7 @@ def siglip_loss(
         >>> from manual_grad.functional import siglip_loss
         >>> images, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.8, 0.6], [0.0, 1.0]])
         >>> siglip_loss(images, texts, 10.0, -5.0)
-        tensor(0.6909)
+        tensor(0.6876)
     """
     name = "siglip_loss"
     reduction = arguments.reduction_of(reduction)
