@@ -150,7 +150,7 @@ def test_no_loss_waits(name: str, on: bool, launched: list[str], monkeypatch: py
     for case in (*spec.covering(Settings(quick=True), torch.float32), spec.case(Settings(), dtype=torch.float16)):
         with switched(on), on_a_device():
             forward_and_backward(case, monkeypatch)
-    assert bool(launched) == on
+    assert bool(launched) == (on and name != "siglip_loss")  # its tiles are torch ops
 
 
 @pytest.mark.parametrize("name", specs.NAMES)

@@ -446,8 +446,8 @@ class SoftmaxOfPairs(PairLoss):
             return None
         columns = P.labels[tile.column : tile.column + tile.s.shape[1]]
         same = (P.label[tile.rows].unsqueeze(1) == columns).to(tile.s.dtype)
-        if P.own is not None:
-            same.diagonal(tile.offset).fill_(0)
+        if P.own is not None and (itself := tile.diagonal) is not None:
+            same.masked_fill_(itself, 0)
         return same
 
 

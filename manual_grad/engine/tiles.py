@@ -64,6 +64,15 @@ class Tile(NamedTuple):
         """The diagonal on which a key has its query's place."""
         return self.row - self.column
 
+    @property
+    def diagonal(self) -> Tensor | None:
+        """A mask of it, if it crosses the tile. (Inductor warns of a view of it.)"""
+        rows, columns = self.s.shape
+        if not -rows < self.offset < columns:
+            return None
+        place, other = (torch.arange(n, device=self.s.device) for n in (rows, columns))
+        return place.unsqueeze(1) + self.offset == other
+
 
 class Sweep:
     """One pass over the tiles of scores, in buffers allocated once; autograd does not record it.
@@ -129,8 +138,8 @@ class Sweep:
                 if not self.known:
                     s.mul_(self.scale)
                 tile = Tile(rows, columns, row + rows.start, first + columns.start, s)
-                if self.P.own is not None:
-                    s.diagonal(tile.offset).fill_(-math.inf)
+                if self.P.own is not None and (itself := tile.diagonal) is not None:
+                    s.masked_fill_(itself, -math.inf)
                 yield tile
 
     def add(self, tile: Tile, r: Tensor, keys: Tensor, dy: Tensor | None) -> None:

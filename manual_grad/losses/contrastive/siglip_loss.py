@@ -91,8 +91,7 @@ class SigLIPLossFunction(PairLoss):
         rows = sweep.x.new_zeros(len(sweep.x), dtype=torch.float64)
         for first, keys, _ in sweep.visits():
             for tile in sweep.tiles(first, keys):
-                z = tile.s.mul_(sweep.unit).add_(sweep.P.bias)
-                z.diagonal(tile.offset).neg_()
+                z = _exchanged(tile.s.mul_(sweep.unit).add_(sweep.P.bias), tile.diagonal)
                 rows[tile.rows] += _softplus(z, out=z).sum(1)
         return rows, None
 
@@ -105,10 +104,9 @@ class SigLIPLossFunction(PairLoss):
         da, db = g.new_zeros(()), g.new_zeros(())
         for first, keys, guests in sweep.visits(*(() if sweep.dy is None else (sweep.dy,))):
             for tile in sweep.tiles(first, keys):
-                r = torch.mul(tile.s, sweep.unit, out=sweep.buffer(tile)).add_(sweep.P.bias)
-                r.diagonal(tile.offset).neg_()
-                r.sigmoid_().mul_(g[tile.rows].unsqueeze(1))
-                r.diagonal(tile.offset).neg_()  # (4)
+                r, own = torch.mul(tile.s, sweep.unit, out=sweep.buffer(tile)).add_(sweep.P.bias), tile.diagonal
+                r = _exchanged(r, own).sigmoid_().mul_(g[tile.rows].unsqueeze(1))
+                r = _exchanged(r, own)  # (4)
                 db += r.sum(1).double().sum()
                 da += tile.s.mul_(r).sum(1).double().sum()
                 sweep.add(tile, r.mul_(sweep.unit), keys, guests[0] if guests else None)
@@ -118,6 +116,11 @@ class SigLIPLossFunction(PairLoss):
 def _softplus(z: Tensor, out: Tensor | None = None) -> Tensor:
     """log(1 + e^z) = log(e^z + e^0), without overflow."""
     return torch.logaddexp(z, z.new_zeros(()), out=out)
+
+
+def _exchanged(z: Tensor, own: Tensor | None) -> Tensor:
+    """With the sign of the pairs that belong together."""
+    return z if own is None else z.copy_(torch.where(own, -z, z))
 
 
 def _signs(z: Tensor, P: Pairs) -> Tensor:

@@ -75,7 +75,11 @@ SPEC = Spec(
         "typical": drawn(3),
         "learned": learned,
         "few features": named(lambda draw: [draw.tensor(pairs.eighths(draw, 3, 2)) for _ in range(2)]),
-        "few features, two pairs": named(lambda draw: [draw.tensor(pairs.eighths(draw, 2, 3)) for _ in range(2)]),
+        "few features, two pairs": named(
+            lambda draw: (
+                *(draw.tensor(pairs.eighths(draw, 2, 3)) for _ in range(2)), dict(logit_scale=0.5, logit_bias=0.25)
+            )
+        ),
         "one pair": drawn(1),
     },
     regimes={
