@@ -162,7 +162,7 @@ def test_every_loss_takes_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -
     case = specs.load(name).case(Settings(), dtype=torch.float32)
     with on_a_device():
         assert case.call(**{k: fake(t) for k, t in case.tensors.items()}).is_cuda
-    assert served
+    assert bool(served) == (name != "siglip_loss")  # its tiles are torch ops
     assert None not in served
 
 
