@@ -161,8 +161,15 @@ def of_ring(rank: int, processes: int, count: int, features: int, store: str, re
     dist.destroy_process_group()
 
 
+def server() -> Any:
+    """Processes are forked from one that has imported everything and started no threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.contrastive"])
+    return context
+
+
 def ring(processes: int, size: str) -> Row:
-    context, count = multiprocessing.get_context("spawn"), RING[size]
+    context, count = server(), RING[size]
     results = context.Queue()
     with tempfile.TemporaryDirectory() as folder:
         store = os.path.join(folder, "store")
@@ -203,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(table(*read_json(args.table)))
         return 0
     size = "quick" if args.quick else "usual"
-    context = multiprocessing.get_context("spawn")
+    context = server()
     jobs = [(task, program, size, args.threads) for task, programs in TASKS.items() for program in programs]
     jobs += [(task, OURS, "large", args.threads) for task in TASKS if args.large]
     rows = []
