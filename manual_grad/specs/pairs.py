@@ -20,7 +20,7 @@ from manual_grad.engine import tiles
 
 GAPS = (5, 10, 20, 40, 80)
 INF, NAN, LOG2 = float("inf"), float("nan"), math.log(2)
-POSITIVE = (1e-3, INF)
+POSITIVE = (0.0, INF)
 
 
 def scored(draw, scores):
