@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from benchmarks import heads, report
+from benchmarks import contrastive, heads, report
 from benchmarks.scaling import tables
 from benchmarks.timing import Result
 from gradcheck.families import FAMILIES
@@ -23,6 +23,7 @@ ERRORS = ROOT / "benchmarks/results/errors.json"
 TIMES = ROOT / "benchmarks/results/cpu.json"
 SCALING = ROOT / "benchmarks/results/scaling.json"
 HEADS = ROOT / "benchmarks/results/heads.json"
+CONTRASTIVE = ROOT / "benchmarks/results/contrastive.json"
 
 HEAD = ("loss", "family", "kernel", "order", "transforms", "value", "torch's", "gradient", "torch's", "× eager")
 NOTE = (
@@ -90,6 +91,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "losses": losses,
     "benchmarks": lambda: report.markdown(*report.read_json(TIMES)),
     "heads": lambda: heads.table(*heads.read_json(HEADS)),
+    "contrastive": lambda: contrastive.table(*contrastive.read_json(CONTRASTIVE)),
     "scaling": lambda: tables.markdown(*tables.read_json(SCALING)),
 }
 

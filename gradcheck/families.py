@@ -97,12 +97,23 @@ def linear(case: Case) -> Indices:
     return {k: of(k, t) for k, t in case.tensors.items()}
 
 
+def contrastive(case: Case) -> Indices:
+    """All vectors of every tensor, in a circle that begins with the value's own; a tensor without dimensions whole."""
+    _, first = next(iter(case.tensors.items()))
+
+    def of(t: Tensor) -> list[Any]:
+        return [_flat(t).roll(-n, 0).tolist() if t.dim() else 0 for n in range(len(first))]
+
+    return {k: of(t) for k, t in case.tensors.items()}
+
+
 FAMILIES: dict[str, Callable[[Case], Indices]] = {  # in increasing order of audit time
     "pointwise": pointwise,
     "rowwise": rowwise,
     "pairwise": pairwise,
     "path": path,
     "linear": linear,
+    "contrastive": contrastive,
 }
 
 

@@ -25,7 +25,7 @@ Sample = Callable[["Draw"], Mapping[str, Any]]
 REAL = (-float("inf"), float("inf"))
 UNIT = (0.0, 1.0)
 # the dimensions of the first tensor of a batch
-BATCHED = {"pointwise": 1, "rowwise": 2, "pairwise": 2, "path": 3, "linear": 2}
+BATCHED = {"pointwise": 1, "rowwise": 2, "pairwise": 2, "path": 3, "linear": 2, "contrastive": 2}
 QUICK = 3  # cases of a check in a quick run, or points of a page
 
 
@@ -174,7 +174,7 @@ class Spec:
         oracle: The same function on mpmath numbers, for one element, row, pair or path (see ``family``) and with the
             tensors it got as keywords: returns the value, or ``(value, share)`` where the mean is
             ``sum(value) / sum(share)``.
-        family: What ``oracle`` is called on: 'pointwise', 'rowwise', 'pairwise', 'path' or 'linear'.
+        family: What ``oracle`` is called on: 'pointwise', 'rowwise', 'pairwise', 'path', 'linear' or 'contrastive'.
         peer: Another implementation, torch's own, whose error is put beside.
         symbols: What the letters of its chapter stand for: a function of one row's arguments, as ``oracle`` gets them,
             and of ``draw``, for what the chapter lets be anything, a direction say. Gives LaTeX name -> number, list of
@@ -238,7 +238,7 @@ class Spec:
     @property
     def multiplies(self) -> bool:
         """Whether matrices are multiplied, by a BLAS, which promises no order of its sums."""
-        return self.family == "linear"
+        return self.family in ("linear", "contrastive")
 
     def compiled(self, device: str = "cpu") -> bool:
         """Whether kernels are loaded for that type of device."""
@@ -316,8 +316,9 @@ class Case:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """The tensor arguments, in the order of ``spec.inputs``."""
-        return {i.name: self.arguments[i.name] for i in self.spec.inputs if self.arguments.get(i.name) is not None}
+        """The tensor arguments, in the order of ``spec.inputs``. One that may be a number is none where it is."""
+        names = (i.name for i in self.spec.inputs)
+        return {k: self.arguments[k] for k in names if isinstance(self.arguments.get(k), Tensor)}
 
     @property
     def differentiable(self) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ FAMILIES = {  # by what a loss is a function of
     "pairwise": "two or three feature vectors",
     "path": "a lattice of alignments",
     "linear": "features, and the weights that score them",
+    "contrastive": "all pairs of two sets of feature vectors",
 }
 
 
@@ -128,6 +129,11 @@ LOSSES = (
     Loss("linear_log_prob", "linear", (), torch=False),
     Loss("linear_distillation_loss", "linear", ("LinearDistillationLoss",), torch=False),
     Loss("adaptive_log_softmax_with_loss", "linear", ("AdaptiveLogSoftmaxWithLoss",), functional=False),
+    Loss("info_nce_loss", "contrastive", ("InfoNCELoss",), torch=False),
+    Loss("clip_loss", "contrastive", ("CLIPLoss",), torch=False),
+    Loss("nt_xent_loss", "contrastive", ("NTXentLoss",), torch=False),
+    Loss("supervised_contrastive_loss", "contrastive", ("SupervisedContrastiveLoss",), torch=False),
+    Loss("siglip_loss", "contrastive", ("SigLIPLoss",), torch=False),
 )
 BY_NAME = {loss.name: loss for loss in LOSSES}
 

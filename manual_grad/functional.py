@@ -1,6 +1,11 @@
 # Written by python -m manual_grad.generate from catalogue.py.
 """The losses as functions, with torch's names and signatures: ``import manual_grad.functional as F``."""
 
+from manual_grad.losses.contrastive.clip_loss import clip_loss
+from manual_grad.losses.contrastive.info_nce_loss import info_nce_loss
+from manual_grad.losses.contrastive.nt_xent_loss import nt_xent_loss
+from manual_grad.losses.contrastive.siglip_loss import siglip_loss
+from manual_grad.losses.contrastive.supervised_contrastive_loss import supervised_contrastive_loss
 from manual_grad.losses.linear.linear_cross_entropy import linear_cross_entropy
 from manual_grad.losses.linear.linear_distillation_loss import linear_distillation_loss
 from manual_grad.losses.linear.linear_log_prob import linear_log_prob
@@ -59,6 +64,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "charbonnier_loss",
     "cispo_loss",
+    "clip_loss",
     "cosine_embedding_loss",
     "cpo_loss",
     "cross_entropy",
@@ -70,6 +76,7 @@ __all__ = [
     "grpo_loss",
     "hinge_embedding_loss",
     "huber_loss",
+    "info_nce_loss",
     "ipo_loss",
     "kl_div",
     "kto_loss",
@@ -87,12 +94,14 @@ __all__ = [
     "nca_loss",
     "negative_binomial_nll_loss",
     "nll_loss",
+    "nt_xent_loss",
     "orpo_loss",
     "poisson_nll_loss",
     "ppo_clip_loss",
     "quantile_loss",
     "sampled_kl",
     "selected_log_prob",
+    "siglip_loss",
     "sigmoid_focal_loss",
     "simpo_loss",
     "slic_loss",
@@ -100,6 +109,7 @@ __all__ = [
     "soft_margin_loss",
     "sppo_loss",
     "student_t_nll_loss",
+    "supervised_contrastive_loss",
     "topk_distillation_loss",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",

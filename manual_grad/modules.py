@@ -1,22 +1,28 @@
 # Written by python -m manual_grad.generate from catalogue.py.
 """The losses as Modules, grouped by what the loss is a function of.
 
-=========  =========================================  ==========================================================
-pointwise  one element of each input                  L1, MSE, SmoothL1, Huber, GaussianNLL, PoissonNLL, BCE,
-                                                      BCEWithLogits, KLDiv, SoftMargin, MarginRanking,
-                                                      HingeEmbedding, Quantile, LogCosh, Charbonnier,
-                                                      StudentTNLL, NegativeBinomialNLL, Tweedie, SigmoidFocal,
-                                                      Asymmetric, DPO, SLiC, IPO, EXO, NCA, SPPO, APO, CPO,
-                                                      SimPO, ORPO, KTO, PPOClip, GRPO, CISPO, SampledKL
-rowwise    one row of class scores                    CrossEntropy, NLL, MultiMargin, MultiLabelMargin,
-                                                      MultiLabelSoftMargin, Distillation, TopkDistillation
-pairwise   two or three feature vectors               CosineEmbedding, TripletMargin, TripletMarginWithDistance
-path       a lattice of alignments                    CTC
-linear     features, and the weights that score them  LinearCrossEntropy, LinearDistillation,
-                                                      AdaptiveLogSoftmaxWithLoss
-=========  =========================================  ==========================================================
+===========  =========================================  ==========================================================
+pointwise    one element of each input                  L1, MSE, SmoothL1, Huber, GaussianNLL, PoissonNLL, BCE,
+                                                        BCEWithLogits, KLDiv, SoftMargin, MarginRanking,
+                                                        HingeEmbedding, Quantile, LogCosh, Charbonnier,
+                                                        StudentTNLL, NegativeBinomialNLL, Tweedie, SigmoidFocal,
+                                                        Asymmetric, DPO, SLiC, IPO, EXO, NCA, SPPO, APO, CPO,
+                                                        SimPO, ORPO, KTO, PPOClip, GRPO, CISPO, SampledKL
+rowwise      one row of class scores                    CrossEntropy, NLL, MultiMargin, MultiLabelMargin,
+                                                        MultiLabelSoftMargin, Distillation, TopkDistillation
+pairwise     two or three feature vectors               CosineEmbedding, TripletMargin, TripletMarginWithDistance
+path         a lattice of alignments                    CTC
+linear       features, and the weights that score them  LinearCrossEntropy, LinearDistillation,
+                                                        AdaptiveLogSoftmaxWithLoss
+contrastive  all pairs of two sets of feature vectors   InfoNCE, CLIP, NTXent, SupervisedContrastive, SigLIP
+===========  =========================================  ==========================================================
 """
 
+from manual_grad.losses.contrastive.clip_loss import CLIPLoss
+from manual_grad.losses.contrastive.info_nce_loss import InfoNCELoss
+from manual_grad.losses.contrastive.nt_xent_loss import NTXentLoss
+from manual_grad.losses.contrastive.siglip_loss import SigLIPLoss
+from manual_grad.losses.contrastive.supervised_contrastive_loss import SupervisedContrastiveLoss
 from manual_grad.losses.linear.adaptive_log_softmax_with_loss import AdaptiveLogSoftmaxWithLoss
 from manual_grad.losses.linear.linear_cross_entropy import LinearCrossEntropyLoss
 from manual_grad.losses.linear.linear_distillation_loss import LinearDistillationLoss
@@ -74,6 +80,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CISPOLoss",
+    "CLIPLoss",
     "CPOLoss",
     "CTCLoss",
     "CharbonnierLoss",
@@ -87,6 +94,7 @@ __all__ = [
     "HingeEmbeddingLoss",
     "HuberLoss",
     "IPOLoss",
+    "InfoNCELoss",
     "KLDivLoss",
     "KTOLoss",
     "L1Loss",
@@ -101,6 +109,7 @@ __all__ = [
     "NCALoss",
     "NLLLoss",
     "NLLLoss2d",
+    "NTXentLoss",
     "NegativeBinomialNLLLoss",
     "ORPOLoss",
     "PPOClipLoss",
@@ -109,11 +118,13 @@ __all__ = [
     "SLiCLoss",
     "SPPOLoss",
     "SampledKL",
+    "SigLIPLoss",
     "SigmoidFocalLoss",
     "SimPOLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
     "StudentTNLLLoss",
+    "SupervisedContrastiveLoss",
     "TopkDistillationLoss",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",

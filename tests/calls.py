@@ -85,7 +85,7 @@ OTHERWISE = {
     "zero_infinity": True,
 }
 LEGACY = ("size_average", "reduce")
-LEFT = ("device", "dtype", "options", "out_features")  # arguments that do not change the loss of these inputs
+LEFT = ("device", "dtype", "options", "out_features", "group")  # arguments that do not change the loss of these inputs
 
 
 def constructor_arguments(module: str, required_only: bool = False) -> dict[str, Any]:

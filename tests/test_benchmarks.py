@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import manual_grad.functional
-from benchmarks import cases, heads, report
+from benchmarks import cases, contrastive, heads, report
 from benchmarks.__main__ import main
 from benchmarks.cases import CASES, least_bytes
 from benchmarks.check import TOLERANCE, error
@@ -25,7 +25,7 @@ from benchmarks.timing import Result, Timing, fits_into_memory, take_turns
 
 
 def test_every_loss_is_timed() -> None:
-    timed = {case.loss for case in CASES} | {task.loss for task in heads.TASKS}
+    timed = {case.loss for case in CASES} | {task.loss for task in heads.TASKS} | set(contrastive.TASKS)
     assert timed == set(manual_grad.functional.__all__) - {"selected_log_prob"}  # log_prob_and_entropy has both
 
 
@@ -262,3 +262,21 @@ def test_memory_of_heads() -> None:
     peaks = heads.peaks_of(task, "large", ["manual_grad", "eager"])
     scores = task.inputs("large")["logits"].nbytes
     assert peaks["manual_grad"] < 0.5 * scores < scores < peaks["eager"]
+
+
+def test_contrastive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = tmp_path / "contrastive.json"
+    assert contrastive.main(["--quick", "--json", str(written)]) == 0
+    shown = capsys.readouterr().out
+    for task, programs in contrastive.TASKS.items():
+        assert all(f"| {task} | 64 | {program} |" in shown for program in programs)
+    assert all(f"| ring of {processes} |" in shown for processes in contrastive.PROCESSES)
+    assert contrastive.main(["--table", str(written)]) == 0
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize("task", contrastive.TASKS)
+def test_the_programs_of_contrastive_losses_agree(task: str) -> None:
+    x, y, t = contrastive.inputs(48, 6)
+    losses = contrastive.TASKS[task]
+    torch.testing.assert_close(*(losses[name](x, y, t) for name in (contrastive.OURS, contrastive.DENSE)))

@@ -77,6 +77,7 @@ class ByOps(TorchFunctionMode):
         Tensor.__getitem__: item,
         Tensor.__setitem__: lambda t, index, value: aten.copy_.default(item(t, index), torch.as_tensor(value)),
         Tensor.__invert__: torch.bitwise_not,
+        Tensor.contiguous: lambda t: aten.clone.default(t, memory_format=torch.contiguous_format),
     }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -149,7 +150,7 @@ def test_no_loss_waits(name: str, on: bool, launched: list[str], monkeypatch: py
     for case in (*spec.covering(Settings(quick=True), torch.float32), spec.case(Settings(), dtype=torch.float16)):
         with switched(on), on_a_device():
             forward_and_backward(case, monkeypatch)
-    assert bool(launched) == on
+    assert bool(launched) == (on and name != "siglip_loss")  # its tiles are torch ops
 
 
 @pytest.mark.parametrize("name", specs.NAMES)
@@ -161,7 +162,7 @@ def test_every_loss_takes_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -
     case = specs.load(name).case(Settings(), dtype=torch.float32)
     with on_a_device():
         assert case.call(**{k: fake(t) for k, t in case.tensors.items()}).is_cuda
-    assert served
+    assert bool(served) == (name != "siglip_loss")  # its tiles are torch ops
     assert None not in served
 
 

@@ -42,7 +42,7 @@ Logits = Callable[[Tensor], Tensor]  # what makes logits of scores; increasing
 def empty(rows: Tensor, weighted: bool) -> Tensor:
     """The state of no classes, for rows of the shape of ``rows``."""
     state = rows.new_zeros((6 if weighted else 3, *rows.shape), dtype=torch.float64)
-    state[0] = -math.inf
+    state[0].fill_(-math.inf)  # setting it would copy the number to a device
     return state
 
 

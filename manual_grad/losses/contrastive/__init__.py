@@ -1,0 +1,1 @@
+"""Losses of all pairs of two sets of feature vectors."""
