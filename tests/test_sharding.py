@@ -46,12 +46,12 @@ def test_audit(name: str, size: int) -> None:
 
 
 # What must be whole, by the dimensions of the first tensor counted from the last: classes or features. CTC's samples
-# must be whole, too, if the targets are concatenated.
-WHOLE = {"kl_div": {-1}, "ctc_loss": {-3, -2, -1}}
+# must be whole, too, if the targets are concatenated, and queries if there are more keys.
+WHOLE = {"kl_div": {-1}, "ctc_loss": {-3, -2, -1}, "info_nce_loss": {-2, -1}}
 BY_CLASSES = ("cross_entropy", "selected_log_prob", "log_prob_and_entropy")
 
 
-@pytest.mark.parametrize("family", ["pointwise", "rowwise", "pairwise", "path", "linear"])
+@pytest.mark.parametrize("family", ["pointwise", "rowwise", "pairwise", "path", "linear", "contrastive"])
 def test_losses_of_a_spread_batch(family: str) -> None:
     """Along which dimensions the first tensor of each loss may be spread; and that the loss is then the same."""
     names = tuple(loss.name for loss in LOSSES if loss.family == family and loss.functional)

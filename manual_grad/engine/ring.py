@@ -100,13 +100,13 @@ def _sum(x: Tensor, spread: Spread) -> Tensor:
     return collectives.total(apart, spread.groups).sum(0)
 
 
-def spread_of(name: str, group: Any, queries: int, keys: int, device: torch.device) -> Spread | None:
+def spread_of(name: str, groups: Groups | None, queries: int, keys: int, device: torch.device) -> Spread | None:
     """Who has how many rows. (On a device the host waits for these numbers.)"""
-    groups = collectives.groups_of(name, group)
     if not groups:
         return None
-    if len(groups) > 1:
-        raise ValueError(f"{name}(): argument 'group' must have one dimension, but got a mesh of {len(groups)}")
+    dimensions = len(groups.splitlines())
+    if dimensions > 1:
+        raise ValueError(f"{name}(): argument 'group' must have one dimension, but got a mesh of {dimensions}")
     if torch.compiler.is_compiling():
         raise RuntimeError(
             f"{name}(): with a group, rows travel between the processes, which torch.compile cannot trace; "

@@ -63,7 +63,8 @@ class Side(NamedTuple):
     def by_blocks(self, block: Callable[..., tuple[Tensors, Tensors]], *by_row: Tensor | None) -> tuple[Any, ...]:
         P = self.P
         of_rows = (P.positive, P.own, P.label, P.share)
-        return linear.by_blocks(functools.partial(block, self), (self.x, self.y[:, :1]), self.x, of_rows, *by_row)
+        most = max(linear.LEAST_ROWS, linear.SCORES_OF_FORMULAS // max(1, len(self.y)))
+        return linear.by_blocks(functools.partial(block, self), most, self.x, of_rows, *by_row)
 
     def home(self, found: tuple[Any, ...]) -> tuple[Any, ...]:
         """The gradients of queries, keys, scale and bias of this process."""

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Sha
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from manual_grad.engine import collectives
-from manual_grad.sharding.layouts import HIDDEN, LAYOUTS, SPREAD, labels_of, whole
+from manual_grad.sharding.layouts import HIDDEN, LAYOUTS, OF_PAIRS, SPREAD, labels_of, whole
 from manual_grad.sharding.log_prob import Shards
 
 
@@ -27,8 +27,14 @@ def call(dispatch: Callable[..., Any], function: Callable[..., Any], args: tuple
     labels, rows = labels_of(name, given)
     tensors = {k: _distributed(name, k, t, mesh) for k, t in given.items()}
     spread = [_spread(i, tensors, labels) for i in range(mesh.ndim)]
-    takes_group = "group" in signature.parameters and name in LAYOUTS
-    _refuse(name, spread, labels, whole(name, rows, bound), takes_group)
+    of_pairs = name in OF_PAIRS
+    takes_group = "group" in signature.parameters and not of_pairs
+    sizes: dict[str, set[int]] = {}
+    for k, t in tensors.items():
+        for u, n in zip(labels[k], t.shape, strict=True):
+            sizes.setdefault(u, set()).add(n)
+    uneven = {u for u, found in sizes.items() if len(found) > 1}  # such as rows that have no partner
+    _refuse(name, spread, labels, whole(name, rows, bound) | uneven, takes_group)
     of_rows = [label is not None and label[0] in SPREAD for label in spread]
     of_classes = [label == "c" for label in spread]
 
@@ -39,7 +45,8 @@ def call(dispatch: Callable[..., Any], function: Callable[..., Any], args: tuple
         hidden = HIDDEN.get(name) == k
 
         def of_gradient(i: int, hidden: bool = hidden) -> Placement:
-            return Partial() if of_rows[i] or (of_classes[i] and hidden) else Replicate()
+            partial = hidden if of_classes[i] else of_rows[i] and not of_pairs
+            return Partial() if partial else Replicate()
 
         t = t.redistribute(mesh, placed(labels[k], lambda i: Replicate()))
         bound[k] = t.to_local(grad_placements=placed(labels[k], of_gradient))
@@ -50,17 +57,21 @@ def call(dispatch: Callable[..., Any], function: Callable[..., Any], args: tuple
         _, offset = compute_local_shape_and_global_offset(t.shape, mesh, t.placements)
         groups = collectives.joined(mesh.get_group(i) for i, is_one in enumerate(of_classes) if is_one)
         bound["group"] = Shards(groups, offset[at], t.shape[at], partial=True)
-    batch = collectives.joined(mesh.get_group(i) for i, is_one in enumerate(of_rows) if is_one)
-    with collectives.batch(batch):
+    batch = [mesh.get_group(i) for i, is_one in enumerate(of_rows) if is_one]
+    if of_pairs and batch:
+        if len(batch) > 1:
+            raise RuntimeError(f"{name}(): rows may be spread over one dimension of the mesh: flatten it")
+        bound["group"] = batch.pop()
+    with collectives.batch(collectives.joined(batch)):
         result = dispatch(**bound)
-    sizes = {u: n for k, t in tensors.items() for u, n in zip(labels[k], t.shape, strict=True)}
 
     def part(u: Any) -> Any:
         if not isinstance(u, Tensor):
             return u
         if u.dim() != len(rows):  # reduced
-            return DTensor.from_local(u, mesh, [Partial() if r else Replicate() for r in of_rows], run_check=False)
-        shape = torch.Size(sizes[r] for r in rows)
+            parts = [Partial() if r and not of_pairs else Replicate() for r in of_rows]
+            return DTensor.from_local(u, mesh, parts, run_check=False)
+        shape = torch.Size(max(sizes[r]) for r in rows)
         stride = torch.empty(shape, device="meta").stride()
         places = placed(rows, lambda i: Replicate())
         return DTensor.from_local(u, mesh, places, run_check=False, shape=shape, stride=stride)

@@ -47,7 +47,15 @@ LAYOUTS: dict[str, dict[str, str]] = {
         hidden="* d", weight="c d", teacher_hidden="* e", teacher_weight="c e", bias="c", teacher_bias="c", mask="*",
         normalizer="",
     ),
+    "info_nce_loss": dict(query="n d", key="n d", temperature=""),
+    "clip_loss": dict(image_features="n d", text_features="n d", logit_scale=""),
+    "nt_xent_loss": dict(input1="n d", input2="n d", temperature=""),
+    "supervised_contrastive_loss": dict(features="n d", labels="n", temperature=""),
+    "siglip_loss": dict(image_features="n d", text_features="n d", logit_scale="", logit_bias=""),
 }  # fmt: skip
+
+# Losses of all pairs of rows, which compute the whole loss in every process, for a group over which rows are spread.
+OF_PAIRS = frozenset(("info_nce_loss", "clip_loss", "nt_xent_loss", "supervised_contrastive_loss", "siglip_loss"))
 
 # Of one number for the last dimension of the input, where they have one dimension less.
 BY_ROW = frozenset(("var", "scale", "total_count", "advantages"))
