@@ -18,7 +18,7 @@ from gradcheck.chapter import read
 from gradcheck.checks.equations import Audit, points
 from gradcheck.formulas import Each
 from gradcheck.spec import Input, Settings, Spec
-from manual_grad.engine import softmax
+from manual_grad.engine import parts, softmax
 from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise.cross_entropy import cross_entropy
 
@@ -297,3 +297,42 @@ def test_every_equation_is_executed_and_true() -> None:
 def test_a_mistake_is_caught(old: str, new: str) -> None:
     assert softmax.__doc__.count(old) == 1
     assert not all(audit(softmax.__doc__.replace(old, new)).values())
+
+
+# -- states as numbers of a row
+
+
+def capped(x: Tensor) -> Tensor:
+    return torch.where(x == -math.inf, x, 30 * (x / 30).tanh()) / 0.7
+
+
+SPLIT = {
+    "apart": [9.0, -4.0, 2.0, 0.5, 8.0, 1.0],
+    "sure by 80": [0.0, 1.0, 80.0, 0.0, -3.0, 2.0],
+    "tied in a part": [1.0, 5.0, 5.0, 5.0, 0.0, 5.0],
+    "a part ruled out": [-math.inf, -math.inf, 3.0, 4.0, -math.inf, 1.0],
+    "nothing left": [-math.inf] * 6,
+    "infinite": [0.0, math.inf, 1.0, 2.0, 3.0, 4.0],
+    "NaN": [0.0, 1.0, 2.0, math.nan, 3.0, 4.0],
+}
+
+
+@pytest.mark.parametrize("cuts", [(2, 4), (0, 2), (1, 1, 1, 3), (2, 6, 6)])
+@pytest.mark.parametrize("row", SPLIT)
+def test_parts_merge_into_the_whole(row: str, cuts: tuple[int, ...]) -> None:
+    """By a kernel or the formulas, at once or one after the other; and an empty part adds nothing."""
+    x = torch.tensor([SPLIT[row]], dtype=torch.float64)
+    q = torch.tensor([[0.5, 0.0, 0.25, 1.0, 0.0, 0.75]], dtype=torch.float64)
+    whole = parts.merged(parts.of(x, q, True, capped).unsqueeze(0), capped)
+    pieces = zip(x.tensor_split(cuts, 1), q.tensor_split(cuts, 1), strict=True)
+    states = [parts.of(a, b, True, capped) for a, b in pieces]
+    one_by_one = parts.empty(x[:, 0], True)
+    for state in states:
+        one_by_one = parts.merged(torch.stack([one_by_one, state]), capped)
+    for found in (parts.merged(torch.stack(states), capped), one_by_one):
+        for number, (ours, theirs) in enumerate(zip(found[:5], whole[:5], strict=True)):
+            if whole[1].isnan().any() and number != 1:  # no softmax, as rho says
+                continue
+            torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0, equal_nan=True)
+        if whole[1] < 1:  # else the leader's slope does not come from it
+            torch.testing.assert_close(found[5], whole[5])

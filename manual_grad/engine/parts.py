@@ -91,7 +91,8 @@ def lanes_of(states: Tensor, most: Tensor, logits: Logits, sole: Tensor | None =
     lanes = [torch.where(nothing, 0, rho), leads.to(rest.dtype), torch.where(nothing, 0, tau)]
     if of_weights:
         distance, total, behind = of_weights
-        moved = torch.where((total == 0) | leads, 0, gap * total)
+        # classes that are ruled out are infinitely far behind
+        moved = torch.where((total == 0) | leads, 0, torch.where(nothing, math.inf, gap) * total)
         # where all classes are ruled out the distance is infinite, and the kernel's NaN
         distance = torch.where(nothing, 0, distance)
         lanes += [distance + moved, total, torch.where(leads, behind, total)]
@@ -102,6 +103,7 @@ def finished(most: Tensor, sums: Tensor) -> Tensor:
     """(1) from the sums of (2) and (3)."""
     rho, leaders, tau, *of_weights = sums
     rho = rho + (leaders - 1)
+    rho = torch.where(rho < 0, math.nan, rho)  # if even the leaders are ruled out
     # without a finite score so far, there may be one in a part to come
     lost = rho.isnan() & (most > -math.inf)
     return torch.stack([torch.where(lost, math.nan, most), rho, tau / (1 + rho), *of_weights])

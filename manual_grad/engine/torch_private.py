@@ -87,3 +87,10 @@ def process_group(name: str) -> Any:
 def all_reduce(x: Tensor, op: str, group: str) -> Tensor:
     """The sum or the maximum over a process group, as a new tensor. The public function cannot be traced."""
     return torch.ops._c10d_functional.wait_tensor(torch.ops._c10d_functional.all_reduce(x, op, group))
+
+
+def first_index(t: Any, dim: int) -> int:
+    """The first index along a dimension of a DTensor that this process has."""
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    return compute_local_shape_and_global_offset(t.shape, t.device_mesh, t.placements)[1][dim]

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-from manual_grad.engine import collectives
+from manual_grad.engine import collectives, torch_private
 from manual_grad.sharding.layouts import HIDDEN, LAYOUTS, OF_PAIRS, SPREAD, labels_of, whole
 from manual_grad.sharding.log_prob import Shards
 
@@ -54,9 +53,8 @@ def call(dispatch: Callable[..., Any], function: Callable[..., Any], args: tuple
     if any(of_classes):
         k = next(k for k in tensors if "c" in labels[k])
         t, at = tensors[k], labels[k].index("c")
-        _, offset = compute_local_shape_and_global_offset(t.shape, mesh, t.placements)
         groups = collectives.joined(mesh.get_group(i) for i, is_one in enumerate(of_classes) if is_one)
-        bound["group"] = Shards(groups, offset[at], t.shape[at], partial=True)
+        bound["group"] = Shards(groups, torch_private.first_index(t, at), t.shape[at], partial=True)
     batch = [mesh.get_group(i) for i, is_one in enumerate(of_rows) if is_one]
     if of_pairs and batch:
         if len(batch) > 1:
