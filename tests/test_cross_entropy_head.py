@@ -255,3 +255,19 @@ def test_half_precision_scores_are_not_copied(head: Head) -> None:
     with Watching():
         head(*arguments, z_loss=1e-3, softcap=30.0).backward()
     assert most <= max(scores.nbytes, 4 * linear.SCORES)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_positions_in_blocks_of_classes(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weight (C, 2, D) scores two positions of every row."""
+    monkeypatch.setattr(linear, "SCORES", 6)
+    monkeypatch.setattr(linear, "SCORES_OF_FORMULAS", 6)
+    x, W = torch.randn(rows, 4, dtype=torch.float64), torch.randn(5, 2, 4, dtype=torch.float64)
+    y = torch.arange(2 * rows).view(rows, 2) % 5
+    scores = torch.einsum("nd,cpd->ncp", x, W)
+    for options in (dict(z_loss=0.1), dict(lse=True, accuracy=True, label_smoothing=0.1)):
+        found, expected = (
+            loss(*args, y, reduction="none", softcap=3.0, **options)
+            for loss, args in ((M.linear_cross_entropy, (x, W)), (M.cross_entropy, (scores,)))
+        )
+        torch.testing.assert_close(found, expected)

@@ -411,3 +411,20 @@ def test_the_memory_of_blocks() -> None:
         M.linear_distillation_loss(x, W, x_t, W_t).backward()
     gradients = sum(t.numel() * t.element_size() for t in (x, W))
     assert sum(held) <= (64 << 20) + gradients
+
+
+@pytest.mark.parametrize("divergence", NAMES)
+def test_a_class_that_both_rule_out_has_no_part_in_a_second_derivative(divergence: str) -> None:
+    """Among the teacher's most probable classes there may be one of probability 0, where the student has none either."""
+
+    def second(scores: list[float], log_probs: list[float], along: list[float]) -> Tensor:
+        x, v = (torch.tensor([u], dtype=torch.float64) for u in (scores, along))
+        x.requires_grad_()
+        b, y = torch.tensor([log_probs], dtype=torch.float64), torch.arange(len(log_probs)).unsqueeze(0)
+        loss = M.topk_distillation_loss(x, b, y, divergence, temperature=2.0)
+        (d,) = torch.autograd.grad(loss, x, create_graph=True)
+        return torch.autograd.grad(d, x, v)[0][0]
+
+    ours = second([0.5, -1.0, -math.inf, 2.0], [-0.5, -1.5, -math.inf], [1.0, 2.0, 5.0, 3.0])
+    without = second([0.5, -1.0, 2.0], [-0.5, -1.5], [1.0, 2.0, 3.0])
+    torch.testing.assert_close(ours, torch.cat([without[:2], torch.zeros(1), without[2:]]))
