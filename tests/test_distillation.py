@@ -415,7 +415,7 @@ def test_the_memory_of_blocks() -> None:
 
 @pytest.mark.parametrize("divergence", NAMES)
 def test_a_class_that_both_rule_out_has_no_part_in_a_second_derivative(divergence: str) -> None:
-    """Among the teacher's most probable classes there may be one of probability 0, where the student has none either."""
+    """Among the teacher's most probable classes there may be one of probability 0, for the student, too."""
 
     def second(scores: list[float], log_probs: list[float], along: list[float]) -> Tensor:
         x, v = (torch.tensor([u], dtype=torch.float64) for u in (scores, along))
