@@ -8,8 +8,8 @@ FSDP divides all weights between them. On a CPU gloo connects them, and on GPUs 
     torchrun --nproc-per-node 2 examples/language_model_sharded.py --steps 200 --checkpoint run
 
 The second line goes on from the first one's checkpoint, with half as many processes. The losses are those that any
-other number of processes would have, up to rounding: to 6 digits for some
-20 steps, and later to fewer, because Adam divides a gradient by its size, even one that is nothing but rounding.
+other number of processes would have, up to rounding: to 6 digits for some 20 steps, and later to fewer, because Adam
+divides a gradient by its size, even one that is nothing but rounding.
 
 The head's weight is a DTensor. ``linear_cross_entropy`` also takes this process's rows as a plain tensor, with
 ``group=``, but a DTensor says which rows of the whole weight they are. So do FSDP's parameters and the optimizer's
