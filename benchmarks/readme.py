@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from benchmarks import heads, report
+from benchmarks import heads, report, sharded
 from benchmarks.scaling import tables
 from benchmarks.timing import Result
 from gradcheck.families import FAMILIES
@@ -23,6 +23,7 @@ ERRORS = ROOT / "benchmarks/results/errors.json"
 TIMES = ROOT / "benchmarks/results/cpu.json"
 SCALING = ROOT / "benchmarks/results/scaling.json"
 HEADS = ROOT / "benchmarks/results/heads.json"
+SHARDED = ROOT / "benchmarks/results/sharded.json"
 
 HEAD = ("loss", "family", "kernel", "order", "transforms", "value", "torch's", "gradient", "torch's", "× eager")
 NOTE = (
@@ -90,6 +91,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "losses": losses,
     "benchmarks": lambda: report.markdown(*report.read_json(TIMES)),
     "heads": lambda: heads.table(*heads.read_json(HEADS)),
+    "sharded": lambda: sharded.summary(*sharded.read_json(SHARDED)),
     "scaling": lambda: tables.markdown(*tables.read_json(SCALING)),
 }
 
