@@ -271,7 +271,7 @@ PRODUCTS = 989e12  # floating-point operations a second, bfloat16
 # DGX H100/H200 datasheet: a ConnectX-7 of 400 Gb/s for each GPU
 INFINIBAND = 50e9  # bytes a second, each way
 # NCCL's model of itself, src/graph/tuning.cc at 01afd20, for a tree and the protocol LL128: seconds of any call, of a
-# step over NVLink and of one over the network. Other versions state 4 to 14 µs for a call.
+# step over NVLink and of one over the network. LL has half of these; sums in the switches need fewer steps.
 CALL, NVLINK_STEP, NETWORK_STEP = 4.4e-6, 1.2e-6, 8.5e-6
 
 ROWS, VOCABULARY, FEATURES = 8192, 128_256, 4096
