@@ -231,7 +231,7 @@ def sure(rank: int, margin: float) -> list[Sure]:
 def on_processes(function: Callable[..., Any], size: int, *args: Any) -> list[Any]:
     """What ``function(rank, *args)`` returns in each of ``size`` processes."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.sharded"])
+    context.set_forkserver_preload(["torch.distributed.tensor.parallel", "manual_grad.functional"])
     with tempfile.TemporaryDirectory() as folder, context.Pool(size) as pool:
         store = str(Path(folder) / "store")
         return pool.starmap(_work, [(function, rank, size, store, args) for rank in range(size)], 1)
