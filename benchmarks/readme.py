@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contrastive, heads, report
+from benchmarks import contrastive, heads, report, sharded
 from benchmarks.scaling import tables
 from benchmarks.timing import Result
 from gradcheck.families import FAMILIES
@@ -24,6 +24,7 @@ TIMES = ROOT / "benchmarks/results/cpu.json"
 SCALING = ROOT / "benchmarks/results/scaling.json"
 HEADS = ROOT / "benchmarks/results/heads.json"
 CONTRASTIVE = ROOT / "benchmarks/results/contrastive.json"
+SHARDED = ROOT / "benchmarks/results/sharded.json"
 
 HEAD = ("loss", "family", "kernel", "order", "transforms", "value", "torch's", "gradient", "torch's", "× eager")
 NOTE = (
@@ -92,6 +93,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "benchmarks": lambda: report.markdown(*report.read_json(TIMES)),
     "heads": lambda: heads.table(*heads.read_json(HEADS)),
     "contrastive": lambda: contrastive.table(*contrastive.read_json(CONTRASTIVE)),
+    "sharded": lambda: sharded.summary(*sharded.read_json(SHARDED)),
     "scaling": lambda: tables.markdown(*tables.read_json(SCALING)),
 }
 

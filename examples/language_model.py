@@ -137,7 +137,7 @@ class Model(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1])
+        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1], device=tokens.device)
         hidden = self.embedding(tokens) + self.position
         for block in self.blocks:
             hidden = block(hidden, src_mask=mask, is_causal=True)

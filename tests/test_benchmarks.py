@@ -16,12 +16,19 @@ import torch
 from torch import Tensor
 
 import manual_grad.functional
-from benchmarks import cases, contrastive, heads, report
+from benchmarks import cases, contrastive, heads, report, sharded
 from benchmarks.__main__ import main
 from benchmarks.cases import CASES, least_bytes
 from benchmarks.check import TOLERANCE, error
 from benchmarks.scaling import memory
 from benchmarks.timing import Result, Timing, fits_into_memory, take_turns
+from manual_grad.engine import torch_private
+from processes import ProcessError, on_processes
+
+needs_gloo = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+    reason="torch is built without gloo, which connects processes on a CPU",
+)
 
 
 def test_every_loss_is_timed() -> None:
@@ -280,3 +287,73 @@ def test_the_programs_of_contrastive_losses_agree(task: str) -> None:
     x, y, t = contrastive.inputs(48, 6)
     losses = contrastive.TASKS[task]
     torch.testing.assert_close(*(losses[name](x, y, t) for name in (contrastive.OURS, contrastive.DENSE)))
+
+
+@needs_gloo
+def test_sharded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = tmp_path / "sharded.json"
+    assert sharded.main(["--quick", "--json", str(written)]) == 0
+    printed = capsys.readouterr().out
+    for task in sharded.TASKS:
+        lines = [line for line in printed.splitlines() if line.startswith(f"| {task} |")]
+        assert [line.split(" | ")[1] for line in lines] == [sharded.OURS, sharded.TORCHS, sharded.ALONE]
+    rows, digits, _ = sharded.read_json(written)
+    assert {row.processes for row in rows} == {1, 2} and all(row.seconds > 0 for row in rows)
+    ours, *others = digits
+    assert ours.program == sharded.OURS and max(ours.value, ours.gradient) <= 2
+    assert all(min(other.value, other.gradient) > 8e6 for other in others) and len(others) == 2  # no digit is right
+    assert sharded.main(["--table", str(written)]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def sent(rank: int) -> dict[tuple[bool, bool], list[tuple[str, int]]]:
+    """The kind and the bytes of each message, by whether labels are smoothed and whether classes have weights."""
+    rows, classes = 10, 7
+    x, index, weight = torch.randn(rows, classes), torch.randint(classes, (rows,)), torch.rand(classes)
+    found: dict[tuple[bool, bool], list[tuple[str, int]]] = {}
+    all_reduce = torch_private.all_reduce
+    for per_class, weighted in ((False, False), (True, False), (False, True), (True, True)):
+        messages = found[per_class, weighted] = []
+
+        def recorded(x: Tensor, op: str, name: str, messages: list[tuple[str, int]] = messages) -> Tensor:
+            messages.append((op, x.nbytes))
+            return all_reduce(x, op, name)
+
+        torch_private.all_reduce = recorded
+        options = dict(weight=weight if weighted else None, label_smoothing=0.1 if per_class else 0.0)
+        manual_grad.functional.cross_entropy(x, index, group=torch.distributed.group.WORLD, **options)
+    return found
+
+
+@needs_gloo
+def test_bytes_of_messages() -> None:
+    size, rows = 2, 10
+    for found in on_processes(sent, size):
+        for (per_class, weighted), messages in found.items():
+            own, counts = sharded.bytes_per_row(per_class=per_class, weight=weighted), 8 * size
+            assert [op for op, _ in messages] == ["max", "sum"]
+            assert sum(size for _, size in messages) == rows * own + counts
+
+
+def test_messages_of_many_gpus() -> None:
+    """The limits of the model: bytes alone for one long message, steps alone for an empty one."""
+    assert sharded.all_reduce_seconds(8, 0) == pytest.approx(sharded.CALL + 14 * sharded.NVLINK_STEP)
+    assert sharded.all_reduce_seconds(8, 1 << 40) == pytest.approx(1.75 * (1 << 40) / sharded.NVLINK, rel=1e-4)
+    nodes = sharded.all_reduce_seconds(1024, 0) - sharded.all_reduce_seconds(8, 0)
+    assert nodes == pytest.approx(2 * 7 * sharded.NETWORK_STEP)
+    *_, sweep, products = sharded.computed(8)
+    assert sweep == pytest.approx(2 * 8192 * 16032 / 4.8e12) and products > sweep
+    text = sharded.of_gpus()
+    assert text.startswith("Computed, not measured") and "| 1024 |" in text
+
+
+@needs_gloo
+def test_a_sharded_loss_that_is_wrong_is_not_timed() -> None:
+    with pytest.raises(ProcessError, match="not close"):
+        on_processes(timed_with_a_wrong_loss, 1)
+
+
+def timed_with_a_wrong_loss(rank: int) -> None:
+    right = manual_grad.functional.cross_entropy
+    manual_grad.functional.cross_entropy = lambda *inputs, **options: 1.01 * right(*inputs, **options)
+    sharded.timed(rank, "small", 0.0)

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from processes import on_processes
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -40,8 +42,11 @@ def language_model(examples: None) -> ModuleType:
 
 
 def output_of(name: str, options: str, folder: Path) -> str:
-    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), *options.split(), "--output", "figure.png"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return printed([str(ROOT / "examples" / f"{name}.py"), *options.split(), "--output", "figure.png"], folder)
+
+
+def printed(options: list[str], folder: Path) -> str:
+    command, environment = [sys.executable, *options], {**os.environ, "PYTHONPATH": str(ROOT)}
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8")
     assert run.returncode == 0, run.stderr
     return run.stdout
@@ -149,3 +154,37 @@ def test_memory_is_that_of_training(language_model: ModuleType) -> None:
     theirs, ours = (language_model.peak_memory(name, vocabulary, seed=0) for name in ("torch", "manual_grad"))
     logits = 4 * language_model.BATCH * language_model.CONTEXT * vocabulary
     assert theirs - ours > logits
+
+
+Curve = list[tuple[int, float, float]]  # steps, losses, norms of gradients
+VOCABULARY, STEPS, STOPPED = 1001, 4, 2  # which two processes cannot share evenly
+
+
+def curve(rank: int, tensor_parallel: int, checkpoints: Path | None) -> Curve:
+    """What the language model in the folder of examples does on these processes."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    import language_model_sharded as example
+
+    mesh = example.grid("cpu", tensor_parallel)
+    return list(example.train(example.load(VOCABULARY), mesh, STEPS, seed=1, checkpoints=checkpoints))
+
+
+@pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+    reason="torch is built without gloo, which connects processes on a CPU",
+)
+def test_a_divided_language_model_as_a_user_runs_it(tmp_path: Path) -> None:
+    """Four processes stop, two go on from their checkpoint in another grid, and the curve is that of one."""
+    script, checkpoints = ROOT / "examples" / "language_model_sharded.py", tmp_path / "run"
+    start = "-m torch.distributed.run --standalone --nproc-per-node 4".split()
+    options = f"--vocabulary {VOCABULARY} --steps {STOPPED} --checkpoint".split()
+    lines = printed([*start, str(script), *options, str(checkpoints)], tmp_path)
+    steps = re.findall(r"^step (\d+): loss (\S+), gradient (\S+)$", lines, re.MULTILINE)
+    before = [(int(step), float(loss), float(norm)) for step, loss, norm in steps]
+    after, other = on_processes(curve, 2, 1, checkpoints)
+    (whole,) = on_processes(curve, 1, 1, None)
+    assert after == other  # the same bits
+    found = [*before, *after]
+    assert [step for step, *_ in found] == list(range(1, STEPS + 1))
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(whole), rtol=1e-5, atol=0)
+    assert whole[0][1] == pytest.approx(math.log(VOCABULARY), abs=0.1) and whole[-1][1] < whole[0][1] - 0.3
