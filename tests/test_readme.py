@@ -13,7 +13,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def test_code_blocks(capsys: pytest.CaptureFixture[str]) -> None:
-    assert snippets.run(README) == 6
+    assert snippets.run(README) == 7
     printed = capsys.readouterr().out
     assert "FAIL SmoothL1 / definition" in printed
     assert "is the 1/N of a mean missing?" in printed

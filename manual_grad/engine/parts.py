@@ -19,8 +19,8 @@ parts :math:`S` merge at once. With the largest of their leaders, :math:`m`, and
 
 The term of a part that leads is its :math:`\rho(S)`, so what is summed is never negative, and :math:`n - 1`, the number
 of leaders that tie with the first, is exact: no digits are lost, whoever leads and by how much. A maximum and a sum are
-all that the parts must exchange. Between processes these are two all-reduces, of one number a row, and then of three or six
-beside what the loss adds.
+all that the parts must exchange. Between processes these are two all-reduces, of one number a row, and then of three
+or six, beside what the loss adds.
 
 A part without classes, or with all of them ruled out, adds nothing to others. A row with a score of NaN or
 :math:`+\infty`, or with nothing but ruled out classes, has no softmax, and its :math:`\rho` is NaN.
