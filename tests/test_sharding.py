@@ -12,7 +12,7 @@ from torch import Tensor
 
 import gradcheck
 import manual_grad.functional as F
-import sharded
+import sharded_losses as sharded
 from gradcheck.spec import Settings
 from manual_grad.catalogue import LOSSES
 from processes import ProcessError, on_processes

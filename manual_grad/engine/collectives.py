@@ -156,7 +156,11 @@ def spread(x: Tensor, groups: Groups) -> Tensor:
 
 
 _BATCH: ContextVar[Groups] = ContextVar("manual_grad.batch", default="")
-batch_groups = _BATCH.get  # over whose processes the rows of a batch are spread, in this context
+
+
+def batch_groups() -> Groups:
+    """Over whose processes the rows of a batch are spread, in this context. (Dynamo cannot read the variable.)"""
+    return "" if torch.compiler.is_dynamo_compiling() else _BATCH.get()
 
 
 @contextlib.contextmanager

@@ -130,7 +130,7 @@ def supervised_contrastive_loss(
         raise RuntimeError(f"labels: expected integers, but found {arguments.scalar_type(labels.dtype)}")
     scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()
     spread = ring.spread_of(name, group, len(x), len(x), x.device)
-    own, label = torch.arange(len(x), device=x.device), labels.long()
+    own, label = torch.arange(len(x), device=x.device), labels.long().contiguous()
     every = label
     if spread is not None:
         own, every = own + spread.row, ring.gathered(label, spread, spread.queries)
