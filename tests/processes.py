@@ -8,16 +8,31 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 PRELOADED = [
-    "torch.distributed.tensor",
+    "torch.distributed.tensor.parallel",
+    "torch.distributed.fsdp",
+    "torch.nn.parallel",
     "torch.fx.experimental.symbolic_shapes",  # which the first backward imports, for seconds
     "torch._dynamo",
-    "manual_grad",
+    "torch.utils.checkpoint",
+    "gradcheck.run",
+    "gradcheck.ranks",
+    "manual_grad.functional",
+    "manual_grad.specs",
+    "manual_grad.sharding.cross_entropy",
 ]
+
+
+def prepare() -> None:
+    """Start the process that the others are forked from, which imports what all of them need."""
+    # spawned processes would import torch anew; threads of torch's, which this process may have, do not survive a fork
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
 
 
 class ProcessError(AssertionError):
@@ -29,9 +44,8 @@ def on_processes(function: Callable[..., Any], size: int, *args: Any, seconds: f
 
     Its default process group connects them. The first failure ends all of them, and is raised here with its traceback.
     """
-    # spawned processes would import torch anew; threads of torch's, which this process may have, do not survive a fork
+    prepare()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
         pipes = [context.Pipe(duplex=False) for _ in range(size)]
         processes = [

@@ -111,7 +111,7 @@ CURVE = curves.Curve(
     (-3.1, 3.1),
     turning,
     {
-        "others": curves.Slider("angle of the other text", 2.0, 0.0, 3.0, 0.25),
+        "others": curves.Slider("angle of the other text", 2.0, 0.0, 3.0, 0.5),
         "logit_scale": curves.Slider("scale", 2.0, 0.5, 8.0, 0.5),
     },
     pairs.at_each(clip_loss),

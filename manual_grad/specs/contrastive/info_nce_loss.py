@@ -122,7 +122,7 @@ CURVE = curves.Curve(
     (-3.1, 3.1),
     turning,
     {
-        "others": curves.Slider("angle of the other key", 2.0, 0.0, 3.0, 0.25),
+        "others": curves.Slider("angle of the other key", 2.0, 0.0, 3.0, 0.5),
         "temperature": curves.Slider("temperature", 0.5, 0.125, 2.0, 0.125),
     },
     pairs.at_each(info_nce_loss),

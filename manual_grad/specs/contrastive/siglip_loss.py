@@ -115,7 +115,7 @@ CURVE = curves.Curve(
     (-3.1, 3.1),
     turning,
     {
-        "others": curves.Slider("angle of the other text", 2.0, 0.0, 3.0, 0.25),
+        "others": curves.Slider("angle of the other text", 2.0, 0.0, 3.0, 0.5),
         "logit_bias": curves.Slider("bias", -2.0, -8.0, 2.0, 1.0),
     },
     pairs.at_each(siglip_loss),

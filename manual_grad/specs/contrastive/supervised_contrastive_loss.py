@@ -127,7 +127,7 @@ CURVE = curves.Curve(
     (-3.1, 3.1),
     turning,
     {
-        "others": curves.Slider("angle of the others", 2.0, 0.0, 3.0, 0.25),
+        "others": curves.Slider("angle of the others", 2.0, 0.0, 3.0, 0.5),
         "temperature": curves.Slider("temperature", 0.5, 0.125, 2.0, 0.125),
     },
     pairs.at_each(supervised_contrastive_loss),
