@@ -15,6 +15,7 @@ import manual_grad.functional as F
 import sharded_losses as sharded
 from gradcheck.spec import Settings
 from manual_grad.catalogue import LOSSES
+from manual_grad.sharding import layouts
 from processes import ProcessError, on_processes, prepare
 
 pytestmark = pytest.mark.skipif(
@@ -68,6 +69,12 @@ def test_losses_of_a_spread_batch(family: str) -> None:
         assert wrong == []
         by_default = set() if family == "pointwise" else {-1}
         assert refused == {name: WHOLE.get(name, set() if name in BY_CLASSES else by_default) for name in names}
+
+
+def test_every_loss_of_rows_says_how_it_may_be_spread() -> None:
+    """The default is for elementwise losses; of others it would be wrong in silence, so that it is an error."""
+    elementwise = {loss.name for loss in LOSSES if loss.family == "pointwise"}
+    assert set(F.__all__) - elementwise == set(layouts.LAYOUTS)
 
 
 def test_a_spread_batch_under_compile() -> None:

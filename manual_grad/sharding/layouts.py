@@ -18,6 +18,8 @@ from typing import Any
 
 from torch import Tensor
 
+from manual_grad.catalogue import of_family
+
 SPREAD = "n*"  # the letters of rows
 
 _PAIR = dict(input="n c *", target="n *", weight="c")
@@ -66,6 +68,8 @@ def labels_of(name: str, given: dict[str, Tensor]) -> tuple[dict[str, list[str]]
     """The letter of every dimension of the tensors, numbered where there may be several, and of the result's rows."""
     layout = LAYOUTS.get(name)
     if layout is None:
+        if name not in {loss.name for loss in of_family("pointwise")}:
+            raise RuntimeError(f"{name}(): no DTensors are supported")
         return _elementwise(given)
     if name in ("cross_entropy", "linear_cross_entropy") and "target" in given:
         layout = dict(layout, **_targets(name, given))
