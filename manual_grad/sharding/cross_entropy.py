@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_grad.engine import arguments, collectives, linear, rowwise
+from manual_grad.engine import collectives, linear
 from manual_grad.engine.collectives import Groups
-from manual_grad.engine.dtypes import compute_dtype, dtype_of_loss
+from manual_grad.engine.dtypes import compute_dtype
 from manual_grad.losses.rowwise.cross_entropy_head import Head, finished, shares, token_of
 from manual_grad.sharding import linear as sharded_linear
 from manual_grad.sharding import log_prob
@@ -23,26 +23,11 @@ Numbers = Callable[[Tensor, "Tensor | None", "Tensor | None", str], tuple[Tensor
 
 
 def of_scores(
-    x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, label_smoothing: float, reduction: str,
+    x: Tensor, t: Tensor, w: Tensor | None, score: Tensor, ignore_index: int, label_smoothing: float, reduction: str,
     head: Head, group: Groups | Shards,
 ) -> Any:  # fmt: skip
-    """Cross entropy of the scores of this process's classes."""
-    shards, name, score = (
-        shards_of(group),
-        "cross_entropy",
-        x.new_empty((), dtype=dtype_of_loss(x)),
-    )  # stands in for the scores
-    if target.shape == x.shape:
-        if ignore_index >= 0:
-            raise RuntimeError("ignore_index is not supported for floating point target")
-        w = None if weight is None else rowwise.class_weight(x, weight, by_index=False)
-        score, t, w = arguments.promote(*arguments.autocast(score, target, w))
-    else:
-        t = rowwise.class_indices(name, x, target, ignore_index, sharded=True)
-        w = None if weight is None else rowwise.class_weight(x, weight)
-        score, w = arguments.autocast(score, w)
-        if w is not None:
-            rowwise.check_constant_weight(name, score, w)
+    """Cross entropy of the scores of this process's classes, from checked arguments; ``score`` has the loss's dtype."""
+    name, shards = "cross_entropy", shards_of(group)
     unbatched = x.dim() == 1
     if unbatched:
         x, t, head = x.unsqueeze(0), t.unsqueeze(0), _of_batch(head)

@@ -41,9 +41,9 @@ from manual_grad.engine import arguments, collectives, parts, torch_private
 from manual_grad.engine.collectives import Groups
 from manual_grad.engine.dtypes import compute_dtype
 from manual_grad.engine.function import Options, Tensors, evaluate
-from manual_grad.engine.rowwise import class_dim
+from manual_grad.engine.rowwise import class_dim, kept_rows
 from manual_grad.engine.softmax import State
-from manual_grad.losses.rowwise.selected_log_prob import OUTPUTS, SelectedLogProbFunction, logits_by, slope_of
+from manual_grad.losses.rowwise.selected_log_prob import SelectedLogProbFunction, logits_by, slope_of
 
 IGNORED, ELSEWHERE = -100, -1  # in place of the index of a class that is here
 
@@ -70,21 +70,15 @@ class Shards(NamedTuple):
             return collectives.maximum(m, self.groups), self
         place = collectives.rank(self.groups)
         counts = m.new_zeros(collectives.count(self.groups))
-        counts[place] = classes
+        counts[place].fill_(classes)  # setting it would copy the number to a device
         found = collectives.maximum(torch.cat([m.flatten(), counts]), self.groups)
         counts = found[m.numel() :]
         return found[: m.numel()].view(m.shape), self._replace(start=counts[:place].sum().long(), total=counts.sum())
 
     def localized(self, y: Tensor, classes: int, ignore_index: int, name: str) -> Tensor:
         """Class indices among the ``classes`` that are here; others are :data:`ELSEWHERE` or :data:`IGNORED`."""
-        if arguments.readable(y) and (not isinstance(self.total, Tensor) or arguments.readable(self.total)):
-            kept, total = y[y != ignore_index], int(self.total)
-            if ((kept < 0) | (kept >= total)).any():
-                bad = int(kept[(kept < 0) | (kept >= total)][0])
-                raise IndexError(
-                    f"Target {bad} is out of bounds: {name}'s target must be in [0, {total - 1}] "
-                    f"or ignore_index ({ignore_index})."
-                )
+        if not isinstance(self.total, Tensor) or arguments.readable(self.total):
+            kept_rows(name, y, int(self.total), ignore_index)  # raises for an index out of range
         local = y - self.start
         local = torch.where((local >= 0) & (local < classes), local, ELSEWHERE)
         return torch.where(y == ignore_index, IGNORED, local)
@@ -176,15 +170,13 @@ def of_block(
 ) -> None:
     """Write the gradient of some of the classes, by (2) where the row's is not among them; it may overwrite ``x``."""
     outputs, _, ignore_index, *logits, _ = options
-    up: dict[str, Tensor | None] = dict.fromkeys(OUTPUTS[:-1])
-    up.update((name, u) for name, u in zip(outputs.split(), g.unbind(), strict=True) if name in up)
-    elsewhere = y == ELSEWHERE
-    if up["log_prob"] is not None:
-        moved = torch.where(elsewhere, -up["log_prob"], 0)
-        up["lse"] = moved if up["lse"] is None else up["lse"] + moved
+    up, elsewhere = dict(zip(outputs.split(), g.unbind(), strict=True)), y == ELSEWHERE
+    if "log_prob" in up:
+        up["lse"] = torch.where(elsewhere, -up["log_prob"], 0) + up.get("lse", 0)
         up["log_prob"] = torch.where(elsewhere, 0, up["log_prob"])
-    nothing = (None for _ in OUTPUTS)
-    op(x, torch.where(elsewhere, 0, y), q, state.contiguous(), *up.values(), ignore_index, *logits, *nothing, dx)
+    X = x, torch.where(elsewhere, 0, y), q, state.contiguous()
+    options = " ".join(up), None, ignore_index, *logits
+    SelectedLogProbFunction.run(op, X, options, None, torch.stack([*up.values()]), dx)
 
 
 def local_state(x: Tensor, q: Tensor | None, outputs: str, *logits: float) -> Tensor:

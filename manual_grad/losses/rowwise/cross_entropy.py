@@ -363,12 +363,8 @@ def cross_entropy(
         head = head_of("cross_entropy", reduction, *added, token_weight, normalizer)
         if shift:
             target = shifted("cross_entropy", target, ignore_index)
-        if group is not None:
-            from manual_grad.sharding import cross_entropy as sharded  # few programs need it
-
-            return sharded.of_scores(input, target, weight, ignore_index, label_smoothing, reduction, head, group)
-        if not head.only_divides or input.dtype in HALF:  # which could not hold the sum
-            return _with_head(input, target, weight, ignore_index, label_smoothing, reduction, head)
+        if group is not None or not head.only_divides or input.dtype in HALF:  # which could not hold the sum
+            return _with_head(input, target, weight, ignore_index, label_smoothing, reduction, head, group)
         if normalizer is not None:
             loss = cross_entropy(
                 input, target, weight, ignore_index=ignore_index, reduction="sum", label_smoothing=label_smoothing
@@ -393,7 +389,7 @@ def cross_entropy(
 
 def _with_head(
     x: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, label_smoothing: float, reduction: str,
-    head: Head,
+    head: Head, group: Any,
 ) -> Any:  # fmt: skip
     """The loss with any of the additions of a :class:`Head`, which makes no copy of half-precision scores."""
     name = "cross_entropy"
@@ -404,11 +400,15 @@ def _with_head(
         w = None if weight is None else rowwise.class_weight(x, weight, by_index=False)
         score, t, w = arguments.promote(*arguments.autocast(score, target, w))
     else:
-        t = rowwise.class_indices(name, x, target, ignore_index)
+        t = rowwise.class_indices(name, x, target, ignore_index, group is not None)
         w = None if weight is None else rowwise.class_weight(x, weight)
         score, w = arguments.autocast(score, w)
         if w is not None:
             rowwise.check_constant_weight(name, score, w)
+    if group is not None:
+        from manual_grad.sharding import cross_entropy as sharded  # few programs need it
+
+        return sharded.of_scores(x, t, w, score, ignore_index, label_smoothing, reduction, head, group)
     options = SKIPPED if t.is_floating_point() else ignore_index, *head.logits
 
     def stacked(y: Tensor, q: Tensor | None, outputs: str) -> Tensor:
