@@ -248,6 +248,11 @@ def features_of(name: str, first: str, x: Tensor, second: str, y: Tensor, more: 
     return x, y
 
 
+def places(x: Tensor, spread: Spread | None) -> Tensor:
+    """The place among all keys of the one that belongs to each row."""
+    return torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
+
+
 def number_of(name: str, argument: str, value: Tensor | float, like: Tensor, positive: bool = True) -> Tensor:
     """A number or a 0-d tensor, which may have a gradient, as a float64 tensor."""
     if isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point():

@@ -17,6 +17,7 @@ from mpmath import exp, log
 from gradcheck.formulas import Each
 from gradcheck.spec import Error, Input
 from manual_grad.engine import tiles
+from manual_grad.study import curves
 
 GAPS = (5, 10, 20, 40, 80)
 INF, NAN, LOG2 = float("inf"), float("nan"), math.log(2)
@@ -52,6 +53,33 @@ def eighths(draw, *shape):
 def leading(draw, N, M, gap, right=True):
     """Scores of which those of the pairs, or of each query and the next key, lead by a gap."""
     return eighths(draw, N, M) + gap * torch.eye(N, M, dtype=torch.float64).roll(0 if right else 1, 1)
+
+
+def learned(draw):
+    """A scale or a temperature that has a gradient."""
+    return draw.uniform(low=0.5, high=2.0)
+
+
+def captioned(sample):
+    """Queries and keys as the features of images and texts."""
+
+    def made(draw):
+        image_features, text_features, *rest = sample(draw)
+        return dict(image_features=image_features, text_features=text_features, **dict(*rest))
+
+    return made
+
+
+def captioned_at_random(N, scale=1.0):
+    return captioned(lambda draw: scored(draw, scale * eighths(draw, N, N)))
+
+
+def turning_image(s, others, **numbers):
+    """An image turns away from its text, which is at 0; the other pair has a text at a given angle."""
+    images = torch.stack([curves.rows(s, s.cos(), s.sin()), curves.rows(s, -1, 0)], 1)
+    angles = curves.rows(s, 0, others)
+    texts = torch.stack([angles.cos(), angles.sin()], -1)
+    return dict(image_features=images, text_features=texts, **numbers)
 
 
 def in_tiles(scores, rows):

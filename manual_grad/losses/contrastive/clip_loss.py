@@ -115,7 +115,7 @@ def clip_loss(
     x, y = contrastive.features_of(name, "image_features", image_features, "text_features", text_features)
     scale = contrastive.number_of(name, "logit_scale", logit_scale, x)  # a of (1)
     spread = ring.spread_of(name, group, len(x), len(y), x.device)
-    positive = torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
+    positive = contrastive.places(x, spread)
     return contrastive.loss_of("CLIPLossFunction", x, y, scale, spread, reduction, positive=positive, symmetric=True)
 
 

@@ -92,7 +92,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from manual_grad.engine import arguments, contrastive, ring
@@ -159,7 +158,7 @@ def info_nce_loss(
     x, y = contrastive.features_of(name, "query", query, "key", key, more=not symmetric)
     scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()  # (1)
     spread = ring.spread_of(name, group, len(x), len(y), x.device)
-    positive = torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
+    positive = contrastive.places(x, spread)
     return contrastive.loss_of(
         "InfoNCELossFunction", x, y, scale, spread, reduction, positive=positive, symmetric=symmetric
     )

@@ -121,10 +121,8 @@ def nt_xent_loss(
     x = torch.cat(contrastive.features_of(name, "input1", input1, "input2", input2))
     scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()  # (1)
     spread = ring.spread_of(name, group, len(x), len(x), x.device)
-    own = torch.arange(len(x), device=x.device)
+    own = contrastive.places(x, spread)
     positive = torch.cat([own[len(input1) :], own[: len(input1)]])  # the other view, of (2)
-    if spread is not None:
-        own, positive = own + spread.row, positive + spread.row
     loss = contrastive.loss_of("NTXentLossFunction", x, x, scale, spread, reduction, positive=positive, own=own)
     if reduction == "mean":
         return loss

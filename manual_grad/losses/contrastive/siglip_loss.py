@@ -183,7 +183,7 @@ def siglip_loss(
     scale = contrastive.number_of(name, "logit_scale", logit_scale, x, positive=False)
     bias = contrastive.number_of(name, "logit_bias", logit_bias, x, positive=False)
     spread = ring.spread_of(name, group, len(x), len(y), x.device)
-    positive = torch.arange(len(x), device=x.device) + (0 if spread is None else spread.column)
+    positive = contrastive.places(x, spread)
     return contrastive.loss_of("SigLIPLossFunction", x, y, scale, spread, reduction, bias=bias, positive=positive)
 
 

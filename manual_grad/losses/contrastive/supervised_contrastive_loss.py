@@ -130,10 +130,8 @@ def supervised_contrastive_loss(
         raise RuntimeError(f"labels: expected integers, but found {arguments.scalar_type(labels.dtype)}")
     scale = contrastive.number_of(name, "temperature", temperature, x).reciprocal()
     spread = ring.spread_of(name, group, len(x), len(x), x.device)
-    own, label = torch.arange(len(x), device=x.device), labels.long().contiguous()
-    every = label
-    if spread is not None:
-        own, every = own + spread.row, ring.gathered(label, spread, spread.queries)
+    own, label = contrastive.places(x, spread), labels.long().contiguous()
+    every = label if spread is None else ring.gathered(label, spread, spread.queries)
     in_order = every.sort().values
     positives = torch.searchsorted(in_order, label, right=True) - torch.searchsorted(in_order, label) - 1
     share = torch.where(positives > 0, positives.double().reciprocal(), 0.0)  # 1 / Q of (2)

@@ -31,26 +31,14 @@ def symbols(draw, image_features, text_features, logit_scale, **_):
     return pairs.letters(draw, dict(x=image_features, y=text_features), dict(a=logit_scale))
 
 
-def named(sample):
-    """Queries and keys as the features of images and texts."""
-
-    def made(draw):
-        image_features, text_features, *rest = sample(draw)
-        return dict(image_features=image_features, text_features=text_features, **dict(*rest))
-
-    return made
-
-
-def drawn(N, scale=1.0):
-    return named(lambda draw: pairs.scored(draw, scale * pairs.eighths(draw, N, N)))
-
-
 def learned(N):
-    return lambda draw: {**drawn(N)(draw), "logit_scale": draw.uniform(low=0.5, high=2.0)}
+    return lambda draw: {**pairs.captioned_at_random(N)(draw), "logit_scale": pairs.learned(draw)}
 
 
 def confident(gap, right=True, scale=1.0):
-    return named(lambda draw: (*pairs.scored(draw, pairs.leading(draw, 3, 3, gap, right)), dict(logit_scale=scale)))
+    return pairs.captioned(
+        lambda draw: (*pairs.scored(draw, pairs.leading(draw, 3, 3, gap, right)), dict(logit_scale=scale))
+    )
 
 
 SPEC = Spec(
@@ -66,19 +54,21 @@ SPEC = Spec(
         dict(reduction="sum", logit_scale=0.7),
     ),
     samples={
-        "typical": drawn(3),
+        "typical": pairs.captioned_at_random(3),
         "learned scale": learned(3),
-        "few features": named(lambda draw: [draw.tensor(pairs.eighths(draw, 3, 2)) for _ in range(2)]),
-        "few features, two pairs": named(lambda draw: [draw.tensor(pairs.eighths(draw, 2, 3)) for _ in range(2)]),
-        "one pair": drawn(1),
+        "few features": pairs.captioned(lambda draw: [draw.tensor(pairs.eighths(draw, 3, 2)) for _ in range(2)]),
+        "few features, two pairs": pairs.captioned(
+            lambda draw: [draw.tensor(pairs.eighths(draw, 2, 3)) for _ in range(2)]
+        ),
+        "one pair": pairs.captioned_at_random(1),
     },
     regimes={
         **{f"confident {gap}": confident(gap) for gap in GAPS},
         **{f"wrong by {gap}": confident(gap, right=False) for gap in (20, 80)},
-        "learned, confident 20": lambda draw: {**confident(20)(draw), "logit_scale": draw.uniform(low=0.5, high=2.0)},
-        "tiny": drawn(3, 2.0**-60),
+        "learned, confident 20": lambda draw: {**confident(20)(draw), "logit_scale": pairs.learned(draw)},
+        "tiny": pairs.captioned_at_random(3, 2.0**-60),
         "saturated": confident(1e4),
-        "tied": named(lambda draw: pairs.scored(draw, torch.zeros(3, 3))),
+        "tied": pairs.captioned(lambda draw: pairs.scored(draw, torch.zeros(3, 3))),
     },
     pins=(
         Pin(dict(image_features=[[1.0], [2.0]], text_features=[[0.0], [0.0]], logit_scale=3.0, reduction="mean"),
@@ -99,11 +89,7 @@ SPEC = Spec(
 
 
 def turning(s, others, logit_scale):
-    """An image turns away from its text, which is at 0; the other pair has a text at a given angle."""
-    images = torch.stack([curves.rows(s, s.cos(), s.sin()), curves.rows(s, -1, 0)], 1)
-    angles = curves.rows(s, 0, others)
-    texts = torch.stack([angles.cos(), angles.sin()], -1)
-    return dict(image_features=images, text_features=texts, logit_scale=logit_scale)
+    return pairs.turning_image(s, others, logit_scale=logit_scale)
 
 
 CURVE = curves.Curve(

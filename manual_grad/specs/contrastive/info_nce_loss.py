@@ -57,10 +57,6 @@ def confident(gap, right=True, M=3, **options):
     return sample
 
 
-def learned(draw):
-    return draw.uniform(low=0.5, high=2.0)
-
-
 SPEC = Spec(
     fn=info_nce_loss,
     inputs=pairs.features("query", "key", temperature=pairs.POSITIVE),
@@ -78,9 +74,9 @@ SPEC = Spec(
     ),
     samples={
         "typical": drawn(3, 3),
-        "learned temperature": drawn(3, 3, temperature=learned),
+        "learned temperature": drawn(3, 3, temperature=pairs.learned),
         "extra keys": lambda draw: {**drawn(3, 5)(draw), "symmetric": False},
-        "extra keys, learned temperature": lambda draw: {**drawn(2, 4, temperature=learned)(draw), "symmetric": False},
+        "extra keys, learned temperature": drawn(2, 4, temperature=pairs.learned, symmetric=lambda draw: False),
         "few features": dense(3, 3, 2),
         "few features, extra keys": lambda draw: {**dense(2, 3, 2)(draw), "symmetric": False},
         "one pair": drawn(1, 1),
@@ -91,7 +87,7 @@ SPEC = Spec(
         **{f"wrong by {gap}": confident(gap, right=False) for gap in (20, 80)},
         **{f"wrong by {gap}, symmetric": confident(gap, right=False, symmetric=True) for gap in (20, 80)},
         "confident 20, extra keys": confident(20, M=5, symmetric=False),
-        "learned, confident 20": lambda draw: {**confident(20)(draw), "temperature": learned(draw)},
+        "learned, confident 20": lambda draw: {**confident(20)(draw), "temperature": pairs.learned(draw)},
         "tiny": drawn(3, 3, 2.0**-60, temperature=lambda draw: 1.0),
         "saturated": confident(1e4),
         "tied": lambda draw: dict(zip(("query", "key"), pairs.scored(draw, torch.zeros(3, 3)), strict=True)),

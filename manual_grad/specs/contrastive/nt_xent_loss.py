@@ -62,10 +62,6 @@ def confident(gap, right=True, N=2, **options):
     )
 
 
-def learned(draw):
-    return draw.uniform(low=0.5, high=2.0)
-
-
 SPEC = Spec(
     fn=nt_xent_loss,
     inputs=pairs.features("input1", "input2", temperature=pairs.POSITIVE),
@@ -80,7 +76,7 @@ SPEC = Spec(
     ),
     samples={
         "typical": drawn(2),
-        "learned temperature": drawn(2, temperature=learned),
+        "learned temperature": drawn(2, temperature=pairs.learned),
         "few features": lambda draw: {k: draw.tensor(pairs.eighths(draw, 3, 2)) for k in ("input1", "input2")},
         "few features, two samples": lambda draw: {
             k: draw.tensor(pairs.eighths(draw, 2, 3)) for k in ("input1", "input2")
@@ -90,7 +86,7 @@ SPEC = Spec(
     regimes={
         **{f"confident {gap}": confident(gap) for gap in GAPS},
         **{f"wrong by {gap}": confident(gap, right=False) for gap in (20, 80)},
-        "learned, confident 20": confident(20, temperature=learned),
+        "learned, confident 20": confident(20, temperature=pairs.learned),
         "tiny": drawn(2, 2.0**-60),
         "saturated": confident(1e4),
         "tied": of_views(lambda draw: torch.zeros(4, 4)),

@@ -32,23 +32,9 @@ def symbols(draw, image_features, text_features, logit_scale, logit_bias, **_):
     return made | {"j": Each(range(len(text_features)))}
 
 
-def named(sample):
-    """Queries and keys as the features of images and texts."""
-
-    def made(draw):
-        image_features, text_features, *rest = sample(draw)
-        return dict(image_features=image_features, text_features=text_features, **dict(*rest))
-
-    return made
-
-
-def drawn(N, scale=1.0):
-    return named(lambda draw: pairs.scored(draw, scale * pairs.eighths(draw, N, N)))
-
-
 def learned(draw):
     numbers = dict(logit_scale=draw.tensor(2.0), logit_bias=draw.tensor(-0.75))
-    return {**drawn(3)(draw), **numbers}
+    return {**pairs.captioned_at_random(3)(draw), **numbers}
 
 
 def confident(gap, right=True, **numbers):
@@ -56,7 +42,7 @@ def confident(gap, right=True, **numbers):
     sign = 2 * torch.eye(3, dtype=torch.float64) - 1
     size = gap if right else -gap
     numbers = {"logit_scale": 1.0, "logit_bias": 0.0, **numbers}
-    return named(lambda draw: (*pairs.scored(draw, pairs.eighths(draw, 3, 3) + size * sign), numbers))
+    return pairs.captioned(lambda draw: (*pairs.scored(draw, pairs.eighths(draw, 3, 3) + size * sign), numbers))
 
 
 SPEC = Spec(
@@ -72,23 +58,23 @@ SPEC = Spec(
         dict(reduction="sum", logit_scale=-2.0, logit_bias=0.5),
     ),
     samples={
-        "typical": drawn(3),
+        "typical": pairs.captioned_at_random(3),
         "learned": learned,
-        "few features": named(lambda draw: [draw.tensor(pairs.eighths(draw, 3, 2)) for _ in range(2)]),
-        "few features, two pairs": named(
+        "few features": pairs.captioned(lambda draw: [draw.tensor(pairs.eighths(draw, 3, 2)) for _ in range(2)]),
+        "few features, two pairs": pairs.captioned(
             lambda draw: (
                 *(draw.tensor(pairs.eighths(draw, 2, 3)) for _ in range(2)), dict(logit_scale=0.5, logit_bias=0.25)
             )
         ),
-        "one pair": drawn(1),
+        "one pair": pairs.captioned_at_random(1),
     },
     regimes={
         **{f"confident {gap}": confident(gap) for gap in GAPS},
         **{f"wrong by {gap}": confident(gap, right=False) for gap in (20, 80)},
         "by the bias": confident(0, logit_bias=-16.0),
-        "tiny": drawn(3, 2.0**-60),
+        "tiny": pairs.captioned_at_random(3, 2.0**-60),
         "saturated": confident(1e4),
-        "tied": named(lambda draw: pairs.scored(draw, torch.zeros(3, 3))),
+        "tied": pairs.captioned(lambda draw: pairs.scored(draw, torch.zeros(3, 3))),
     },
     pins=(
         Pin(dict(image_features=[[0.0], [0.0]], text_features=[[1.0], [2.0]], logit_scale=3.0, logit_bias=0.0,
@@ -103,11 +89,7 @@ SPEC = Spec(
 
 
 def turning(s, others, logit_bias):
-    """An image turns away from its text, which is at 0; the other pair has a text at a given angle."""
-    images = torch.stack([curves.rows(s, s.cos(), s.sin()), curves.rows(s, -1, 0)], 1)
-    angles = curves.rows(s, 0, others)
-    texts = torch.stack([angles.cos(), angles.sin()], -1)
-    return dict(image_features=images, text_features=texts, logit_scale=4.0, logit_bias=logit_bias)
+    return pairs.turning_image(s, others, logit_scale=4.0, logit_bias=logit_bias)
 
 
 CURVE = curves.Curve(

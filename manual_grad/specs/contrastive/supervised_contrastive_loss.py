@@ -56,10 +56,6 @@ def confident(gap, right=True, labels=(1, 1, 2, 2), **options):
     )
 
 
-def learned(draw):
-    return draw.uniform(low=0.5, high=2.0)
-
-
 SPEC = Spec(
     fn=supervised_contrastive_loss,
     inputs=(Input("features", batch=None), Input("labels", batch=None),
@@ -75,7 +71,7 @@ SPEC = Spec(
     ),
     samples={
         "typical": labelled([1, 2, 1, 1]),
-        "learned temperature": labelled([1, 2, 2, 1], temperature=learned),
+        "learned temperature": labelled([1, 2, 2, 1], temperature=pairs.learned),
         "few features": lambda draw: dict(features=draw.tensor(pairs.eighths(draw, 4, 2)),
                                           labels=draw.tensor([3, 3, 3, 1])),
         "few features, other labels": lambda draw: dict(features=draw.tensor(pairs.eighths(draw, 4, 2)),
@@ -88,7 +84,7 @@ SPEC = Spec(
         **{f"confident {gap}": confident(gap) for gap in GAPS},
         "confident 20, three of a label": confident(20, labels=(1, 1, 1, 2)),
         **{f"wrong by {gap}": confident(gap, right=False) for gap in (20, 80)},
-        "learned, confident 20": confident(20, temperature=learned),
+        "learned, confident 20": confident(20, temperature=pairs.learned),
         "tiny": labelled([1, 2, 1, 1], lambda draw: 2.0**-60 * pairs.eighths(draw, 4, 4)),
         "saturated": confident(1e4),
         "tied": labelled([1, 2, 1, 1], lambda draw: torch.zeros(4, 4)),
