@@ -1,4 +1,4 @@
-"""Split a chapter, the docstring of a loss file, into prose and numbered equations."""
+"""Split a chapter, the docstring of a loss file, into prose, numbered equations and figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 
 # the content is on the line of the directive, or indented below it
-_EQUATION = re.compile(r"^([ \t]*)\.\. math::(.*\n(?:[ \t]*\n|\1[ \t]+.*\n)*)", re.MULTILINE)
+_DIRECTIVE = re.compile(r"^([ \t]*)\.\. (math|figure)::(.*\n(?:[ \t]*\n|\1[ \t]+.*\n)*)", re.MULTILINE)
+_ALT = re.compile(r":alt:\s*(.*?)(?:\n\s*\n|\Z)", re.DOTALL)
 _END = re.compile(r"\s*(?:\\tag\{(\w+)\})?\s*(?:\\unexecuted\{\s*([^{}]*[^{}\s])\s*\})?\s*$")
 
 
@@ -32,11 +33,22 @@ class Equation:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A picture: its description, for whoever does not see it, and its caption."""
+
+    alt: str
+    caption: str
+
+
+Block = str | Equation | Figure
+
+
+@dataclass(frozen=True)
 class Chapter:
-    """A title, followed by paragraphs in reStructuredText and equations, in order."""
+    """A title, followed by paragraphs in reStructuredText, equations and figures, in order."""
 
     title: str
-    blocks: tuple[str | Equation, ...]
+    blocks: tuple[Block, ...]
 
     @property
     def equations(self) -> tuple[Equation, ...]:
@@ -45,13 +57,13 @@ class Chapter:
 
 def read(text: str) -> Chapter:
     """Parse a docstring."""
-    # split returns, in turn, prose, the indentation of an equation and its content
-    pieces = _EQUATION.split(inspect.cleandoc(text) + "\n")
-    blocks: list[str | Equation] = []
-    for prose, content in zip(pieces[::3], [*pieces[2::3], None], strict=True):
+    # split returns, in turn, prose, and the indentation, the name and the content of a directive
+    pieces = _DIRECTIVE.split(inspect.cleandoc(text) + "\n")
+    blocks: list[Block] = []
+    for prose, name, content in zip(pieces[::4], [*pieces[2::4], ""], [*pieces[3::4], ""], strict=True):
         blocks += [paragraph.strip("\n") for paragraph in re.split(r"\n{2,}", prose) if paragraph.strip()]
-        if content is not None:
-            blocks.append(equation(content))
+        if name:
+            blocks.append(equation(content) if name == "math" else figure(content))
     title, *rest = blocks or [""]
     return Chapter(str(title), tuple(rest))
 
@@ -61,3 +73,9 @@ def equation(content: str) -> Equation:
     latex = " ".join(content.split())
     end = _END.search(latex)
     return Equation(end[1] or "", latex[: end.start()], end[2] or "")
+
+
+def figure(content: str) -> Figure:
+    """Parse the content of a directive: the file, ``:alt:``, and after an empty line the caption."""
+    alt = _ALT.search(content)
+    return Figure(" ".join(alt[1].split()) if alt else "", " ".join(content[alt.end() :].split()) if alt else "")

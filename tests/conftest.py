@@ -45,7 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build_site(folder: Path) -> None:
-    ignored = shutil.ignore_patterns("_build", "losses", "__pycache__")
+    ignored = shutil.ignore_patterns("_build", "losses", "guides", "*.svg", "__pycache__")
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=ignored)
     command = f"{sys.executable} -m sphinx -E -W --keep-going -n -q -b html docs html".split()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

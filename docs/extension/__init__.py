@@ -36,9 +36,23 @@ def part(render: Callable[..., str]) -> type[SphinxDirective]:
     return Part
 
 
+class Answer(SphinxDirective):
+    """The answer to an exercise, folded until the reader asks for it."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        return [
+            nodes.raw("", '<details class="answer"><summary>Answer</summary>', format="html"),
+            *self.parse_content_to_nodes(),
+            nodes.raw("", "</details>", format="html"),
+        ]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     for name, render in PARTS.items():
         app.add_directive(name, part(render))
+    app.add_directive("answer", Answer)
     app.add_directive("losses-by-family", home.LossesByFamily)
     app.add_directive("losses-table", home.LossesTable)
     app.add_directive("folders", home.Folders)

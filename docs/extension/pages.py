@@ -1,16 +1,20 @@
-"""The sources of the loss pages: the chapter from the docstring, and the parts that the directives render."""
+"""The sources of the pages: guides as they are; losses from their chapters and lessons, with what directives render."""
 
 from __future__ import annotations
 
 import inspect
+import shutil
 from html import escape
 from pathlib import Path
+
+import figures
 
 import manual_grad.functional
 from benchmarks import readme
 from extension import accuracy, speed
 from manual_grad import specs
 from manual_grad.catalogue import BY_NAME
+from manual_grad.study import texts
 from manual_grad.study.curves import curve_of, trace
 from manual_grad.study.plot import draw
 
@@ -39,6 +43,8 @@ Try it
 
 .. loss-panel:: {loss}
 
+{lesson}
+
 Code
 ====
 
@@ -62,7 +68,9 @@ Interface
 
 
 def write(folder: Path) -> None:
-    """Write the page and the figure of each loss into ``folder/losses``."""
+    """Write the guides, the page of each loss with its curves, and the figures of all."""
+    shutil.copytree(texts.GUIDES, Path(folder, "guides"), dirs_exist_ok=True)
+    figures.write(Path(folder, "figures"))
     pages = Path(folder, "losses")
     pages.mkdir(exist_ok=True)
     for loss in specs.NAMES:
@@ -89,6 +97,7 @@ def page(loss: str) -> str:
         chapter=f"{subtitle[0].upper()}{subtitle[1:]}.\n\n{chapter}" if subtitle else chapter,
         alt=f"{against} {where}",
         caption=f"{against} {where}",
+        lesson=texts.lesson(loss),
         interface="\n\n".join(interface(loss)),
     )
 

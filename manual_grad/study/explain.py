@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradcheck.chapter import Chapter, Equation
+from gradcheck.chapter import Chapter, Equation, Figure
 from manual_grad.study import tex
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def _blocks(chapter: Chapter) -> Iterator[tuple[str | None, str | Equation]]:
             yield "", block
             if block.unexecuted:
                 yield "", f"*{block.remark}*"
+        elif isinstance(block, Figure):
+            yield "", f"[Figure: {block.alt}] {block.caption}"
         elif block.startswith((">>>", "==", " ")):  # code or a table
             yield None, textwrap.indent(textwrap.dedent(block), "    ")
         elif _ITEM.match(block):

@@ -27,16 +27,9 @@ def plot(loss: str, path: str | os.PathLike, **params: float) -> None:
 
 def draw(loss: str, drawn: Trace, path: str | os.PathLike) -> None:
     """Draw the result of :func:`~manual_grad.study.curves.trace`."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    style: dict[Any, Any] = {
-        "font.size": 11,
-        "svg.fonttype": "none",  # keeps text as text
-        "svg.hashsalt": loss,  # makes the file reproducible
-        **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    }
-    with rc_context(style):
+    with style(loss):
         figure = Figure(figsize=(10, 3.3), layout="constrained")
         for order, (ax, (title, color)) in enumerate(zip(figure.subplots(1, 3), PANELS.items(), strict=True)):
             ax.set_title(title, color=color, fontweight="bold")
@@ -52,8 +45,27 @@ def draw(loss: str, drawn: Trace, path: str | os.PathLike) -> None:
         figure.supxlabel(drawn.curve.axis, color=INK, fontsize="medium")
         values = ", ".join(f"{name} = {value:g}" for name, value in drawn.params.items())
         figure.suptitle(f"{loss}   {values}".rstrip(), color=INK, fontsize="medium")
-        metadata = {"Date": None} if str(path).endswith(".svg") else None
-        figure.savefig(path, dpi=150, transparent=str(path).endswith(".svg"), metadata=metadata)
+        save(figure, path)
+
+
+def style(name: str) -> Any:
+    """A context in which text and axes can be read on white and on black; the name makes an SVG reproducible."""
+    from matplotlib import rc_context
+
+    inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    settings: dict[Any, Any] = {
+        "font.size": 11,
+        "svg.fonttype": "none",  # keeps text as text
+        "svg.hashsalt": name,
+        **dict.fromkeys(inked, INK),
+    }
+    return rc_context(settings)
+
+
+def save(figure: Any, path: str | os.PathLike) -> None:
+    """Write the figure; an SVG is transparent and has no date."""
+    vector = str(path).endswith(".svg")
+    figure.savefig(path, dpi=150, transparent=vector, metadata={"Date": None} if vector else None)
 
 
 def _mark(ax: Any, drawn: Trace, kink: Kink, order: int, color: str) -> None:

@@ -1,0 +1,60 @@
+"""The figures of chapters, lessons and guides, which show them as ``/figures/<name>.svg``.
+
+What is drawn is computed by the losses themselves. A figure is a function with the decorator :func:`figure`, in any
+module of this folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from manual_grad.study import plot
+
+# distinguishable with color blindness, readable on white and on black
+BLUE, ORANGE, GREEN, PURPLE, RED, OLIVE, SKY, PINK = COLORS = (
+    "#2b8cc4", "#d9660b", "#1a9a78", "#8f6fd6", "#d0455b", "#8a7f1e", "#4fa9a9", "#c763a8",
+)  # fmt: skip
+DRAWN: dict[str, Callable[[], Figure]] = {}
+
+
+def figure(width: float, height: float) -> Callable[[Callable[[Figure], None]], Callable[[Figure], None]]:
+    """Register a function that draws the figure of its own name; the size is in inches."""
+
+    def register(draw: Callable[[Figure], None]) -> Callable[[Figure], None]:
+        add(draw.__name__, width, height, draw)
+        return draw
+
+    return register
+
+
+def add(name: str, width: float, height: float, draw: Callable[[Figure], None]) -> None:
+    def drawn() -> Figure:
+        page = Figure(figsize=(width, height), layout="constrained")
+        draw(page)
+        return page
+
+    DRAWN[name] = drawn
+
+
+def clean(axes: Axes | Iterable[Axes]) -> None:
+    """A light grid, no frame, and no background, so that the page's own shows through."""
+    for ax in [axes] if isinstance(axes, Axes) else axes:
+        ax.grid(color=plot.INK, alpha=0.15)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.patch.set_alpha(0)
+
+
+def write(folder: Path) -> None:
+    """Draw every figure into the folder."""
+    folder.mkdir(exist_ok=True)
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    for name, drawn in DRAWN.items():
+        with plot.style(name):
+            plot.save(drawn(), folder / f"{name}.svg")
