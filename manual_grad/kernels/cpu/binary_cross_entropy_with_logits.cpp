@@ -13,6 +13,7 @@ inline Vec<T> times(Vec<T> c, Vec<T> x) {
 
 struct WithoutPosWeight : Paired {
   static constexpr int kInputs = 3, kOptions = 0;
+  static constexpr unsigned kOptional = 1u << 2;
   template <class S, class T>
   static Element<T, 3> eval(const Vec<T>* in, const T*) {
     const Vec<T> x = in[0], t = in[1];
