@@ -15,7 +15,7 @@ author = "manual_grad contributors"
 version = release = manual_grad.__version__
 project_copyright = author
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "extension"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.githubpages", "myst_nb", "extension"]
 exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [

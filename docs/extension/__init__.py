@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from extension import accuracy, code, equations, field, home, links, pages, panel, speed
+from extension import accuracy, code, equations, field, home, links, names, pages, panel, speed
 
 PARTS = {
     "loss-facts": pages.facts,
+    "loss-figure": pages.curves,
     "loss-panel": panel.html,
     "loss-code": code.html,
     "loss-accuracy": accuracy.html,
@@ -55,9 +57,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("answer", Answer)
     app.add_directive("losses-by-family", home.LossesByFamily)
     app.add_directive("losses-table", home.LossesTable)
-    app.add_directive("folders", home.Folders)
-    app.connect("builder-inited", lambda app: pages.write(app.srcdir))
+    app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir), Path(app.outdir)))
     equations.setup(app)
     links.setup(app)
+    app.add_post_transform(names.Links)
     app.add_js_file("panel.js", loading_method="defer")
+    app.add_js_file("search.js", loading_method="defer")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -55,10 +55,7 @@ def html(loss: str) -> str:
 
 def _row(loss: str, lines: list[str], start: int, end: int) -> str:
     """One stretch of code, and the equations that it cites."""
-    text = "".join(
-        f'<span class="codeline" id="line-{n}"><a class="lineno" href="#line-{n}">{n}</a>{lines[n - 1]}\n</span>'
-        for n in range(start, end + 1)
-    )
+    text = "".join(_line(n, lines[n - 1], _indent(loss, n)) for n in range(start, end + 1))
     known = displayed(loss)
     tags = equations.CITATION.findall("\n".join(source(loss).splitlines()[start - 1 : end]))
     cited = "".join(
@@ -70,12 +67,24 @@ def _row(loss: str, lines: list[str], start: int, end: int) -> str:
     return f'<div class="highlight"><pre tabindex="0">{text}</pre></div><div class="cited-equations">{cited}</div>'
 
 
+def _indent(loss: str, n: int) -> int:
+    line = source(loss).splitlines()[n - 1]
+    return len(line) - len(line.lstrip())
+
+
+def _line(n: int, highlighted: str, indent: int) -> str:
+    """A line that continues below itself, with a deeper indent, where it is too long for the page."""
+    number = f'<a class="lineno" href="#line-{n}">{n}</a>'
+    return f'<span class="codeline" id="line-{n}" style="--indent:{indent + 4}ch">{number}{highlighted}\n</span>'
+
+
 def _highlighted(loss: str) -> list[str]:
     """The lines as HTML, in which the equation numbers in comments and docstrings are links."""
     known = displayed(loss)
 
     def linked(m: re.Match[str]) -> str:
-        return equations.CITATION.sub(lambda c: equations.link(c[1]) if c[1] in known else c[0], m[0])
+        short = re.sub(r'(?<=class="c1)(?=">[^<]{,16}<)', " together", m[0])  # is not broken
+        return equations.CITATION.sub(lambda c: equations.link(c[1]) if c[1] in known else c[0], short)
 
     text = highlight(source(loss), PythonLexer(stripnl=False), HtmlFormatter(nowrap=True))
     return [re.sub(r'<span class="(?:c1|sd)">.*?</span>', linked, line) for line in text.splitlines()]

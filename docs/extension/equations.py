@@ -21,7 +21,8 @@ from sphinx.util.docutils import SphinxTranslator
 
 from extension import code
 from gradcheck.chapter import Equation, equation
-from gradcheck.latex import read, source
+from gradcheck.latex import Part, read, source
+from manual_grad.study import symbols, tex
 
 CITATION = re.compile(r"\((\d+\w?)\)")
 # Chromium does not enlarge a \big parenthesis that has an exponent, so the size is left to the browser where possible
@@ -35,27 +36,51 @@ CHARACTERS = (
     *range(0x1D434, 0x1D468),  # italic
     *range(0x1D6A4, 0x1D71C),  # Greek italic
 )
-LONG = 40  # characters of LaTeX from which an inline formula may be broken at an equals sign
+LONG = 40  # characters of LaTeX from which an inline formula may be broken
+BREAKS = {token for token, (kind, _) in symbols.KINDS.items() if kind in ("rel", "bin")} - {r"\cdot", r"\times"}
 _converter = LatexToMathML(annotation=False)
 
 
 def mathml(latex: str, display: bool = True) -> str:
+    """MathML that a narrow page may break between statements and before relations, sums and conditions.
+
+    A browser breaks lines only between elements ``math``, so each unbreakable part is one. ``alttext`` is the formula
+    in plain text, for the snippets of the search.
+    """
     latex = SIZED.sub(lambda m: (r"\left" if m[1].strip("\\") in "([{" else r"\right") + m[1], latex)
     if r"\\" in latex and r"\begin" not in latex:
         latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
-    if display:
-        return "".join(_convert(part, display=True) for part in _split(latex, r"\qquad"))
-    first, *rest = _split(latex, "=") if len(latex) > LONG else [latex]
-    return "<wbr>".join([_convert(first), *(_convert(f"{{}}={part}") for part in rest)])
+    if not display:
+        return "<wbr>".join(_math(part, display) for part in (_parts(latex) if len(latex) > LONG else [latex]))
+    statements = ("<wbr>".join(_math(part, display) for part in _parts(one)) for one in _split(latex, r"\qquad"))
+    return "".join(f'<span class="statement">{statement}</span>' for statement in statements)
 
 
-def _convert(latex: str, display: bool = False) -> str:
-    return _converter.convert_with_local_state(latex.strip(), displaystyle=display)
+def _math(latex: str, display: bool) -> str:
+    converted = _converter.convert_with_local_state(latex, displaystyle=display)
+    text = escape(tex.inline(latex.replace("{}", "")).strip())
+    style = ' displaystyle="true"' if display else ""
+    return f'<math{style} alttext="{text}">{converted.partition(">")[2]}'
+
+
+def _parts(latex: str) -> list[str]:
+    """A statement in unbreakable parts: a relation or a sign begins a part, and so does a condition after a quad."""
+    parts: list[list[Part]] = [[]]
+    before, condition = "", False
+    for part in read(latex):
+        binary = part.token in BREAKS and before not in ("", *BREAKS, ",", "(", "/")
+        if part.token == r"\quad" or (binary and not condition):
+            parts.append([])
+        condition |= part.token == r"\quad"
+        parts[-1].append(part)
+        before = part.token
+    first, *rest = (source(part) for part in parts)
+    return [first, *(f"{{}}{part}" for part in rest)]
 
 
 def _split(latex: str, separator: str) -> list[str]:
-    """The formulas between top-level separators, which a narrow page may place below each other."""
-    parts = [[]]
+    """The formulas between top-level separators."""
+    parts: list[list[Part]] = [[]]
     for part in read(latex):
         if part.token == separator:
             parts.append([])
@@ -73,7 +98,9 @@ def link(tag: str) -> str:
 
 
 def visit_inline(self: SphinxTranslator, node: nodes.math) -> None:
-    self.body.append(mathml(node.astext(), display=False))
+    *parts, last = mathml(node.astext(), display=False).rpartition("<wbr>")
+    after = node.get("after", "")
+    self.body.append("".join(parts) + (f'<span class="together">{last}{after}</span>' if after else last))
     raise nodes.SkipNode
 
 
@@ -95,6 +122,20 @@ def visit_block(self: SphinxTranslator, node: nodes.math_block) -> None:
 
 def _equations(node: nodes.math_block) -> list[Equation]:
     return [equation(latex) for latex in re.split(r"\n\s*\n", node.astext().strip())]
+
+
+class Punctuation(SphinxPostTransform):
+    """Keeps the punctuation after an inline formula on its line, where a browser would break."""
+
+    default_priority = 90
+    formats = ("html",)
+
+    def run(self, **kwargs: object) -> None:
+        for formula in list(self.document.findall(nodes.math)):
+            text = formula.next_node(descend=False, siblings=True)
+            if isinstance(text, nodes.Text) and (found := re.match(r"[^\s\w(]+", text)):
+                formula["after"] = escape(found[0])
+                text.parent.replace(text, nodes.Text(text[found.end() :]))
 
 
 class CitedEquations(SphinxPostTransform):
@@ -143,5 +184,6 @@ def write_font(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
+    app.add_post_transform(Punctuation)
     app.add_post_transform(CitedEquations)
     app.connect("build-finished", write_font)

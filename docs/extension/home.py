@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from benchmarks import report
-from extension import accuracy, pages, speed
+from extension import accuracy, names, pages, speed
 from gradcheck import CHECKS
 from manual_grad import specs
 from manual_grad.catalogue import BY_NAME, FAMILIES, of_family
@@ -58,22 +58,8 @@ class LossesByFamily(SphinxDirective):
     """A heading, a row of cards and a section of the table of contents for each family."""
 
     def run(self) -> list[nodes.Node]:
-        text = "\n\n".join(_family(name) for name in FAMILIES)
+        text = "\n\n".join(map(_family, FAMILIES))
         return self.parse_text_to_nodes(text, allow_section_headings=True)
-
-
-class Folders(SphinxDirective):
-    """A section of the table of contents for each of these folders that has pages."""
-
-    has_content = True
-
-    def run(self) -> list[nodes.Node]:
-        listed = []
-        for folder in self.content:
-            if found := sorted(d for d in self.env.found_docs if d.startswith(f"{folder}/")):
-                entries = "".join(f"   {name}\n" for name in found)
-                listed.append(f".. toctree::\n   :hidden:\n   :caption: {folder.capitalize()}\n\n{entries}")
-        return self.parse_text_to_nodes("\n".join(listed))
 
 
 class LossesTable(SphinxDirective):
@@ -108,10 +94,10 @@ def _family(family: str) -> str:
 def _card(loss: str) -> str:
     times = pages.speedup(loss)
     achieved = (f"{times}×, " if times else "") + f"{pages.worst_error(loss)} eps"
-    names = ", ".join(BY_NAME[loss].modules)
+    modules = ", ".join(map(names.breakable, BY_NAME[loss].modules))
     return (
-        f'<a class="card" href="losses/{loss}.html">{_sketch(loss)}<strong>{loss}</strong>'
-        f"<span>{names}</span><small>{achieved}</small></a>"
+        f'<a class="card" href="losses/{loss}.html">{_sketch(loss)}<strong>{names.breakable(loss)}</strong>'
+        f"<span>{modules}</span><small>{achieved}</small></a>"
     )
 
 

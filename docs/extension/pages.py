@@ -8,16 +8,18 @@ from html import escape
 from pathlib import Path
 
 import figures
+from docutils import nodes
 
 import manual_grad.functional
 from benchmarks import readme
-from extension import accuracy, speed
+from extension import accuracy, names, speed
 from manual_grad import specs
 from manual_grad.catalogue import BY_NAME
 from manual_grad.study import texts
 from manual_grad.study.curves import curve_of, trace
 from manual_grad.study.plot import draw
 
+CURVES = "_images/curves"
 PAGE = """:hide-toc:
 
 .. py:module:: {path}
@@ -27,11 +29,7 @@ PAGE = """:hide-toc:
 
 .. loss-facts:: {loss}
 
-.. figure:: {loss}.svg
-   :alt: {alt}
-   :figclass: curves
-
-   {caption}
+.. loss-figure:: {loss}
 
 Derivation
 ==========
@@ -67,38 +65,47 @@ Interface
 """
 
 
-def write(folder: Path) -> None:
-    """Write the guides, the page of each loss with its curves, and the figures of all."""
+def write(folder: Path, built: Path) -> None:
+    """Write the guides, the page of each loss, and the figures; the curves of the losses where the site is built."""
     shutil.copytree(texts.GUIDES, Path(folder, "guides"), dirs_exist_ok=True)
     figures.write(Path(folder, "figures"))
     pages = Path(folder, "losses")
     pages.mkdir(exist_ok=True)
+    drawn = Path(built, CURVES)
+    drawn.mkdir(parents=True, exist_ok=True)
     for loss in specs.NAMES:
         (pages / f"{loss}.rst").write_text(page(loss), encoding="utf-8")
-        draw(loss, trace(loss), pages / f"{loss}.svg")
+        for narrow in (False, True):
+            draw(loss, trace(loss), drawn / f"{loss}{'-narrow' * narrow}.svg", narrow)
 
 
 def page(loss: str) -> str:
     text = inspect.cleandoc(BY_NAME[loss].module.__doc__ or "")
     first, _, chapter = text.partition("\n\n")
     title, _, subtitle = first.replace("\n", " ").rstrip(".").partition(": ")
-    drawn = trace(loss)
-    where = "There are no kinks."
-    if drawn.kinks:
-        places = ", ".join(f"{s:.3g}" for s in dict.fromkeys(k.s for k in drawn.kinks)).replace("-", "−")
-        choice = "; a filled dot is the value that the rule chooses there" if any(k.y for k in drawn.kinks) else ""
-        where = f"Dotted lines mark kinks, at {places}{choice}."
-    against = f"Loss, gradient and curvature against: {drawn.curve.axis}."
     return PAGE.format(
         loss=loss,
         path=BY_NAME[loss].path,
         title=title,
         rule="#" * len(title),
         chapter=f"{subtitle[0].upper()}{subtitle[1:]}.\n\n{chapter}" if subtitle else chapter,
-        alt=f"{against} {where}",
-        caption=f"{against} {where}",
         lesson=texts.lesson(loss),
         interface="\n\n".join(interface(loss)),
+    )
+
+
+def curves(loss: str) -> str:
+    """The curves of the loss: beside each other, or on a phone below each other."""
+    drawn = trace(loss)
+    where = "There are no kinks."
+    if drawn.kinks:
+        places = ", ".join(f"{s:.3g}" for s in dict.fromkeys(k.s for k in drawn.kinks)).replace("-", "−")
+        choice = "; a filled dot is the value that the rule chooses there" if any(k.y for k in drawn.kinks) else ""
+        where = f"Dotted lines mark kinks, at {places}{choice}."
+    caption = f"Loss, gradient and curvature against: {escape(drawn.curve.axis)}. {where}"
+    return (
+        f'<figure class="curves"><picture><source media="(max-width: 40em)" srcset="../{CURVES}/{loss}-narrow.svg">'
+        f'<img src="../{CURVES}/{loss}.svg" alt="{caption}"></picture><figcaption>{caption}</figcaption></figure>'
     )
 
 
@@ -139,12 +146,24 @@ def facts(loss: str) -> str:
         "derivatives": f"to order {spec.order}, {', '.join(abilities)}",
         "worst error": f"{worst_error(loss)} eps",
     }
-    if times := speedup(loss):
+    if table := speed.memory(loss):
+        size, _, ours, torchs = table[-1]
+        shown[f"memory for {size}"] = f"{ours}, torch eager {torchs}"
+    elif times := speedup(loss):
         shown["beside torch eager"] = f"{times} times as fast"
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(fact)}</dd></div>" for name, fact in shown.items())
-    sections = ("derivation", "try-it", "code", "accuracy", "speed", "interface")
+    sections = ("derivation", "try-it", "a-worked-example", "exercises", "code", "accuracy", "speed", "interface")
     ways = " ".join(f'<a href="#{s}">{s.replace("-", " ").capitalize()}</a>' for s in sections)
     return (
-        f'<div class="loss-page"><code>{function_of(loss)}</code><dl class="facts">{items}</dl>'
-        f'<nav class="ways" aria-label="On this page">{ways}</nav></div>'
+        f'<div class="loss-page"><code>{names.breakable(function_of(loss))}</code><dl class="facts">{items}</dl>'
+        f'<nav class="ways" aria-label="On this page">{ways}</nav>{_guides(loss)}</div>'
     )
+
+
+def _guides(loss: str) -> str:
+    """Links to the guides that use the loss."""
+    links = ", ".join(
+        f'<a href="../guides/{topic}.html#{nodes.make_id(heading)}">{escape(texts.title(topic))}</a>'
+        for topic, heading, _ in names.guides()[loss]
+    )
+    return f'<p class="guides">In the guides: {links}</p>' if links else ""

@@ -6,6 +6,7 @@ import functools
 from html import escape
 
 from benchmarks import readme, report
+from benchmarks.scaling import tables
 from benchmarks.timing import Result
 
 SHOWN = {"manual_grad": "manual_grad", "eager": "torch eager", "compiled": "torch.compile"}
@@ -22,11 +23,38 @@ def html(loss: str) -> str:
         return "<p>This loss is not timed.</p>"
     machine = known()[1]
     return (
-        "<p>Median times of forward plus backward. The bars of one size share a scale. "
-        f"{escape(machine['CPU'])}, {machine['threads']} threads, torch {escape(machine['torch'])}.</p>"
+        _memory(loss) + "<p>Median times of forward plus backward. The bars of one size share a scale. "
+        f"{_of(machine)}.</p>"
         + "".join(_group(r) for r in results)
         + "<p>Measured by <code>python -m benchmarks</code>.</p>"
     )
+
+
+def memory(loss: str) -> list[list[str]]:
+    """The table of the peak memory beside torch's, of the loss that is made to save it; else it is empty."""
+    return tables.by_projection(tables.read_json(readme.SCALING)[0]) if loss == "linear_cross_entropy" else []
+
+
+def _memory(loss: str) -> str:
+    if not memory(loss):
+        return ""
+    head, _, *body = memory(loss)
+    columns = "".join(f'<th scope="col">{name}</th>' for name in head)
+    rows = "".join(
+        f'<tr><th scope="row">{size}</th>{"".join(f"<td>{peak}</td>" for peak in peaks)}</tr>' for size, *peaks in body
+    )
+    machine = tables.read_json(readme.SCALING)[1]
+    return (
+        "<p>It is made to save memory, not time: most of its time goes to matrix products, which are torch's on both "
+        "sides. Its peak memory beyond inputs and gradients does not grow with the number of scores. "
+        f"{_of(machine)}.</p>"
+        f'<div class="scroll" tabindex="0"><table class="results"><thead><tr>{columns}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div><p>Measured by <code>python -m benchmarks.scaling</code>.</p>"
+    )
+
+
+def _of(machine: dict[str, str]) -> str:
+    return f"{escape(machine['CPU'])}, {machine['threads']} threads, torch {escape(machine['torch'])}"
 
 
 def _group(result: Result) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from typing import Any
 
 from manual_grad.study.curves import Kink, Trace, trace
@@ -25,13 +26,14 @@ def plot(loss: str, path: str | os.PathLike, **params: float) -> None:
     draw(loss, trace(loss, params), path)
 
 
-def draw(loss: str, drawn: Trace, path: str | os.PathLike) -> None:
-    """Draw the result of :func:`~manual_grad.study.curves.trace`."""
+def draw(loss: str, drawn: Trace, path: str | os.PathLike, narrow: bool = False) -> None:
+    """Draw the result of :func:`~manual_grad.study.curves.trace`, for a narrow page from top to bottom."""
     from matplotlib.figure import Figure
 
     with style(loss):
-        figure = Figure(figsize=(10, 3.3), layout="constrained")
-        for order, (ax, (title, color)) in enumerate(zip(figure.subplots(1, 3), PANELS.items(), strict=True)):
+        figure = Figure(figsize=(4, 7.5) if narrow else (10, 3.3), layout="constrained")
+        axes = figure.subplots(3, 1) if narrow else figure.subplots(1, 3)
+        for order, (ax, (title, color)) in enumerate(zip(axes, PANELS.items(), strict=True)):
             ax.set_title(title, color=color, fontweight="bold")
             ax.axhline(0, color=INK, linewidth=0.6, alpha=0.6)
             for piece in drawn.pieces:
@@ -42,9 +44,10 @@ def draw(loss: str, drawn: Trace, path: str | os.PathLike) -> None:
             ax.grid(color=INK, alpha=0.15)
             ax.spines[["top", "right"]].set_visible(False)
             ax.patch.set_alpha(0)
-        figure.supxlabel(drawn.curve.axis, color=INK, fontsize="medium")
+        figure.supxlabel(textwrap.fill(drawn.curve.axis, 40 if narrow else 120), color=INK, fontsize="medium")
         values = ", ".join(f"{name} = {value:g}" for name, value in drawn.params.items())
-        figure.suptitle(f"{loss}   {values}".rstrip(), color=INK, fontsize="medium")
+        between = "\n" if narrow else "   "
+        figure.suptitle(f"{loss}{between}{values}".rstrip(), color=INK, fontsize="medium")
         save(figure, path)
 
 

@@ -30,7 +30,7 @@ SYMBOLS = {
     "space": {r"\,": " ", r"\;": " ", r"\:": " ", r"\ ": " ", "~": " ", r"\quad": "  ", r"\qquad": "    "},
 }  # fmt: skip
 KINDS = {command: (kind, sign) for kind, signs in SYMBOLS.items() for command, sign in signs.items()}
-FUNCTIONS = frozenset(r"\log \exp \max \min \sup \inf \arg \sin \cos \tan \tanh \lim \det \ln \Pr".split())
+FUNCTIONS = frozenset(r"\log \exp \max \min \sup \inf \arg \sin \cos \tan \sinh \cosh \tanh \lim \det \ln \Pr".split())
 ACCENTS = {r"\hat": "\u0302", r"\tilde": "\u0303", r"\bar": "\u0304", r"\dot": "\u0307", r"\ddot": "\u0308",
             r"\vec": "\u20d7"}  # fmt: skip
 BLACKBOARD = {"R": "ℝ", "N": "ℕ", "Z": "ℤ", "Q": "ℚ", "C": "ℂ", "E": "𝔼", "P": "ℙ"}

@@ -194,7 +194,7 @@ def growing(s, target):
 
 
 CURVE = curves.Curve(
-    "length of the features, along a fixed direction",
+    "features, as a multiple of a fixed direction",
     (-3, 4),
     growing,
     {"target": curves.Slider("target: 0 and 1 are frequent, 2 and 3 rare", 2.0, 0.0, 3.0, 1.0)},

@@ -211,7 +211,7 @@ def growing(s, bias, label_smoothing):
 
 
 CURVE = curves.Curve(
-    "length of the features, along a fixed direction",
+    "features, as a multiple of a fixed direction",
     (-3, 4),
     growing,
     {"bias": curves.Slider("bias of the target's class", 0.0, -2.0, 2.0, 0.5), "label_smoothing": curves.SMOOTHING},

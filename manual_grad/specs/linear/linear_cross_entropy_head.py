@@ -117,7 +117,7 @@ def growing(s, bias, z_loss):
 
 
 CURVE = curves.Curve(
-    "length of the features, along a fixed direction",
+    "features, as a multiple of a fixed direction",
     (-3, 4),
     growing,
     {

@@ -158,7 +158,7 @@ def growing(s, teacher, temperature, divergence):
 
 
 CURVE = curves.Curve(
-    "length of the student's hidden state, along a fixed direction",
+    "the student's hidden state, as a multiple of a fixed direction",
     (-3, 4),
     growing,
     {

@@ -114,7 +114,7 @@ def growing(s, bias, temperature):
 
 
 CURVE = curves.Curve(
-    "length of the features, along a fixed direction",
+    "features, as a multiple of a fixed direction",
     (-3, 4),
     growing,
     {
