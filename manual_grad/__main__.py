@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gradcheck import terminal
 from manual_grad import catalogue, kernels, show_config
-from manual_grad.study import explain
+from manual_grad.study import explain, texts
 from manual_grad.study.chapters import chapter
 
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             loss = catalogue.find(args.loss).name
             return _plot(loss, args.output or Path(f"{loss}.png"), _parameters(rest))
         if args.command == "explain":
-            _explain(catalogue.find(args.loss).name)
+            _explain(args.name)
         elif args.command == "list":
             _list()
         else:
@@ -38,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m manual_grad", description="The losses, for reading.")
+    parser = argparse.ArgumentParser(prog="python -m manual_grad", description="The losses and guides, for reading.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="every loss by family, and whether it has kernels here")
-    command = commands.add_parser("explain", help="the derivation of a loss")
-    command.add_argument("loss", metavar="LOSS", help="its name, such as cross_entropy or CrossEntropyLoss")
+    command = commands.add_parser("explain", help="the derivation of a loss, or a guide")
+    command.add_argument("name", metavar="NAME", help="a loss, such as cross_entropy or BCELoss; or a guide: numerics")
     command = commands.add_parser(
         "plot",
         help="draw value, gradient and curvature of a loss",
@@ -70,6 +70,11 @@ def _list() -> None:
             rows.append((textwrap.fill(start + title, width, subsequent_indent=" " * len(head)), ""))
     rows += [
         ("", ""),
+        ("guides", "bold"),
+        *((f"{topic:{head.index('  CPU')}}  {texts.title(topic)}", "") for topic in texts.topics()),
+    ]
+    rows += [
+        ("", ""),
         ("CPU, CUDA: whether a kernel is available here; see python -m manual_grad config.", ""),
     ]
     console = terminal.console()
@@ -80,13 +85,19 @@ def _list() -> None:
             console.print(row, style=style, markup=False, soft_wrap=True)
 
 
-def _explain(loss: str) -> None:
+def _explain(name: str) -> None:
     width = terminal.columns()
     console = terminal.console(width)
-    if console is None:
-        print(explain.plain(chapter(loss), width))
-    else:
-        explain.show(chapter(loss), console)
+    topics = texts.topics()
+    if name in topics:
+        guide = texts.guide(name)
+        print(explain.markdown(guide, width)) if console is None else explain.show_guide(guide, console)
+        return
+    try:
+        text = chapter(catalogue.find(name).name)
+    except ValueError as error:
+        raise ValueError(f"{error}; and the guides: {', '.join(topics)}") from None
+    print(explain.plain(text, width)) if console is None else explain.show(text, console)
 
 
 def _plot(loss: str, path: Path, params: dict[str, float]) -> int:

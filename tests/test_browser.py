@@ -31,9 +31,9 @@ pytestmark = pytest.mark.skipif(
 )
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1280,900"
+    "--disable-component-update --disable-sync --window-size=1400,900"
 )
-PHONE, DESKTOP = 375, 1280
+PHONE, TABLET, DESKTOP, WIDE = WIDTHS = 390, 768, 1400, 1920
 
 
 class Pages:
@@ -100,10 +100,26 @@ while (words.nextNode()) {
 }
 return found;
 """
-# elements that scroll sideways, except formulas, code, tables and figures, which have their own scroll bars
+# what does not fit: the page itself; equations, code; what scrolls and does not show it
 TOO_WIDE = """
-return [document.documentElement, ...document.querySelectorAll("body, .page, .main, .content, article, section")]
-  .filter((e) => e.scrollWidth > innerWidth).map((e) => `${e.tagName} ${e.className}: ${e.scrollWidth}`);
+document.querySelectorAll("details").forEach((d) => { d.open = true; });
+const found = [];
+const report = (fault, e) => found.push(`${fault}: ${e.tagName} ${e.className} ${e.scrollWidth}: ${e.textContent.slice(0, 80)}`);
+for (const e of [document.documentElement, ...document.querySelectorAll("body, .page, .main, .content, article, section")]) {
+  if (e.scrollWidth > innerWidth) report("page", e);
+}
+for (const e of document.querySelectorAll("main *")) {
+  if (e.scrollWidth <= e.clientWidth + 1 || !["auto", "scroll"].includes(getComputedStyle(e).overflowX)) continue;
+  if (innerWidth >= 768 && e.closest(".equation")) report("equation", e);
+  if (innerWidth >= 1400 && e.matches("pre")) report("code", e);
+  if (!getComputedStyle(e).backgroundImage.includes("gradient")) report("hidden", e);
+}
+return found;
+"""
+AXE = """
+const done = arguments[arguments.length - 1];
+axe.run({ exclude: [".sidebar-drawer"] }, { resultTypes: ["violations"] }).then(({ violations }) => done(
+  violations.flatMap(({ id, nodes }) => nodes.map((n) => `${id}: ${n.target} ${n.failureSummary}`.slice(0, 300)))));
 """
 
 
@@ -116,11 +132,27 @@ def test_page_is_set_without_an_error(pages: Pages, page: str) -> None:
     if page.startswith("losses/"):
         assert pages.run("return document.querySelectorAll('math[display=block]').length") > 1
         assert len(pages.path("loss")) > 100
-    pages.open(page, PHONE)
-    assert pages.run(FAULTS) == []
-    assert pages.run(TOO_WIDE) == []
-    smallest = "Math.min(...[...document.querySelectorAll('article p, article li')].map(%s))"
-    assert pages.run(f"return {smallest % 'e => parseFloat(getComputedStyle(e).fontSize)'}") >= 12
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_page_fits_every_screen(pages: Pages, page: str) -> None:
+    for width in WIDTHS:
+        pages.open(page, width)
+        assert pages.run(TOO_WIDE) == [], width
+        if width == PHONE:
+            assert pages.run(FAULTS) == []
+            smallest = "Math.min(...[...document.querySelectorAll('article p, article li')].map(%s))"
+            assert pages.run(f"return {smallest % 'e => parseFloat(getComputedStyle(e).fontSize)'}") >= 12
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_page_is_accessible(pages: Pages, page: str) -> None:
+    """Test the rules of axe: contrast, names of controls, headings, alternatives to pictures, use by keyboard."""
+    axe = pytest.importorskip("axe_core_python", reason="accessibility is tested by axe: pip install axe-core-python")
+    for dark in (False, True):
+        pages.open(page, dark=dark)
+        pages.run(Path(axe.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
+        assert pages.driver.execute_async_script(AXE) == []
 
 
 def test_faults_are_found(pages: Pages) -> None:
@@ -134,7 +166,16 @@ def test_faults_are_found(pages: Pages) -> None:
     pages.open("losses/huber_loss", PHONE)
     assert pages.run(TOO_WIDE) == []
     pages.run("document.querySelector('.plots').style.minWidth = '30rem'")
-    assert any(fault.startswith("DIV content") for fault in pages.run(TOO_WIDE))
+    assert any(fault.startswith("page: DIV content") for fault in pages.run(TOO_WIDE))
+    pages.open("losses/huber_loss")
+    pages.run("""
+        document.querySelector(".equation .scroll > *").style.minWidth = "100rem";
+        document.querySelector("pre").style.whiteSpace = "pre";
+        document.querySelector("pre").prepend("x ".repeat(200));
+        document.querySelector(".results").style.minWidth = "100rem";
+        document.querySelector(".scroll:has(.results)").style.background = "none";
+    """)
+    assert {fault.partition(":")[0] for fault in pages.run(TOO_WIDE)} >= {"equation", "code", "hidden"}
     pages.run("console.error('found')")
     assert any("found" in entry["message"] for entry in pages.driver.get_log("browser"))
 

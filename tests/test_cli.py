@@ -17,7 +17,7 @@ from gradcheck.__main__ import main as audit
 from gradcheck.chapter import Chapter, read
 from manual_grad import __main__ as cli
 from manual_grad import catalogue, kernels, specs
-from manual_grad.study import box, explain
+from manual_grad.study import box, explain, texts
 from manual_grad.study.chapters import chapter
 
 ROOT = Path(__file__).parents[1]
@@ -114,6 +114,61 @@ def test_an_equation_that_is_not_executed() -> None:
 def test_links() -> None:
     source = "Title\n\n`doi:10.1 <https://doi.org/10.1>`_ and `this <https://that>`_"
     assert explain.plain(read(source), 80).endswith("\n\nhttps://doi.org/10.1 and this <https://that>")
+
+
+@pytest.mark.parametrize("topic", texts.topics())
+def test_explain_a_guide(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", topic]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"# {texts.title(topic)}\n")
+    prose = re.sub(r"^```.*?^```|`[^`\n]+`", "", shown, flags=re.MULTILINE | re.DOTALL)
+    assert not re.search(r"\\|\$|\{\w+\}|\.md\b", prose)
+
+
+def test_formulas_and_figures_of_a_guide() -> None:
+    source = """\
+Let $r = x - t$ be `$5` of [Huber](huber.md), [1](https://a.org):
+
+$$
+e = \\frac12 r^2 \\tag{3}
+$$
+
+```{figure} /figures/a.svg
+:alt: A parabola
+  in red.
+
+What grows.
+```
+
+````{answer}
+It is $r$.
+
+```python
+>>> price = "$5 and $6"
+```
+````
+"""
+    expected = """\
+Let r = x − t be `$5` of Huber, [1](https://a.org):
+
+```text
+    e = ½r²                          (3)
+```
+
+[Figure: A parabola in red.] What grows.
+
+**Answer.** It is r.
+
+```python
+>>> price = "$5 and $6"
+```
+
+"""
+    assert explain.markdown(source, 40) == expected
+    console = pytest.importorskip("rich.console")
+    file = io.StringIO()
+    explain.show_guide(source, console.Console(file=file, width=80, force_terminal=True, _environ={}))
+    assert "\x1b[1mAnswer.\x1b[0m" in file.getvalue()
 
 
 def test_explain_with_rich(monkeypatch: pytest.MonkeyPatch) -> None:

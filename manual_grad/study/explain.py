@@ -1,4 +1,4 @@
-"""A chapter in the terminal: its reStructuredText as plain text, or with rich in bold, color and links."""
+"""A chapter or a guide in the terminal: as plain text, or with rich in bold, color and links."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradcheck.chapter import Chapter, Equation, Figure
+from gradcheck.chapter import Chapter, Equation, Figure, equation, figure
 from manual_grad.study import tex
 
 if TYPE_CHECKING:
@@ -95,6 +95,40 @@ def show(chapter: Chapter, console: Console) -> None:
             console.print(Text(block, _CODE), **as_it_is)
         else:
             console.print(line(block))
+
+
+_FENCED = re.compile(r"^(`{3,})\{(\w+)\}(.*)\n((?s:.*?))^\1$", re.MULTILINE)
+_CODE_OR_MATH = re.compile(
+    r"(?P<kept>^```(?s:.*?)^```$|`[^`\n]+`)|\$\$(?P<display>[^$]+)\$\$|\$(?P<inline>[^$\n]+(?:\n[^$\n]+)?)\$"
+    r"|\[(?P<text>[^\]]+)\]\((?!https?:)[^)]+\)",
+    re.MULTILINE,
+)
+
+
+def markdown(guide: str, width: int) -> str:
+    """A guide as Markdown that a terminal can show: formulas as text, figures by their descriptions, no local links."""
+
+    def directive(found: re.Match[str]) -> str:
+        name, content = found[2], found[4]
+        if name == "figure":
+            picture = figure(content)
+            return f"[Figure: {picture.alt}] {picture.caption}"
+        return f"**{name.capitalize()}.** {markdown(content, width)}"
+
+    def formula(found: re.Match[str]) -> str:
+        if found["display"]:
+            parsed = equation(found["display"])
+            return f"```text\n{tex.display(parsed.latex, parsed.label, width)}\n```"
+        return tex.inline(found["inline"]) if found["inline"] else found["text"] or found[0]
+
+    return _CODE_OR_MATH.sub(formula, _FENCED.sub(directive, guide))
+
+
+def show_guide(guide: str, console: Console) -> None:
+    """Print the guide with the styles and links that the terminal supports."""
+    from rich.markdown import Markdown
+
+    console.print(Markdown(markdown(guide, console.width - 4), code_theme="ansi_dark"))
 
 
 def _blocks(chapter: Chapter) -> Iterator[tuple[str | None, str | Equation]]:
