@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
 
+import manual_grad
+import manual_grad.functional
 import snippets
+from manual_grad.catalogue import LOSSES
+from manual_grad.study import texts
 
-GUIDES = sorted((Path(__file__).parents[1] / "docs" / "guides").glob("*.md"))
+GUIDES = sorted(texts.GUIDES.glob("*.md"))
 OF_PROGRAMS = "transformers-and-trl"
 
 
@@ -66,3 +72,41 @@ def test_a_wrong_output_is_caught(tmp_path: Path) -> None:
     path.write_text("```python\nx = 1\n```\n\n```python\n>>> x + 1\n3\n```\n")
     with pytest.raises(AssertionError, match=r"Expected:\n    3\nGot:\n    2"):
         snippets.run(path)
+
+
+SHARED = {"input", "target", "reduction", "size_average", "reduce", "device", "dtype"}
+PARAMETERS = {  # of each of torch's losses, by its heading in the guide
+    found.__name__: [name for name in inspect.signature(found).parameters if name not in SHARED]
+    for found in (
+        getattr(manual_grad.functional, loss.name) if loss.functional else getattr(manual_grad, loss.modules[0])
+        for loss in LOSSES
+        if loss.torch
+    )
+}
+
+
+def _undocumented(guide: str) -> list[str]:
+    """The parameters that the section of their loss names neither in backticks nor in a call."""
+    _, *sections = re.split(r"^#{2,3} (.+)\n", guide, flags=re.MULTILINE)
+    section = dict(zip(sections[::2], sections[1::2], strict=True))
+    return [
+        f"{loss}: {name}"
+        for loss, names in PARAMETERS.items()
+        for name in names
+        if not re.search(rf"`{name}`|[(, ]{name}=(?!=)", section.get(loss, ""))
+    ]
+
+
+def test_every_parameter_of_torchs_losses_is_documented() -> None:
+    assert len(PARAMETERS) == 23
+    assert _undocumented((texts.GUIDES / "torch-losses.md").read_text(encoding="utf-8")) == []
+
+
+def test_a_parameter_without_documentation_is_found() -> None:
+    guide = (texts.GUIDES / "torch-losses.md").read_text(encoding="utf-8")
+    for loss, names in PARAMETERS.items():
+        before, heading, rest = guide.partition(f"### {loss}\n")
+        section, *after = re.split(r"^(?=#)", rest, maxsplit=1, flags=re.MULTILINE)
+        for name in names:
+            without = re.sub(rf"\b{name}\b", "another", section)
+            assert _undocumented("".join((before, heading, without, *after))) == [f"{loss}: {name}"]
