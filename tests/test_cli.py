@@ -134,8 +134,11 @@ e = \\frac12 r^2 \\tag{3}
 $$
 
 ```{figure} /figures/a.svg
-:alt: A parabola
+---
+alt: >-
+  A parabola
   in red.
+---
 
 What grows.
 ```

@@ -10,7 +10,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from extension import accuracy, code, equations, field, home, links, names, pages, panel, speed
+from extension import accuracy, code, equations, field, home, links, names, pages, panel, signatures, speed
 
 PARTS = {
     "loss-facts": pages.facts,
@@ -60,6 +60,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir), Path(app.outdir)))
     equations.setup(app)
     links.setup(app)
+    signatures.setup(app)
     app.add_post_transform(names.Links)
     app.add_js_file("panel.js", loading_method="defer")
     app.add_js_file("search.js", loading_method="defer")

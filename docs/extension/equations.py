@@ -8,6 +8,7 @@ parentheses is also a link.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -89,8 +90,8 @@ def _split(latex: str, separator: str) -> list[str]:
     return [source(part) for part in parts]
 
 
-def anchor(tag: str) -> str:
-    return f"equation-{tag}"
+def anchor(tag: str, scope: str = "") -> str:
+    return f"equation-{scope}{'-' * bool(scope)}{tag}"
 
 
 def link(tag: str) -> str:
@@ -114,7 +115,7 @@ def visit_block(self: SphinxTranslator, node: nodes.math_block) -> None:
         lines = node.get("cited", {}).get(shown.label, ())
         places = ", ".join(f'<a href="#line-{line}">{line}</a>' for line in lines)
         cited = f'<span class="cited">line{"s" if len(lines) > 1 else ""} {places}</span>' if lines else ""
-        place = anchor(shown.label)
+        place = anchor(shown.label, node.get("scope", ""))
         label = f'<a class="eqno" href="#{place}" title="Link to this equation">({escape(shown.label)})</a>'
         self.body.append(f'<div class="equation" id="{place}">{math}<div>{label}{cited}</div></div>{remark}')
     raise nodes.SkipNode
@@ -139,7 +140,10 @@ class Punctuation(SphinxPostTransform):
 
 
 class CitedEquations(SphinxPostTransform):
-    """Turns equation numbers into links, and tells each equation which lines cite it."""
+    """Turns equation numbers into links, and tells each equation which lines cite it.
+
+    On a page of several modules, each of which numbers its equations, the scope of a number is its module.
+    """
 
     default_priority = 100
     formats = ("html",)
@@ -147,23 +151,32 @@ class CitedEquations(SphinxPostTransform):
     def run(self, **kwargs: object) -> None:
         folder, _, name = self.env.docname.rpartition("/")
         cited = code.citations(name) if folder == "losses" else {}
-        tags = set()
-        for block in self.document.findall(nodes.math_block):
-            block["cited"] = cited
-            tags |= {shown.label for shown in _equations(block)} - {""}
-        for text in list(self.document.findall(nodes.Text)):
-            if isinstance(text.parent, (nodes.paragraph, nodes.strong, nodes.emphasis)):
-                pieces = CITATION.split(text.astext())
-                if tags.intersection(pieces[1::2]):
-                    text.parent.replace(text, list(_linked(pieces, tags)))
+        scope, tags, texts = "", set(), []
+        for node in self.document.findall():
+            modules = [i for i in getattr(node, "attributes", {}).get("ids", ()) if i.startswith("module-")]
+            if modules and folder != "losses":
+                scope = modules[0].rpartition(".")[2]
+            if isinstance(node, nodes.math_block):
+                node["cited"], node["scope"] = cited, scope
+                tags |= {(scope, shown.label) for shown in _equations(node)}
+            if isinstance(node, nodes.Text) and isinstance(
+                node.parent, (nodes.paragraph, nodes.strong, nodes.emphasis)
+            ):
+                texts.append((scope, node))
+        for scope, text in texts:
+            pieces = CITATION.split(text.astext())
+            known = {tag for tag in pieces[1::2] if (scope, tag) in tags}
+            if known:
+                text.parent.replace(text, list(_linked(pieces, known, scope)))
 
 
-def _linked(pieces: list[str], tags: set[str]):
+def _linked(pieces: list[str], known: set[str], scope: str) -> Iterator[nodes.Node]:
     for i, piece in enumerate(pieces):
         if i % 2 == 0:
             yield nodes.Text(piece)
-        elif piece in tags:
-            yield nodes.reference("", f"({piece})", internal=True, refuri=f"#{anchor(piece)}", classes=["cite"])
+        elif piece in known:
+            place = f"#{anchor(piece, scope)}"
+            yield nodes.reference("", f"({piece})", internal=True, refuri=place, classes=["cite"])
         else:
             yield nodes.Text(f"({piece})")
 

@@ -98,6 +98,7 @@ def show(chapter: Chapter, console: Console) -> None:
 
 
 _FENCED = re.compile(r"^(`{3,})\{(\w+)\}(.*)\n((?s:.*?))^\1$", re.MULTILINE)
+_ALT = re.compile(r"^---\nalt: >-\n(.*?)^---\n", re.MULTILINE | re.DOTALL)
 _CODE_OR_MATH = re.compile(
     r"(?P<kept>^```(?s:.*?)^```$|`[^`\n]+`)|\$\$(?P<display>[^$]+)\$\$|\$(?P<inline>[^$\n]+(?:\n[^$\n]+)?)\$"
     r"|\[(?P<text>[^\]]+)\]\((?!https?:)[^)]+\)",
@@ -111,7 +112,7 @@ def markdown(guide: str, width: int) -> str:
     def directive(found: re.Match[str]) -> str:
         name, content = found[2], found[4]
         if name == "figure":
-            picture = figure(content)
+            picture = figure(_ALT.sub(r":alt: \1\n", content))
             return f"[Figure: {picture.alt}] {picture.caption}"
         return f"**{name.capitalize()}.** {markdown(content, width)}"
 
