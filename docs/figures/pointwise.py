@@ -79,7 +79,7 @@ def quantile_fits(page: Figure) -> None:
 
     for quantile, color, style in zip((0.9, 0.5, 0.1), (ORANGE, BLUE, GREEN), ("--", "-", "-."), strict=True):
         line = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-        minimize(lambda line=line, q=quantile: F.quantile_loss(fitted(line), t, quantile=q), line)  # type: ignore[misc]
+        minimize(lambda line=line, q=quantile: F.quantile_loss(fitted(line), t, quantile=q), line)
         y = fitted(line.detach())
         label = f"quantile = {quantile}: {100 * (t < y).double().mean():.0f} % are below"
         ax.plot(x, y, color=color, linestyle=style, linewidth=2.2, label=label)
