@@ -65,11 +65,11 @@ KINDS = {
         {"cross_entropy": {}, "multi_margin_loss": {}},
     ),
     "preferences": Neighbours(
-        "margin of the chosen answer over the rejected one",
+        "margin of the chosen answer over the rejected one, for β = 1",
         (-6, 6),
-        8,
-        3,
-        {name: {} for name in ("dpo_loss", "ipo_loss", "slic_loss", "exo_loss", "nca_loss", "apo_loss", "sppo_loss")},
+        5,
+        1.5,
+        {name: {} for name in ("dpo_loss", "ipo_loss", "slic_loss", "exo_loss")},
     ),
 }
 
