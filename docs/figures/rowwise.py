@@ -61,13 +61,34 @@ def label_smoothing(page: Figure) -> None:
     right.legend(frameon=False, loc="lower right")
 
 
+@figure(9, 3.6)
+def additions_of_a_head(page: Figure) -> None:
+    """Cross entropy of three classes with a softcap, with a z-loss and with label smoothing."""
+    left, right = page.subplots(1, 2)
+    along = points(-10, 10)
+    zero = torch.zeros_like(along)
+    lines = (
+        (left, "lead of the right class", torch.stack([along, zero, zero], -1)),
+        (right, "shift of all scores", torch.stack([along + 1, along, along], -1)),
+    )
+    additions = {"none": {}, "softcap = 4": {"softcap": 4.0}, "z-loss, λ = 0.05": {"z_loss": 0.05}}
+    additions["label smoothing, ε = 0.2"] = {"label_smoothing": 0.2}
+    for ax, axis, z in lines:
+        for (label, addition), color, style in zip(additions.items(), COLORS, STYLES, strict=False):
+            loss = F.cross_entropy(z, torch.zeros(len(z), dtype=torch.int64), reduction="none", **addition)
+            ax.plot(along.detach(), loss.detach(), color=color, linewidth=2, linestyle=style, label=label)
+        ax.set(title="loss", xlabel=axis, ylim=(-0.2, 11 if ax is left else 4))
+    left.legend(frameon=False)
+    clean((left, right))
+
+
 @figure(9, 4.2)
 def triplet_regions(page: Figure) -> None:
     """The loss, and what pushes the negative, for every place that it may have."""
     left, right = page.subplots(1, 2, sharey=True)
     anchor, positive, span = (-0.6, 0.0), (0.6, 0.0), 3.2
     for ax, swap in ((left, False), (right, True)):
-        for count, arrows in ((161, False), (15, True)):
+        for count, arrows in ((73, False), (13, True)):
             s = torch.linspace(-span, span, count, dtype=torch.float64)
             x, y = torch.meshgrid(s, s, indexing="xy")
             n = torch.stack([x, y], -1).requires_grad_()
@@ -78,13 +99,16 @@ def triplet_regions(page: Figure) -> None:
                 moved = (u != 0) | (v != 0)
                 ax.quiver(x[moved], y[moved], u[moved], v[moved], color=plot.INK, scale=22, width=0.005, zorder=3)
             else:
-                levels = torch.linspace(0, 2.2, 12).tolist()
-                ax.contourf(x, y, value.detach(), levels[1:], cmap="Blues", alpha=0.75, extend="max")
-                ax.contour(x, y, value.detach(), [1e-3], colors=BLUE, linewidths=1.8)
+                # with a margin that is larger by 1 the loss is larger by 1, and has no kink where it was 0
+                value = F.triplet_margin_loss(a, p, n, margin=2.0, swap=swap, reduction="none").detach()
+                levels = torch.linspace(1, 3.2, 9).tolist()
+                ax.contourf(x, y, value, levels, cmap="Blues", alpha=0.75, extend="max")
+                ax.contour(x, y, value, levels[:1], colors=BLUE, linewidths=1.8)
         ax.plot(*anchor, "o", color=RED, markersize=8, zorder=4)
         ax.plot(*positive, "s", color=GREEN, markersize=8, zorder=4)
-        ax.annotate("a", anchor, (-9, -14), textcoords="offset points", color=RED, fontweight="bold")
-        ax.annotate("p", positive, (6, -14), textcoords="offset points", color=GREEN, fontweight="bold")
+        for name, at, color in (("a", anchor, RED), ("p", positive, GREEN)):
+            behind = dict(boxstyle="round,pad=0.15", facecolor="white", edgecolor="none", alpha=0.85)
+            ax.annotate(name, at, (-4, 10), textcoords="offset points", color=color, fontweight="bold", bbox=behind)
         ax.text(-3, -3, "loss 0", color=BLUE)
         ax.set(title=f"swap={swap}", aspect="equal", xlim=(-span, span), ylim=(-span, span))
     clean((left, right))
