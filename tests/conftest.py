@@ -29,7 +29,7 @@ def route(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the built pages. Any Sphinx warning, such as a broken reference, fails the build."""
-    for module in ("sphinx", "furo", "myst_nb", "matplotlib", "math_core", "ziamath"):
+    for module in ("sphinx", "furo", "myst_nb", "matplotlib", "math_core", "ziamath", "sklearn"):
         pytest.importorskip(module, reason=f"the documentation needs {module}: pip install -e .[docs]")
     own = tmp_path_factory.getbasetemp()
     folder = (
