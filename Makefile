@@ -6,7 +6,7 @@ SPHINX = -d docs/_build/doctrees -q docs $(SITE)
 
 # The site is a folder of static files, which any host can serve.
 docs:
-	$(PYTHON) -m sphinx -E -W --keep-going -n $(SPHINX)
+	$(PYTHON) -m sphinx -E -W --keep-going -n -j auto $(SPHINX)
 	@echo "open $(SITE)/index.html"
 
 # Serves the site, and builds and reloads it when a text or the code changes.

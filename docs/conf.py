@@ -8,7 +8,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import torch  # noqa: E402
+
 import manual_grad  # noqa: E402
+
+torch.set_num_threads(1)  # the site is built by several processes, which share the cores
 
 project = "manual_grad"
 author = "manual_grad contributors"

@@ -47,7 +47,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build_site(folder: Path) -> None:
     ignored = shutil.ignore_patterns("_build", "losses", "guides", "*.svg", "__pycache__")
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=ignored)
-    command = f"{sys.executable} -m sphinx -E -W --keep-going -n -q -b html docs html".split()
+    command = f"{sys.executable} -m sphinx -E -W --keep-going -n -q -j auto -b html docs html".split()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

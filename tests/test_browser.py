@@ -120,9 +120,9 @@ for (const e of document.querySelectorAll("main *")) {
 return found;
 """
 AXE = """
-const done = arguments[arguments.length - 1];
-axe.run({ exclude: [".sidebar-drawer"] }, { resultTypes: ["violations"], ...arguments[0] }).then(({ violations }) => done(
-  violations.flatMap(({ id, nodes }) => nodes.map((n) => `${id}: ${n.target} ${n.failureSummary}`.slice(0, 300)))));
+const [options, done] = arguments;
+const said = ({ id, nodes }) => nodes.map((n) => `${id}: ${n.target} ${n.failureSummary}`.slice(0, 300));
+axe.run({ exclude: [".sidebar-drawer"] }, options).then((found) => done(found.violations.flatMap(said)));
 """
 
 

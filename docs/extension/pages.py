@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import multiprocessing
+import os
 import shutil
 from html import escape
 from pathlib import Path
@@ -15,9 +17,8 @@ from benchmarks import readme
 from extension import accuracy, names, speed
 from manual_grad import specs
 from manual_grad.catalogue import BY_NAME
-from manual_grad.study import texts
+from manual_grad.study import plot, texts
 from manual_grad.study.curves import curve_of, trace
-from manual_grad.study.plot import draw
 
 CURVES = "_images/curves"
 PAGE = """:hide-toc:
@@ -68,15 +69,25 @@ Interface
 def write(folder: Path, built: Path) -> None:
     """Write the guides, the page of each loss, and the figures; the curves of the losses where the site is built."""
     shutil.copytree(texts.GUIDES, Path(folder, "guides"), dirs_exist_ok=True)
-    figures.write(Path(folder, "figures"))
-    pages = Path(folder, "losses")
-    pages.mkdir(exist_ok=True)
-    drawn = Path(built, CURVES)
-    drawn.mkdir(parents=True, exist_ok=True)
+    pages, curves, others = Path(folder, "losses"), Path(built, CURVES), Path(folder, "figures")
+    for made in (pages, curves, others):
+        made.mkdir(parents=True, exist_ok=True)
     for loss in specs.NAMES:
         (pages / f"{loss}.rst").write_text(page(loss), encoding="utf-8")
-        for narrow in (False, True):
-            draw(loss, trace(loss), drawn / f"{loss}{'-narrow' * narrow}.svg", narrow)
+    names_of_figures = figures.names()  # also registers them, for the processes
+    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
+        drawn = (
+            pool.starmap_async(figures.write, [(name, others) for name in names_of_figures], chunksize=1),
+            pool.starmap_async(draw, [(loss, curves) for loss in specs.NAMES], chunksize=1),
+        )
+        for results in drawn:
+            results.get()
+
+
+def draw(loss: str, folder: Path) -> None:
+    """Draw the curves of a loss, for a wide page and for a narrow one."""
+    for narrow in (False, True):
+        plot.draw(loss, trace(loss), folder / f"{loss}{'-narrow' * narrow}.svg", narrow)
 
 
 def page(loss: str) -> str:

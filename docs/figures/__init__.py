@@ -50,11 +50,14 @@ def clean(axes: Axes | Iterable[Axes]) -> None:
         ax.patch.set_alpha(0)
 
 
-def write(folder: Path) -> None:
-    """Draw every figure into the folder."""
-    folder.mkdir(exist_ok=True)
+def names() -> list[str]:
+    """The names of all figures."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
-    for name, drawn in DRAWN.items():
-        with plot.style(name):
-            plot.save(drawn(), folder / f"{name}.svg")
+    return list(DRAWN)
+
+
+def write(name: str, folder: Path) -> None:
+    """Draw a figure into the folder."""
+    with plot.style(name):
+        plot.save(DRAWN[name](), folder / f"{name}.svg")
