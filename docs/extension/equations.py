@@ -155,7 +155,7 @@ class CitedEquations(SphinxPostTransform):
         for node in self.document.findall():
             modules = [i for i in getattr(node, "attributes", {}).get("ids", ()) if i.startswith("module-")]
             if modules and folder != "losses":
-                scope = modules[0].rpartition(".")[2]
+                scope = modules[0].removeprefix("module-").replace(".", "-")
             if isinstance(node, nodes.math_block):
                 node["cited"], node["scope"] = cited, scope
                 tags |= {(scope, shown.label) for shown in _equations(node)}

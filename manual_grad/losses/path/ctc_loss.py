@@ -3,7 +3,7 @@ r"""Connectionist temporal classification.
 **Where it comes from.** A network reads :math:`T` frames and outputs, for each, the log-probabilities :math:`x_t(k)` of
 :math:`C` symbols, one of which is the blank. The target is a shorter sequence of :math:`S` labels whose alignment with
 the frames is unknown. A path :math:`\pi`, one symbol per frame, spells the target if merging repetitions and then
-removing blanks gives the target.
+removing blanks gives the target: in five frames, C C A – T and C – A T T both spell CAT, where – is the blank.
 
 **Definition.** The loss of Graves et al. [1] is the negative log-likelihood of all such paths together:
 
@@ -19,7 +19,7 @@ that equals the blank is treated like any other.)
 There are too many paths to enumerate, but walks that meet in a state share the same continuations. Let
 :math:`\alpha_t(s)` be the logarithm of the total weight, before frame :math:`t`, of the walks that are in state
 :math:`s` at frame :math:`t`, and :math:`\beta_t(s)` the same after frame :math:`t`. With :math:`\oplus` for the
-logarithm of a sum, see (9), and :math:`r \to s` for the allowed steps,
+logarithm of a sum, see (10), and :math:`r \to s` for the allowed steps,
 
 .. math::
     \alpha_t(s) = \bigoplus_{r \to s} \big(\alpha_{t-1}(r) + x_{t-1}(l_r)\big), \qquad
@@ -48,9 +48,28 @@ At every frame the walk is in exactly one state, so the posterior is a softmax o
     \sum_s \gamma_t(s) = 1, \qquad \gamma_t(s) = \frac{e^{\lambda_t(s)}}{\sum_r e^{\lambda_t(r)}}, \qquad
     \lambda_t(s) = \alpha_t(s) + x_t(l_s) + \beta_t(s) \tag{6}
 
-torch returns (5) plus :math:`e^{x_t(k)}`. After a log-softmax the two are equivalent, since the gradient that a
-log-softmax back-propagates does not change when a multiple of :math:`e^{x_t}` is added. (5) is the derivative of (1)
-wherever the log-probabilities come from.
+**By the scores.** Usually the network ends in a log-softmax, :math:`x_t(k) = z_t(k) - \log \sum_j e^{z_t(j)}`. Its
+derivative :math:`[j = k] - p_t(k)` turns (5), of which the entries of a frame add up to :math:`-1`, into what the
+network predicts minus what the target demands:
+
+.. math::
+    \sum_j \frac{\partial L}{\partial x_t(j)}\, \big([j = k] - p_t(k)\big)
+    = p_t(k) - \sum_{s:\, l_s = k} \gamma_t(s), \qquad p_t(k) = e^{x_t(k)} \tag{7}
+
+It is the gradient of a cross entropy whose target is the posterior: CTC labels every frame itself, softly, and
+learns from these labels.
+
+.. figure:: /figures/ctc_lattice.svg
+   :alt: Two heat maps over nine frames. The first has seven states, blank, C, blank, A, blank, T, blank, with lines for
+         the allowed steps; the probability moves from the upper left to the lower right, mostly over the letters. The
+         second has four symbols; the gradient is negative for a letter in the frames where the first map shows it, and
+         positive for the other symbols.
+
+   The word CAT in nine frames. On the left (6), with the allowed steps; on the right (7): blue scores will grow.
+
+torch returns (5) plus :math:`e^{x_t(k)}`, which is (7) and not the derivative by :math:`x`. The log-softmax before it
+does not notice, since what it back-propagates does not change when a multiple of :math:`e^{x_t}` is added. (5) is the
+derivative of (1) wherever the log-probabilities come from.
 
 **Second derivative.** :math:`\log P` is a log-partition function. So the gradient of :math:`L` is minus the mean, and
 its Hessian minus the covariance, of the indicators :math:`[\pi_t = k]` when the walk is drawn with probability
@@ -60,7 +79,7 @@ proportion to how much more its walks gain than the average walk:
 .. math::
     \dot\gamma_t(s) = \gamma_t(s)\, \big(\dot\lambda_t(s) - \mu\big) \quad\text{for } \gamma_t(s) > 0, \qquad
     \mu = \frac1P \sum_\pi \dot V(\pi)\, \exp V(\pi), \qquad
-    (H v)_{x_t(k)} = -\sum_{s:\, l_s = k} \dot\gamma_t(s) \tag{7}
+    (H v)_{x_t(k)} = -\sum_{s:\, l_s = k} \dot\gamma_t(s) \tag{8}
 
 Given a state, its past and future are independent, so the gain of its walks is a sum,
 :math:`\dot\lambda_t(s) = \dot\alpha_t(s) + v_t(l_s) + \dot\beta_t(s)`. Differentiating (2) gives the mean gain of the
@@ -71,14 +90,14 @@ past as the mean over the predecessors, weighted by their shares:
                       \exp\big(\alpha_{t-1}(r) + x_{t-1}(l_r) - \alpha_t(s)\big)\,
                       \big(\dot\alpha_{t-1}(r) + v_{t-1}(l_r)\big)
                       \quad\text{for } t > 0 \text{ and } \alpha_t(s) > -\infty, \qquad
-    \dot\alpha_0(s) = 0 \quad\text{for } s \le 1 \tag{8}
+    \dot\alpha_0(s) = 0 \quad\text{for } s \le 1 \tag{9}
 
 and :math:`\dot\beta` is its mirror image. There are no kinks.
 
 **Stable form.** Probabilities over a thousand frames underflow; their logarithms do not. The logarithm of a sum is
 
 .. math::
-    a \oplus b = \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|}) \tag{9}
+    a \oplus b = \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|}) \tag{10}
 
 computed with ``log1p``, so that a confident network keeps its digits: its :math:`L` is composed of numbers as small as
 its :math:`x_t`. If the numbers are large, only their differences between states matter: (6) needs neither :math:`P` nor
@@ -145,7 +164,7 @@ class CTCLossFunction(PathLoss):
             return (None,) * cls.tensors
         lattice = _lattice(X, blank)
         gamma, impossible, mean = _posterior(lattice, _on_states(lattice, v[0]))
-        bent = gamma * (mean - (gamma * mean).sum(2, keepdim=True))  # (7)
+        bent = gamma * (mean - (gamma * mean).sum(2, keepdim=True))  # (8)
         return g[:, None] * _by_symbol(lattice, -bent, X[0], impossible, zero_infinity), None, None, None
 
     @classmethod
@@ -235,7 +254,7 @@ def _shifted(a: Tensor, by: int, fill: float = 0) -> Tensor:
 
 
 def _log_add(a: Tensor, b: Tensor) -> Tensor:
-    """(9); a and b may be -inf; differentiable to any order even where they are equal."""
+    """(10); a and b may be -inf; differentiable to any order even where they are equal."""
     high, low = torch.where(a > b, a, b), torch.where(a > b, b, a)
     return high + torch.exp(low - _finite(high)).log1p()
 
@@ -252,11 +271,11 @@ def _level(a: Tensor) -> Tensor:
 class _Walk(NamedTuple):
     alpha: Tensor  # (T + 1, N, K): (2), relative to a level of the frame
     level: Tensor  # (N, 1): the level of the last frame, not counting the levels of the emissions
-    mean: Tensor | None  # (T + 1, N, K): (8)
+    mean: Tensor | None  # (T + 1, N, K): (9)
 
 
 def _arrivals(lattice: _Lattice, direction: Tensor | None = None) -> _Walk:
-    """(2) for frames 0 to T, and (8) along ``direction``; both stay constant after a sample's last frame."""
+    """(2) for frames 0 to T, and (9) along ``direction``; both stay constant after a sample's last frame."""
     symbols, emissions, _, frames, *_ = lattice
     T, N, K = emissions.shape
     skip = symbols != _shifted(symbols, 2)
@@ -286,7 +305,7 @@ def _at_the_end(lattice: _Lattice, alpha: Tensor) -> Tensor:
 
 
 def _posterior(lattice: _Lattice, direction: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """gamma of (6), a mask (N, 1) of impossible samples, for which all else is arbitrary, and the gain of (7)."""
+    """gamma of (6), a mask (N, 1) of impossible samples, for which all else is arbitrary, and the gain of (8)."""
     _, N, K = lattice.emissions.shape
     states = torch.arange(K, device=lattice.last.device)
     mirror = lattice._replace(

@@ -1,32 +1,56 @@
 r"""Huber loss.
 
-**Where it comes from.** The squared loss corresponds to Gaussian noise and is sensitive to outliers. The absolute loss
-resists outliers but has no curvature at its minimum. Huber [1] combines them: quadratic for small residuals :math:`r`,
-linear beyond :math:`\delta`. This is the negative log-likelihood of noise that is Gaussian in the center and Laplacian
-in the tails, which is the least favorable distribution among contaminated Gaussians.
+**Where it comes from.** The squared loss suits Gaussian noise, but a single outlier can move its minimum anywhere. The
+absolute loss resists outliers, but has no curvature at its minimum. Huber [1] asked which loss is best if most of the
+noise is Gaussian and the rest unknown.
 
-**Definition.** The slopes of the pieces match where they meet:
+**Definition.** Say that a residual :math:`r` is the sum of noise and of a gross error :math:`o`, which is usually 0. The
+noise costs half its square, and the error :math:`\delta` per unit. The loss is the price of the cheapest explanation,
+
+.. math::
+    e(x, t) = \tfrac12 (r - o)^2 + \delta\,|o|, \qquad r = x - t, \qquad o = r - \max(-\delta, \min(r, \delta)) \tag{1}
+
+because for :math:`o > 0` the derivative by :math:`o` is :math:`o - r + \delta`, which is 0 at :math:`o = r - \delta`.
+If :math:`r \le \delta`, it is positive, and no error is cheapest; negative residuals are the mirror image. So a residual
+up to :math:`\delta` counts as noise, and of a larger one all but :math:`\delta` counts as error. Inserting :math:`o`
+gives a parabola and two lines:
 
 .. math::
     e(x, t) = \begin{cases} \tfrac12 r^2 & |r| \le \delta \\
-                            \delta\,(|r| - \tfrac12 \delta) & |r| > \delta \end{cases}, \qquad r = x - t \tag{1}
+                            \delta\,(|r| - \tfrac12 \delta) & |r| > \delta \end{cases} \tag{2}
 
-**Gradient.** The parabola has slope :math:`r` and the lines :math:`\pm\delta`, so the slope is the clamped residual
-(Huber's :math:`\psi` function). The target enters only through :math:`r`, with the opposite sign:
+.. figure:: /figures/huber_explained.svg
+   :alt: Against the residual, with delta 1: half its square, its absolute value, and below both the loss, which follows
+         the parabola up to 1, and then a line parallel to the absolute value.
+
+   The cheapest explanation of a residual, with :math:`\delta = 1`.
+
+As a likelihood, this is noise that is Gaussian in the center and Laplacian in the tails. Among all Gaussians that are
+contaminated to a given degree, it is the one from which a location is hardest to learn; in this sense the loss is the
+best for the worst case [1].
+
+**Gradient.** At its minimum, a small change of :math:`o` changes nothing in (1). So the slope is :math:`r - o`, the part
+that counts as noise: the clamped residual (Huber's :math:`\psi` function). The target enters only through :math:`r`,
+with the opposite sign:
 
 .. math::
     \frac{\partial e}{\partial x} = \max(-\delta, \min(r, \delta)), \qquad
-    \frac{\partial e}{\partial t} = -\frac{\partial e}{\partial x} \tag{2}
+    \frac{\partial e}{\partial t} = -\frac{\partial e}{\partial x} \tag{3}
 
 **Second derivative.** Only the parabola has curvature:
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\partial^2 e}{\partial t^2}
-    = -\frac{\partial^2 e}{\partial x\, \partial t} = [\,|r| \le \delta\,] \tag{3}
+    = -\frac{\partial^2 e}{\partial x\, \partial t} = [\,|r| \le \delta\,] \tag{4}
 
 **Kinks.** The slope is continuous. The curvature jumps at :math:`|r| = \delta`, where the quadratic side is chosen.
 
-**In floating point** (1) and (2) are used as they stand: nothing cancels except in the residual itself, which is as
+**Choice of** :math:`\delta`\ **.** It has the unit of the residual. For large :math:`\delta` the loss becomes half the
+squared error. For small :math:`\delta` it becomes :math:`\delta` times the absolute error, which is why ``smooth_l1_loss``
+divides it by :math:`\delta`. With Gaussian noise of standard deviation :math:`\sigma`, :math:`\delta = 1.345\,\sigma` gives
+estimates that are 95 % as efficient as the mean: the price of insurance against outliers.
+
+**In floating point** (2) and (3) are used as they stand: nothing cancels except in the residual itself, which is as
 accurate as the data.
 
 **Shapes and domain.** Input, target and weight are real and broadcast to one shape; :math:`\delta > 0`. A
@@ -58,16 +82,16 @@ class HuberLossFunction(PointwiseLoss):
     def elementwise(x: Tensor, t: Tensor, delta: float) -> Tensor:
         r = x - t
         size = r.abs()
-        return torch.where(size > delta, delta * (size - 0.5 * delta), 0.5 * r * r)  # (1)
+        return torch.where(size > delta, delta * (size - 0.5 * delta), 0.5 * r * r)  # (2)
 
     @staticmethod
     def first(x: Tensor, t: Tensor, delta: float) -> tuple[Tensor, Tensor]:
-        dx = (x - t).clamp(-delta, delta)  # (2)
+        dx = (x - t).clamp(-delta, delta)  # (3)
         return dx, -dx
 
     @staticmethod
     def second(x: Tensor, t: Tensor, delta: float) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        h = ((x - t).abs() <= delta).to(x.dtype)  # (3)
+        h = ((x - t).abs() <= delta).to(x.dtype)  # (4)
         return (h, -h), (-h, h)
 
 
