@@ -66,8 +66,12 @@ TOKENS = {
 }  # fmt: skip
 SECONDS = 120  # of a processor, for a quick audit; a mistake that makes it loop is noticed
 SLOW = ("oracle", "equations", "second", "forward", "layout", "transforms")
-BESIDES = {"rules": "api", "engine": "engine", "cpu": "kernels", "triton": ""}  # tests of what gradcheck does not see
-IN_INTERPRETER = ("kinks", "definition", "parity", "claims", "oracle")  # what shows a kernel's mistakes
+# tests of what gradcheck does not see, by kind and by file, besides those named like the file or its losses
+BESIDES = {"rules": ("api", "sharding"), "engine": ("engine",), "cpu": ("kernels",), "triton": ()}
+OF_FILE = {"linear_cross_entropy": ("cross_entropy_head",), "linear": ("linear_cross_entropy", "linear_log_prob"),
+           "parts": ("sharding", "contrastive_sharded"), "collectives": ("sharding",)}  # fmt: skip
+# what shows a kernel's mistakes; on a GPU, a kernel need not refuse what is outside of the domain
+IN_INTERPRETER = ("kinks", "definition", "parity", "oracle")
 
 
 @dataclass(frozen=True)
@@ -226,13 +230,14 @@ def _audit(mutant: Mutant, tree: Path) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, 16 * SECONDS))
         audit(functions, checks, Settings(quick=quick), listen)
         print(f"{time.perf_counter() - start:.1f} s: nothing", flush=True)
-    tests = [f"tests/test_{name}.py" for name in (mutant.file.stem, BESIDES[mutant.kind])]
-    found = [test for test in tests if (tree / test).exists()]
+    stem = mutant.file.stem
+    names = dict.fromkeys((stem, *losses_of(mutant.file), *OF_FILE.get(stem, ()), *BESIDES[mutant.kind]))
+    found = [test for test in (f"tests/test_{name}.py" for name in names) if (tree / test).exists()]
     if found:
         import pytest
 
-        loss = BY_NAME.get(mutant.file.stem)
-        own = ["-k", " or ".join((loss.name, *loss.modules))] if loss else []
+        loss = BY_NAME.get(stem)
+        own = ["-k", " or ".join((loss.name, *loss.modules, *OF_FILE.get(stem, ())))] if loss else []
         rewritten = "ignore::pytest.PytestAssertRewriteWarning"  # not what this process has imported
         code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", rewritten, *found, *own])
         sys.exit(0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code)
