@@ -13,7 +13,7 @@ from manual_grad.study import curves, plot
 
 
 class Neighbours(NamedTuple):
-    """Losses along the same axis, each with the parameters that are not at their defaults."""
+    """Losses along the same axis: from what the legend says, a name and what shapes the curve, to parameters to set."""
 
     axis: str
     span: tuple[float, float]
@@ -33,9 +33,9 @@ KINDS = {
             "l1_loss": {},
             "huber_loss": {},
             "log_cosh_loss": {},
-            "charbonnier_loss": {"eps": 0.5},
-            "student_t_nll_loss": {},
-            "quantile_loss": {"quantile": 0.75},
+            "charbonnier_loss, eps 0.5": {"eps": 0.5},
+            "student_t_nll_loss, df 2": {},
+            "quantile_loss, 0.75": {"quantile": 0.75},
         },
     ),
     "binary": Neighbours(
@@ -45,9 +45,9 @@ KINDS = {
         1.1,
         {
             "binary_cross_entropy_with_logits": {},
-            "sigmoid_focal_loss": {},
-            "asymmetric_loss": {"target": 1.0, "gamma_neg": 4.0},
             "soft_margin_loss": {},
+            "sigmoid_focal_loss, alpha 0.25, gamma 2": {},
+            "asymmetric_loss, gamma_pos 1": {"target": 1.0},
         },
     ),
     "counts": Neighbours(
@@ -55,7 +55,11 @@ KINDS = {
         (-2, 3),
         15,
         8,
-        {"poisson_nll_loss": {"target": 2.0}, "negative_binomial_nll_loss": {"target": 2.0}, "tweedie_loss": {}},
+        {
+            "poisson_nll_loss": {"target": 2.0},
+            "negative_binomial_nll_loss, total_count 2": {"target": 2.0},
+            "tweedie_loss, power 1.5": {"target": 2.0},
+        },
     ),
     "classes": Neighbours(
         "score of the right class; the others are 0 and 0.5",
@@ -74,22 +78,26 @@ KINDS = {
 }
 
 
+STYLES = ("-", "--", "-.", (0, (1, 1.2)))  # those that coincide are seen through each other
+
+
 def draw(kind: Neighbours, page: Figure) -> None:
     left, right = page.subplots(1, 2)
     s = torch.linspace(*kind.span, 301, dtype=torch.float64)
-    for i, ((loss, params), color) in enumerate(zip(kind.losses.items(), COLORS, strict=False)):
+    for i, ((label, params), color) in enumerate(zip(kind.losses.items(), COLORS, strict=False)):
+        loss = label.partition(",")[0]
         curve = curves.curve_of(loss)
-        params = {name: slider.default for name, slider in curve.sliders.items()} | params
-        value, slope, _ = curves.along(loss, s, params)
-        line = dict(color=color, linewidth=2, linestyle=("-", "--", "-.", ":")[i % 4])
+        everything = {name: slider.default for name, slider in curve.sliders.items()} | params
+        value, slope, _ = curves.along(loss, s, everything)
+        line = dict(color=color, linewidth=2, linestyle=STYLES[i % len(STYLES)])
         left.plot(s, value, **line)
-        right.plot(s, slope, **line, label=loss)
+        right.plot(s, slope, **line, label=label)
     for ax, title, low, high in ((left, "loss", 0, kind.tallest), (right, "gradient", -kind.steepest, kind.steepest)):
         ax.set(title=title, xlim=kind.span, ylim=(low - 0.05 * high, high))
         ax.axhline(0, color=plot.INK, linewidth=0.6, alpha=0.6)
     clean((left, right))
     page.supxlabel(kind.axis, color=plot.INK, fontsize="medium")
-    page.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    page.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize=9)
 
 
 for name, kind in KINDS.items():

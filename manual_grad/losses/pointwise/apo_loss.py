@@ -4,7 +4,8 @@ r"""Anchored preference optimization (APO).
 more probable or the rejected one less. D'Oosterlinck et al. [1] say that it depends on the data which of them should
 happen, and anchor each completion to the reference. If the chosen completions are better than what the policy writes,
 they shall become more probable and the rejected ones less (*zero*). If even they are worse, both shall become less
-probable, the rejected ones more so (*down*).
+probable, the rejected ones more so (*down*). *Zero* alone does not prevent both from falling: where :math:`a = b`, it
+is constantly 1.
 
 **Definition.** :math:`x` and :math:`y` are the policy's log-probabilities of the chosen and of the rejected completion,
 :math:`\bar x` and :math:`\bar y` those of the reference. The two losses, zero and down, are

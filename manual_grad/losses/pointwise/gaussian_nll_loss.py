@@ -18,7 +18,7 @@ variance equals the squared residual:
     \frac{\partial e}{\partial a} = \frac12 \Big( \frac1v - \frac{r^2}{v^2} \Big) = \frac{v - r^2}{2 v^2} \tag{2}
 
 **Stable form.** Where the variance is right, :math:`r^2 = v`, the last form is exactly 0; the difference of the
-quotients is not.
+quotients is not. Near it, the digits of :math:`r^2` count, which is formed in the wider dtype.
 
 **Second derivatives.** Differentiating the quotients of (2) again:
 
@@ -33,8 +33,9 @@ The last is negative for small residuals, :math:`r^2 < v / 2`, so the loss is no
 **Kinks.** Strictly, :math:`\partial v / \partial a` is 0 for :math:`a < \epsilon`, and a variance that gets there would
 stay there. It is taken as 1 everywhere in (2) and (3), so that the gradient passes through the clamp, as in torch.
 
-**Shapes and domain.** Input and target broadcast. The variance has the input's shape, or lacks its last dimension, or
-is one number; a negative one is an error. In the limit :math:`a \to \infty` all of (2) and (3) is 0.
+**Shapes and domain.** Input and target broadcast. The variance has the input's shape, or that with a last dimension of
+size 1 or without it, or is one number; a negative one is an error. In the limit :math:`a \to \infty` all of (2) and (3)
+is 0.
 
 Sources:
 

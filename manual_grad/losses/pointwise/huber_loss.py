@@ -4,16 +4,17 @@ r"""Huber loss.
 absolute loss resists outliers, but has no curvature at its minimum. Huber [1] asked which loss is best if most of the
 noise is Gaussian and the rest unknown.
 
-**Definition.** Say that a residual :math:`r` is the sum of noise and of a gross error :math:`o`, which is usually 0. The
-noise costs half its square, and the error :math:`\delta` per unit. The loss is the price of the cheapest explanation,
+**Definition.** Say that a residual :math:`r` is the sum of noise and of a gross error :math:`o`, which is usually 0.
+The noise costs half its square, and the error :math:`\delta` per unit. The loss is the price of the cheapest
+explanation,
 
 .. math::
     e(x, t) = \tfrac12 (r - o)^2 + \delta\,|o|, \qquad r = x - t, \qquad o = r - \max(-\delta, \min(r, \delta)) \tag{1}
 
 because for :math:`o > 0` the derivative by :math:`o` is :math:`o - r + \delta`, which is 0 at :math:`o = r - \delta`.
-If :math:`r \le \delta`, it is positive, and no error is cheapest; negative residuals are the mirror image. So a residual
-up to :math:`\delta` counts as noise, and of a larger one all but :math:`\delta` counts as error. Inserting :math:`o`
-gives a parabola and two lines:
+If :math:`r \le \delta`, it is positive, and no error is cheapest; negative residuals are the mirror image. So a
+residual up to :math:`\delta` counts as noise, and of a larger one all but :math:`\delta` counts as error. Inserting
+:math:`o` gives a parabola and two lines:
 
 .. math::
     e(x, t) = \begin{cases} \tfrac12 r^2 & |r| \le \delta \\
@@ -29,9 +30,9 @@ As a likelihood, this is noise that is Gaussian in the center and Laplacian in t
 contaminated to a given degree, it is the one from which a location is hardest to learn; in this sense the loss is the
 best for the worst case [1].
 
-**Gradient.** At its minimum, a small change of :math:`o` changes nothing in (1). So the slope is :math:`r - o`, the part
-that counts as noise: the clamped residual (Huber's :math:`\psi` function). The target enters only through :math:`r`,
-with the opposite sign:
+**Gradient.** At its minimum, a small change of :math:`o` changes nothing in (1). So the slope is :math:`r - o`, the
+part that counts as noise: the clamped residual (Huber's :math:`\psi` function). The target enters only through
+:math:`r`, with the opposite sign:
 
 .. math::
     \frac{\partial e}{\partial x} = \max(-\delta, \min(r, \delta)), \qquad
@@ -46,9 +47,9 @@ with the opposite sign:
 **Kinks.** The slope is continuous. The curvature jumps at :math:`|r| = \delta`, where the quadratic side is chosen.
 
 **Choice of** :math:`\delta`\ **.** It has the unit of the residual. For large :math:`\delta` the loss becomes half the
-squared error. For small :math:`\delta` it becomes :math:`\delta` times the absolute error, which is why ``smooth_l1_loss``
-divides it by :math:`\delta`. With Gaussian noise of standard deviation :math:`\sigma`, :math:`\delta = 1.345\,\sigma` gives
-estimates that are 95 % as efficient as the mean: the price of insurance against outliers.
+squared error. For small :math:`\delta` it becomes :math:`\delta` times the absolute error, which is why
+``smooth_l1_loss`` divides it by :math:`\delta`. With Gaussian noise of standard deviation :math:`\sigma`, :math:`\delta
+= 1.345\,\sigma` gives estimates that are 95 % as efficient as the mean: the price of insurance against outliers.
 
 **In floating point** (2) and (3) are used as they stand: nothing cancels except in the residual itself, which is as
 accurate as the data.

@@ -13,7 +13,8 @@ as the output of a log-softmax. The target :math:`t` is :math:`P`, or :math:`\lo
     e(x, t) = p\,(\log p - x) \tag{2}
 
 **Stable form.** In this form, unlike in :math:`p \log p - p\,x`, a well-matched class subtracts the two logarithms
-before any product is rounded.
+before any product is rounded. What is left of
+them is formed in the wider dtype: rounding :math:`\log p` to that of the input would already cost it.
 
 **Gradient.** The input enters linearly. For the target, the product rule with
 :math:`\partial \log p / \partial t = p' / p` gives

@@ -20,7 +20,7 @@ itself, kept away from 0 by :math:`\epsilon`, as :math:`r` is. The last term dep
     + f \log \Gamma(t + 1) \tag{1}
 
 .. math::
-    \mu = e^x \text{or} \mu = x + \epsilon, \qquad r = \min(\max(a, \epsilon), 10^{30}) \tag{2}
+    \mu = e^x \quad\text{or}\quad \mu = x + \epsilon, \qquad r = \min(\max(a, \epsilon), 10^{30}) \tag{2}
 
 In the limit :math:`r \to \infty` it is :math:`\mu - t \log \mu`, the loss of
 :mod:`~manual_grad.losses.pointwise.poisson_nll_loss`, and its slope in :math:`r` is 0. Any :math:`r` above
@@ -33,7 +33,7 @@ count.)
 With the logarithmic derivative :math:`\psi` of :math:`\Gamma`,
 
 .. math::
-    \frac{\partial e}{\partial x} = g \text{or} \frac{\partial e}{\partial x} = \frac g\mu, \qquad
+    \frac{\partial e}{\partial x} = g \quad\text{or}\quad \frac{\partial e}{\partial x} = \frac g\mu, \qquad
     g = \frac{r\,d}{\mu + r}, \qquad d = \mu - t \tag{3}
 
 .. math::
@@ -44,11 +44,11 @@ With the logarithmic derivative :math:`\psi` of :math:`\Gamma`,
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = \frac{\mu\, r\,(t + r)}{(\mu + r)^2}
-    \text{or} \frac{\partial^2 e}{\partial x^2} = \frac{t}{\mu^2} - \frac{t + r}{(\mu + r)^2}, \qquad
+    \quad\text{or}\quad \frac{\partial^2 e}{\partial x^2} = \frac{t}{\mu^2} - \frac{t + r}{(\mu + r)^2}, \qquad
     \frac{\partial^2 e}{\partial x\, \partial t} = -\frac{r}{\mu + r}
-    \text{or} \frac{\partial^2 e}{\partial x\, \partial t} = -\frac{r}{\mu\,(\mu + r)}, \qquad
+    \quad\text{or}\quad \frac{\partial^2 e}{\partial x\, \partial t} = -\frac{r}{\mu\,(\mu + r)}, \qquad
     \frac{\partial^2 e}{\partial x\, \partial a} = \frac{\mu\, d}{(\mu + r)^2}
-    \text{or} \frac{\partial^2 e}{\partial x\, \partial a} = \frac{d}{(\mu + r)^2} \tag{5}
+    \quad\text{or}\quad \frac{\partial^2 e}{\partial x\, \partial a} = \frac{d}{(\mu + r)^2} \tag{5}
 
 .. math::
     \frac{\partial^2 e}{\partial t^2} = f \psi'(t + 1) - \psi'(t + r), \qquad

@@ -41,8 +41,9 @@ The last form keeps the digits of a rate near the count. The slope in the target
 
 **Stable form.** Only the difference of rate and count can cancel; the last form of (3) subtracts before it divides.
 
-**Kinks.** :math:`s` jumps by 0.08 at :math:`t = 1`; its slope there is that of the constant side. (torch
-differentiates the logarithm before it masks small counts, which gives NaN for :math:`t \le 0`.)
+**Kinks.** At :math:`t = 1`, :math:`s` jumps from 0 down to −0.08, although :math:`\log t!` is never negative; its slope
+there is that of the constant side. (torch differentiates the logarithm before it masks small counts, which gives NaN
+for :math:`t \le 0`.)
 
 **Shapes and domain.** Input and target broadcast. The input is any logarithm of a rate, or a rate
 :math:`x > -\epsilon`; targets are counts of an integer or floating-point dtype.

@@ -20,7 +20,8 @@ to the first what has the mean 0, :math:`e^d - 1`, and is both.
     \frac{\partial e}{\partial x} = -\frac{\partial e}{\partial \bar x}
     = \begin{cases} 1 & j = 1 \\ -d & j = 2 \\ -(e^d - 1) & j = 3 \end{cases} \tag{2}
 
-The mean of this gradient over the samples is that of the divergence for k2 only. For k1 it is 0.
+The mean of this gradient over the samples is that of the divergence for k2 only. For k1 it is 0. For k3 it is that of
+the other divergence, :math:`\mathrm{KL}(\pi_0, \pi)`, if the policy can write whatever the reference can.
 
 **Second derivatives.**
 

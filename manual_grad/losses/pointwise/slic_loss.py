@@ -4,7 +4,8 @@ r"""Sequence likelihood calibration (SLiC), the hinge loss of a comparison.
 shall be more probable by a margin. Once it is, the pair has no further effect, so that the policy does not drift on
 comparisons that it has learned. Here the margin is that of :mod:`~manual_grad.losses.pointwise.dpo_loss`, between
 log-ratios to a reference, which is the ``"hinge"`` loss of TRL; in [1] there is no reference. (With zeros in its place
-this is the loss of [1], divided by the margin that is asked for, :math:`1 / \beta`.)
+this is the hinge of [1], divided by the margin that is asked for, :math:`1 / \beta`. [1] adds to it a multiple of the
+negative log-likelihood of a target.)
 
 **Definition.** :math:`x` and :math:`y` are the policy's log-probabilities of the chosen and of the rejected completion,
 :math:`\bar x` and :math:`\bar y` those of the reference:

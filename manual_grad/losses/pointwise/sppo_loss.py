@@ -4,7 +4,8 @@ r"""Self-play preference optimization (SPPO), with hard labels.
 against oneself: in every round each completion's log-ratio to the policy of the last round is set in proportion to how
 often it beats the others, minus a half. With the label of a single comparison in place of that frequency, the winner's
 target is :math:`1 / (2 \beta)` and the loser's :math:`-1 / (2 \beta)`. Unlike in
-:mod:`~manual_grad.losses.pointwise.ipo_loss`, each completion has a target of its own.
+:mod:`~manual_grad.losses.pointwise.ipo_loss`, each completion has a target of its own. The authors use :math:`\beta =
+0.001`, a target of 500 for whole completions.
 
 **Definition.** :math:`x` and :math:`y` are the policy's log-probabilities of the chosen and of the rejected completion,
 :math:`\bar x` and :math:`\bar y` those of the reference, the policy of the last round:

@@ -14,7 +14,7 @@ itself, kept away from 0 by :math:`\epsilon`:
 .. math::
     e(x, t) = u(2 - p) - t\, u(1 - p), \qquad
     u(q) = \begin{cases} \mu^q / q & q \ne 0 \\ \log \mu & q = 0 \end{cases}, \qquad
-    \mu = e^x \text{or} \mu = x + \epsilon \tag{1}
+    \mu = e^x \quad\text{or}\quad \mu = x + \epsilon \tag{1}
 
 The powers 1 and 2 are limits, without the terms that do not depend on the mean. There the loss is that of
 :mod:`~manual_grad.losses.pointwise.poisson_nll_loss`, :math:`\mu - t \log \mu`, and that of the gamma distribution,
@@ -26,7 +26,7 @@ where the mean equals the target; the gradient of the input is the same.
 
 .. math::
     \frac{\partial e}{\partial x} = e^{(2 - p) x} - t\, e^{(1 - p) x} = e^{(1 - p) x}\,(e^x - t)
-    \text{or}
+    \quad\text{or}\quad
     \frac{\partial e}{\partial x} = \mu^{1 - p} - t\, \mu^{-p} = \mu^{-p}\, ((x - t) + \epsilon) \tag{2}
 
 The last form keeps the digits of a mean near the target. The slope in the target is
@@ -38,12 +38,12 @@ The last form keeps the digits of a mean near the target. The slope in the targe
 
 .. math::
     \frac{\partial^2 e}{\partial x^2} = (2 - p)\, e^{(2 - p) x} - (1 - p)\, t\, e^{(1 - p) x}
-    \text{or}
+    \quad\text{or}\quad
     \frac{\partial^2 e}{\partial x^2} = -\mu^{-p}\, \Big( p - 1 - \frac{p\, t}{\mu} \Big) \tag{4}
 
 .. math::
     \frac{\partial^2 e}{\partial x\, \partial t} = -e^{(1 - p) x}
-    \text{or}
+    \quad\text{or}\quad
     \frac{\partial^2 e}{\partial x\, \partial t} = -\mu^{-p} \tag{5}
 
 :math:`\partial^2 e / \partial t^2` is 0. In the logarithm of the mean, the loss is convex for :math:`1 \le p \le 2` and

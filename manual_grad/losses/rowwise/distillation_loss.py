@@ -22,8 +22,8 @@ mixture :math:`m`; and :math:`D = 4` the total variation:
     \end{cases}, \qquad m_c = \beta\, q_c + (1 - \beta)\, p_c \tag{2}
 
 Gradients by the scores shrink as :math:`1 / T^2`. The factor :math:`T^2`, of [1], makes up for that, so that a change
-of the temperature does not change the weight of this loss beside others. TRL leaves it out: there, divide by
-:math:`T^2`.
+of the temperature does not change the weight of this loss beside others. TRL leaves it out: its loss is this one
+divided by :math:`T^2`.
 
 The Jensen-Shannon divergence itself vanishes as :math:`\beta` approaches 0 or 1; divided by :math:`\beta`, or by
 :math:`1 - \beta`, it approaches the forward, or the reverse, KL divergence. As in TRL, those two are what ``'jsd'``

@@ -37,9 +37,9 @@ is chosen, as in torch.
 nearby numbers is exact.
 
 **Shapes and domain.** Scores are :math:`(N, C)` or :math:`(C)`, class indices are in :math:`[0, C)`, and the margin is
-any real number. Unlike in torch, NaN is propagated (torch's comparison is false for it, so a diverged row contributes
-nothing and goes unnoticed), the sum over an empty batch is 0 (torch on the CPU returns uninitialized memory), and there
-are second derivatives and forward mode.
+any real number. 'mean' divides by the number of rows, even with weights. Unlike in torch, NaN is propagated (torch's
+comparison is false for it, so a diverged row contributes nothing and goes unnoticed), the sum over an empty batch is 0
+(torch on the CPU returns uninitialized memory), and there are second derivatives and forward mode.
 
 Sources:
 

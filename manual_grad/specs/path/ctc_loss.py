@@ -104,7 +104,8 @@ def symbols(draw, log_probs, targets, blank=0, **_):
 
     return {"x": log_probs, "l": states, "T": frames, "K": len(states), r"\to": step, "v": v, r"\dot x": v,
             r"\pi": Each(map(tuple, alignments(frames, classes, blank)[tuple(targets)].tolist())),
-            "t": Each(range(frames)), **dict.fromkeys("jk", Each(range(classes))), **dict.fromkeys("rs", Each(range(len(states)))),
+            "t": Each(range(frames)), **dict.fromkeys("jk", Each(range(classes))),
+            **dict.fromkeys("rs", Each(range(len(states)))),
             "a": draw.normal().item(), "b": draw.normal().item()}  # fmt: skip
 
 
