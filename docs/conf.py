@@ -43,6 +43,7 @@ html_theme = "furo"
 html_title = "manual_grad"
 html_math_renderer = "mathml"
 html_static_path = ["_static"]
+templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False

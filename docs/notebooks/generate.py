@@ -28,6 +28,7 @@ import torch
 from torch.func import grad, hessian
 
 import manual_grad.functional as F
+from manual_grad.study.plot import PANELS, style
 
 z = torch.tensor([2.0, 1.0, -1.0])  # the logits of one example
 y = torch.tensor(0)  # its class
@@ -111,12 +112,14 @@ def along(s):
 
 slope = grad(along)
 curves = {"loss": along, "slope": slope, "curvature": grad(slope)}
-for name, curve in curves.items():
-    plt.plot(s, torch.stack([curve(u) for u in s]), label=name)
-plt.xlabel("logit of the class")
-plt.legend()
-plt.grid(alpha=0.3)
-plt.show()
+with style("softmax cross entropy"):  # colors to be read on white and on black
+    figure, ax = plt.subplots(facecolor="none")
+    for (name, curve), color in zip(curves.items(), PANELS.values(), strict=True):
+        ax.plot(s, torch.stack([curve(u) for u in s]), label=name, color=color)
+    ax.set(xlabel="logit of the class", facecolor="none")
+    ax.legend(framealpha=0)
+    ax.grid(alpha=0.3)
+    plt.show()
 """,
 )
 
