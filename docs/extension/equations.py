@@ -69,7 +69,7 @@ def _parts(latex: str) -> list[str]:
     parts: list[list[Part]] = [[]]
     before, condition = "", False
     for part in read(latex):
-        binary = part.token in BREAKS and before not in ("", *BREAKS, ",", "(", "/")
+        binary = part.token in BREAKS and before not in ("", *BREAKS, ",", "/")
         if part.token == r"\quad" or (binary and not condition):
             parts.append([])
         condition |= part.token == r"\quad"
