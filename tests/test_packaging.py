@@ -115,7 +115,10 @@ def test_wheel_serves_every_python_and_holds_kernels_and_sources(wheel: Path) ->
     assert {n for n in names if n.endswith(".so")} == {f"{folder}/manual_grad_{i}.so" for i in INSTRUCTION_SETS}
     sources = {p.relative_to(ROOT).as_posix() for n in ("manual_grad", "gradcheck") for p in (ROOT / n).rglob("*.py")}
     sources |= {f"{folder}/{p.name}" for p in (ROOT / KERNELS).iterdir() if p.suffix in (".cpp", ".h")}
-    assert names >= sources | {"manual_grad/py.typed"}
+    study = ROOT / "manual_grad" / "study"
+    texts = {p.relative_to(ROOT).as_posix() for p in (*study.glob("guides/*.md"), *study.glob("lessons/*.rst"))}
+    assert len(texts) > 60
+    assert names >= sources | texts | {"manual_grad/py.typed"}
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"manual_grad", "gradcheck"}
 
 

@@ -46,7 +46,7 @@ part that counts as noise: the clamped residual (Huber's :math:`\psi` function).
 
 **Kinks.** The slope is continuous. The curvature jumps at :math:`|r| = \delta`, where the quadratic side is chosen.
 
-**Choice of** :math:`\delta`\ **.** It has the unit of the residual. For large :math:`\delta` the loss becomes half the
+**Choice of δ.** It has the unit of the residual. For large :math:`\delta` the loss becomes half the
 squared error. For small :math:`\delta` it becomes :math:`\delta` times the absolute error, which is why
 ``smooth_l1_loss`` divides it by :math:`\delta`. With Gaussian noise of standard deviation :math:`\sigma`, :math:`\delta
 = 1.345\,\sigma` gives estimates that are 95 % as efficient as the mean: the price of insurance against outliers.
