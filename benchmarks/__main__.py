@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +16,11 @@ import torch
 
 from benchmarks import cuda, report
 from benchmarks.cases import CASES, SIZES
-from benchmarks.timing import measure
+from benchmarks.timing import Result, measure, merge
 
 LOSSES = tuple(dict.fromkeys(case.loss for case in CASES))
 QUICK = 0.2  # seconds
+ROOT = Path(__file__).parents[1]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return cuda.main(args.losses, args.json, args.quick)
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.runs > 1:
+        results, machine = _in_fresh_processes(args.runs, sys.argv[1:] if argv is None else argv)
+        return _report(results, machine, args.json, args.plot)
     sizes = args.size or (("medium", "small") if args.quick else SIZES)
     sections = [(size, g) for size in sizes for g in ((1.0, 0.5) if args.grad_output and size == "large" else (1.0,))]
     seconds = QUICK if args.quick else args.seconds
@@ -54,12 +60,32 @@ def main(argv: Sequence[str] | None = None) -> int:
                 section.append(measure(case, size, upstream, seconds, compiled=not args.quick))
         print("\n" + report.plain(section), flush=True)
         results += section
-    print("\n" + textwrap.fill(report.NOTE + " Quartiles are in brackets.", width=120))
+    return _report(results, machine, args.json, args.plot)
 
-    if args.json:
-        report.write_json(results, machine, args.json)
-    if args.plot and any(not r.red for r in results):
-        report.plot(results, machine, args.plot)
+
+def _in_fresh_processes(count: int, argv: Sequence[str]) -> tuple[list[Result], dict[str, str]]:
+    """Run the same command several times, one run after the other, and merge the results."""
+    runs: list[list[Result]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for run in range(count):
+            print(f"\nrun {run + 1} of {count}", flush=True)
+            file = Path(folder, f"{run}.json")
+            once = [*argv, "--runs", "1", "--json", str(file)]  # the last of an option counts
+            subprocess.run([sys.executable, "-m", "benchmarks", *once], cwd=ROOT)
+            results, machine = report.read_json(file)
+            runs.append(results)
+    merged = merge(runs)
+    for section in report.sections(merged).values():
+        print("\n" + report.plain(section), flush=True)
+    return merged, machine | {"runs": str(count)}
+
+
+def _report(results: list[Result], machine: dict[str, str], table: Path | None, plot: Path | None) -> int:
+    print("\n" + textwrap.fill(report.NOTE + " Quartiles are in brackets.", width=120))
+    if table:
+        report.write_json(results, machine, table)
+    if plot and any(not r.red for r in results):
+        report.plot(results, machine, plot)
     return int(any(r.red for r in results))
 
 
@@ -72,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", nargs="+", action="extend", choices=SIZES, help="all by default")
     parser.add_argument("--threads", type=int, metavar="N", help="number of threads, of torch and of the kernels")
     parser.add_argument("--seconds", type=float, default=4.0, help="time to measure each row (%(default)g)")
+    parser.add_argument(
+        "--runs", type=int, default=1, metavar="N", help="repeat in N fresh processes and take medians over them"
+    )
     parser.add_argument(
         "--grad-output", action="store_true", help="time the large size also with an upstream gradient of 0.5"
     )

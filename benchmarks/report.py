@@ -138,7 +138,10 @@ def read_json(path: Path) -> tuple[list[Result], dict[str, str]]:
     results = []
     for entry in content["results"]:
         entry["shape"] = tuple(entry["shape"])
-        entry["timings"] = {name: Timing(**timing) for name, timing in entry["timings"].items()}
+        entry["timings"] = {
+            name: Timing(**{**timing, "runs": tuple(timing.get("runs", ()))})
+            for name, timing in entry["timings"].items()
+        }
         results.append(Result(**entry))
     return results, content["machine"]
 

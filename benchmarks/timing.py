@@ -4,6 +4,9 @@ Machines are noisy: timing two programs one after the other compares two moments
 manual_grad, torch eager, torch.compile and the sweep take turns in random order until the time is up. A turn is one
 call, or as many calls as fill a millisecond. A call does what a training step does: forward, backward into newly
 allocated memory, gradients set to None.
+
+A process may be lucky or not with its memory and its neighbours. So several fresh processes measure everything, one
+after the other, and :func:`merge` takes medians over these runs: of the times, and of the ratios of each run.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ import random
 import statistics
 import time
 import timeit
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -30,13 +33,14 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call: the quartiles over all turns."""
+    """Seconds per call: the quartiles over all turns, or over the medians of several runs."""
 
     lower: float
     median: float
     upper: float
     turns: int
     calls: int  # per turn
+    runs: tuple[float, ...] = ()  # the median of each run
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,17 @@ class Result:
         """The section of the report; results of one section may be averaged."""
         return self.size if self.upstream == 1 else f"{self.size}, upstream {self.upstream:g}"
 
-    def speedup(self, other: str) -> float | None:
+    def speedups(self, other: str) -> list[float]:
+        """How many times faster manual_grad is than the other, in each run; empty if the other is not timed."""
         if other not in self.timings:
-            return None
-        return self.timings[other].median / self.timings["manual_grad"].median
+            return []
+        ours, theirs = (self.timings[name] for name in ("manual_grad", other))
+        return [b / a for a, b in zip(ours.runs or (ours.median,), theirs.runs or (theirs.median,), strict=True)]
+
+    def speedup(self, other: str) -> float | None:
+        """The median over the runs."""
+        found = self.speedups(other)
+        return statistics.median(found) if found else None
 
     @property
     def bandwidth(self) -> float:
@@ -75,7 +86,25 @@ class Result:
     @property
     def of_sweep(self) -> float:
         """The speed relative to the sweep; more than 1 is possible if not everything must be read."""
-        return self.timings["sweep"].median / self.timings["manual_grad"].median
+        return self.speedup("sweep") or 0.0
+
+
+def merge(runs: Sequence[Sequence[Result]]) -> list[Result]:
+    """One result from each row of several runs; a row that is wrong in one run is wrong."""
+    merged = []
+    for row in zip(*runs, strict=True):
+        timings = {}
+        for name in row[0].timings if all(not r.red for r in row) else ():
+            if all(name in r.timings for r in row):
+                timings[name] = _over_runs([r.timings[name] for r in row])
+        merged.append(replace(row[0], error=max(r.error for r in row), timings=timings))
+    return merged
+
+
+def _over_runs(timings: Sequence[Timing]) -> Timing:
+    medians = [t.median for t in timings]
+    lower, median, upper = statistics.quantiles(medians, n=4, method="inclusive") if len(medians) > 1 else 3 * medians
+    return Timing(lower, median, upper, sum(t.turns for t in timings), timings[0].calls, tuple(medians))
 
 
 def measure(case: Case, size: str, upstream: float, seconds: float, compiled: bool = True) -> Result:

@@ -21,7 +21,7 @@ from benchmarks.__main__ import main
 from benchmarks.cases import CASES, least_bytes
 from benchmarks.check import TOLERANCE, error
 from benchmarks.scaling import memory
-from benchmarks.timing import Result, Timing, fits_into_memory, take_turns
+from benchmarks.timing import Result, Timing, fits_into_memory, merge, take_turns
 from manual_grad.engine import torch_private
 from processes import ProcessError, on_processes
 
@@ -217,6 +217,28 @@ def test_one_wrong_number_is_found() -> None:
 
     assert error(case, inputs, manual_grad.functional.huber_loss) <= TOLERANCE
     assert error(case, inputs, one_off) > TOLERANCE
+
+
+def test_runs_in_fresh_processes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    written = tmp_path / "times.json"
+    assert main(["mse_loss", "--quick", "--size", "small", "--runs", "2", "--json", str(written)]) == 0
+    assert "run 2 of 2" in capfd.readouterr().out
+    (result,), machine = report.read_json(written)
+    assert machine["runs"] == "2"
+    assert {len(timing.runs) for timing in result.timings.values()} == {2}
+
+
+def test_medians_over_runs() -> None:
+    def run(ours: float, eager: float, red: bool = False) -> list[Result]:
+        times = {"manual_grad": Timing(0, ours, 0, 5, 1), "eager": Timing(0, eager, 0, 7, 1)}
+        return [Result("mse_loss", "", "small", (8,), 1.0, 96, 0.5, {} if red else times)]
+
+    (merged,) = merge([run(1.0, 2.0), run(2.0, 8.0), run(4.0, 4.0)])  # 2, 4 and once as fast
+    assert merged.timings["manual_grad"] == Timing(1.5, 2.0, 3.0, 15, 1, (1.0, 2.0, 4.0))
+    assert merged.speedups("eager") == [2.0, 4.0, 1.0]
+    assert merged.speedup("eager") == 2.0  # not 4 / 2
+    assert merged.speedup("compiled") is None
+    assert merge([run(1.0, 2.0), run(1.0, 2.0, red=True)])[0].red
 
 
 def test_table() -> None:
