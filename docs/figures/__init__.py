@@ -50,6 +50,15 @@ def clean(axes: Axes | Iterable[Axes]) -> None:
         ax.patch.set_alpha(0)
 
 
+def frame(page: Figure, axis: str, span: tuple[float, float], limits: dict[str, tuple[float, float]]) -> None:
+    """Finish panels that share a horizontal axis: their titles with the range of each, and a line at 0."""
+    for ax, (title, shown) in zip(page.axes, limits.items(), strict=True):
+        ax.set(title=title, xlim=span, ylim=shown)
+        ax.axhline(0, color=plot.INK, linewidth=0.6, alpha=0.6)
+    clean(page.axes)
+    page.supxlabel(axis, color=plot.INK, fontsize="medium")
+
+
 def names() -> list[str]:
     """The names of all figures."""
     for module in pkgutil.iter_modules(__path__):

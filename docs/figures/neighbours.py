@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from matplotlib.figure import Figure
 
-from figures import COLORS, add, clean
-from manual_grad.study import curves, plot
+from figures import COLORS, add, frame
+from manual_grad.study import curves
 
 
 class Neighbours(NamedTuple):
@@ -92,11 +92,8 @@ def draw(kind: Neighbours, page: Figure) -> None:
         line = dict(color=color, linewidth=2, linestyle=STYLES[i % len(STYLES)])
         left.plot(s, value, **line)
         right.plot(s, slope, **line, label=label)
-    for ax, title, low, high in ((left, "loss", 0, kind.tallest), (right, "gradient", -kind.steepest, kind.steepest)):
-        ax.set(title=title, xlim=kind.span, ylim=(low - 0.05 * high, high))
-        ax.axhline(0, color=plot.INK, linewidth=0.6, alpha=0.6)
-    clean((left, right))
-    page.supxlabel(kind.axis, color=plot.INK, fontsize="medium")
+    limits = {"loss": (-0.05 * kind.tallest, kind.tallest), "gradient": (-kind.steepest, kind.steepest)}
+    frame(page, kind.axis, kind.span, limits)
     page.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize=9)
 
 

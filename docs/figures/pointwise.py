@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import manual_grad.functional as F
-from figures import BLUE, COLORS, GREEN, ORANGE, PURPLE, RED, clean, figure
+from figures import BLUE, COLORS, GREEN, ORANGE, PURPLE, RED, clean, figure, frame
 from manual_grad.study import plot
 
 STYLES = ("-", "--", "-.", ":", (0, (6, 2)))
@@ -26,11 +26,6 @@ def draw(ax: Axes, loss: Loss, s: Tensor, order: int, **line: Any) -> None:
     if order == 1:
         (y,) = torch.autograd.grad(y.sum(), s)
     ax.plot(s.detach(), y.detach(), linewidth=2, **line)
-
-
-def zero_line(*axes: Axes) -> None:
-    for ax in axes:
-        ax.axhline(0, color=plot.INK, linewidth=0.6, alpha=0.6)
 
 
 def minimize(loss: Callable[[], Tensor], *parameters: Tensor) -> None:
@@ -58,12 +53,10 @@ def smooth_l1_and_huber(page: Figure) -> None:
         for ax, loss, name in ((left, F.smooth_l1_loss, "beta"), (right, F.huber_loss, "delta")):
             line = dict(color=color, linestyle=style, label=f"{name} = {bend:g}")
             draw(ax, to_zero(loss, **{name: bend}), s, 1, **line)
-    for ax, title in ((left, "gradient of smooth_l1_loss"), (right, "gradient of huber_loss")):
-        ax.set(title=title, xlim=(-3, 3), ylim=(-2.3, 2.3))
+    for ax in (left, right):
         ax.legend(frameon=False, fontsize=9, loc="upper left")
-    zero_line(left, right)
-    clean((left, right))
-    page.supxlabel("residual x − t", color=plot.INK, fontsize="medium")
+    limits = dict.fromkeys(("gradient of smooth_l1_loss", "gradient of huber_loss"), (-2.3, 2.3))
+    frame(page, "residual x − t", (-3, 3), limits)
 
 
 @figure(9, 3.6)
@@ -101,12 +94,9 @@ def gaussian_variance(page: Figure) -> None:
         for order, ax in enumerate((left, right)):
             draw(ax, partial(loss, r=r), v, order, color=color, linestyle=style, label=f"r = {r:g}")
             ax.plot(best, loss(best, r) if order == 0 else 0 * best, "o", color=color, markersize=6)
-    for ax, title, limits in ((left, "loss", (-0.6, 2.6)), (right, "gradient of the variance", (-1.6, 0.6))):
-        ax.set(title=title, xlim=(0, 6), ylim=limits)
     left.legend(frameon=False, fontsize=9, loc="upper right", ncols=3)
-    zero_line(left, right)
-    clean((left, right))
-    page.supxlabel("variance v; a dot is at r²", color=plot.INK, fontsize="medium")
+    limits = {"loss": (-0.6, 2.6), "gradient of the variance": (-1.6, 0.6)}
+    frame(page, "variance v; a dot is at r²", (0, 6), limits)
 
 
 @figure(9, 3.4)
@@ -149,12 +139,8 @@ def focal_gammas(page: Figure) -> None:
     for gamma, color, style in zip((0.0, 0.5, 1.0, 2.0, 5.0), COLORS, STYLES, strict=False):
         for order, ax in enumerate((left, right)):
             draw(ax, partial(loss, gamma=gamma), s, order, color=color, linestyle=style, label=f"gamma = {gamma:g}")
-    for ax, title, limits in ((left, "loss", (-0.2, 5)), (right, "gradient", (-1.4, 0.1))):
-        ax.set(title=title, xlim=(-5, 5), ylim=limits)
     left.legend(frameon=False, fontsize=9, loc="upper right")
-    zero_line(left, right)
-    clean((left, right))
-    page.supxlabel("logit x of a positive, without alpha", color=plot.INK, fontsize="medium")
+    frame(page, "logit x of a positive, without alpha", (-5, 5), {"loss": (-0.2, 5), "gradient": (-1.4, 0.1)})
 
 
 @figure(9, 3.6)
@@ -169,10 +155,8 @@ def asymmetric_negatives(page: Figure) -> None:
     }
     for (name, loss), color, style in zip(kinds.items(), (BLUE, ORANGE, GREEN, PURPLE), STYLES, strict=False):
         draw(ax, loss, x, 1, color=color, linestyle=style, label=name)
-    ax.set(xlim=(-7, 9), ylim=(-0.05, 1.5), xlabel="logit x of a negative", title="gradient")
     ax.legend(frameon=False, fontsize=9, loc="upper left")
-    zero_line(ax)
-    clean(ax)
+    frame(page, "logit x of a negative", (-7, 9), {"gradient": (-0.05, 1.5)})
 
 
 @figure(9, 3.9)
@@ -193,9 +177,6 @@ def margins(page: Figure) -> None:
         for order, ax in enumerate((left, right)):
             draw(ax, loss, s, order, color=color, linestyle=style, label=name)
     left.plot([-3, 0, 0, 3], [1, 1, 0, 0], color=RED, linestyle=":", linewidth=2, label="errors: 1 for a wrong sign")
-    for ax, title, limits in ((left, "loss", (-0.15, 3.5)), (right, "gradient", (-1.15, 0.15))):
-        ax.set(title=title, xlim=(-3, 3), ylim=limits)
-    clean((left, right))
     axis = "margin: by how much the score, or the difference of two, is on the right side"
-    page.supxlabel(axis, color=plot.INK, fontsize="medium")
+    frame(page, axis, (-3, 3), {"loss": (-0.15, 3.5), "gradient": (-1.15, 0.15)})
     page.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=9)
