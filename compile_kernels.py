@@ -36,7 +36,7 @@ FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-
 # compiled for several sets, perhaps the AVX-512 copy, which would then run on a machine without AVX-512.
 INSTRUCTION_SETS: dict[str, list[str]] = {"baseline": []}
 if platform.machine() == "x86_64":
-    INSTRUCTION_SETS["avx2"] = "-mavx2 -mfma".split()
+    INSTRUCTION_SETS["avx2"] = "-mavx2 -mfma -mf16c".split()  # as torch compiles its own
     INSTRUCTION_SETS["avx512"] = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma".split()
 
 SLOWEST = (

@@ -360,3 +360,13 @@ def test_kernels_refuse_tensors_that_do_not_fit() -> None:
         ce(x, y, no, no, -100, 0.0, True, 1.0, True, loss, no, no, no)
     with pytest.raises(RuntimeError, match="do not fit together"):
         kernels.op("nll_loss")(x, y.view(2, 4), no, no, -100, False, 1.0, False, torch.empty(8), no)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_half_is_read_and_rounded_as_by_torch(dtype: torch.dtype) -> None:
+    """Test all bit patterns: subnormal numbers, infinities, NaN, and squares that overflow or underflow."""
+    x = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
+    zero = torch.zeros_like(x)
+    for loss, expected in ((M.l1_loss, x.abs()), (M.mse_loss, x.float().square().to(dtype))):
+        torch.testing.assert_close(loss(x, zero, reduction="none"), expected, rtol=0, atol=0, equal_nan=True)

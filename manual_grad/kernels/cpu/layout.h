@@ -98,11 +98,25 @@ inline Vec<T> load_vector(const S* p) {
     return load_raw<Vec<T>>(p);
   } else if constexpr (std::is_same_v<S, float>) {
     return __builtin_convertvector(load_raw<HalfVec>(p), Vec<double>);
+  } else if constexpr (std::is_same_v<S, bf16>) {
+#if defined(__AVX512BW__)  // one permutation in place of a conversion and a shift
+    const __m512i to_high = _mm512_set_epi32(15 << 16, 14 << 16, 13 << 16, 12 << 16, 11 << 16, 10 << 16, 9 << 16,
+                                             8 << 16, 7 << 16, 6 << 16, 5 << 16, 4 << 16, 3 << 16, 2 << 16, 1 << 16, 0);
+    const __m512i words = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return (Vec<float>)_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, to_high, words);
+#else
+    return bitcast<Vec<float>>(__builtin_convertvector(load_raw<U16>(p), U32) << 16);
+#endif
   } else {
+#if defined(__AVX512F__)
+    return (Vec<float>)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__F16C__)
+    return (Vec<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
     const U32 x = __builtin_convertvector(load_raw<U16>(p), U32);
-    if constexpr (std::is_same_v<S, bf16>) return bitcast<Vec<float>>(x << 16);
     const U32 rest = (x & 0x7fff) << 13, finite = bitcast<U32>(bitcast<Vec<float>>(rest) * 0x1p112f);
     return bitcast<Vec<float>>(((x & 0x8000) << 16) | ((x & 0x7c00) == 0x7c00 ? rest | 0x7f800000 : finite));
+#endif
   }
 }
 
@@ -112,14 +126,17 @@ inline void store_vector(float* p, Vec<double> v) {
   const HalfVec narrow = __builtin_convertvector(v, HalfVec);
   std::memcpy(p, &narrow, sizeof narrow);
 }
-inline void store_vector(bf16* p, Vec<float> v) {
-  const U32 bits = bitcast<U32>(v), rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const U16 half = __builtin_convertvector((bits & 0x7fffffff) > 0x7f800000 ? (bits & 0) + 0x7fc0 : rounded, U16);
+inline void store_vector(bf16* p, Vec<float> v) {  // round to nearest even
+  const U32 bits = bitcast<U32>(v), rounded = bits + 0x7fff + ((bits >> 16) & 1), nan = (bits & 0) + 0x7fc00000;
+  const U16 half = __builtin_convertvector((v != v ? nan : rounded) >> 16, U16);
   std::memcpy(p, &half, sizeof half);
 }
 inline void store_vector(f16* p, Vec<float> v) {
 #if defined(__AVX512F__)
   const __m256i half = _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
+  std::memcpy(p, &half, sizeof half);
+#elif defined(__F16C__)
+  const __m128i half = _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
   std::memcpy(p, &half, sizeof half);
 #else
   for (int lane = 0; lane < kLanes<float>; ++lane) p[lane] = narrow<f16>(static_cast<double>(v[lane]));
