@@ -16,6 +16,10 @@ from manual_grad import kernels
 
 ROOT = Path(__file__).parents[1]
 
+# The processes of a run share the cores, so a thread that waits must not keep one busy. OpenMP reads this when it is
+# loaded: in the processes that xdist starts, and in those of tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 _built = pytest.mark.skipif(not kernels.loaded(), reason="the kernels are not built here")
 
 
