@@ -20,6 +20,7 @@ from manual_grad.study import curves, texts
 
 selenium = pytest.importorskip("selenium", reason="the browser is driven by selenium")
 
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver import Chrome, ChromeOptions  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -320,13 +321,12 @@ def address(site: Path) -> Iterator[str]:
     ],
 )
 def test_search_finds(pages: Pages, address: str, words: str, page: str) -> None:
+    def found(driver: Chrome) -> bool:  # the results come one after the other
+        links = driver.find_elements(By.CSS_SELECTOR, "#search-results li a")[:8]
+        return any(f"/{page}.html" in link.get_attribute("href") for link in links)
+
     pages.driver.get(f"{address}/search.html?q={quote(words)}")
-    found = WebDriverWait(pages.driver, 20).until(
-        lambda driver: [
-            link.get_attribute("href") for link in driver.find_elements(By.CSS_SELECTOR, "#search-results li a")
-        ]
-    )
-    assert any(f"/{page}.html" in link for link in found[:8]), found
+    assert WebDriverWait(pages.driver, 20, ignored_exceptions=[StaleElementReferenceException]).until(found)
 
 
 def test_snippets_of_the_search_show_formulas(pages: Pages, address: str) -> None:
@@ -335,7 +335,7 @@ def test_snippets_of_the_search_show_formulas(pages: Pages, address: str) -> Non
         return any("r = x − t" in snippet.text for snippet in snippets)
 
     pages.driver.get(f"{address}/search.html?q=residual")
-    assert WebDriverWait(pages.driver, 20).until(shown)
+    assert WebDriverWait(pages.driver, 20, ignored_exceptions=[StaleElementReferenceException]).until(shown)
 
 
 def test_equation_and_code_lead_to_each_other(pages: Pages) -> None:
