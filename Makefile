@@ -11,4 +11,4 @@ docs:
 
 # Serves the site, and builds and reloads it when a text or the code changes.
 docs-serve:
-	$(PYTHON) -m sphinx_autobuild --watch manual_grad --watch benchmarks/results --ignore "*/docs/losses/*" --ignore "*/docs/guides/*" --ignore "*.svg" $(SPHINX)
+	$(PYTHON) -m sphinx_autobuild --watch manual_grad --watch benchmarks/results --re-ignore "/docs/((losses|guides)(/|$$)|figures$$)|svg$$" $(SPHINX)
