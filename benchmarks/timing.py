@@ -86,7 +86,7 @@ class Result:
     @property
     def of_sweep(self) -> float:
         """The speed relative to the sweep; more than 1 is possible if not everything must be read."""
-        return self.speedup("sweep") or 0.0
+        return statistics.median(self.speedups("sweep"))
 
 
 def merge(runs: Sequence[Sequence[Result]]) -> list[Result]:
@@ -103,8 +103,7 @@ def merge(runs: Sequence[Sequence[Result]]) -> list[Result]:
 
 def _over_runs(timings: Sequence[Timing]) -> Timing:
     medians = [t.median for t in timings]
-    lower, median, upper = statistics.quantiles(medians, n=4, method="inclusive") if len(medians) > 1 else 3 * medians
-    return Timing(lower, median, upper, sum(t.turns for t in timings), timings[0].calls, tuple(medians))
+    return replace(_timing(medians, timings[0].calls), turns=sum(t.turns for t in timings), runs=tuple(medians))
 
 
 def measure(case: Case, size: str, upstream: float, seconds: float, compiled: bool = True) -> Result:
