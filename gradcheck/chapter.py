@@ -39,6 +39,11 @@ class Figure:
     alt: str
     caption: str
 
+    @property
+    def words(self) -> str:
+        """What stands for it where it cannot be shown."""
+        return f"[Figure: {self.alt}] {self.caption}"
+
 
 Block = str | Equation | Figure
 

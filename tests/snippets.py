@@ -57,10 +57,16 @@ def run(path: Path) -> int:
         if ">>>" not in block:
             exec(compile(block, name, "exec"), names)
             continue
-        test = doctest.DocTestParser().get_doctest(block, names, name, str(path), 0)
-        failures: list[str] = []
-        runner = doctest.DocTestRunner(Checker(), optionflags=doctest.ELLIPSIS)
-        runner.run(test, out=failures.append, clear_globs=False)
-        assert not failures, "".join(failures)
-        names.update(test.globs)
+        names.update(check(block, names, name, str(path), Checker()))
     return len(blocks)
+
+
+def check(
+    text: str, names: dict[str, Any], name: str, file: str, checker: doctest.OutputChecker | None = None
+) -> dict[str, Any]:
+    """Run the examples in a text, compare their output, and return the names that they have defined."""
+    test = doctest.DocTestParser().get_doctest(text, names, name, file, 0)
+    failures: list[str] = []
+    doctest.DocTestRunner(checker, optionflags=doctest.ELLIPSIS).run(test, out=failures.append, clear_globs=False)
+    assert not failures, "".join(failures)
+    return test.globs

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 
 import pytest
 import torch
 
+import snippets
 from manual_grad import specs
 from manual_grad.study import texts
 
@@ -30,11 +30,8 @@ def test_lesson_is_complete(loss: str) -> None:
 
 @pytest.mark.parametrize("loss", specs.NAMES)
 def test_lesson_shows_what_it_says(loss: str) -> None:
-    test = doctest.DocTestParser().get_doctest(texts.lesson(loss), {}, loss, f"{loss}.rst", 0)
-    failures: list[str] = []
     torch.manual_seed(0)
-    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=failures.append)
-    assert not failures, "".join(failures)
+    snippets.check(texts.lesson(loss), {}, loss, f"{loss}.rst")
 
 
 def test_incomplete_lessons_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

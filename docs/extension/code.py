@@ -55,9 +55,11 @@ def html(loss: str) -> str:
 
 def _row(loss: str, lines: list[str], start: int, end: int) -> str:
     """One stretch of code, and the equations that it cites."""
-    text = "".join(_line(n, lines[n - 1], _indent(loss, n)) for n in range(start, end + 1))
+    plain = source(loss).splitlines()[start - 1 : end]
+    shown = zip(plain, lines[start - 1 : end], strict=True)
+    text = "".join(_line(n, *line) for n, line in enumerate(shown, start))
     known = displayed(loss)
-    tags = equations.CITATION.findall("\n".join(source(loss).splitlines()[start - 1 : end]))
+    tags = equations.CITATION.findall("\n".join(plain))
     cited = "".join(
         f'<div class="equation"><div class="scroll" tabindex="0">{equations.mathml(known[tag])}</div>'
         f"<div>{equations.link(tag)}</div></div>"
@@ -67,13 +69,9 @@ def _row(loss: str, lines: list[str], start: int, end: int) -> str:
     return f'<div class="highlight"><pre tabindex="0">{text}</pre></div><div class="cited-equations">{cited}</div>'
 
 
-def _indent(loss: str, n: int) -> int:
-    line = source(loss).splitlines()[n - 1]
-    return len(line) - len(line.lstrip())
-
-
-def _line(n: int, highlighted: str, indent: int) -> str:
+def _line(n: int, plain: str, highlighted: str) -> str:
     """A line that continues below itself, with a deeper indent, where it is too long for the page."""
+    indent = len(plain) - len(plain.lstrip())
     number = f'<a class="lineno" href="#line-{n}">{n}</a>'
     return f'<span class="codeline" id="line-{n}" style="--indent:{indent + 4}ch">{number}{highlighted}\n</span>'
 

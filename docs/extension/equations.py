@@ -53,7 +53,7 @@ def mathml(latex: str, display: bool = True) -> str:
         latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
     if not display:
         return "<wbr>".join(_math(part, display) for part in (_parts(latex) if len(latex) > LONG else [latex]))
-    statements = ("<wbr>".join(_math(part, display) for part in _parts(one)) for one in _split(latex, r"\qquad"))
+    statements = ("<wbr>".join(_math(part, display) for part in _parts(one)) for one in _statements(latex))
     return "".join(f'<span class="statement">{statement}</span>' for statement in statements)
 
 
@@ -79,11 +79,11 @@ def _parts(latex: str) -> list[str]:
     return [first, *(f"{{}}{part}" for part in rest)]
 
 
-def _split(latex: str, separator: str) -> list[str]:
-    """The formulas between top-level separators."""
+def _statements(latex: str) -> list[str]:
+    """The formulas between the wide spaces at the top level."""
     parts: list[list[Part]] = [[]]
     for part in read(latex):
-        if part.token == separator:
+        if part.token == r"\qquad":
             parts.append([])
         else:
             parts[-1].append(part)

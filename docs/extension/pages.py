@@ -86,8 +86,9 @@ def write(folder: Path, built: Path) -> None:
 
 def draw(loss: str, folder: Path) -> None:
     """Draw the curves of a loss, for a wide page and for a narrow one."""
+    drawn = trace(loss)
     for narrow in (False, True):
-        plot.draw(loss, trace(loss), folder / f"{loss}{'-narrow' * narrow}.svg", narrow)
+        plot.draw(loss, drawn, folder / f"{loss}{'-narrow' * narrow}.svg", narrow)
 
 
 def page(loss: str) -> str:

@@ -36,9 +36,10 @@ def memory(loss: str) -> list[list[str]]:
 
 
 def _memory(loss: str) -> str:
-    if not memory(loss):
+    table = memory(loss)
+    if not table:
         return ""
-    head, _, *body = memory(loss)
+    head, _, *body = table
     columns = "".join(f'<th scope="col">{name}</th>' for name in head)
     rows = "".join(
         f'<tr><th scope="row">{size}</th>{"".join(f"<td>{peak}</td>" for peak in peaks)}</tr>' for size, *peaks in body

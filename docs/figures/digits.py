@@ -61,13 +61,8 @@ def digits(page: Figure) -> None:
 
 
 def train(data: example.Digits, cross_entropy: example.Loss, price: Tensor) -> example.Run:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the network is too small to gain from a second thread
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return example.train(example.cost_sensitive(cross_entropy, price), data, EPOCHS, SEED, lambda loss: None)
-    finally:
-        torch.set_num_threads(threads)
+    with torch.random.fork_rng(devices=[]):
+        return example.train(example.cost_sensitive(cross_entropy, price), data, EPOCHS, SEED, lambda loss: None)
 
 
 def errors(prediction: Tensor, target: Tensor) -> tuple[int, int]:

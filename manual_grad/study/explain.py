@@ -112,8 +112,7 @@ def markdown(guide: str, width: int) -> str:
     def directive(found: re.Match[str]) -> str:
         name, content = found[2], found[4]
         if name == "figure":
-            picture = figure(_ALT.sub(r":alt: \1\n", content))
-            return f"[Figure: {picture.alt}] {picture.caption}"
+            return figure(_ALT.sub(r":alt: \1\n", content)).words
         return f"**{name.capitalize()}.** {markdown(content, width)}"
 
     def formula(found: re.Match[str]) -> str:
@@ -140,7 +139,7 @@ def _blocks(chapter: Chapter) -> Iterator[tuple[str | None, str | Equation]]:
             if block.unexecuted:
                 yield "", f"*{block.remark}*"
         elif isinstance(block, Figure):
-            yield "", f"[Figure: {block.alt}] {block.caption}"
+            yield "", block.words
         elif block.startswith((">>>", "==", " ")):  # code or a table
             yield None, textwrap.indent(textwrap.dedent(block), "    ")
         elif _ITEM.match(block):

@@ -23,8 +23,7 @@ class Section(NamedTuple):
 
 def lesson(loss: str) -> str:
     """The lesson of a loss, in reStructuredText: an example by hand, its neighbours, its uses, exercises."""
-    path = LESSONS / f"{loss}.rst"
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    return (LESSONS / f"{loss}.rst").read_text(encoding="utf-8")
 
 
 def topics() -> list[str]:
