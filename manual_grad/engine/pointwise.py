@@ -47,6 +47,7 @@ class PointwiseLoss(LossFunction):
     special: ClassVar[dict[str, tuple[float, ...]]] = {}  # option values that a kernel specializes for, tested by ==
     factor: ClassVar[int] = 1  # of all slopes; applied last, so that 1 / N can first prevent an overflow
     plain: ClassVar[bool] = False  # no cancellation beyond what float32 inputs imply: kernels need no wider dtype
+    paired: ClassVar[bool] = False  # cancels, but the C++ kernel computes float32 in pairs of floats instead of double
     by_hand: ClassVar[bool] = False  # the kernels are written and tuned by hand instead of generated
     messages: ClassVar[tuple[str, ...]] = ()
     refusal: ClassVar[type[Exception]] = RuntimeError

@@ -31,7 +31,8 @@ def source(name: str, loss: type[PointwiseLoss]) -> str:
 
 
 def _functor(struct: str, variant: Variant, loss: type[PointwiseLoss]) -> Iterator[str]:
-    yield f"struct {struct} : {'Plain' if loss.plain else 'Widened'} {{"
+    base = "Plain" if loss.plain else "PairedFormulas" if loss.paired else "Widened"
+    yield f"struct {struct} : {base} {{"
     yield from _counts(loss)
     if loss.factor != 1:
         yield f"  static constexpr int kFactor = {loss.factor};"
@@ -111,7 +112,7 @@ class _Printer:
             kind, array = ("Vec<T>", "in") if node.op == "input" else ("T", "option")
             yield f"    const {kind} {self.of(node)} = {array}[{self._place(node)}];"
         for node in self.nodes:
-            yield f"    const {_TYPES.get(node.kind, 'Vec<T>')} {self.of(node)} = {self._computed(node)};"
+            yield f"    const {_TYPES.get(node.kind, 'auto')} {self.of(node)} = {self._computed(node)};"
 
     def _place(self, node: Node) -> int:
         name = node.arguments[0]
@@ -128,19 +129,21 @@ class _Printer:
         if node.op in ("neg", "not"):
             return f"{'-' if node.op == 'neg' else '~'}{a[0]}"
         if node.op == "where":
-            return f"{a[0]} ? {self.of(node.arguments[1], True)} : {self.of(node.arguments[2], True)}"
+            return f"select({a[0]}, {self.of(node.arguments[1], True)}, {self.of(node.arguments[2], True)})"
         if node.op == "splat":
             return f"splat({a[0]})"
         if node.op in ("clamp_min", "clamp_max"):
-            return f"{'at_least' if node.op == 'clamp_min' else 'at_most'}<T>({a[0]}, {a[1]})"
+            return f"Functions<S, T>::{node.op}({a[0]}, {a[1]})"
         if node.op in ("minimum", "maximum"):
             lesser, other = ("<", a) if node.op == "minimum" else (">", a)
             return f"{other[0]} {lesser} {other[1]} ? {other[0]} : ({other[0]} == {other[0]} ? {other[1]} : {other[0]})"
         if node.op == "sign":
             zero, one = "Vec<T>{}", "splat(T{1})"
             return f"({a[0]} > {zero} ? {one} : {zero}) - ({a[0]} < {zero} ? {one} : {zero})"
-        if node.op == "exp":  # exp_for needs no check for overflow
-            return f"{'exp_for' if not_positive(node.arguments[0]) else 'exp_signed'}<S, T>({a[0]})"
+        if node.op == "exp":  # without a check for overflow if there is none
+            return f"Functions<S, T>::exp{'_not_above_1' * not_positive(node.arguments[0])}({a[0]})"
+        if node.op == "log":
+            return f"Functions<S, T>::log({a[0]})"
         if node.op == "log1p" and node.arguments[0].op == "exp" and not_positive(node.arguments[0].arguments[0]):
             return f"log1p_unit<T>({a[0]})"
         if node.op == "pow":
@@ -152,7 +155,7 @@ class _Printer:
             return f"fma({', '.join(product)}, -({a[0]} * {a[1]}))"
         if node.op == "expm1" and not not_positive(node.arguments[0]):
             raise ValueError("expm1 needs an argument that is provably not positive, such as -x.abs()")
-        if node.op in ("abs", "log", "log1p", "expm1", "sqrt"):
+        if node.op in ("abs", "log1p", "expm1", "sqrt"):
             return f"{node.op}<T>({', '.join(a)})"
         raise ValueError(f"no C++ for {node.op}; see generate/cpp.py")
 

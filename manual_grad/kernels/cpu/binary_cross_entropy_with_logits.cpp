@@ -26,7 +26,7 @@ struct WithoutPosWeight : Paired {
       const Vec<T> s_low = (fma(-s, d.high, u.high) + (u.low - s * d.low)) * per_d;  // remainder of the quotient
       const Vec<T> low = x < zero ? s_low : s_low - ((one - not_t) - t), distance = s - near, dx = distance + low;
       const Mask<T> cancels = (abs<T>(distance) < s * kClose) | (t < zero) | (t > one);
-      return {linear + log1p_unit<T>(u.high), {x < zero ? dx : -dx, -x, zero}, cancels};
+      return {linear + log1p_unit<T>(u.high), {x < zero ? dx : -dx, -x, zero}, {zero != zero, cancels}};
     } else {
       const Vec<T> u = exp_for<S, T>(-abs<T>(x)), dx = u / (one + u) - near;
       return {linear + log1p_unit<T>(u), {x < zero ? dx : -dx, -x, zero}};

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "layout.h"
+#include "pairs.h"
 
 namespace mg {
 constexpr int kMostInputs = 8, kMostOptions = 8;  // array sizes of a call; raise them if a functor needs more
@@ -17,7 +18,11 @@ constexpr int kMostInputs = 8, kMostOptions = 8;  // array sizes of a call; rais
 template <class T, int inputs>
 struct Element {
   Vec<T> e, d[inputs];
-  Mask<T> cancels{};  // lanes that lost digits; a Paired loss recomputes vectors with such lanes in double
+  Mask<T> cancels[1 + inputs] = {};  // lanes of e and d that lost digits; a Paired loss computes them anew in double
+};
+template <int inputs>
+struct Element<InPairs, inputs> {
+  Pair e, d[inputs];
 };
 
 // Defaults of a functor. One with a restricted domain lists its error messages in `errors` and has a function
@@ -47,6 +52,9 @@ struct Paired : Unlimited {
   static constexpr bool in_pairs = kPairs && std::is_same_v<S, float> && std::is_same_v<T, float>;
 };
 
+// Paired, with formulas that also work in pairs: eval<S, InPairs> is called in place of eval<S, float>.
+struct PairedFormulas : Paired {};
+
 // A loss with one functor per choice of its options: choose(call, body) calls body with the one selected.
 struct Variants {
   static constexpr unsigned kOptional = 0;
@@ -55,26 +63,69 @@ struct Variants {
 // Like torch's clamp_min and clamp_max: a NaN in x or in the bound is propagated.
 template <class T>
 inline Vec<T> at_least(Vec<T> x, T least) {
-  const Vec<T> bound = splat(least);
-  return least == least ? (x < bound ? bound : x) : bound;
+  return least == least ? not_below<T>(x, least) : splat(least);
 }
 template <class T>
 inline Vec<T> at_most(Vec<T> x, T most) {
-  const Vec<T> bound = splat(most);
-  return most == most ? (x > bound ? bound : x) : bound;
+  return most == most ? not_above<T>(x, most) : splat(most);
 }
+
+// The functions of a generated formula.
+template <class S, class T>
+struct Functions {
+  static Vec<T> exp(Vec<T> x) { return exp_signed<S, T>(x); }
+  static Vec<T> exp_not_above_1(Vec<T> x) { return exp_for<S, T>(x); }
+  static Vec<T> log(Vec<T> x) { return mg::log<T>(x); }
+  static Vec<T> clamp_min(Vec<T> x, T least) { return at_least<T>(x, least); }
+  static Vec<T> clamp_max(Vec<T> x, T most) { return at_most<T>(x, most); }
+};
+template <class M, class V>
+inline V select(M lanes, V a, V b) {
+  return lanes ? a : b;
+}
+#if defined(__AVX2__)
+template <class S>
+struct Functions<S, InPairs> {
+  static Pair exp(Single x) { return exp_two_floats(x.v); }
+  static Pair exp_not_above_1(Single x) { return exp(x); }
+  static Pair log(Single x) { return log_two_floats(x.v); }
+  static Pair log(const Pair& x) {
+    Pair y = log_two_floats(x.high, &x.low);
+    y.cancels = x.cancels;
+    return y;
+  }
+  static Single clamp_min(Single x, InPairs least) { return {at_least<float>(x.v, least.high)}; }
+  static Single clamp_max(Single x, InPairs most) { return {at_most<float>(x.v, most.high)}; }
+};
+
+template <class F, class S>
+inline Element<float, F::kInputs> eval_in_pairs(const Vec<float>* in, const double* options) {
+  constexpr int inputs = F::kInputs;
+  Single single[inputs];
+  InPairs option[F::kOptions + 1];
+  for (int i = 0; i < inputs; ++i) single[i].v = in[i];
+  for (int i = 0; i < F::kOptions; ++i) option[i] = InPairs(options[i]);
+  const auto at = F::template eval<S, InPairs>(single, option);
+  Element<float, inputs> result;
+  result.e = at.e.rounded;
+  result.cancels[0] = at.e.cancels;
+  for (int i = 0; i < inputs; ++i) {
+    result.d[i] = at.d[i].rounded;
+    result.cancels[1 + i] = at.d[i].cancels;
+  }
+  return result;
+}
+#endif
 
 // Evaluates a vector of floats in double, for a Paired loss.
 template <class F, class S>
-[[gnu::noinline]] Element<float, F::kInputs> eval_wide(const Vec<float>* in, const float* option) {
+[[gnu::noinline]] Element<float, F::kInputs> eval_wide(const Vec<float>* in, const double* option) {
   constexpr int n = kLanes<double>, inputs = F::kInputs;
   alignas(kVectorBytes) float results[1 + inputs][2 * n];
-  double wide_option[kMostOptions];
-  for (int i = 0; i < F::kOptions; ++i) wide_option[i] = option[i];
   for (int half = 0; half < 2; ++half) {
     Vec<double> wide[inputs];
     for (int i = 0; i < inputs; ++i) wide[i] = half == 0 ? lower(in[i]) : upper(in[i]);
-    const Element<double, inputs> at = F::template eval<S, double>(wide, wide_option);
+    const Element<double, inputs> at = F::template eval<S, double>(wide, option);
     store_vector(results[0] + half * n, at.e);
     for (int i = 0; i < inputs; ++i) store_vector(results[1 + i] + half * n, at.d[i]);
   }
@@ -140,16 +191,24 @@ Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& block, in
     Vec<T> in[inputs];
     get_inputs(i, in);
     if constexpr (kErrors > 0) F::template outside<T>(in, outside);
+#if defined(__AVX2__)
+    if constexpr (std::is_base_of_v<PairedFormulas, F>)
+      if constexpr (F::template in_pairs<S, T>) return eval_in_pairs<F, S>(in, call.option);
+#endif
     return F::template eval<S, T>(in, option);
   };
   auto finish = [&](int64_t i, At at, int64_t valid) {  // lanes that belong to the block
     if constexpr (std::is_base_of_v<Paired, F>) {
-      if constexpr (F::template in_pairs<S, T>)
-        if (any<T>(at.cancels)) {
+      if constexpr (F::template in_pairs<S, T>) {
+        Mask<T> cancels = at.cancels[0];
+        for (int k = 0; k < inputs; ++k)
+          if (block.d[k] != nullptr) cancels |= at.cancels[1 + k];
+        if (any<T>(cancels)) {
           Vec<T> in[inputs];
           get_inputs(i, in);
-          at = eval_wide<F, S>(in, option);
+          at = eval_wide<F, S>(in, call.option);
         }
+      }
     }
     Vec<T> up = block.g != nullptr ? get(block.g, i) * upstream : splat(upstream), e = at.e;
     put(block.dw, i, up * e);

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX2__)
 #pragma GCC diagnostic push
@@ -95,6 +96,44 @@ inline Vec<T> abs(Vec<T> x) {
   bits &= static_cast<typename Simd<T>::Bits>(~(typename Simd<T>::Bits{1} << (sizeof(T) * 8 - 1)));
   std::memcpy(&x, &bits, sizeof x);
   return x;
+}
+
+// The larger of a bound and x, and the smaller; NaN if x is NaN. One instruction, which compilers do not find.
+#if defined(__AVX512F__)
+inline Vec<double> at_least_bound(Vec<double> x, Vec<double> b) {
+  return (Vec<double>)_mm512_max_pd((__m512d)b, (__m512d)x);
+}
+inline Vec<float> at_least_bound(Vec<float> x, Vec<float> b) { return (Vec<float>)_mm512_max_ps((__m512)b, (__m512)x); }
+inline Vec<double> at_most_bound(Vec<double> x, Vec<double> b) {
+  return (Vec<double>)_mm512_min_pd((__m512d)b, (__m512d)x);
+}
+inline Vec<float> at_most_bound(Vec<float> x, Vec<float> b) { return (Vec<float>)_mm512_min_ps((__m512)b, (__m512)x); }
+#elif defined(__AVX2__)
+inline Vec<double> at_least_bound(Vec<double> x, Vec<double> b) {
+  return (Vec<double>)_mm256_max_pd((__m256d)b, (__m256d)x);
+}
+inline Vec<float> at_least_bound(Vec<float> x, Vec<float> b) { return (Vec<float>)_mm256_max_ps((__m256)b, (__m256)x); }
+inline Vec<double> at_most_bound(Vec<double> x, Vec<double> b) {
+  return (Vec<double>)_mm256_min_pd((__m256d)b, (__m256d)x);
+}
+inline Vec<float> at_most_bound(Vec<float> x, Vec<float> b) { return (Vec<float>)_mm256_min_ps((__m256)b, (__m256)x); }
+#else
+template <class V>
+inline V at_least_bound(V x, V b) {
+  return x < b ? b : x;
+}
+template <class V>
+inline V at_most_bound(V x, V b) {
+  return x > b ? b : x;
+}
+#endif
+template <class T>
+inline Vec<T> not_below(Vec<T> x, T bound) {
+  return at_least_bound(x, splat(bound));
+}
+template <class T>
+inline Vec<T> not_above(Vec<T> x, T bound) {
+  return at_most_bound(x, splat(bound));
 }
 
 template <class T>
@@ -192,6 +231,61 @@ inline Vec<double> scale(Vec<double> y, Vec<double> k) { return scale_in_halves<
 inline Vec<float> scale(Vec<float> y, Vec<float> k) { return scale_in_halves<float>(y, k); }
 #endif
 
+// a b + c, rounded once if the processor supports it. The compiler contracts products and sums as it chooses; use this
+// where the result must not depend on that.
+#if defined(__AVX512F__)
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+#elif defined(__AVX2__)
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+#else
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return a * b + c; }
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return a * b + c; }
+#endif
+
+// x, where the compiler must not fuse the product that it is with a sum.
+template <class T>
+inline Vec<T> as_rounded(Vec<T> x) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(x));
+#elif defined(__x86_64__)
+  asm("" : "+x"(x));
+#endif
+  return x;
+}
+
+// Tables of kTable<T> numbers that fit into registers, where they are looked up by the low bits of an index. 0: this
+// instruction set has no such lookup.
+template <class T>
+constexpr int kTable = 0;
+#if defined(__AVX512F__)
+template <>
+inline constexpr int kTable<float> = 16;
+template <>
+inline constexpr int kTable<double> = 16;
+inline Vec<float> look_up(const float* table, Mask<float> i) {
+  return (Vec<float>)_mm512_permutexvar_ps((__m512i)i, (__m512)load(table));
+}
+inline Vec<double> look_up(const double* table, Mask<double> i) {
+  return (Vec<double>)_mm512_permutex2var_pd((__m512d)load(table), (__m512i)i, (__m512d)load(table + 8));
+}
+#elif defined(__AVX2__)
+template <>
+inline constexpr int kTable<float> = 8;
+inline Vec<float> look_up(const float* table, Mask<float> i) {
+  return (Vec<float>)_mm256_permutevar8x32_ps((__m256)load(table), (__m256i)i);
+}
+#endif
+
 // e^r - 1 for |r| <= ln(2)/2, by a Taylor polynomial whose first omitted term is below half an ulp
 inline Vec<double> expm1_reduced(Vec<double> r) {
   Vec<double> p = splat(1.0 / 6227020800.0);
@@ -226,7 +320,7 @@ inline Vec<T> exp_reduced(Vec<T> r) {
 // where ln 2 is split in two so that r keeps its low bits
 template <class T>
 inline Vec<T> exp(Vec<T> x, Vec<T> beyond = Vec<T>{}) {  // e^(x + beyond), where beyond is less than an ulp of x
-  const Vec<T> c = x < Simd<T>::exp_low ? splat(Simd<T>::exp_low) : x;
+  const Vec<T> c = not_below<T>(x, Simd<T>::exp_low);
   const Vec<T> k = (c * static_cast<T>(1.44269504088896340736) + Simd<T>::round_magic) - Simd<T>::round_magic;
   return scale(exp_reduced<T>(((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low) + beyond), k);
 }
@@ -234,7 +328,7 @@ inline Vec<T> exp(Vec<T> x, Vec<T> beyond = Vec<T>{}) {  // e^(x + beyond), wher
 // e^x - 1 for x <= 0: with x = k ln 2 + r, 2^k (e^r - 1) + (2^k - 1), which keeps every digit of a small x
 template <class T>
 inline Vec<T> expm1(Vec<T> x) {
-  const Vec<T> c = x < Simd<T>::exp_low ? splat(Simd<T>::exp_low) : x;
+  const Vec<T> c = not_below<T>(x, Simd<T>::exp_low);
   const Vec<T> k = (c * static_cast<T>(1.44269504088896340736) + Simd<T>::round_magic) - Simd<T>::round_magic;
   const Vec<T> one = splat(T{1}), e = expm1_reduced((c - k * Simd<T>::ln2_high) - k * Simd<T>::ln2_low);
   return scale(e, k) + (scale(one, k) - one);
@@ -259,11 +353,10 @@ alignas(64) inline constexpr double kRoots[16] = {
 // x = (16 k + j) ln 2 / 16 + r and |r| <= ln 2 / 32, the polynomial is short and 2^(j/16) is looked up in a register.
 #if defined(__AVX512F__)
 inline Vec<double> exp_to_float(Vec<double> x) {
-  const Vec<double> c = x < Simd<double>::exp_low ? splat(Simd<double>::exp_low) : x;
+  const Vec<double> c = not_below<double>(x, Simd<double>::exp_low);
   const Vec<double> shifted = c * (16 * 1.44269504088896340736) + Simd<double>::round_magic;
   const Vec<double> k = shifted - Simd<double>::round_magic, r = c - k * (0.69314718055994530942 / 16);
-  const Vec<double> root = (Vec<double>)_mm512_permutex2var_pd(
-      (__m512d)load(kRoots), bitcast<__m512i>(shifted), (__m512d)load(kRoots + 8));  // by the low four bits of 16 k + j
+  const Vec<double> root = look_up(kRoots, bitcast<Mask<double>>(shifted));  // by the low four bits of 16 k + j
   Vec<double> p = splat(1.0 / 720);
   p = p * r + 1.0 / 120;
   p = p * r + 1.0 / 24;
@@ -277,7 +370,7 @@ inline Vec<double> exp_to_float(Vec<double> x) {
 // Without such a lookup, the polynomial is that of exp. 2^k is one factor, made of the bits of the shifted number.
 inline Vec<double> exp_to_float(Vec<double> x) {
   constexpr double low = -708;  // below, 2^k is no normal number, and the result is 0 in float32
-  const Vec<double> c = x < low ? splat(low) : x;
+  const Vec<double> c = not_below<double>(x, low);
   const Vec<double> shifted = c * 1.44269504088896340736 + Simd<double>::round_magic;
   const Vec<double> r = c - (shifted - Simd<double>::round_magic) * 0.69314718055994530942;
   const Mask<double> exponent = bitcast<Mask<double>>(shifted) + Simd<double>::exponent_bias;
@@ -320,27 +413,6 @@ inline Vec<T> exp_signed(Vec<T> x) {
   return x > Simd<T>::exp_high ? splat(static_cast<T>(__builtin_inf())) : exp_for<S, T>(x);
 }
 
-// a b + c, rounded once if the processor supports it. The compiler contracts products and sums as it chooses; use this
-// where the result must not depend on that.
-#if defined(__AVX512F__)
-inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
-  return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
-}
-inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
-  return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-}
-#elif defined(__AVX2__)
-inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
-  return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
-}
-inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
-  return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-}
-#else
-inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return a * b + c; }
-inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return a * b + c; }
-#endif
-
 // A number as an unevaluated sum of two floats, the second about an ulp of the first, for use before a cancellation.
 struct TwoFloats {
   Vec<float> high, low;
@@ -351,31 +423,28 @@ inline TwoFloats two_sum(Vec<float> a, Vec<float> b, Vec<float> beyond) {
   const Vec<float> high = a + b;
   return {high, (b - (high - a)) + beyond};
 }
+// a + b (Knuth's two-sum)
+inline TwoFloats two_sum(Vec<float> a, Vec<float> b) {
+  const Vec<float> high = a + b, back = high - a;
+  return {high, (a - (high - back)) + (b - back)};
+}
+// a b
+inline TwoFloats two_product(Vec<float> a, Vec<float> b) {
+  const Vec<float> high = as_rounded<float>(a * b);
+  return {high, fma(a, b, -high)};
+}
 
 // Whether arithmetic with pairs of floats is available: it needs fused multiply-add and table lookup in a register.
-#if defined(__AVX512F__)
-constexpr bool kPairs = true;
-inline Vec<float> look_up(const float* table, Mask<float> i) {
-  return (Vec<float>)_mm512_permutexvar_ps((__m512i)i, (__m512)load(table));
-}
-#elif defined(__AVX2__)
-constexpr bool kPairs = true;
-inline Vec<float> look_up(const float* table, Mask<float> i) {
-  return (Vec<float>)_mm256_permutevar8x32_ps((__m256)load(table), (__m256i)i);
-}
-#else
-constexpr bool kPairs = false;
-#endif
+constexpr bool kPairs = kTable<float> > 0;
 
 // If two numbers are as accurate as exp_two_floats and their difference is less than this fraction of them, the
 // difference has lost digits of a float.
-constexpr float kClose = 0x1p-4f / kLanes<float>;
+constexpr float kClose = 0x1p-10f;
 
-// e^x for x <= 0 with relative error 2^-24 / n. With n = kLanes<float> roots of two, x = (n k + j) ln 2 / n + r, and
-// e^r - 1 is so small that its rounding error as a float does not matter.
+// e^x with an error of 2^-33. With n = kTable<float> roots of two, x = (n k + j) ln 2 / n + r.
 #if defined(__AVX2__)
 inline TwoFloats exp_two_floats(Vec<float> x) {
-  constexpr int n = kLanes<float>;
+  constexpr int n = kTable<float>;
   struct Table {
     alignas(64) float high[n], low[n];
   };
@@ -387,17 +456,21 @@ inline TwoFloats exp_two_floats(Vec<float> x) {
     }
     return t;
   }();
-  const Vec<float> c = x < Simd<float>::exp_low ? splat(Simd<float>::exp_low) : x;
+  const Vec<float> c = not_above<float>(not_below<float>(x, Simd<float>::exp_low), Simd<float>::exp_high);
   const Vec<float> shifted = c * (n * 1.44269504088896340736f) + Simd<float>::round_magic;
   const Vec<float> steps = shifted - Simd<float>::round_magic;
   const Mask<float> j = bitcast<Mask<float>>(shifted) & (n - 1);
-  const Vec<float> r = fma(steps, splat(-Simd<float>::ln2_high / n), c) - steps * (Simd<float>::ln2_low / n);
-  Vec<float> p = splat(1.0f / 24);
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = (p * r) * r + r;
-  const Vec<float> root = look_up(table.high, j), k = (steps - __builtin_convertvector(j, Vec<float>)) * (1.0f / n);
-  const Vec<float> high = fma(root, p, root), low = fma(root, p, root - high) + look_up(table.low, j);
+  const Vec<float> nearly_r = fma(steps, splat(-Simd<float>::ln2_high / n), c);
+  const TwoFloats r = two_sum(nearly_r, steps * (-Simd<float>::ln2_low / n), Vec<float>{});
+  Vec<float> tail = splat(1.0f / 120);
+  tail = tail * r.high + 1.0f / 24;
+  tail = tail * r.high + 1.0f / 6;
+  tail = tail * r.high + 0.5f;
+  const TwoFloats p = two_sum(r.high, (r.high * r.high) * tail, r.low);  // e^r - 1
+  const Vec<float> root = look_up(table.high, j), root_low = look_up(table.low, j);
+  const Vec<float> k = (steps - __builtin_convertvector(j, Vec<float>)) * (1.0f / n);
+  const Vec<float> high = fma(root, p.high, root);
+  const Vec<float> low = fma(root, p.high, root - high) + fma(root, p.low, fma(root_low, p.high, root_low));
   return {scale(high, k), scale(low, k)};
 }
 #endif
@@ -429,6 +502,130 @@ inline Vec<T> log1p_reduced(Vec<T> f) {
   return f - s * (f - (static_cast<T>(2) * q) * atanh_tail(q));
 }
 
+// The logarithm by a table: with x = 2^k z and z in [1, 2), log(x) = k ln 2 + log(c) + log(1 + r), where c is in the
+// middle of that one of n intervals which holds z, and 1 + r = z / c. Close to 1, c is 1 or 2, and the first two terms
+// cancel exactly, so that the result keeps the digits of r. No division is needed.
+template <class T>
+struct LogTable {
+  static constexpr int n = kTable<T> > 0 ? kTable<T> : 1, bits = n == 16 ? 4 : 3;
+  alignas(64) T inverse[n], high[n], low[n];  // 1 / c, and log(c) in two parts
+
+  constexpr LogTable() : inverse{}, high{}, low{} {
+    // k ln2_high + high is exact: both are multiples of this
+    constexpr long double quantum = std::is_same_v<T, double> ? 0x1p-32L : 0x1p-15L;
+    for (int j = 0; j < n; ++j) {
+      const long double middle = 1 + (j + 0.5L) / n;
+      inverse[j] = j == 0 ? T{1} : j == n - 1 ? static_cast<T>(0.5) : static_cast<T>(1 / middle);
+      const bool doubled = middle > 1.41421356237309504880L;  // log(c) is ln 2 + log(c / 2)
+      const long double log_c = log_near_1(1 / (static_cast<long double>(inverse[j]) * (doubled ? 2 : 1)));
+      const long double nearest = static_cast<long double>(static_cast<int64_t>(log_c / quantum)) * quantum;
+      high[j] = static_cast<T>(nearest + static_cast<long double>(doubled ? Simd<T>::ln2_high : 0));
+      low[j] = static_cast<T>(log_c - nearest + static_cast<long double>(doubled ? Simd<T>::ln2_low : 0));
+    }
+  }
+
+ private:
+  static constexpr long double log_near_1(long double x) {
+    const long double s = (x - 1) / (x + 1);
+    long double sum = 0, power = s;
+    for (int i = 1; i < 60; i += 2, power *= s * s) sum += power / i;
+    return 2 * sum;
+  }
+};
+
+// k and z as above, for x > 0, and what shifts the bits of z down to the index of its interval.
+template <class T>
+struct Binary {
+  Vec<T> k, z;
+};
+#if defined(__AVX512F__)
+inline Binary<float> binary(Vec<float> x) {
+  return {(Vec<float>)_mm512_getexp_ps((__m512)x),
+          (Vec<float>)_mm512_getmant_ps((__m512)x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero)};
+}
+inline Binary<double> binary(Vec<double> x) {
+  return {(Vec<double>)_mm512_getexp_pd((__m512d)x),
+          (Vec<double>)_mm512_getmant_pd((__m512d)x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero)};
+}
+#else
+template <class V>
+inline auto binary(V x) {
+  using T = std::decay_t<decltype(x[0])>;
+  constexpr typename Simd<T>::Bits one = Simd<T>::exponent_bias << Simd<T>::mantissa_bits;
+  const Mask<T> subnormal = x < Simd<T>::least_normal, bits = bitcast<Mask<T>>(subnormal ? x * Simd<T>::raise : x);
+  const Vec<T> k = __builtin_convertvector((bits >> Simd<T>::mantissa_bits) - Simd<T>::exponent_bias, Vec<T>);
+  const Mask<T> mantissa = bits & ((typename Simd<T>::Bits{1} << Simd<T>::mantissa_bits) - 1);
+  return Binary<T>{subnormal ? k - Simd<T>::raised : k, bitcast<Vec<T>>(mantissa | one)};
+}
+#endif
+
+// log(1 + r) = r + r^2 (-1/2 + r s) for -1/(2n) <= r < 1/n, where s is 1/3 - r/4 + r^2/5 - ... up to r^(most - 3)
+template <class T, int most>
+inline Vec<T> log1p_series(Vec<T> r, Vec<T> r_squared) {
+  Vec<T> even{}, odd{};
+#pragma GCC unroll 16
+  for (int m = most; m >= 3; --m) {
+    const T coefficient = static_cast<T>((m % 2 == 0 ? -1.0 : 1.0) / m);
+    Vec<T>& half = m % 2 == 0 ? even : odd;
+    half = m >= most - 1 ? splat(coefficient) : half * r_squared + coefficient;
+  }
+  return odd + r * even;
+}
+
+// The logarithm of x, or its limits where there is none: -inf at 0, NaN below, x for inf and NaN.
+template <class T>
+inline Vec<T> or_limit(Vec<T> log_x, Vec<T> x) {
+#if defined(__AVX512F__)
+  constexpr int limits = 0x03530422;  // a digit for NaN (twice), 0, 1, -inf, inf, negative, positive; 0: log_x
+  if constexpr (std::is_same_v<T, float>)
+    return (Vec<T>)_mm512_fixupimm_ps((__m512)log_x, (__m512)x, _mm512_set1_epi32(limits), 0);
+  else
+    return (Vec<T>)_mm512_fixupimm_pd((__m512d)log_x, (__m512d)x, _mm512_set1_epi64(limits), 0);
+#else
+  const Vec<T> inf = splat(static_cast<T>(__builtin_inf())), nan = splat(static_cast<T>(__builtin_nan(""))), zero{};
+  return x > zero ? (x < inf ? log_x : x) : (x == zero ? -inf : x - x + nan);
+#endif
+}
+
+// log(x) by the table. With a rest, log(x + rest) for a rest of less than an ulp of x.
+template <class T>
+inline Vec<T> log_by_table(Vec<T> x, const Vec<T>* rest = nullptr) {
+  static constexpr LogTable<T> table;
+  constexpr int most = std::is_same_v<T, double> ? 13 : 6;  // r^most / (most + 1) is below 2^-55 or 2^-26
+  const auto [k, z] = binary(x);
+  const Mask<T> j = bitcast<Mask<T>>(z) >> (Simd<T>::mantissa_bits - table.bits);
+  const Vec<T> inverse = look_up(table.inverse, j);
+  Vec<T> r = fma(z, inverse, splat(T{-1}));
+  if (rest != nullptr) r = fma(scale(*rest, -k), inverse, r);
+  const Vec<T> base = fma(k, splat(Simd<T>::ln2_high), look_up(table.high, j)), q = r * r;
+  const Vec<T> low = fma(k, splat(Simd<T>::ln2_low), look_up(table.low, j));
+  const Vec<T> tail = q * (r * log1p_series<T, most>(r, q) - static_cast<T>(0.5));
+  return or_limit<T>(base + (r + (tail + low)), x);
+}
+
+#if defined(__AVX2__)
+// log(x) with an error of 2^-31, or 2^-33 for a table of 16; with a rest, log(x + rest) for a rest of less than an ulp.
+inline TwoFloats log_two_floats(Vec<float> x, const Vec<float>* rest = nullptr) {
+  static constexpr LogTable<float> table;
+  constexpr int most = table.n == 16 ? 8 : 10;  // r^most / (most + 1) is below 2^-33
+  const auto [k, z] = binary(x);
+  const Mask<float> j = bitcast<Mask<float>>(z) >> (Simd<float>::mantissa_bits - table.bits);
+  const Vec<float> inverse = look_up(table.inverse, j);
+  const TwoFloats quotient = two_product(z, inverse);
+  const Vec<float> r = quotient.high - 1.0f;
+  Vec<float> r_low = quotient.low;
+  if (rest != nullptr) r_low = fma(scale(*rest, -k), inverse, r_low);
+  const Vec<float> base = fma(k, splat(Simd<float>::ln2_high), look_up(table.high, j));
+  const Vec<float> low = fma(k, splat(Simd<float>::ln2_low), look_up(table.low, j));
+  const TwoFloats q = two_product(r, r);
+  const Vec<float> cubic = (r * q.high) * log1p_series<float, most>(r, q.high);
+  r_low -= r_low * (r - q.high);  // its factor 1 / (1 + r)
+  const TwoFloats sum = two_sum(base, r, cubic + (r_low + low));
+  const TwoFloats all = two_sum(sum.high, -0.5f * q.high, fma(splat(-0.5f), q.low, sum.low));
+  return {or_limit<float>(all.high, x), all.low};
+}
+#endif
+
 // log(1+u) for u in [0, 1], as softplus needs; if 1+u is beyond sqrt 2, it is halved: 1+f = (1+u)/2
 template <class T>
 inline Vec<T> log1p_unit(Vec<T> u) {
@@ -437,32 +634,38 @@ inline Vec<T> log1p_unit(Vec<T> u) {
   return beyond ? log_f + static_cast<T>(0.69314718055994530942) : log_f;
 }
 
-// log(1+u) for u >= -1, as k ln 2 + log(1+f). 2^k is the power of two nearest to 1+u, and f = (1+u)/2^k - 1
-// = u 2^-k + (2^-k - 1), which is u itself for k = 0, so that a small u keeps all its digits. -inf at -1, NaN below.
+// log(1+u) for u >= -1. Without a table, as k ln 2 + log(1+f): 2^k is the power of two nearest to 1+u, and
+// f = (1+u)/2^k - 1 = u 2^-k + (2^-k - 1), which is u itself for k = 0, so that a small u keeps all its digits.
 template <class T>
 inline Vec<T> log1p(Vec<T> u) {
-  constexpr auto bias = Simd<T>::exponent_bias;
-  const Vec<T> one = splat(T{1}), nearest = (u + one) * static_cast<T>(0.70710678118654752440);
-  const Mask<T> k = (bitcast<Mask<T>>(nearest) >> Simd<T>::mantissa_bits) - bias + 1;  // 0 for 1/sqrt 2 < 1+u < sqrt 2
-  const Vec<T> down = bitcast<Vec<T>>((bias - k) << Simd<T>::mantissa_bits);
-  const Vec<T> f = u * down + (down - one), kf = __builtin_convertvector(k, Vec<T>);
-  const Vec<T> result = kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low);
-  const Vec<T> inf = splat(static_cast<T>(__builtin_inf()));
-  return u > -one ? (u < inf ? result : u) : (u == -one ? -inf : u - u + splat(static_cast<T>(__builtin_nan(""))));
+  const Vec<T> one = splat(T{1}), x = u + one;
+  if constexpr (kVectorBytes == 64) {
+    const Vec<T> back = x - one, rest = (u - back) + (one - (x - back));
+    return log_by_table<T>(x, &rest);
+  } else {
+    constexpr auto bias = Simd<T>::exponent_bias;
+    const Vec<T> nearest = x * static_cast<T>(0.70710678118654752440);
+    const Mask<T> k = (bitcast<Mask<T>>(nearest) >> Simd<T>::mantissa_bits) - bias + 1;  // 0 for 1/sqrt 2 < x < sqrt 2
+    const Vec<T> down = bitcast<Vec<T>>((bias - k) << Simd<T>::mantissa_bits);
+    const Vec<T> f = u * down + (down - one), kf = __builtin_convertvector(k, Vec<T>);
+    return or_limit<T>(kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low), x);
+  }
 }
 
-// log(x) as k ln 2 + log(1+f), where 2^k is the power of two nearest to x and 1+f = x 2^-k. -inf at 0, NaN below.
+// log(x). Without a table, as k ln 2 + log(1+f), where 2^k is the power of two nearest to x and 1+f = x 2^-k.
 template <class T>
 inline Vec<T> log(Vec<T> x) {
-  const Mask<T> subnormal = x < Simd<T>::least_normal;
-  const Vec<T> y = subnormal ? x * Simd<T>::raise : x, nearest = y * static_cast<T>(0.70710678118654752440);
-  const Mask<T> k = (bitcast<Mask<T>>(nearest) >> Simd<T>::mantissa_bits) - Simd<T>::exponent_bias + 1;
-  const Vec<T> f = bitcast<Vec<T>>(bitcast<Mask<T>>(y) - (k << Simd<T>::mantissa_bits)) - static_cast<T>(1);
-  const Vec<T> k_or_raised = __builtin_convertvector(k, Vec<T>), zero{};
-  const Vec<T> kf = subnormal ? k_or_raised - Simd<T>::raised : k_or_raised;
-  const Vec<T> result = kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low);
-  const Vec<T> inf = splat(static_cast<T>(__builtin_inf()));
-  return x > zero ? (x < inf ? result : x) : (x == zero ? -inf : x - x + splat(static_cast<T>(__builtin_nan(""))));
+  if constexpr (kVectorBytes == 64) {
+    return log_by_table<T>(x);
+  } else {
+    const Mask<T> subnormal = x < Simd<T>::least_normal;
+    const Vec<T> y = subnormal ? x * Simd<T>::raise : x, nearest = y * static_cast<T>(0.70710678118654752440);
+    const Mask<T> k = (bitcast<Mask<T>>(nearest) >> Simd<T>::mantissa_bits) - Simd<T>::exponent_bias + 1;
+    const Vec<T> f = bitcast<Vec<T>>(bitcast<Mask<T>>(y) - (k << Simd<T>::mantissa_bits)) - static_cast<T>(1);
+    const Vec<T> k_or_raised = __builtin_convertvector(k, Vec<T>);
+    const Vec<T> kf = subnormal ? k_or_raised - Simd<T>::raised : k_or_raised;
+    return or_limit<T>(kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low), x);
+  }
 }
 
 // x^y for x >= 0, as accurately as a result stored as S requires: by std::pow lane by lane if T is not wider than S

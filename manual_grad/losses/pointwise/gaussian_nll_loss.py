@@ -60,6 +60,7 @@ class GaussianNLLLossFunction(PointwiseLoss):
     """``apply(input, target, var, None, full, eps, reduction)``."""
 
     kernel = "gaussian_nll_loss"
+    paired = True
     refusal = ValueError
     messages = ("var has negative entry/entries; a variance must not be negative",)
 

@@ -78,6 +78,7 @@ class KLDivLossFunction(PointwiseLoss):
     """``apply(input, target, None, log_target, divisor, reduction)``; the mean is the sum over ``divisor``."""
 
     kernel = "kl_div"
+    paired = True
 
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, log_target: bool, divisor: int) -> int:

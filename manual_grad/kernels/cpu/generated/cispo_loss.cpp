@@ -15,16 +15,16 @@ struct CISPOLoss_w : Widened {
     const Vec<T> w = in[3];
     const T most = option[0];
     const Mask<T> v1 = w == T{0};
-    const Vec<T> v2 = -A;
-    const Vec<T> v3 = exp_signed<S, T>(r);
-    const Vec<T> v4 = at_most<T>(v3, most);
-    const Vec<T> v5 = v2 * v4;
-    const Vec<T> v6 = v5 * x;
-    const Vec<T> v7 = w * v6;
-    const Vec<T> v8 = v1 ? splat(T{0}) : v7;
-    const Vec<T> v9 = w * v5;
-    const Vec<T> v10 = v1 ? splat(T{0}) : v9;
-    const Vec<T> v11 = splat(T{0});
+    const auto v2 = -A;
+    const auto v3 = Functions<S, T>::exp(r);
+    const auto v4 = Functions<S, T>::clamp_max(v3, most);
+    const auto v5 = v2 * v4;
+    const auto v6 = v5 * x;
+    const auto v7 = w * v6;
+    const auto v8 = select(v1, splat(T{0}), v7);
+    const auto v9 = w * v5;
+    const auto v10 = select(v1, splat(T{0}), v9);
+    const auto v11 = splat(T{0});
     return {v8, {v10, v11, v11, v11}};
   }
 };
@@ -38,12 +38,12 @@ struct CISPOLoss_no_w : Widened {
     const Vec<T> r = in[1];
     const Vec<T> A = in[2];
     const T most = option[0];
-    const Vec<T> v1 = -A;
-    const Vec<T> v2 = exp_signed<S, T>(r);
-    const Vec<T> v3 = at_most<T>(v2, most);
-    const Vec<T> v4 = v1 * v3;
-    const Vec<T> v5 = v4 * x;
-    const Vec<T> v6 = splat(T{0});
+    const auto v1 = -A;
+    const auto v2 = Functions<S, T>::exp(r);
+    const auto v3 = Functions<S, T>::clamp_max(v2, most);
+    const auto v4 = v1 * v3;
+    const auto v5 = v4 * x;
+    const auto v6 = splat(T{0});
     return {v5, {v4, v6, v6, Vec<T>{}}};
   }
 };

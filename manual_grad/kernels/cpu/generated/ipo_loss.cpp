@@ -14,13 +14,13 @@ struct IPOLoss : Widened {
     const Vec<T> x0 = in[2];
     const Vec<T> y0 = in[3];
     const T t = option[0];
-    const Vec<T> v1 = x - x0;
-    const Vec<T> v2 = y - y0;
-    const Vec<T> v3 = v1 - v2;
-    const Vec<T> v4 = v3 - t;
-    const Vec<T> v5 = v4 * v4;
-    const Vec<T> v6 = -v4;
-    const Vec<T> v7 = -v6;
+    const auto v1 = x - x0;
+    const auto v2 = y - y0;
+    const auto v3 = v1 - v2;
+    const auto v4 = v3 - t;
+    const auto v5 = v4 * v4;
+    const auto v6 = -v4;
+    const auto v7 = -v6;
     return {v5, {v4, v6, v6, v7}};
   }
 };

@@ -4,29 +4,29 @@
 namespace mg {
 namespace {
 
-struct KLDivLoss_log_target : Widened {
+struct KLDivLoss_log_target : PairedFormulas {
   static constexpr int kInputs = 2, kOptions = 1;
   template <class S, class T>
   static Element<T, 2> eval(const Vec<T>* in, const T*) {
     const Vec<T> x = in[0];
     const Vec<T> t = in[1];
-    const Vec<T> v1 = exp_signed<S, T>(t);
+    const auto v1 = Functions<S, T>::exp(t);
     const Mask<T> v2 = v1 == T{0};
     const Mask<T> v3 = x != x;
     const Mask<T> v4 = ~v3;
     const Mask<T> v5 = v2 & v4;
-    const Vec<T> v6 = t - x;
-    const Vec<T> v7 = v1 * v6;
-    const Vec<T> v8 = v5 ? splat(T{0}) : v7;
-    const Vec<T> v9 = -v1;
-    const Vec<T> v10 = v6 + T{1};
-    const Vec<T> v11 = v1 * v10;
-    const Vec<T> v12 = v5 ? splat(T{0}) : v11;
+    const auto v6 = t - x;
+    const auto v7 = v1 * v6;
+    const auto v8 = select(v5, splat(T{0}), v7);
+    const auto v9 = -v1;
+    const auto v10 = v6 + T{1};
+    const auto v11 = v1 * v10;
+    const auto v12 = select(v5, splat(T{0}), v11);
     return {v8, {v9, v12}};
   }
 };
 
-struct KLDivLoss_no_log_target : Widened {
+struct KLDivLoss_no_log_target : PairedFormulas {
   static constexpr int kInputs = 2, kOptions = 1;
   template <class S, class T>
   static Element<T, 2> eval(const Vec<T>* in, const T*) {
@@ -36,13 +36,13 @@ struct KLDivLoss_no_log_target : Widened {
     const Mask<T> v2 = x != x;
     const Mask<T> v3 = ~v2;
     const Mask<T> v4 = v1 & v3;
-    const Vec<T> v5 = log<T>(t);
-    const Vec<T> v6 = v5 - x;
-    const Vec<T> v7 = t * v6;
-    const Vec<T> v8 = v4 ? splat(T{0}) : v7;
-    const Vec<T> v9 = -t;
-    const Vec<T> v10 = v6 + T{1};
-    const Vec<T> v11 = v4 ? splat(T{0}) : v10;
+    const auto v5 = Functions<S, T>::log(t);
+    const auto v6 = v5 - x;
+    const auto v7 = t * v6;
+    const auto v8 = select(v4, splat(T{0}), v7);
+    const auto v9 = -t;
+    const auto v10 = v6 + T{1};
+    const auto v11 = select(v4, splat(T{0}), v10);
     return {v8, {v9, v11}};
   }
 };

@@ -10,10 +10,10 @@ struct L1Loss : Plain {
   static Element<T, 2> eval(const Vec<T>* in, const T*) {
     const Vec<T> x = in[0];
     const Vec<T> t = in[1];
-    const Vec<T> v1 = x - t;
-    const Vec<T> v2 = abs<T>(v1);
-    const Vec<T> v3 = (v1 > Vec<T>{} ? splat(T{1}) : Vec<T>{}) - (v1 < Vec<T>{} ? splat(T{1}) : Vec<T>{});
-    const Vec<T> v4 = -v3;
+    const auto v1 = x - t;
+    const auto v2 = abs<T>(v1);
+    const auto v3 = (v1 > Vec<T>{} ? splat(T{1}) : Vec<T>{}) - (v1 < Vec<T>{} ? splat(T{1}) : Vec<T>{});
+    const auto v4 = -v3;
     return {v2, {v3, v4}};
   }
 };

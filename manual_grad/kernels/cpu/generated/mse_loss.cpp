@@ -11,9 +11,9 @@ struct MSELoss : Plain {
   static Element<T, 2> eval(const Vec<T>* in, const T*) {
     const Vec<T> x = in[0];
     const Vec<T> t = in[1];
-    const Vec<T> v1 = x - t;
-    const Vec<T> v2 = v1 * v1;
-    const Vec<T> v3 = -v1;
+    const auto v1 = x - t;
+    const auto v2 = v1 * v1;
+    const auto v3 = -v1;
     return {v2, {v1, v3}};
   }
 };

@@ -11,18 +11,18 @@ struct QuantileLoss : Widened {
     const Vec<T> x = in[0];
     const Vec<T> t = in[1];
     const T quantile = option[0];
-    const Vec<T> v1 = x - t;
+    const auto v1 = x - t;
     const Mask<T> v2 = v1 < T{0};
     const T v3 = -quantile;
-    const Vec<T> v4 = v3 * v1;
+    const auto v4 = v3 * v1;
     const T v5 = T{1} - quantile;
-    const Vec<T> v6 = v5 * v1;
-    const Vec<T> v7 = v2 ? v4 : v6;
+    const auto v6 = v5 * v1;
+    const auto v7 = select(v2, v4, v6);
     const Mask<T> v8 = v1 > T{0};
-    const Vec<T> v9 = T{0} * v1;
-    const Vec<T> v10 = v8 ? splat(v5) : v9;
-    const Vec<T> v11 = v2 ? splat(v3) : v10;
-    const Vec<T> v12 = -v11;
+    const auto v9 = T{0} * v1;
+    const auto v10 = select(v8, splat(v5), v9);
+    const auto v11 = select(v2, splat(v3), v10);
+    const auto v12 = -v11;
     return {v7, {v11, v12}};
   }
 };

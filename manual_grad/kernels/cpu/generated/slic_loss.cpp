@@ -13,17 +13,17 @@ struct SLiCLoss : Widened {
     const Vec<T> x0 = in[2];
     const Vec<T> y0 = in[3];
     const T beta = option[0];
-    const Vec<T> v1 = x - x0;
-    const Vec<T> v2 = y - y0;
-    const Vec<T> v3 = v1 - v2;
-    const Vec<T> v4 = beta * v3;
-    const Vec<T> v5 = T{1} - v4;
-    const Vec<T> v6 = at_least<T>(v5, T{0});
+    const auto v1 = x - x0;
+    const auto v2 = y - y0;
+    const auto v3 = v1 - v2;
+    const auto v4 = beta * v3;
+    const auto v5 = T{1} - v4;
+    const auto v6 = Functions<S, T>::clamp_min(v5, T{0});
     const Mask<T> v7 = v4 < T{1};
     const T v8 = -beta;
-    const Vec<T> v9 = v7 ? splat(v8) : splat(T{0});
-    const Vec<T> v10 = -v9;
-    const Vec<T> v11 = -v10;
+    const auto v9 = select(v7, splat(v8), splat(T{0}));
+    const auto v10 = -v9;
+    const auto v11 = -v10;
     return {v6, {v9, v10, v10, v11}};
   }
 };

@@ -11,18 +11,18 @@ struct SmoothL1Loss : Plain {
     const Vec<T> x = in[0];
     const Vec<T> t = in[1];
     const T beta = option[0];
-    const Vec<T> v1 = x - t;
-    const Vec<T> v2 = abs<T>(v1);
+    const auto v1 = x - t;
+    const auto v2 = abs<T>(v1);
     const Mask<T> v3 = beta > v2;
-    const Vec<T> v4 = v1 / beta;
-    const Vec<T> v5 = T{0.5} * v4;
-    const Vec<T> v6 = v5 * v1;
+    const auto v4 = v1 / beta;
+    const auto v5 = T{0.5} * v4;
+    const auto v6 = v5 * v1;
     const T v7 = T{0.5} * beta;
-    const Vec<T> v8 = v2 - v7;
-    const Vec<T> v9 = v3 ? v6 : v8;
-    const Vec<T> v10 = at_least<T>(v4, T{-1});
-    const Vec<T> v11 = at_most<T>(v10, T{1});
-    const Vec<T> v12 = -v11;
+    const auto v8 = v2 - v7;
+    const auto v9 = select(v3, v6, v8);
+    const auto v10 = Functions<S, T>::clamp_min(v4, T{-1});
+    const auto v11 = Functions<S, T>::clamp_max(v10, T{1});
+    const auto v12 = -v11;
     return {v9, {v11, v12}};
   }
 };

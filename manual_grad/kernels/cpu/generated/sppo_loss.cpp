@@ -14,15 +14,15 @@ struct SPPOLoss : Widened {
     const Vec<T> x0 = in[2];
     const Vec<T> y0 = in[3];
     const T t = option[0];
-    const Vec<T> v1 = x - x0;
-    const Vec<T> v2 = v1 - t;
-    const Vec<T> v3 = v2 * v2;
-    const Vec<T> v4 = y - y0;
-    const Vec<T> v5 = v4 + t;
-    const Vec<T> v6 = v5 * v5;
-    const Vec<T> v7 = v3 + v6;
-    const Vec<T> v8 = -v2;
-    const Vec<T> v9 = -v5;
+    const auto v1 = x - x0;
+    const auto v2 = v1 - t;
+    const auto v3 = v2 * v2;
+    const auto v4 = y - y0;
+    const auto v5 = v4 + t;
+    const auto v6 = v5 * v5;
+    const auto v7 = v3 + v6;
+    const auto v8 = -v2;
+    const auto v9 = -v5;
     return {v7, {v2, v5, v8, v9}};
   }
 };
