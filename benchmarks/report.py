@@ -6,9 +6,13 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import statistics
-from collections.abc import Iterable, Sequence
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -16,6 +20,7 @@ import manual_grad
 from benchmarks.check import TOLERANCE
 from benchmarks.timing import Result, Timing
 
+ROOT = Path(__file__).parents[1]
 OTHERS = ("eager", "compiled")
 HEAD = ("loss", "manual_grad", "eager", "compiled", "× eager", "× compiled", "GB/s", "of sweep")
 NOTE = (
@@ -24,6 +29,9 @@ NOTE = (
     "with torch's own ops and with huge pages requested as the kernels request them. It reads every score, but "
     "nll_loss need not."
 )
+SUMMARY = ("size", "× eager", "lowest", "× compiled", "lowest")
+
+T = TypeVar("T")
 
 
 def machine() -> dict[str, str]:
@@ -37,11 +45,35 @@ def machine() -> dict[str, str]:
         "kernels": kernels.removeprefix("CPU kernels").strip(),
         "huge pages": _huge_pages(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "date": date.today().isoformat(),
+        "commit": commit(ROOT),
     }
 
 
 def described(machine: dict[str, str]) -> str:
     return "; ".join(f"{name}: {value}" for name, value in machine.items()) + "."
+
+
+def processor(machine: dict[str, str]) -> str:
+    """The name of the processor, without what every processor is called."""
+    return re.sub(r"\((R|TM)\)| (CPU|Processor)\b.*", "", machine["CPU"])
+
+
+def commit(folder: Path) -> str:
+    """The commit of a checkout and whether its losses were changed since, so that figures of older code can be told."""
+    # a folder that is no checkout does not take the commit of a repository around it
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+
+    def git(*command: str) -> str:
+        return subprocess.run(
+            ["git", "-C", folder, *command], env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "manual_grad")
+        return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _cpu() -> str:
@@ -79,8 +111,27 @@ def mean_speedup(results: Sequence[Result], other: str) -> float | None:
     return statistics.geometric_mean(speedups) if speedups else None
 
 
+def summary(results: Sequence[Result]) -> list[list[str]]:
+    """For each section the geometric means of the speed-ups, and the row where each is lowest: :data:`SUMMARY`."""
+    table = []
+    for title, some in sections([r for r in results if not r.red]).items():
+        cells = [title]
+        for other in OTHERS:
+            found = {r.name: r.speedup(other) for r in some if other in r.timings}
+            lowest = min(found, key=found.__getitem__, default=None)
+            cells += [_ratio(mean_speedup(some, other)), f"{lowest} {digits(found[lowest])}" if lowest else ""]
+        table.append(cells)
+    return table
+
+
 def _ratio(speedup: float | None) -> str:
     return "" if speedup is None else digits(speedup)
+
+
+def span(values: Iterable[float]) -> str:
+    """The lowest and the highest value; one, if they are the same when rounded."""
+    values = sorted(values)
+    return "–".join(dict.fromkeys(f"{value:.1f}" for value in (values[0], values[-1])))
 
 
 def time(timing: Timing | None, quartiles: bool = False) -> str:
@@ -114,7 +165,7 @@ def plain(results: Sequence[Result]) -> str:
 
 
 def markdown(results: Sequence[Result], machine: dict[str, str]) -> str:
-    """The tables of the README."""
+    """The table of every section."""
     parts = [described(machine)]
     for title, some in sections(results).items():
         parts.append(f"**{title}**")
@@ -144,6 +195,13 @@ def read_json(path: Path) -> tuple[list[Result], dict[str, str]]:
         }
         results.append(Result(**entry))
     return results, content["machine"]
+
+
+def of_machines(folder: Path, read: Callable[[Path], T]) -> dict[str, T]:
+    """What was measured on each machine, by the name of its file."""
+    if not (files := sorted(folder.glob("*.json"))):
+        raise ValueError(f"{folder} has no results")
+    return {file.stem: read(file) for file in files}
 
 
 def plot(results: Sequence[Result], machine: dict[str, str], path: Path) -> None:

@@ -11,6 +11,7 @@ after the other, and :func:`merge` takes medians over these runs: of the times, 
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import time
@@ -78,6 +79,15 @@ class Result:
         """The median over the runs."""
         found = self.speedups(other)
         return statistics.median(found) if found else None
+
+    @property
+    def elements(self) -> int:
+        """Of the first input."""
+        return math.prod(self.shape)
+
+    def nanoseconds(self, program: str = "manual_grad") -> float:
+        """Per element."""
+        return self.timings[program].median / self.elements * 1e9
 
     @property
     def bandwidth(self) -> float:

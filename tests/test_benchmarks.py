@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
@@ -256,6 +258,62 @@ def test_table() -> None:
     assert "| b_loss, variant | RED: off by 1e+06 eps, 8 allowed |" in table
     assert "| geometric mean |  |  |  | 4.00 | 0.25 |  |  |" in table
     assert "2.00 [1.80, 2.20] ms" in report.plain([fast, wrong])
+
+
+def test_summary() -> None:
+    def row(loss: str, variant: str, size: str, **others: float) -> Result:
+        timings = {name: Timing(0, seconds, 0, 5, 1) for name, seconds in {"manual_grad": 1.0, **others}.items()}
+        return Result(loss, variant, size, (8,), 1.0, 96, 0.5, timings)
+
+    rows = [row("a", "", "large", eager=2.0), row("a", "b", "large", eager=8.0, compiled=3.0), row("c", "", "small")]
+    wrong = Result("a", "", "large", (8,), 1.0, 96, 1e6, {})
+    assert report.summary([*rows, wrong]) == [
+        ["large", "4.00", "a 2.00", "3.00", "a, b 3.00"],
+        ["small", "", "", "", ""],
+    ]
+    assert report.span([2.04, 1.0, 3.5]) == "1.0–3.5" and report.span([2.04, 2.0]) == "2.0"
+    assert rows[0].elements == 8 and rows[0].nanoseconds("eager") == 0.25e9
+
+
+@pytest.mark.parametrize(
+    ("cpu", "name"),
+    [
+        ("Intel(R) Xeon(R) Processor", "Intel Xeon"),
+        ("Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz", "Intel Core i7-8700"),
+        ("AMD EPYC", "AMD EPYC"),
+    ],
+)
+def test_names_of_processors(cpu: str, name: str) -> None:
+    assert report.processor({"CPU": cpu}) == name
+
+
+def test_results_of_machines(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no results"):
+        report.of_machines(tmp_path, report.read_json)
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.json").write_text(name)
+    assert list(report.of_machines(tmp_path, Path.read_text).items()) == [("a", "a"), ("b", "b")]
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_commit_of_the_code(tmp_path: Path) -> None:
+    def git(*command: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        done = subprocess.run(["git", "-C", tmp_path, *who, *command], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    code, results = tmp_path / "manual_grad/loss.py", tmp_path / "results.json"
+    code.parent.mkdir()
+    for file in (code, results):
+        file.write_text("1")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    results.write_text("2")  # does not change what is measured
+    assert report.commit(tmp_path) == git("rev-parse", "--short", "HEAD")
+    code.write_text("2")
+    assert report.commit(tmp_path) == git("rev-parse", "--short", "HEAD") + " with changes"
+    assert report.commit(code.parent) == "unknown"  # not a checkout, but in one
 
 
 @pytest.mark.parametrize("bad", ["no_such_loss", "--size huge", "--json no/such/folder.json"])
