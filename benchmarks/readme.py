@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import contrastive, heads, report, sharded
-from benchmarks.scaling import tables
 from benchmarks.timing import Result
 from gradcheck.families import FAMILIES
 from gradcheck.spec import Spec
@@ -20,8 +19,8 @@ from manual_grad.catalogue import BY_NAME
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 ERRORS = ROOT / "benchmarks/results/errors.json"
-TIMES = ROOT / "benchmarks/results/cpu.json"
-SCALING = ROOT / "benchmarks/results/scaling.json"
+TIMES = ROOT / "benchmarks/results/cpu"  # of each machine a file, as in the next folder
+SCALING = ROOT / "benchmarks/results/scaling"
 HEADS = ROOT / "benchmarks/results/heads.json"
 CONTRASTIVE = ROOT / "benchmarks/results/contrastive.json"
 SHARDED = ROOT / "benchmarks/results/sharded.json"
@@ -31,7 +30,8 @@ NOTE = (
     "Kernel: its name, or yes if it is named after the loss. Order: the highest derivative that is checked. Bold: "
     "torch's own function cannot do this. Value and gradient: the worst float32 error of the loss and of any component "
     "of a gradient, over every regime of its spec, in eps, against exact arithmetic; at 8.4e6 no digit is correct. × "
-    "eager: the speed-up of forward plus backward over torch's function, at the large size."
+    "eager: the speed-up of forward plus backward over torch's function, at the large size; the range is that over "
+    "variants and machines."
 )
 
 
@@ -47,19 +47,25 @@ def update(text: str) -> str:
     return text
 
 
+def times() -> dict[str, tuple[list[Result], dict[str, str]]]:
+    return report.of_machines(TIMES, report.read_json)
+
+
 def losses() -> str:
     """The table of losses: a row for each spec, by family."""
     errors = json.loads(ERRORS.read_text(encoding="utf-8"))["losses"]
-    results, _ = report.read_json(TIMES)
+    machines = times()
     order = list(FAMILIES)
     lines = [HEAD, ("---", "---", "---", "---:", "---", *["---:"] * 5)]
     for spec in sorted(map(specs.load, specs.NAMES), key=lambda spec: (order.index(spec.family), spec.name)):
-        timed = [r for r in results if r.loss == spec.name]
+        timed = {name: [r for r in results if r.loss == spec.name] for name, (results, _) in machines.items()}
         if spec.name not in errors:
             raise ValueError(f"{ERRORS} lacks {spec.name}: run python -m benchmarks.accuracy")
-        if not timed and BY_NAME[spec.name].peer:
-            raise ValueError(f"{TIMES} lacks {spec.name}: run python -m benchmarks --json")
-        lines.append(row(spec, errors[spec.name], timed))
+        for name, results in timed.items():
+            if not results and BY_NAME[spec.name].peer:
+                file = TIMES / f"{name}.json"
+                raise ValueError(f"{file} lacks {spec.name}: run python -m benchmarks --runs 5 --json {file}")
+        lines.append(row(spec, errors[spec.name], [r for results in timed.values() for r in results]))
     return f"{report.grid(lines)}\n\n{NOTE}"
 
 
@@ -75,7 +81,7 @@ def row(spec: Spec, known: dict[str, Any], results: Sequence[Result]) -> tuple[s
         ours(str(spec.order), "second"),
         ", ".join(ours(name, name) for name in ("forward", "vmap", "compile") if name in spec.promises),
         *(eps(known[what][whose]) for what in ("value", "gradient") for whose in ("error", "torch")),
-        "–".join(dict.fromkeys(f"{s:.1f}" for s in (min(speedups), max(speedups)))) if speedups else "–",
+        report.span(speedups) if speedups else "–",
     )
 
 
@@ -88,13 +94,21 @@ def eps(error: float | str | None) -> str:
     return "∞" if size == inf else f"{size:.1e}".replace("e+0", "e").replace("e+", "e")
 
 
+def speed() -> str:
+    """A short table for each machine."""
+    head = [report.SUMMARY, ("---", *["---:"] * (len(report.SUMMARY) - 1))]
+    return "\n\n".join(
+        f"{report.described(machine)}\n\n{report.grid([*head, *report.summary(results)])}"
+        for results, machine in times().values()
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "losses": losses,
-    "benchmarks": lambda: report.markdown(*report.read_json(TIMES)),
+    "benchmarks": speed,
     "heads": lambda: heads.table(*heads.read_json(HEADS)),
     "contrastive": lambda: contrastive.table(*contrastive.read_json(CONTRASTIVE)),
     "sharded": lambda: sharded.summary(*sharded.read_json(SHARDED)),
-    "scaling": lambda: tables.markdown(*tables.read_json(SCALING)),
 }
 
 if __name__ == "__main__":

@@ -166,7 +166,8 @@ def violations(pages: Pages, options: dict[str, Any]) -> list[str]:
 # a page of each kind, since contrast is a matter of the style, and slow to compute
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize(
-    "page", ["index", "api", "field", "notebooks/softmax_cross_entropy", "guides/numerics", "losses/ctc_loss"]
+    "page",
+    ["index", "api", "field", "benchmarks", "notebooks/softmax_cross_entropy", "guides/numerics", "losses/ctc_loss"],
 )
 def test_contrast(pages: Pages, page: str, dark: bool) -> None:
     pages.open(page, dark=dark)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import math
 import re
 import statistics
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,8 @@ import pytest
 
 import manual_grad
 import manual_grad.functional as F
+from benchmarks import report
+from benchmarks.scaling import tables
 from gradcheck import CHECKS
 from manual_grad import specs
 from manual_grad.catalogue import BY_NAME
@@ -39,6 +43,15 @@ KB = 1000
 def committed(name: str) -> dict[str, Any]:
     """A table of results."""
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+MACHINES = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((RESULTS / "cpu").glob("*"))}
+
+
+def speedups(row: dict[str, Any], other: str) -> list[float]:
+    """Of each run."""
+    ours, theirs = (t.get("runs") or [t["median"]] for t in (row["timings"]["manual_grad"], row["timings"][other]))
+    return [b / a for a, b in zip(ours, theirs, strict=True)]
 
 
 class Page(HTMLParser):
@@ -130,8 +143,9 @@ def test_every_loss_has_its_page(site: Path, loss: str) -> None:
     assert any(url.endswith(f"/{loss}.svg") for url in page.loaded)
     regimes = committed("errors.json")["losses"][loss]["regimes"]
     assert all(f'<th scope="row">{regime}</th>' in html.replace("&#x27;", "'") for regime in regimes)
-    timed = [r for r in committed("cpu.json")["results"] if r["loss"] == loss]
-    assert html.count('<table class="bars">') == len(timed)
+    timed = [r for machine in MACHINES.values() for r in machine["results"] if r["loss"] == loss]
+    assert html.count('<th scope="row">manual_grad</th>') == len(timed)
+    assert html.count('<table class="bars">') == len({(r["variant"], r["size"]) for r in timed})
 
 
 def test_a_page_says_which_equation_is_not_executed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,15 +176,60 @@ def test_equations_name_the_lines_that_cite_them(site: Path, loss: str) -> None:
 
 def test_home_page_has_the_committed_figures(site: Path) -> None:
     html = (site / "index.html").read_text(encoding="utf-8")
-    timed = [r for r in committed("cpu.json")["results"] if r["size"] == "large"]
-    medians = [{name: t["median"] for name, t in r["timings"].items()} for r in timed if r["upstream"] == 1]
-    eager = statistics.geometric_mean(m["eager"] / m["manual_grad"] for m in medians)
+    means = [
+        statistics.geometric_mean(statistics.median(speedups(r, "eager")) for r in rows if r["size"] == "large")
+        for rows in (machine["results"] for machine in MACHINES.values())
+    ]
+    eager = "–".join(dict.fromkeys(f"{mean:.1f}" for mean in (min(means), max(means))))
     losses = committed("errors.json")["losses"].values()
     worst = max(loss[what]["error"] for loss in losses for what in ("value", "gradient"))
-    figures = [f"{eager:.1f}×", f"{worst:.1f} eps", f"{len(CHECKS)} checks"]
+    figures = [f"{eager}×", f"{worst:.1f} eps", f"{len(CHECKS)} checks"]
     assert re.findall(r'<p class="figure">([^<]*)</p>', html) == figures
     cards = re.findall(r'<a class="card" href="losses/(\w+).html">', html)
     assert sorted(cards) == LOSSES
+
+
+def cells_of(table: str) -> list[list[str]]:
+    """The text in the cells of each row."""
+    rows = re.findall(r"<tr>(.*?)</tr>", table, flags=re.DOTALL)
+    return [[unescape(re.sub("<.*?>", "", cell)) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+
+
+@pytest.mark.parametrize("size", ["large", "medium", "small"])
+def test_page_on_speed_has_the_committed_figures(site: Path, size: str) -> None:
+    html = (site / "benchmarks.html").read_text(encoding="utf-8")
+    processors = [report.processor(machine["machine"]) for machine in MACHINES.values()]
+    _, _, section = html.partition(f'<section id="{size}">')
+    _, *rows = cells_of(section.partition("</table>")[0])
+    shown = {}
+    for row in rows:
+        if row[0] not in processors:  # a name, over the rows of all machines
+            name, *row = row
+        shown[name, row[0]] = row[1:]
+    for processor, machine in zip(processors, MACHINES.values(), strict=True):
+        for r in (r for r in machine["results"] if (r["size"], r["upstream"]) == (size, 1)):
+            row = shown.pop((", ".join(filter(None, (r["loss"], r["variant"]))), processor))
+            *_, eager, _, bytes, ns, share = row
+            elements = math.prod(r["shape"])
+            assert bytes == report.digits(r["bytes"] / elements)
+            assert ns == report.digits(r["timings"]["manual_grad"]["median"] / elements * 1e9)
+            assert share == f"{statistics.median(speedups(r, 'sweep')):.0%}"
+            runs = sorted(speedups(r, "eager"))
+            spread = f" {report.digits(runs[0])}–{report.digits(runs[-1])}" if len(runs) > 1 else ""
+            assert eager == report.digits(statistics.median(runs)) + spread
+    assert not shown
+
+
+def test_page_on_speed_has_every_machine_and_table(site: Path) -> None:
+    html = (site / "benchmarks.html").read_text(encoding="utf-8")
+    for name, machine in MACHINES.items():
+        assert html.count(f'src="_images/roofline_{name}.svg"') == 1
+        for r in (r for r in machine["results"] if r["size"] == "large"):
+            assert f'href="losses/{r["loss"]}.html"' in html
+    for _, title, _ in tables.TABLES:
+        assert escape(title) in html
+    for file in (RESULTS / "scaling").glob("*"):
+        assert escape(report.described(json.loads(file.read_text(encoding="utf-8"))["machine"])) in html
 
 
 def test_no_formula_is_left_in_tex(site: Path) -> None:

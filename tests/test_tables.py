@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import manual_grad.functional as M
-from benchmarks import accuracy, readme
+from benchmarks import accuracy, readme, report
 from gradcheck.families import FAMILIES
 from manual_grad import kernels, specs
 from manual_grad.catalogue import BY_NAME, LOSSES
@@ -39,16 +40,44 @@ def test_every_family_is_explained() -> None:
         assert f"({family})" in README
 
 
+@pytest.mark.parametrize("file", sorted(readme.TIMES.iterdir()), ids=lambda file: file.stem)
+def test_no_speed_is_reported_of_a_wrong_loss(file: Path) -> None:
+    assert not any(r.red for r in report.read_json(file)[0])
+
+
+def without(path: Path, names: str, folder: Path) -> Path:
+    """A copy of the file in the folder that lacks what it should list."""
+    content, empty = json.loads(path.read_text(encoding="utf-8")), folder / path.name
+    empty.write_text(json.dumps({**content, names: type(content[names])()}))
+    return empty
+
+
 def test_a_loss_without_results_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for path, names in ((readme.ERRORS, "losses"), (readme.TIMES, "results")):
-        content, empty = json.loads(path.read_text(encoding="utf-8")), tmp_path / path.name
-        empty.write_text(json.dumps({**content, names: type(content[names])()}))
-    monkeypatch.setattr(readme, "TIMES", tmp_path / readme.TIMES.name)
-    with pytest.raises(ValueError, match=r"cpu\.json lacks .* run python -m benchmarks --json"):
+    first, *_ = sorted(readme.TIMES.iterdir())
+    (tmp_path / "others.json").write_text(first.read_text(encoding="utf-8"))  # has all
+    lacking = without(first, "results", tmp_path)
+    monkeypatch.setattr(readme, "TIMES", tmp_path)
+    with pytest.raises(ValueError, match=rf"{lacking} lacks .* run python -m benchmarks --runs 5 --json {lacking}"):
         readme.losses()
-    monkeypatch.setattr(readme, "ERRORS", tmp_path / readme.ERRORS.name)
+    monkeypatch.setattr(readme, "ERRORS", without(readme.ERRORS, "losses", tmp_path))
+    monkeypatch.setattr(readme, "TIMES", first.parent)
     with pytest.raises(ValueError, match=r"errors\.json lacks .* run python -m benchmarks\.accuracy"):
         readme.losses()
+
+
+def test_every_machine_is_in_the_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a second machine everything is slower; what one tells of the time of both are ranges."""
+    results, machine = report.read_json(min(readme.TIMES.iterdir()))
+    slower = [replace(r, timings={**r.timings, "manual_grad": r.timings["eager"]}) for r in results]
+    report.write_json(results, machine, tmp_path / "a.json")
+    report.write_json(slower, {**machine, "CPU": "Another"}, tmp_path / "b.json")
+    monkeypatch.setattr(readme, "TIMES", tmp_path)
+    (row,) = (row for row in readme.losses().splitlines() if row.startswith("| `mse_loss` |"))
+    (mse,) = (r for r in results if (r.loss, r.section) == ("mse_loss", "large"))
+    assert row.endswith(f"| 1.0–{mse.speedup('eager'):.1f} |")
+    first, second = readme.speed().split("CPU: Another")
+    assert f"| large | {report.digits(report.mean_speedup(report.sections(results)['large'], 'eager'))} |" in first
+    assert "| large | 1.00 |" in second
 
 
 def test_a_table_without_a_place() -> None:

@@ -10,7 +10,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from extension import accuracy, code, equations, field, home, links, names, pages, panel, signatures, speed
+from extension import accuracy, code, equations, field, home, links, measured, names, pages, panel, signatures, speed
 
 PARTS = {
     "loss-facts": pages.facts,
@@ -20,6 +20,11 @@ PARTS = {
     "loss-accuracy": accuracy.html,
     "loss-speed": speed.html,
     "headline": home.headline,
+    "speed-machines": measured.machines,
+    "speed-summary": measured.summary,
+    "speed-shares": measured.shares,
+    "speed-times": measured.times,
+    "speed-scaling": measured.scaling,
     "field-summary": field.summary,
     "field-table": field.table,
     "field-findings": field.listed,
@@ -55,6 +60,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     for name, render in PARTS.items():
         app.add_directive(name, part(render))
     app.add_directive("answer", Answer)
+    app.add_directive("speed-rooflines", measured.Rooflines)
     app.add_directive("losses-by-family", home.LossesByFamily)
     app.add_directive("losses-table", home.LossesTable)
     app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir), Path(app.outdir)))

@@ -17,8 +17,11 @@ from manual_grad.study.curves import trace
 
 
 def headline() -> str:
-    large = [r for r in speed.known()[0] if r.section == "large" and not r.red]
-    eager, compiled = (report.mean_speedup(large, other) for other in report.OTHERS)
+    large = [[r for r in results if r.section == "large"] for results, _ in speed.known().values()]
+    eager, compiled = (
+        report.span(filter(None, (report.mean_speedup(some, other) for some in large))) for other in report.OTHERS
+    )
+    processors = " and ".join(map(speed.processor, speed.known()))
     known = accuracy.known().values()
     worst = max(map(accuracy.worst, accuracy.known()))
     lost = sum(any(accuracy.is_lost(loss[what]["torch"]) for what in ("value", "gradient")) for loss in known)
@@ -26,10 +29,10 @@ def headline() -> str:
     count = len(specs.NAMES)
     cards = [
         (
-            f"{eager:.1f}×",
+            f"{eager}×",
             "as fast as torch eager",
-            f"{compiled:.1f}× as fast as torch.compile: geometric means over {len(large)} cases, forward plus "
-            f"backward, large tensors, {speed.known()[1]['threads']} CPU threads.",
+            f"{compiled}× as fast as torch.compile: geometric means over {len(large[0])} cases, forward plus backward, "
+            f"large tensors, on {processors}.",
         ),
         (
             f"{worst:.1f} eps",

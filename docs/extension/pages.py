@@ -145,7 +145,7 @@ def worst_error(loss: str) -> str:
 
 def speedup(loss: str) -> str:
     """The speed-up over torch at the large size, as in the README; empty if the loss is not timed."""
-    timed = [r for r in speed.known()[0] if r.loss == loss]
+    timed = [r for row in speed.rows() for r in row.values() if r.loss == loss]
     return readme.row(specs.load(loss), accuracy.known()[loss], timed)[-1] if timed else ""
 
 

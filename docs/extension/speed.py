@@ -3,54 +3,79 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from html import escape
 
 from benchmarks import readme, report
 from benchmarks.scaling import tables
 from benchmarks.timing import Result
+from extension import grid
 
 SHOWN = {"manual_grad": "manual_grad", "eager": "torch eager", "compiled": "torch.compile"}
 
+Row = Mapping[str, Result]  # the results of one case and size, by machine
+
 
 @functools.cache
-def known() -> tuple[list[Result], dict[str, str]]:
-    return report.read_json(readme.TIMES)
+def known() -> dict[str, tuple[list[Result], dict[str, str]]]:
+    """The results and the description of each machine."""
+    return readme.times()
+
+
+@functools.cache
+def scaling() -> dict[str, tuple[tables.Answers, dict[str, str]]]:
+    return report.of_machines(readme.SCALING, tables.read_json)
+
+
+@functools.cache
+def rows() -> list[Row]:
+    found: dict[tuple[str, str, str], dict[str, Result]] = {}
+    for machine, (results, _) in known().items():
+        for r in results:
+            found.setdefault((r.loss, r.variant, r.section), {})[machine] = r
+    return list(found.values())
+
+
+def case(row: Row) -> Result:
+    """One of the results, for what they have in common."""
+    return next(iter(row.values()))
+
+
+def processor(machine: str) -> str:
+    return report.processor(known()[machine][1])
 
 
 def html(loss: str) -> str:
-    results = [r for r in known()[0] if r.loss == loss and not r.red]
-    if not results:
+    timed = [row for row in rows() if case(row).loss == loss]
+    if not timed:
         return "<p>This loss is not timed.</p>"
-    machine = known()[1]
+    machines = "; ".join(_of(machine) for _, machine in known().values())
     return (
-        _memory(loss) + "<p>Median times of forward plus backward. The bars of one size share a scale. "
-        f"{_of(machine)}.</p>"
-        + "".join(_group(r) for r in results)
-        + "<p>Measured by <code>python -m benchmarks</code>.</p>"
+        _memory(loss)
+        + f"<p>Median times of forward plus backward. The bars of one size share a scale. {machines}.</p>"
+        + "".join(map(_group, timed))
+        + "<p>Measured by <code>python -m benchmarks</code>. How, and all losses: "
+        '<a href="../benchmarks.html">Speed</a>.</p>'
     )
 
 
 def memory(loss: str) -> list[list[str]]:
     """The table of the peak memory beside torch's, of the loss that is made to save it; else it is empty."""
-    return tables.by_projection(tables.read_json(readme.SCALING)[0]) if loss == "linear_cross_entropy" else []
+    if loss != "linear_cross_entropy":
+        return []
+    answers, _ = next(iter(scaling().values()))  # allocations do not depend on the machine
+    return tables.by_projection(answers)
 
 
 def _memory(loss: str) -> str:
     table = memory(loss)
     if not table:
         return ""
-    head, _, *body = table
-    columns = "".join(f'<th scope="col">{name}</th>' for name in head)
-    rows = "".join(
-        f'<tr><th scope="row">{size}</th>{"".join(f"<td>{peak}</td>" for peak in peaks)}</tr>' for size, *peaks in body
-    )
-    machine = tables.read_json(readme.SCALING)[1]
+    _, machine = next(iter(scaling().values()))
     return (
         "<p>It is made to save memory, not time: most of its time goes to matrix products, which are torch's on both "
         "sides. Its peak memory beyond inputs and gradients does not grow with the number of scores. "
-        f"{_of(machine)}.</p>"
-        f'<div class="scroll" tabindex="0"><table class="results"><thead><tr>{columns}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div><p>Measured by <code>python -m benchmarks.scaling</code>.</p>"
+        f"{_of(machine)}.</p>{grid.from_markdown(table)}<p>Measured by <code>python -m benchmarks.scaling</code>.</p>"
     )
 
 
@@ -58,20 +83,27 @@ def _of(machine: dict[str, str]) -> str:
     return f"{escape(machine['CPU'])}, {machine['threads']} threads, torch {escape(machine['torch'])}"
 
 
-def _group(result: Result) -> str:
-    (cells, _) = report.rows([result], quartiles=False)
-    times = dict(zip(report.HEAD, cells, strict=True))
-    longest = max(t.median for name, t in result.timings.items() if name in SHOWN)
-    rows = "".join(
-        f'<tr><th scope="row">{label}</th><td>{times[name]}</td>'
-        f'<td class="bar"><span class="{name}" style="width:{100 * result.timings[name].median / longest:.1f}%"></span>'
+def _group(row: Row) -> str:
+    longest = max(t.median for r in row.values() for name, t in r.timings.items() if name in SHOWN)
+    bodies = "".join(
+        f'<tbody><tr><th scope="rowgroup" colspan="3">{escape(processor(machine))}</th></tr>'
+        f"{_bars(result, longest)}</tbody>"
+        for machine, result in row.items()
+    )
+    of = case(row)
+    size = " × ".join(f"{n:,}" for n in of.shape)
+    variant = f"{escape(of.variant)}, " if of.variant else ""
+    return f'<table class="bars"><caption>{variant}{of.section}: {size}</caption>{bodies}</table>'
+
+
+def _bars(result: Result, longest: float) -> str:
+    return "".join(
+        f'<tr><th scope="row">{label}</th><td>{report.time(timing)}</td>'
+        f'<td class="bar"><span class="{name}" style="width:{100 * timing.median / longest:.1f}%"></span>'
         f"{_factor(result, name)}</td></tr>"
         for name, label in SHOWN.items()
-        if name in result.timings
+        if (timing := result.timings.get(name))
     )
-    size = " × ".join(f"{n:,}" for n in result.shape)
-    variant = f"{escape(result.variant)}, " if result.variant else ""
-    return f'<table class="bars"><caption>{variant}{result.section}: {size}</caption><tbody>{rows}</tbody></table>'
 
 
 def _factor(result: Result, name: str) -> str:
