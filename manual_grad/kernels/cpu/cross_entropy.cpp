@@ -1,6 +1,7 @@
 // losses/rowwise/cross_entropy.py by the sums of engine/softmax.py; equation numbers refer to the latter. Notation: z
 // logits, q effective target, Q its sum, m largest logit, e = exp(z - m), rest the sum of e without the leader's, g
 // upstream gradient.
+#include <algorithm>
 #include <cmath>
 
 #include "rowwise.h"
@@ -44,9 +45,13 @@ class CrossEntropy {
   }
 
  private:
-  struct Buffers {
-    const T* z;
-    T *e, *q, *scores, *t, *w;  // e may alias z
+  // A row where it lies (Number is S), or staged rows (Number is T); null where there is none. e may be dz, and if
+  // staged also z.
+  template <class Number>
+  struct Operands {
+    const Number *z, *t, *w;
+    T* e;
+    Number *dz, *dt, *dw;
   };
 
   template <class Pack>
@@ -55,47 +60,65 @@ class CrossEntropy {
     Worker(const CrossEntropy& of, const Pack& pack)
         : of_(of),
           pack_(pack),
-          in_place_(kInPlace && of.by_index_ && is_dense(of.call_.z) &&
-                    (!of.call_.dz.exists() || is_dense(of.call_.dz))),
-          z_(in_place_ && of.call_.dz.exists() ? 0 : size()),
-          q_(of.by_index_ ? 0 : size()),
-          scores_(of.wants_scores() ? size() : 0),
-          t_(of.wants_scores() ? size() : 0),
-          w_(of.by_index_ ? 0 : size()) {}
+          in_place_(lie_dense(of)),
+          z_(in_place_ ? 0 : size()),
+          e_(of.by_index_ && !in_place_ ? 0 : size()),
+          t_(of.by_index_ || in_place_ ? 0 : size()),
+          w_(of.by_index_ || in_place_ ? 0 : size()),
+          dt_(of.wants_scores() && !in_place_ ? size() : 0),
+          dw_(of.wants_scores() && !in_place_ ? size() : 0) {}
 
     void operator()(int64_t r, int64_t n, T* loss) {
-      Buffers buffers{z_.get(), z_.get(), q_.get(), scores_.get(), t_.get(), w_.get()};
-      if constexpr (kInPlace) {
-        if (in_place_) {  // read the row of z and write that of dz without staging
-          int64_t from, to;
-          of_.rows_.offsets(of_.call_.z, r, 1, true, &from);
-          buffers.z = of_.call_.z.template as<S>() + from;
-          if (of_.call_.dz.exists()) {
-            of_.rows_.offsets(of_.call_.dz, r, 1, true, &to);
-            buffers.e = of_.call_.dz.template as<S>() + to;
-          }
-          of_.index_rows(Pack::in_place(of_.rows_.classes), r, n, buffers, loss);
+      if constexpr (kInPlace)
+        if (in_place_) {
+          Operands<S> row{lying(of_.call_.z, r),  lying(of_.call_.t, r),  lying(of_.call_.w, r), e_.get(),
+                          lying(of_.call_.dz, r), lying(of_.call_.dt, r), lying(of_.call_.dw, r)};
+          if constexpr (std::is_same_v<S, T>)
+            if (row.dz != nullptr && !of_.wants_scores()) row.e = row.dz;  // dz may be z, which dt and dw need
+          of_.compute(Pack::in_place(of_.rows_.classes), r, n, row, loss);
           return;
         }
-      }
-      load_pack(of_.rows_, of_.call_.z, r, n, pack_, static_cast<T>(-INFINITY), buffers.e);
-      if (of_.by_index_) {
-        of_.index_rows(pack_, r, n, buffers, loss);
-      } else if constexpr (!kByIndexOnly) {
-        of_.probability_rows(pack_, r, n, buffers, loss);
-      }
-      if (of_.call_.dz.exists()) store_pack(of_.rows_, of_.call_.dz, r, n, pack_, buffers.e);
+      const Call& call = of_.call_;
+      load_pack(of_.rows_, call.z, r, n, pack_, static_cast<T>(-INFINITY), z_.get());
+      if (!of_.by_index_) load_pack(of_.rows_, call.t, r, n, pack_, T{0}, t_.get());
+      if (!of_.by_index_ && call.w.exists()) load_pack(of_.rows_, call.w, r, n, pack_, T{0}, w_.get());
+      T* const e = of_.by_index_ ? z_.get() : e_.get();
+      of_.compute(pack_, r, n,
+                  Operands<T>{z_.get(), t_.get(), call.w.exists() ? w_.get() : nullptr, e,
+                              call.dz.exists() ? e : nullptr, call.dt.exists() ? dt_.get() : nullptr,
+                              call.dw.exists() ? dw_.get() : nullptr},
+                  loss);
+      if (call.dz.exists()) store_pack(of_.rows_, call.dz, r, n, pack_, e);
+      if (call.dt.exists()) store_pack(of_.rows_, call.dt, r, n, pack_, dt_.get());
+      if (call.dw.exists()) store_pack(of_.rows_, call.dw, r, n, pack_, dw_.get());
     }
 
    private:
-    static constexpr bool kInPlace = std::is_same_v<S, T> && Pack::kRows == 1;
+    static constexpr bool kInPlace = (std::is_same_v<S, float> || std::is_same_v<S, double>)&&Pack::kRows == 1;
     int64_t size() const { return pack_.vectors * kLanes<T>; }
-    bool is_dense(const Tensor& tensor) const { return of_.rows_.class_stride(tensor) == 1; }
+
+    static bool lie_dense(const CrossEntropy& of) {
+      const Call& call = of.call_;
+      bool dense = kInPlace;
+      for (const Tensor* tensor : {&call.z, &call.dz})
+        dense = dense && (!tensor->exists() || of.rows_.class_stride(*tensor) == 1);
+      if (!of.by_index_)
+        for (const Tensor* tensor : {&call.t, &call.w, &call.dt, &call.dw})
+          dense = dense && (!tensor->exists() || of.rows_.class_stride(*tensor) == 1);
+      return dense;
+    }
+    // The row of a tensor of scores.
+    S* lying(const Tensor& tensor, int64_t r) const {
+      if (!tensor.exists() || tensor.dtype != of_.call_.z.dtype || !of_.rows_.fit(tensor, true)) return nullptr;
+      int64_t at;
+      of_.rows_.offsets(tensor, r, 1, true, &at);
+      return tensor.template as<S>() + at;
+    }
 
     const CrossEntropy& of_;
     const Pack& pack_;
     const bool in_place_;
-    const Scratch<T> z_, q_, scores_, t_, w_;
+    const Scratch<T> z_, e_, t_, w_, dt_, dw_;
   };
 
   // kept_weight also checks the indices.
@@ -118,22 +141,38 @@ class CrossEntropy {
     base_total_ = static_cast<T>(total.value());
   }
 
+  template <class Pack, class Number>
+  void compute(const Pack& pack, int64_t r, int64_t n, const Operands<Number>& operands, T* loss) const {
+    if (by_index_)
+      index_rows(pack, r, n, operands, loss);
+    else if constexpr (!kByIndexOnly)
+      probability_rows(pack, r, n, operands, loss);
+  }
+
   struct Sums {
-    Vec<T> m, rest, leaders, rest_q, distance;  // (1), the number of leaders, (2)
+    Vec<T> m, rest, leaders, rest_q, distance, Q;  // (1), the number of leaders, (2), the sum of q
   };
 
-  template <class Pack>
-  static Vec<T> largest(const Pack& pack, const T* z) {
-    const Vec<T> low = splat(static_cast<T>(-INFINITY));
-    Vec<T> m[4] = {low, low, low, low};  // four independent chains hide the latency of the comparison
-    auto join = [](Vec<T>& m, Vec<T> v) { m = ((v > m) | (v != v)) ? v : m; };
-    int64_t i = 0;
-    for (; i + 4 <= pack.vectors; i += 4)
-      for (int j = 0; j < 4; ++j) join(m[j], load(z + (i + j) * kLanes<T>));
-    for (; i < pack.vectors; ++i) join(m[0], load(z + i * kLanes<T>));
-    if (pack.rest > 0) join(m[0], load_part(z + i * kLanes<T>, pack.rest, low));
-    for (int j = 1; j < 4; ++j) join(m[0], m[j]);
-    return Pack::max(m[0]);
+  // Passes over NaN, which the exponentials find.
+  template <class Pack, class Number>
+  static Vec<T> largest(const Pack& pack, const Number* z) {
+    if constexpr (Pack::kRows > 1) {
+      Vec<T> m = splat(static_cast<T>(-INFINITY));
+      for (int64_t i = 0; i < pack.vectors; ++i) m = at_least_bound(m, load(z + i * kLanes<T>));
+      return m;
+    } else {
+      constexpr int64_t lanes = kLanes<Number>;
+      const int64_t n = pack.vectors * kLanes<T> + pack.rest;
+      const Vec<Number> low = splat(static_cast<Number>(-INFINITY));
+      Vec<Number> m[4] = {low, low, low, low};  // four independent chains hide the latency of the comparison
+      int64_t i = 0;
+      for (; i + 4 * lanes <= n; i += 4 * lanes)
+        for (int j = 0; j < 4; ++j) m[j] = at_least_bound(m[j], load(z + i + j * lanes));
+      for (; i + lanes <= n; i += lanes) m[0] = at_least_bound(m[0], load(z + i));
+      if (i < n) m[1] = at_least_bound(m[1], load_part(z + i, n - i, low));
+      for (int j = 1; j < 4; ++j) m[0] = at_least_bound(m[0], m[j]);
+      return splat(static_cast<T>(fold<Number>(m[0], [](Number a, Number b) { return a > b ? a : b; })));
+    }
   }
 
   static Vec<T> exp_of_gap(Vec<T> z, Vec<T> m) {
@@ -145,11 +184,11 @@ class CrossEntropy {
   }
 
   // (1) and (2); also writes e = exp(z - m) for the gradient. rest leaves out the leader's own e = 1; those of classes
-  // that tie with it are added back. q(i) is the effective target of the i-th vector of the pack.
-  template <class Pack, class Target>
-  static Sums exponentials(const Pack& pack, const T* z, T* e_out, const Target* q) {
+  // that tie with it are added back. q(i, load) is the effective target of the i-th vector of the pack.
+  template <class Pack, class Number, class Target>
+  static Sums exponentials(const Pack& pack, const Number* z, T* e_out, const Target* q) {
     const Vec<T> m = largest(pack, z), zero{}, one = splat(T{1}), low = splat(static_cast<T>(-INFINITY));
-    Vec<T> leaders{}, rest_q{}, distance{};
+    Vec<T> leaders{}, rest_q{}, distance{}, Q{};
     WideSum<T> rest;
     for_each_vector<T>(pack, [&](int64_t i, auto load, auto store) {
       const Vec<T> v = load(z, low), e = exp_of_gap(v, m);
@@ -157,7 +196,8 @@ class CrossEntropy {
       rest.add(e == one ? zero : e);
       leaders += e == one ? one : zero;
       if (q != nullptr) {
-        const Vec<T> at_q = (*q)(i);
+        const Vec<T> at_q = (*q)(i, load);
+        Q += at_q;
         rest_q += e == one ? zero : at_q;
         distance -= (at_q == zero) | (v == m) ? zero : at_q * (v - m);  // 0 log 0 = 0; avoids inf * 0 for the leader
       }
@@ -166,8 +206,9 @@ class CrossEntropy {
     if (q != nullptr) {
       rest_q = Pack::sum(rest_q);
       distance = Pack::sum(distance);
+      Q = Pack::sum(Q);
     }
-    return {m, Pack::sum(rest.narrow()) + (leaders - one), leaders, rest_q, distance};
+    return {m, Pack::sum(rest.narrow()) + (leaders - one), leaders, rest_q, distance, Q};
   }
 
   // Rows with a leader whose p is above 1/2, for the second form of (8), where an infinite Q could give inf - inf.
@@ -176,102 +217,95 @@ class CrossEntropy {
     return (sums.leaders == one) & (sums.rest < one) & (abs<T>(Q) < static_cast<T>(INFINITY));
   }
 
-  // Overwrites e with up times (8); lanes of aimed_at use the second form for the leader.
-  template <class Pack, class Target>
-  static void gradient(const Pack& pack, T* e, const Target* q, Vec<T> Q, Vec<T> up, const Sums& sums,
+  // Makes dz of e: up times (8); lanes of aimed_at use the second form for the leader.
+  template <class Pack, class Number, class Target>
+  static void gradient(const Pack& pack, const T* e, Number* dz, const Target* q, Vec<T> Q, Vec<T> up, const Sums& sums,
                        Mask<T> aimed_at) {
     const Vec<T> one = splat(T{1}), slope = up * Q / (one + sums.rest), leader = up * sums.rest_q - slope * sums.rest;
     for_each_vector<T>(pack, [&](int64_t i, auto load, auto store) {
       const Vec<T> v = load(e, Vec<T>{});
       Vec<T> d = v * slope;
-      if (q != nullptr) d -= up * (*q)(i);
-      store(e, (aimed_at & (v == one)) ? leader : d);
+      if (q != nullptr) d -= up * (*q)(i, load);
+      store(dz, (aimed_at & (v == one)) ? leader : d);
     });
   }
 
-  template <class Pack>
+  template <class Pack, class Number>
   [[gnu::noinline]]
-  void index_rows(const Pack& pack, int64_t r, int64_t n, const Buffers& buffers, T* loss) const {
+  void index_rows(const Pack& pack, int64_t r, int64_t n, const Operands<Number>& operands, T* loss) const {
     int64_t y[Pack::kRows] = {}, at[Pack::kRows];
     alignas(64) T own[Pack::kRows] = {}, kept[Pack::kRows] = {}, z_y[Pack::kRows] = {}, e_y[Pack::kRows];
-    const T* z = buffers.z;
-    T* e = buffers.e;
+    const auto [z, t, w, e, dz, dt, dw] = operands;
     rows_.offsets(call_.t, r, n, false, at);
     for (int64_t j = 0; j < n; ++j) {
       y[j] = call_.t.as<int64_t>()[at[j]];
       if (y[j] == call_.ignore_index) {  // an ignored row contributes nothing, whatever it holds
-        for (int64_t c = 0; c < rows_.classes; ++c) e[Pack::at(c, j)] = 0;
         if (Pack::kRows == 1) {
+          if (dz != nullptr) std::fill(dz, dz + rows_.classes, Number{0});
           loss[0] = 0;
           return;
         }
+        for (int64_t c = 0; c < rows_.classes; ++c) e[Pack::at(c, j)] = 0;  // e is z here
         y[j] = 0;
         continue;
       }
       kept[j] = 1;
       own[j] = static_cast<T>((1.0 - call_.smoothing) * class_weight(call_.w, y[j]));
-      z_y[j] = z[Pack::at(y[j], j)];
+      z_y[j] = static_cast<T>(z[Pack::at(y[j], j)]);
     }
     const Vec<T> is_kept = Pack::per_row(kept), at_y = Pack::per_row(own), one = splat(T{1});
-    auto share = [&](int64_t i) { return Pack::per_class(base_.get(), i) * is_kept; };
+    // Without weights, all classes have the same share: one vector stays in the cache, except for the padded last one.
+    const int64_t whole = call_.w.exists() ? 0 : rows_.classes / (Pack::kRows == 1 ? kLanes<T> : 1);
+    auto share = [&](int64_t i, auto) { return Pack::per_class(base_.get(), i < whole ? 0 : i) * is_kept; };
     const auto* q = call_.smoothing != 0.0 ? &share : nullptr;
     Sums sums = exponentials(pack, z, e, q);
     const Vec<T> Q = at_y + (q != nullptr ? base_total_ * is_kept : Vec<T>{});
     const Vec<T> gap = sums.m - Pack::per_row(z_y), zero{};
     const Vec<T> distance = (at_y == zero) | (gap == zero) ? zero : at_y * gap;  // 0 log 0 = 0
     Pack::per_row(distance + sums.distance + Q * log1p<T>(sums.rest), loss);  // (6)
-    if (!call_.dz.exists()) return;
+    if (dz == nullptr) return;
 
     for (int64_t j = 0; j < Pack::kRows; ++j) e_y[j] = j < n ? e[Pack::at(y[j], j)] : T{0};
     // the mean over no rows has the scale 1/0, which must not reach ignored rows
     const Vec<T> at_e = Pack::per_row(e_y), up = is_kept == one ? sweep_.template upstream<Pack>(r, n) : Vec<T>{};
     const Mask<T> leads = at_e == one, sole = sole_leader(sums, Q), exact = leads & sole;
     sums.rest_q += leads ? Vec<T>{} : at_y;
-    gradient(pack, e, q, Q, up, sums, q != nullptr ? sole : exact);
+    gradient(pack, e, dz, q, Q, up, sums, q != nullptr ? sole : exact);
     alignas(64) T d_y[Pack::kRows], done[Pack::kRows];
     Pack::per_row(up * (Q * (at_e / (one + sums.rest)) - at_y), d_y);
     Pack::per_row(exact ? one : Vec<T>{}, done);
     for (int64_t j = 0; j < n; ++j) {
       if (done[j] != 0) continue;
-      T& d = e[Pack::at(y[j], j)];
-      d = d_y[j] - (q != nullptr ? base_[y[j]] * kept[j] * up[Pack::kRows == 1 ? 0 : j] : T{0});
+      const T smoothed = q != nullptr ? base_[y[j]] * kept[j] * up[Pack::kRows == 1 ? 0 : j] : T{0};
+      dz[Pack::at(y[j], j)] = static_cast<Number>(d_y[j] - smoothed);
     }
   }
 
-  template <class Pack>
+  template <class Pack, class Number>
   [[gnu::noinline]]
-  void probability_rows(const Pack& pack, int64_t r, int64_t n, const Buffers& buffers, T* loss) const {
+  void probability_rows(const Pack& pack, int64_t r, int64_t n, const Operands<Number>& operands, T* loss) const {
     const T keep = static_cast<T>(1.0 - call_.smoothing);
     const T share = static_cast<T>(call_.smoothing / static_cast<double>(rows_.classes));
-    const int64_t size = pack.vectors * kLanes<T>;
-    auto [z, e, q, scores, t, w] = buffers;
-    const bool weighted = call_.w.exists(), want_scores = wants_scores();
-    load_pack(rows_, call_.t, r, n, pack, T{0}, q);
-    if (weighted) load_pack(rows_, call_.w, r, n, pack, T{0}, w);
-    Vec<T> total{};
-    for (int64_t i = 0; i < size; i += kLanes<T>) {
-      Vec<T> smooth = keep * load(q + i) + share;
-      if (want_scores) store<T>(t + i, smooth);
-      if (weighted) smooth *= load(w + i);
-      store<T>(q + i, smooth);
-    }
-    if (Pack::kRows == 1) std::fill(q + rows_.classes, q + size, T{0});
-    for (int64_t i = 0; i < size; i += kLanes<T>) total += load(q + i);
-    if (want_scores) std::copy(z, z + size, scores);
-    const Vec<T> Q = Pack::sum(total), up = sweep_.template upstream<Pack>(r, n);
-    auto target = [q = q](int64_t i) { return load(q + i * kLanes<T>); };
+    const auto [z, t, w, e, dz, dt, dw] = operands;
+    const Vec<T> zero{}, one = splat(T{1});
+    // What a class is given, zero in the padding, and its weight.
+    const int64_t whole = Pack::kRows == 1 ? rows_.classes / kLanes<T> : pack.vectors;
+    auto smoothed = [&, t = t](int64_t i, auto load) {
+      const Vec<T> at_t = keep * load(t, zero) + share;
+      return i < whole ? at_t : first_lanes<T>(at_t, rows_.classes - i * kLanes<T>);
+    };
+    auto weight = [&, w = w](auto load) { return w != nullptr ? load(w, zero) : one; };
+    auto target = [&](int64_t i, auto load) { return smoothed(i, load) * weight(load); };
     const Sums sums = exponentials(pack, z, e, &target);
-    const Vec<T> log_s = log1p<T>(sums.rest);
+    const Vec<T> Q = sums.Q, log_s = log1p<T>(sums.rest), up = sweep_.template upstream<Pack>(r, n);
     Pack::per_row(sums.distance + Q * log_s, loss);  // (6)
-    if (call_.dz.exists()) gradient(pack, e, &target, Q, up, sums, sole_leader(sums, Q));
-    if (!want_scores) return;
-    for (int64_t i = 0; i < size; i += kLanes<T>) {
-      const Vec<T> slope = up * ((sums.m - load(scores + i)) + log_s);
-      store<T>(t + i, load(t + i) * slope);
-      store<T>(scores + i, weighted ? keep * load(w + i) * slope : keep * slope);
-    }
-    if (call_.dt.exists()) store_pack(rows_, call_.dt, r, n, pack, scores);
-    if (call_.dw.exists()) store_pack(rows_, call_.dw, r, n, pack, t);
+    if (dt != nullptr || dw != nullptr)
+      for_each_vector<T>(pack, [&, z = z, dt = dt, dw = dw](int64_t i, auto load, auto store) {
+        const Vec<T> slope = up * ((sums.m - load(z, zero)) + log_s);
+        if (dt != nullptr) store(dt, keep * weight(load) * slope);
+        if (dw != nullptr) store(dw, smoothed(i, load) * slope);
+      });
+    if (dz != nullptr) gradient(pack, e, dz, &target, Q, up, sums, sole_leader(sums, Q));
   }
 
   const Call& call_;

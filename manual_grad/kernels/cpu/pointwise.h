@@ -158,14 +158,6 @@ struct Outcome {
   unsigned errors = 0;  // bit i: error i occurred
 };
 
-// Zeroes all but the first n lanes. Not inlined, because indexing by a variable would force the vector into memory;
-// cold, so that the loop around it keeps its registers.
-template <class T>
-[[gnu::noinline, gnu::cold]] Vec<T> first_lanes(Vec<T> v, int64_t n) {
-  for (int64_t lane = n > 0 ? n : 0; lane < kLanes<T>; ++lane) v[lane] = 0;
-  return v;
-}
-
 // Computes the elements [start, start + n) of a block. Memory is read and written in whole vectors; the padding past
 // the end must be in the loss's domain.
 template <class F, class S>

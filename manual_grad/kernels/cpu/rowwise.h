@@ -89,18 +89,21 @@ struct Down {
   static constexpr int64_t rest = 0;
 };
 
-// Calls body(i, load, store) for each vector of a pack, including a partial last one.
+// Calls body(i, load, store) for each vector of a pack, including a partial last one. They take pointers to T, or to
+// float where T is double.
 template <class T, class Pack, class Body>
 void for_each_vector(const Pack& pack, const Body& body) {
   for (int64_t i = 0; i < pack.vectors; ++i) {
     const int64_t at = i * kLanes<T>;
-    body(i, [at](const T* p, Vec<T>) { return load(p + at); }, [at](T* p, Vec<T> v) { store<T>(p + at, v); });
+    body(
+        i, [at](const auto* p, Vec<T>) { return load_vector<T>(p + at); },
+        [at](auto* p, Vec<T> v) { store_vector(p + at, v); });
   }
   if (const int64_t n = pack.rest; n > 0) {
     const int64_t i = pack.vectors, at = i * kLanes<T>;
     body(
-        i, [=](const T* p, Vec<T> others) { return load_part(p + at, n, others); },
-        [=](T* p, Vec<T> v) { store_part(p + at, n, v); });
+        i, [=](const auto* p, Vec<T> others) { return load_part(p + at, n, others); },
+        [=](auto* p, Vec<T> v) { store_part(p + at, n, v); });
   }
 }
 

@@ -148,30 +148,43 @@ inline bool any(Mask<T> lanes) {
 }
 
 // Load or store only the first n lanes; when loading, the remaining lanes come from `others`.
-template <class T>
-inline Vec<T> load_part(const T* p, int64_t n, Vec<T> others) {
 #if defined(__AVX512F__)
-  const auto first = static_cast<uint16_t>((1u << n) - 1);
-  if constexpr (sizeof(T) == sizeof(float))
-    return (Vec<T>)_mm512_mask_loadu_ps((__m512)others, first, p);
-  else
-    return (Vec<T>)_mm512_mask_loadu_pd((__m512d)others, static_cast<__mmask8>(first), p);
+inline __mmask16 first(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+inline Vec<float> load_part(const float* p, int64_t n, Vec<float> others) {
+  return (Vec<float>)_mm512_mask_loadu_ps((__m512)others, first(n), p);
+}
+inline Vec<double> load_part(const double* p, int64_t n, Vec<double> others) {
+  return (Vec<double>)_mm512_mask_loadu_pd((__m512d)others, static_cast<__mmask8>(first(n)), p);
+}
+inline void store_part(float* p, int64_t n, Vec<float> v) { _mm512_mask_storeu_ps(p, first(n), (__m512)v); }
+inline void store_part(double* p, int64_t n, Vec<double> v) {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first(n)), (__m512d)v);
+}
 #else
+template <class T, class V>
+inline V load_part(const T* p, int64_t n, V others) {
   std::memcpy(&others, p, static_cast<size_t>(n) * sizeof(T));
   return others;
-#endif
 }
-template <class T>
-inline void store_part(T* p, int64_t n, Vec<T> v) {
-#if defined(__AVX512F__)
-  const auto first = static_cast<uint16_t>((1u << n) - 1);
-  if constexpr (sizeof(T) == sizeof(float))
-    _mm512_mask_storeu_ps(p, first, (__m512)v);
-  else
-    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first), (__m512d)v);
-#else
+template <class T, class V>
+inline void store_part(T* p, int64_t n, V v) {
   std::memcpy(p, &v, static_cast<size_t>(n) * sizeof(T));
+}
 #endif
+inline Vec<double> load_part(const float* p, int64_t n, Vec<double> others) {
+  for (int64_t lane = 0; lane < n; ++lane) others[lane] = static_cast<double>(p[lane]);
+  return others;
+}
+inline void store_part(float* p, int64_t n, Vec<double> v) {
+  for (int64_t lane = 0; lane < n; ++lane) p[lane] = static_cast<float>(v[lane]);
+}
+
+// Zeroes all but the first n lanes. Not inlined, because indexing by a variable would force the vector into memory;
+// cold, so that the loop around it keeps its registers.
+template <class T>
+[[gnu::noinline, gnu::cold]] Vec<T> first_lanes(Vec<T> v, int64_t n) {
+  for (int64_t lane = n > 0 ? n : 0; lane < kLanes<T>; ++lane) v[lane] = 0;
+  return v;
 }
 
 // The lower and upper half of the lanes, as double.
