@@ -17,19 +17,21 @@ struct WithoutPosWeight : Paired {
   template <class S, class T>
   static Element<T, 3> eval(const Vec<T>* in, const T*) {
     const Vec<T> x = in[0], t = in[1];
-    // With s the lesser of sigma and 1 - sigma, (5) is s - t or (1 - t) - s: digits cancel only if the terms are close.
-    const Vec<T> zero{}, one = splat(T{1}), not_t = one - t, near = x < zero ? t : not_t;
-    const Vec<T> linear = times<T>(x < zero ? -t : not_t, x);
+    // With s the lesser of sigma and 1 - sigma, (5) is s - t or (1 - t) - s, and the linear part of (4) is c |x| with the
+    // same c = t or 1 - t. Digits cancel only if s is close to c.
+    const Vec<T> one = splat(T{1}), size = abs<T>(x), not_t = one - t;
+    const Mask<T> below = x < Vec<T>{};
+    const Vec<T> c = below ? t : not_t, linear = times<T>(c, size);
     if constexpr (in_pairs<S, T>) {
-      const TwoFloats u = exp_two_floats(-abs<T>(x)), d = two_sum(one, u.high, u.low);
+      const TwoFloats u = exp_two_floats(-size), d = two_sum(one, u.high, u.low);
       const Vec<T> per_d = one / d.high, s = u.high * per_d;
       const Vec<T> s_low = (fma(-s, d.high, u.high) + (u.low - s * d.low)) * per_d;  // remainder of the quotient
-      const Vec<T> low = x < zero ? s_low : s_low - ((one - not_t) - t), distance = s - near, dx = distance + low;
-      const Mask<T> cancels = (abs<T>(distance) < s * kClose) | (t < zero) | (t > one);
-      return {linear + log1p_unit<T>(u.high), {x < zero ? dx : -dx, -x, zero}, {zero != zero, cancels}};
+      const Vec<T> c_low = below ? Vec<T>{} : (one - not_t) - t, distance = s - c, dx = distance + (s_low - c_low);
+      const Mask<T> cancels = (abs<T>(distance) < s * kClose) | (abs<T>(c) > one);  // where c_low is not exact
+      return {linear + log1p_unit<T>(u.high), {below ? dx : -dx, -x, Vec<T>{}}, {Mask<T>{}, cancels}};
     } else {
-      const Vec<T> u = exp_for<S, T>(-abs<T>(x)), dx = u / (one + u) - near;
-      return {linear + log1p_unit<T>(u), {x < zero ? dx : -dx, -x, zero}};
+      const Vec<T> u = exp_for<S, T>(-size), dx = u / (one + u) - c;
+      return {linear + log1p_unit<T>(u), {below ? dx : -dx, -x, Vec<T>{}}};
     }
   }
 };
