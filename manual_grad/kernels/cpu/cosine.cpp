@@ -1,4 +1,5 @@
 // losses/pairwise/cosine_embedding_loss.py. a and b are the vectors; kappa and rho are as defined there.
+#include <algorithm>
 #include <cmath>
 
 #include "pairwise.h"
@@ -15,96 +16,107 @@ struct Call {
   Tensor value, da, db;
 };
 
-double dot(const double* a, const double* b, int64_t n) {
-  Vec<double> sum{};
-  for (int64_t i = 0; i < n; i += kLanes<double>) sum += load(a + i) * load(b + i);
-  return mg::sum<double>(sum);
+// c - k x, rounded once, so that it is exact if its digits cancel
+inline Vec<double> minus_product(Vec<double> c, double k, Vec<double> x) {
+#if defined(__AVX2__) || defined(__ARM_FEATURE_FMA)
+  return fma(splat(-k), x, c);
+#else  // the rounding error of the product, from the exact products of halves (Dekker)
+  auto head = [](Vec<double> v) { return bitcast<Vec<double>>(bitcast<Mask<double>>(v) & ~int64_t{0x7ffffff}); };
+  const Vec<double> kv = splat(k), kh = head(kv), kl = kv - kh, xh = head(x), xl = x - xh, product = kv * x;
+  const Vec<double> error = ((kh * xh - product) + kh * xl + kl * xh) + kl * xl;
+  return (c - product) - error;
+#endif
 }
 
-// x with the lower half of its mantissa cleared, so that the product of two such numbers is exact
-double head(double x) { return bitcast<double>(bitcast<uint64_t>(x) & ~uint64_t{0x7ffffff}); }
-Vec<double> head(Vec<double> x) { return bitcast<Vec<double>>(bitcast<Mask<double>>(x) & ~int64_t{0x7ffffff}); }
-
-// Two vectors and their dot products.
-struct Products {
-  const double *a, *b;
-  double aa, bb, ab;
-  Products mirrored() const { return {b, a, bb, aa, ab}; }
-};
-
-// rho = b - kappa a, (4), in two steps; returns a . rho
-double residual(const Products& x, int64_t n, double* rho) {
-  double a_rho = x.ab;
-  const double* from = x.b;
-  for (int step = 0; step < 2; ++step, from = rho) {
-    const double kappa = x.aa > 0 ? head(a_rho / x.aa) : 0;
-    Vec<double> sum{};
-    for (int64_t i = 0; i < n; i += kLanes<double>) {
-      const Vec<double> a = load(x.a + i), high = head(a), r = (load(from + i) - kappa * high) - kappa * (a - high);
-      store<double>(rho + i, r);
-      sum += a * r;
-    }
-    a_rho = mg::sum<double>(sum);
-  }
-  return a_rho;
-}
-
-// Overwrites rho with the gradient of the cosine with respect to a, times slope: (6) in (3).
-void cosine_gradient(const Products& x, double a_rho, double slope, int64_t n, double* rho) {
-  const double na2 = x.aa + kEpsilon, factor = slope / (na2 * std::sqrt(na2 * (x.bb + kEpsilon)));
-  for (int64_t i = 0; i < n; i += kLanes<double>) {
-    const Vec<double> d = x.aa * load(rho + i) - a_rho * load(x.a + i) + kEpsilon * load(x.b + i);
-    store<double>(rho + i, factor * d);
-  }
-}
-
+template <class Number>
 class Worker {
  public:
   Worker(const Call& call, const VectorSweep& sweep)
-      : call_(call), sweep_(sweep), a_(sweep.pitch), b_(sweep.pitch), rho_(sweep.pitch) {
-    for (double* staged : {a_.get(), b_.get()}) std::fill(staged, staged + sweep.pitch, 0.0);
-  }
+      : call_(call),
+        sweep_(sweep),
+        a_(sweep, call.a),
+        b_(sweep, call.b),
+        da_(sweep, call.da),
+        db_(sweep, call.db) {}
 
   double operator()(int64_t r) {
-    const double *a = a_.get(), *b = b_.get();
-    double* rho = rho_.get();
-    const int64_t n = sweep_.pitch;
-    sweep_.load(call_.a, r, a_.get());
-    sweep_.load(call_.b, r, b_.get());
+    const Number *a = a_.read(r), *b = b_.read(r);
     const double y = number_at(call_.y, call_.y.dim > 0 ? r * call_.y.strides[0] : 0);
-    const Products x{a, b, dot(a, a, n), dot(b, b, n), dot(a, b, n)};
-    const double norms = std::sqrt((x.aa + kEpsilon) * (x.bb + kEpsilon)), c = x.ab / norms;
-    double loss = 0, slope = 0, a_rho = 0;
-    const bool is_alike = y == 1;
-    if (is_alike) {
-      a_rho = residual(x, n, rho);
-      const double gram = x.aa * dot(rho, rho, n) - a_rho * a_rho;
-      loss = x.ab > 0 ? (gram + kEpsilon * (x.aa + x.bb) + kEpsilon * kEpsilon) / (norms * (norms + x.ab)) : 1 - c;
+    Vec<double> squares_a{}, squares_b{}, products{};
+    sweep_.for_each([&](int64_t, auto load, auto) {
+      const Vec<double> at_a = load(a), at_b = load(b);
+      squares_a += at_a * at_a;
+      squares_b += at_b * at_b;
+      products += at_a * at_b;
+    });
+    const double aa = sum<double>(squares_a), bb = sum<double>(squares_b), ab = sum<double>(products);
+    const double norms = std::sqrt((aa + kEpsilon) * (bb + kEpsilon)), c = ab / norms;
+    double loss = 0, slope = 0;
+    if (y == 1) {
+      const Residual rho = residual(a, b, aa, ab);
+      const double gram = aa * rho.square - rho.along * rho.along;
+      loss = ab > 0 ? (gram + kEpsilon * (aa + bb) + kEpsilon * kEpsilon) / (norms * (norms + ab)) : 1 - c;
       slope = -1;
     } else if (y == -1 && !(c < call_.margin)) {
       loss = c - call_.margin;
       slope = 1;
     }
     const double up = slope * sweep_.upstream(r);
-    auto gradient = [&](const Tensor& result, const Products& x, bool has_rho) {
-      if (!result.exists()) return;
-      if (slope == 0) {
-        std::fill(rho, rho + n, 0.0);
-      } else {
-        if (!has_rho) a_rho = residual(x, n, rho);
-        cosine_gradient(x, a_rho, up, n, rho);
-      }
-      sweep_.store(result, r, rho);
-    };
-    gradient(call_.da, x, is_alike);
-    gradient(call_.db, x.mirrored(), false);
+    gradient(da_, r, a, b, aa, bb, ab, up, slope == 0);
+    gradient(db_, r, b, a, bb, aa, ab, up, slope == 0);
     return loss;
   }
 
  private:
+  // rho of (4), b - kappa a, with kappa in two parts, and its products with a and with itself. The rounding error of
+  // kappa leaves a multiple of a in rho, which (5) and (6) take into account. If it is as large as rho, as it can be
+  // among numbers as fine as double, digits cancel there: then a second part of kappa removes it.
+  struct Residual {
+    double kappa, kappa_low = 0, along = 0, square = 0;
+    Vec<double> at(Vec<double> a, Vec<double> b) const {
+      const Vec<double> rho = minus_product(b, kappa, a);
+      return kTwice ? minus_product(rho, kappa_low, a) : rho;
+    }
+  };
+  static constexpr bool kTwice = std::is_same_v<Number, double>;
+
+  Residual residual(const Number* a, const Number* b, double aa, double ab) const {
+    Residual rho{aa > 0 ? ab / aa : 0};
+    for (int step = 0; step < (kTwice ? 2 : 1); ++step) {
+      if (step > 0 && aa > 0) rho.kappa_low = rho.along / aa;
+      Vec<double> along{}, squares{};
+      sweep_.for_each([&](int64_t, auto load, auto) {
+        const Vec<double> at_a = load(a), at = rho.at(at_a, load(b));
+        along += at_a * at;
+        squares += at * at;
+      });
+      rho.along = sum<double>(along);
+      rho.square = sum<double>(squares);
+    }
+    return rho;
+  }
+
+  // (6) in (3): up times the gradient of the cosine with respect to a
+  void gradient(const VectorRow<Number>& result, int64_t r, const Number* a, const Number* b, double aa, double bb,
+                double ab, double up, bool is_zero) const {
+    if (!result.exists()) return;
+    result.write(r, [&](Number* d) {
+      if (is_zero) {
+        std::fill(d, d + sweep_.size, Number{0});
+        return;
+      }
+      const Residual rho = residual(a, b, aa, ab);
+      const double na2 = aa + kEpsilon, factor = up / (na2 * std::sqrt(na2 * (bb + kEpsilon)));
+      sweep_.for_each([&](int64_t, auto load, auto store) {
+        const Vec<double> at_a = load(a), at_b = load(b);
+        store(d, factor * (aa * rho.at(at_a, at_b) - rho.along * at_a + kEpsilon * at_b));
+      });
+    });
+  }
+
   const Call& call_;
   const VectorSweep& sweep_;
-  const Scratch<double> a_, b_, rho_;
+  const VectorRow<Number> a_, b_, da_, db_;
 };
 
 void cosine_embedding_loss(StableIValue* stack, uint64_t, uint64_t) {
@@ -123,7 +135,10 @@ void cosine_embedding_loss(StableIValue* stack, uint64_t, uint64_t) {
   check_vectors("cosine_embedding_loss", call.a, {&call.b, &call.da, &call.db}, call.y.numel, call.g, call.value,
                 call.reduce);
   const VectorSweep sweep(call.a, call.value, call.g, call.scale, call.reduce, {&call.da, &call.db});
-  sweep.run([&] { return Worker(call, sweep); });
+  if (call.a.dtype == Dtype::f64)
+    sweep.run([&] { return Worker<double>(call, sweep); });
+  else
+    sweep.run([&] { return Worker<float>(call, sweep); });
 }
 
 const Op op{"cosine_embedding_loss",

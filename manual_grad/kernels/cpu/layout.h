@@ -147,11 +147,35 @@ inline void store_vector(f16* p, Vec<float> v) {
 #endif
 }
 
+// Calls body(i, load, store) for each vector of a run, including a partial last one. They take pointers to T, or to
+// float where T is double.
+struct Run {
+  int64_t vectors, rest;  // rest: lanes used of the partial last vector
+};
+template <class T, class Run, class Body>
+void for_each_vector(const Run& run, const Body& body) {
+  for (int64_t i = 0; i < run.vectors; ++i) {
+    const int64_t at = i * kLanes<T>;
+    body(
+        i, [at](const auto* p, Vec<T>) { return load_vector<T>(p + at); },
+        [at](auto* p, Vec<T> v) { store_vector(p + at, v); });
+  }
+  if (const int64_t n = run.rest; n > 0) {
+    const int64_t i = run.vectors, at = i * kLanes<T>;
+    body(
+        i, [=](const auto* p, Vec<T> others) { return load_part(p + at, n, others); },
+        [=](auto* p, Vec<T> v) { store_part(p + at, n, v); });
+  }
+}
+
 // Copy strided elements of any dtype to contiguous elements of the compute type, and back.
 template <class S, class T>
 void load_elements(const S* __restrict p, int64_t stride, int64_t n, T* __restrict out) {
   if (stride == 1) {
-    for (int64_t i = 0; i < n; ++i) out[i] = widen(p[i]);
+    int64_t i = 0;
+    if constexpr (std::is_same_v<T, float> && sizeof(S) == 2)
+      for (; i + kLanes<T> <= n; i += kLanes<T>) store<T>(out + i, load_vector<T>(p + i));
+    for (; i < n; ++i) out[i] = widen(p[i]);
   } else if (stride == 0 && n > 0) {
     const T value = widen(*p);
     for (int64_t i = 0; i < n; ++i) out[i] = value;
@@ -163,7 +187,10 @@ void load_elements(const S* __restrict p, int64_t stride, int64_t n, T* __restri
 template <class S, class T>
 void store_elements(S* __restrict p, int64_t stride, int64_t n, const T* __restrict from) {
   if (stride == 1) {
-    for (int64_t i = 0; i < n; ++i) p[i] = narrow<S>(from[i]);
+    int64_t i = 0;
+    if constexpr (std::is_same_v<T, float> && sizeof(S) == 2)
+      for (; i + kLanes<T> <= n; i += kLanes<T>) store_vector(p + i, load(from + i));
+    for (; i < n; ++i) p[i] = narrow<S>(from[i]);
   } else {
     for (int64_t i = 0; i < n; ++i) p[i * stride] = narrow<S>(from[i]);
   }

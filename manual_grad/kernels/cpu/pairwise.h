@@ -1,6 +1,7 @@
-// Losses of two or three feature vectors: staging of the vectors, and the loop over the rows.
+// Losses of two or three feature vectors: how the vectors are read, and the loop over the rows.
 //
-// Vectors are staged as double even in half precision, because the dot product of long vectors can overflow a float.
+// Everything is computed in double even in half precision, because the dot product of long vectors can overflow a float.
+// Dense vectors of float or double are read and written where they lie; others are staged, half precision as float.
 #pragma once
 
 #include <algorithm>
@@ -18,13 +19,12 @@ class VectorSweep {
   VectorSweep(const Tensor& vectors, const Tensor& value, const Tensor& g, double scale, bool reduce,
               std::initializer_list<const Tensor*> gradients)
       : size(vectors.sizes[vectors.dim - 1]),
-        pitch((size + kLanes<double> - 1) / kLanes<double> * kLanes<double>),
+        run_in_vectors{size / kLanes<double>, size % kLanes<double>},
         rows_(vectors.dim > 1 ? vectors.sizes[0] : 1),
         value_(value),
         g_(g),
         reduces_(reduce),
-        scale_(scale),
-        runs_(runs_of(vectors.dtype)) {
+        scale_(scale) {
     for (const Tensor* d : gradients) advise_huge_pages(*d);
   }
 
@@ -59,23 +59,70 @@ class VectorSweep {
     return g_.exists() ? scale_ * number_at(g_, g_.numel == 1 ? 0 : of_row(g_, r)) : scale_;
   }
 
-  void load(const Tensor& vectors, int64_t r, double* out) const {
-    runs_.load(vectors, of_row(vectors, r), vectors.strides[vectors.dim - 1], size, out);
-  }
-  void store(const Tensor& vectors, int64_t r, const double* from) const {
-    runs_.store(vectors, of_row(vectors, r), vectors.strides[vectors.dim - 1], size, from);
+  // Calls body(i, load, store) for each SIMD vector of a row, including a partial last one.
+  template <class Body>
+  void for_each(const Body& body) const {
+    for_each_vector<double>(run_in_vectors, [&](int64_t i, auto load, auto store) {
+      body(i, [load](const auto* p) { return load(p, Vec<double>{}); }, store);
+    });
   }
 
-  const int64_t size, pitch;  // length of a vector, and the same rounded up to whole SIMD vectors
+  const int64_t size;  // length of a vector
+  const Run run_in_vectors;  // the same in SIMD vectors
 
  private:
+  template <class>
+  friend class VectorRow;
+
   int64_t of_row(const Tensor& tensor, int64_t r) const { return rows_ == 1 ? 0 : r * tensor.strides[0]; }
 
   const int64_t rows_;
   const Tensor &value_, &g_;
   const bool reduces_;
   const double scale_;
-  const Runs runs_;
+};
+
+// The rows of a tensor of vectors, one at a time. Number is double for double, else float.
+template <class Number>
+class VectorRow {
+ public:
+  VectorRow(const VectorSweep& sweep, const Tensor& of)
+      : sweep_(sweep), of_(of), staged_(of.exists() && !lies_dense() ? sweep.size : 0) {}
+
+  const Number* read(int64_t r) const {
+    if (lies_dense()) return place<Number>(r);
+    with_element([&](auto s) { load_elements(place<decltype(s)>(r), stride(), sweep_.size, staged_.get()); });
+    return staged_.get();
+  }
+  // Calls body with the memory to which it is to write the row.
+  template <class Body>
+  void write(int64_t r, const Body& body) const {
+    if (lies_dense()) {
+      body(place<Number>(r));
+    } else {
+      body(staged_.get());
+      with_element([&](auto s) { store_elements(place<decltype(s)>(r), stride(), sweep_.size, staged_.get()); });
+    }
+  }
+  bool exists() const { return of_.exists(); }
+
+ private:
+  bool lies_dense() const { return element_bytes(of_.dtype) == sizeof(Number) && stride() == 1; }
+  int64_t stride() const { return of_.strides[of_.dim - 1]; }
+  template <class S>
+  S* place(int64_t r) const {
+    return of_.template as<S>() + sweep_.of_row(of_, r);
+  }
+  template <class Body>
+  void with_element(const Body& body) const {
+    with_dtype(of_.dtype, [&](auto s) {
+      if constexpr (std::is_same_v<Number, double> == std::is_same_v<decltype(s), double>) body(s);
+    });
+  }
+
+  const VectorSweep& sweep_;
+  const Tensor& of_;
+  const Scratch<Number> staged_;
 };
 
 // Checks that all vectors and gradients have the shape of the first, (D) or (N, D), and that the upstream gradient is a

@@ -89,24 +89,6 @@ struct Down {
   static constexpr int64_t rest = 0;
 };
 
-// Calls body(i, load, store) for each vector of a pack, including a partial last one. They take pointers to T, or to
-// float where T is double.
-template <class T, class Pack, class Body>
-void for_each_vector(const Pack& pack, const Body& body) {
-  for (int64_t i = 0; i < pack.vectors; ++i) {
-    const int64_t at = i * kLanes<T>;
-    body(
-        i, [at](const auto* p, Vec<T>) { return load_vector<T>(p + at); },
-        [at](auto* p, Vec<T> v) { store_vector(p + at, v); });
-  }
-  if (const int64_t n = pack.rest; n > 0) {
-    const int64_t i = pack.vectors, at = i * kLanes<T>;
-    body(
-        i, [=](const auto* p, Vec<T> others) { return load_part(p + at, n, others); },
-        [=](auto* p, Vec<T> v) { store_part(p + at, n, v); });
-  }
-}
-
 // Copy the rows [r, r + n) of a tensor of class scores into a pack and back.
 template <class T>
 void load_pack(const Rows& rows, const Tensor& from, int64_t r, int64_t n, const Across<T>& pack, T padding, T* out);

@@ -171,6 +171,15 @@ inline void store_part(T* p, int64_t n, V v) {
   std::memcpy(p, &v, static_cast<size_t>(n) * sizeof(T));
 }
 #endif
+#if defined(__AVX512F__)
+inline Vec<double> load_part(const float* p, int64_t n, Vec<double> others) {
+  const __m512 v = _mm512_maskz_loadu_ps(first(n), p);
+  return (Vec<double>)_mm512_mask_cvtps_pd((__m512d)others, static_cast<__mmask8>(first(n)), _mm512_castps512_ps256(v));
+}
+inline void store_part(float* p, int64_t n, Vec<double> v) {
+  _mm512_mask_storeu_ps(p, first(n), _mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)v)));
+}
+#else
 inline Vec<double> load_part(const float* p, int64_t n, Vec<double> others) {
   for (int64_t lane = 0; lane < n; ++lane) others[lane] = static_cast<double>(p[lane]);
   return others;
@@ -178,6 +187,7 @@ inline Vec<double> load_part(const float* p, int64_t n, Vec<double> others) {
 inline void store_part(float* p, int64_t n, Vec<double> v) {
   for (int64_t lane = 0; lane < n; ++lane) p[lane] = static_cast<float>(v[lane]);
 }
+#endif
 
 // Zeroes all but the first n lanes. Not inlined, because indexing by a variable would force the vector into memory;
 // cold, so that the loop around it keeps its registers.

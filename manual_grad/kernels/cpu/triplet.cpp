@@ -19,46 +19,46 @@ struct Call {
   Tensor value, da, dp, dn;
 };
 
-// u = x - y + eps and its norm; to_gradient() overwrites u with the gradient of the norm.
+// u = x - y + eps and its norm; to_gradient() overwrites u with the gradient of the norm, up to a factor.
 class Difference {
  public:
-  Difference(int64_t size, double q)
-      : size_(size), pitch_((size + kLanes<double> - 1) / kLanes<double> * kLanes<double>), q_(q), u_(pitch_) {}
+  Difference(const VectorSweep& sweep, double q, bool is_used = true)
+      : sweep_(sweep), size_(is_used ? sweep.size : 0), q_(q), u_(size_) {}
 
-  double measure(const double* x, const double* y, double eps) {
+  template <class Number>
+  double measure(const Number* x, const Number* y, double eps) {
     Vec<double> squares{}, sizes{};
-    for (int64_t i = 0; i < pitch_; i += kLanes<double>) {
-      Vec<double> u = load(x + i) - load(y + i) + eps;
-      for (int64_t lane = size_ - i; lane < kLanes<double>; ++lane) u[lane] = 0;
-      store<double>(u_.get() + i, u);
+    sweep_.for_each([&](int64_t i, auto load, auto store) {
+      Vec<double> u = load(x) - load(y) + eps;
+      store(u_.get(), u);
+      if (i == sweep_.run_in_vectors.vectors) u = first_lanes<double>(u, sweep_.run_in_vectors.rest);
       squares += u * u;
       sizes += abs<double>(u);
-    }
+    });
+    factor_ = 1;
     length_ = q_ == 2 ? euclidean(mg::sum<double>(squares)) : q_ == 1 ? mg::sum<double>(sizes) : general();
     return length_;
   }
 
   void to_gradient() {  // (3)
-    if (q_ == 2) {
-      for (int64_t i = 0; i < pitch_; i += kLanes<double>) store<double>(u_.get() + i, at(i) * one_over_length_);
-      return;
-    }
+    if (q_ == 2) return;  // u, times the factor 1 / length
     auto is_extreme = [this](double u) { return std::fabs(u) == length_; };
     const double share =
         std::isinf(q_) ? 1.0 / static_cast<double>(std::count_if(u_.get(), u_.get() + size_, is_extreme)) : 1;
     const Vec<double> zero{}, one = splat(1.0), length = splat(length_);
-    for (int64_t i = 0; i < pitch_; i += kLanes<double>) {
-      const Vec<double> u = at(i), size = abs<double>(u), sign = u > zero ? one : (u < zero ? -one : u);
+    sweep_.for_each([&](int64_t, auto load, auto store) {
+      const Vec<double> u = load(u_.get()), size = abs<double>(u), sign = u > zero ? one : (u < zero ? -one : u);
       Vec<double> gradient = q_ == 0 ? zero : sign;
       if (std::isinf(q_))
         gradient = (size == length ? sign : zero) * share;  // 0 * inf = NaN for a NaN norm, with which nothing ties
       else if (q_ != 0 && q_ != 1)
         gradient = size == zero ? zero : sign * power(size / length, q_ - 1);
-      store<double>(u_.get() + i, gradient);
-    }
+      store(u_.get(), gradient);
+    });
   }
 
-  Vec<double> at(int64_t i) const { return load(u_.get() + i); }
+  const double* direction() const { return u_.get(); }
+  double factor() const { return factor_; }
 
  private:
   double euclidean(double squares) {
@@ -67,7 +67,7 @@ class Difference {
       if (c > 0 && c < kInf) return rescaled(std::ilogb(c));
     }
     const double f = std::sqrt(squares);
-    one_over_length_ = f == 0 ? 0 : 1 / f;
+    factor_ = f == 0 ? 0 : 1 / f;
     return f;
   }
 
@@ -78,7 +78,7 @@ class Difference {
       u_[i] = std::scalbn(u_[i], -exponent);
       squares += u_[i] * u_[i];
     }
-    one_over_length_ = 1 / std::sqrt(squares);
+    factor_ = 1 / std::sqrt(squares);
     return std::scalbn(std::sqrt(squares), exponent);
   }
 
@@ -89,11 +89,11 @@ class Difference {
     if (std::isinf(q_)) return c;
     if (c == 0 || c == kInf) c = 1;
     Vec<double> powers{};
-    for (int64_t i = 0; i < pitch_; i += kLanes<double>) {
-      Vec<double> to_q = power(abs<double>(at(i)) / c, q_);
-      for (int64_t lane = size_ - i; lane < kLanes<double>; ++lane) to_q[lane] = 0;
+    sweep_.for_each([&](int64_t i, auto load, auto) {
+      Vec<double> to_q = power(abs<double>(load(u_.get())) / c, q_);
+      if (i == sweep_.run_in_vectors.vectors) to_q = first_lanes<double>(to_q, sweep_.run_in_vectors.rest);
       powers += to_q;
-    }
+    });
     return c * std::pow(mg::sum<double>(powers), 1 / q_);  // (5)
   }
 
@@ -110,34 +110,34 @@ class Difference {
     return c;
   }
 
-  int64_t size_, pitch_;
-  double q_, length_ = 0, one_over_length_ = 0;
+  const VectorSweep& sweep_;
+  int64_t size_;
+  double q_, length_ = 0, factor_ = 1;
   Scratch<double> u_;
 };
 
+template <class Number>
 class Worker {
  public:
   Worker(const Call& call, const VectorSweep& sweep)
       : call_(call),
         sweep_(sweep),
-        a_(sweep.pitch),
-        p_(sweep.pitch),
-        n_(sweep.pitch),
-        d_(sweep.pitch),
-        u_(sweep.size, call.q),
-        v_(sweep.size, call.q),
-        w_(call.swap ? sweep.size : 0, call.q) {
-    for (double* staged : {a_.get(), p_.get(), n_.get()}) std::fill(staged, staged + sweep.pitch, 0.0);
-  }
+        a_(sweep, call.a),
+        p_(sweep, call.p),
+        n_(sweep, call.n),
+        da_(sweep, call.da),
+        dp_(sweep, call.dp),
+        dn_(sweep, call.dn),
+        u_(sweep, call.q),
+        v_(sweep, call.q),
+        w_(sweep, call.q, call.swap) {}
 
   double operator()(int64_t r) {
-    sweep_.load(call_.a, r, a_.get());
-    sweep_.load(call_.p, r, p_.get());
-    sweep_.load(call_.n, r, n_.get());
-    const double to_p = u_.measure(a_.get(), p_.get(), call_.eps);
-    double to_n = v_.measure(a_.get(), n_.get(), call_.eps), alpha = 1, beta = 0;
+    const Number *a = a_.read(r), *p = p_.read(r), *n = n_.read(r);
+    const double to_p = u_.measure(a, p, call_.eps);
+    double to_n = v_.measure(a, n, call_.eps), alpha = 1, beta = 0;
     if (call_.swap) {
-      const double p_to_n = w_.measure(p_.get(), n_.get(), call_.eps);
+      const double p_to_n = w_.measure(p, n, call_.eps);
       beta = p_to_n < to_n ? 1 : p_to_n == to_n ? 0.5 : 0;
       alpha = 1 - beta;
       if (!(to_n <= p_to_n)) to_n = to_n == to_n ? p_to_n : to_n;
@@ -150,30 +150,34 @@ class Worker {
       if (call_.swap) w_.to_gradient();
     }
     const Difference &w_or_u = call_.swap ? w_ : u_, &w_or_v = call_.swap ? w_ : v_;
-    combine(call_.da, r, up, 1, u_, -alpha, v_);  // (4)
-    combine(call_.dp, r, up, -1, u_, -beta, w_or_u);
-    combine(call_.dn, r, up, alpha, v_, beta, w_or_v);
+    combine(da_, r, up, 1, u_, -alpha, v_);  // (4)
+    combine(dp_, r, up, -1, u_, -beta, w_or_u);
+    combine(dn_, r, up, alpha, v_, beta, w_or_v);
     return s < 0 ? 0 : s;
   }
 
  private:
   // Writes a row of the result, up (x ∇x + y ∇y). The factors ±1, ±1/2 and 0 are exact; with a factor of 0 the term is
   // skipped, since it may be infinite.
-  void combine(const Tensor& result, int64_t r, double up, double x, const Difference& by_x, double y,
+  void combine(const VectorRow<Number>& result, int64_t r, double up, double x, const Difference& by_x, double y,
                const Difference& by_y) const {
     if (!result.exists()) return;
-    for (int64_t i = 0; i < sweep_.pitch; i += kLanes<double>) {
-      Vec<double> d{};
-      if (up != 0 && x != 0) d += x * by_x.at(i);
-      if (up != 0 && y != 0) d += y * by_y.at(i);
-      store<double>(d_.get() + i, up * d);
-    }
-    sweep_.store(result, r, d_.get());
+    const double x_factor = x * by_x.factor(), y_factor = y * by_y.factor();
+    const bool has_x = up != 0 && x != 0, has_y = up != 0 && y != 0;
+    result.write(r, [&](Number* to) {
+      sweep_.for_each([&](int64_t, auto load, auto store) {
+        Vec<double> d{};
+        // rounded, so that two equal directions cancel
+        if (has_x) d += as_rounded<double>(x_factor * load(by_x.direction()));
+        if (has_y) d += as_rounded<double>(y_factor * load(by_y.direction()));
+        store(to, up * d);
+      });
+    });
   }
 
   const Call& call_;
   const VectorSweep& sweep_;
-  const Scratch<double> a_, p_, n_, d_;
+  const VectorRow<Number> a_, p_, n_, da_, dp_, dn_;
   Difference u_, v_, w_;
 };
 
@@ -197,7 +201,10 @@ void triplet_margin_loss(StableIValue* stack, uint64_t, uint64_t) {
   check_vectors("triplet_margin_loss", call.a, {&call.p, &call.n, &call.da, &call.dp, &call.dn},
                 call.a.dim == 2 ? call.a.sizes[0] : 1, call.g, call.value, call.reduce);
   const VectorSweep sweep(call.a, call.value, call.g, call.scale, call.reduce, {&call.da, &call.dp, &call.dn});
-  sweep.run([&] { return Worker(call, sweep); });
+  if (call.a.dtype == Dtype::f64)
+    sweep.run([&] { return Worker<double>(call, sweep); });
+  else
+    sweep.run([&] { return Worker<float>(call, sweep); });
 }
 
 const Op op{
