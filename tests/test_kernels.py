@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
-import subprocess
-from pathlib import Path
 
 import mpmath
 import numpy as np
@@ -13,69 +10,18 @@ import pytest
 import torch
 
 import manual_grad.functional as M
+from elementary import CAPABILITY, FLAGS, build, call
 from manual_grad import kernels
 
-SOURCES = Path(kernels.__file__).parent / "cpu"
-FLAGS = {
-    "baseline": [],
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
-}
-CAPABILITY = {"DEFAULT": 1, "AVX2": 2, "AVX512": 3}.get(torch.backends.cpu.get_cpu_capability(), 1)
-
 needs_kernels = pytest.mark.skipif(kernels.op("mse_loss") is None, reason="the kernels are not built here")
-
-HARNESS = """
-#include "simd.h"
-using namespace mg;
-#define TEST(name, T, f) extern "C" void name(const T* x, T* y, long n) { \\
-    for (long i = 0; i < n; i += kLanes<T>) store<T>(y + i, f<T>(load(x + i))); }
-TEST(exp_f64, double, mg::exp) TEST(exp_f32, float, mg::exp)
-TEST(log1p_f64, double, mg::log1p) TEST(log1p_f32, float, mg::log1p)
-TEST(log1p_unit_f64, double, log1p_unit) TEST(log1p_unit_f32, float, log1p_unit)
-TEST(exp_signed_f64, double, exp_signed) TEST(exp_signed_f32, float, exp_signed)
-TEST(log_f64, double, mg::log) TEST(log_f32, float, mg::log)
-TEST(expm1_f64, double, mg::expm1) TEST(expm1_f32, float, mg::expm1)
-TEST(sqrt_f64, double, mg::sqrt) TEST(sqrt_f32, float, mg::sqrt)
-template <class S, class T> void powers(const T* x, T y, T* to, long n) {
-    for (long i = 0; i < n; i += kLanes<T>) store<T>(to + i, mg::pow<S, T>(load(x + i), y));
-}
-extern "C" void pow_f64(const double* x, double y, double* to, long n) { powers<double>(x, y, to, n); }
-extern "C" void pow_to_f32(const double* x, double y, double* to, long n) { powers<float>(x, y, to, n); }
-extern "C" void exp_of_difference_f32(const float* a, const float* b, float* y, long n) {
-    for (long i = 0; i < n; i += kLanes<float>)
-        store<float>(y + i, exp_of_difference<float>(load(a + i), load(b + i)));
-}
-extern "C" void exp_to_float_f64(const double* x, double* y, long n) {
-    for (long i = 0; i < n; i += kLanes<double>) store<double>(y + i, exp_to_float(load(x + i)));
-}
-extern "C" int exp_two_floats(const float* x, float* high, float* low, long n) {
-#if defined(__AVX2__)
-    for (long i = 0; i < n; i += kLanes<float>) {
-        const TwoFloats y = mg::exp_two_floats(load(x + i));
-        store<float>(high + i, y.high);
-        store<float>(low + i, y.low);
-    }
-#endif
-    return kPairs ? kLanes<float> : 0;
-}
-"""
 
 
 @pytest.fixture(scope="module", params=list(FLAGS)[:CAPABILITY])
 def simd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
+    functions = build(tmp_path_factory.mktemp(request.param), request.param)
+    if functions is None:
         pytest.skip("no C++ compiler to build the elementary functions with")
-    folder = tmp_path_factory.mktemp(request.param)
-    (folder / "harness.cpp").write_text(HARNESS)
-    flags = FLAGS[request.param] if CAPABILITY > 1 else []
-    subprocess.run(
-        [compiler, "-std=c++17", "-O2", "-fPIC", "-shared", *flags, f"-I{SOURCES}", "harness.cpp", "-o", "simd.so"],
-        cwd=folder,
-        check=True,
-    )
-    return ctypes.CDLL(str(folder / "simd.so"))
+    return functions
 
 
 def points(function: str, dtype: type) -> np.ndarray:
@@ -143,17 +89,27 @@ def test_exponential_for_float32_results(simd: ctypes.CDLL) -> None:
     assert (y[x == 0] == 1).all()
 
 
-def test_exponential_in_two_floats(simd: ctypes.CDLL) -> None:
-    x = points("exp", np.float32)
-    x = x[x > -70]  # where the low float is normal
-    x = np.pad(x, (0, -len(x) % 16))
-    high, low = np.empty_like(x), np.empty_like(x)
-    lanes = simd.exp_two_floats(*(v.ctypes.data_as(ctypes.c_void_p) for v in (x, high, low)), ctypes.c_long(len(x)))
-    if lanes == 0:
+@pytest.mark.parametrize(("name", "bits"), [("exp", 32), ("log", 30)])
+def test_exponential_and_logarithm_in_two_floats(simd: ctypes.CDLL, name: str, bits: int) -> None:
+    if not hasattr(simd, f"{name}_two_floats"):
         pytest.skip("this instruction set has no table in a register: float32 is computed in double")
-    exact = np.exp(x.astype(np.float64))
-    assert (np.abs((high.astype(np.float64) + low) / exact - 1)).max() <= 2.0**-24 / lanes
-    assert (np.abs(high / exact - 1)).max() > 2.0**-25  # without the low float, the error is larger
+    x = points(name, np.float32)
+    x = np.pad(x[x > -70], (0, -len(x[x > -70]) % 16), constant_values=0.5)  # where the low float is normal
+    high, low = np.empty_like(x), np.empty_like(x)
+    call(getattr(simd, f"{name}_two_floats"), x, high, low)
+    exact = getattr(np, name)(x.astype(np.float64))
+    assert (np.abs(high.astype(np.float64) + low - exact) <= np.abs(exact) * 2.0**-bits).all()
+    assert (np.abs(low) <= np.spacing(np.abs(high))).all()
+    assert (np.abs(high - exact) > np.abs(exact) * 2.0**-25).any()  # without it, the error is larger
+
+
+def test_fused_multiply_add_of_floats(simd: ctypes.CDLL) -> None:
+    random = np.random.default_rng(0)
+    a, b = (random.normal(size=1600).astype(np.float32) for _ in range(2))
+    c, y = -(a * b), np.empty_like(a)
+    call(simd.fma_f32, a, b, c, y)
+    assert (y == a.astype(np.float64) * b - a * b).all()  # the rounding error of the product
+    assert (y != 0).any()
 
 
 def test_exponential_of_a_difference_that_float_cannot_hold(simd: ctypes.CDLL) -> None:

@@ -17,8 +17,8 @@ struct WithoutPosWeight : Paired {
   template <class S, class T>
   static Element<T, 3> eval(const Vec<T>* in, const T*) {
     const Vec<T> x = in[0], t = in[1];
-    // With s the lesser of sigma and 1 - sigma, (5) is s - t or (1 - t) - s, and the linear part of (4) is c |x| with the
-    // same c = t or 1 - t. Digits cancel only if s is close to c.
+    // With s the lesser of sigma and 1 - sigma, (5) is s - t or (1 - t) - s, and the linear part of (4) is c |x| with
+    // the same c = t or 1 - t. Digits cancel only if s is close to c.
     const Vec<T> one = splat(T{1}), size = abs<T>(x), not_t = one - t;
     const Mask<T> below = x < Vec<T>{};
     const Vec<T> c = below ? t : not_t, linear = times<T>(c, size);

@@ -21,7 +21,7 @@ inline Vec<double> minus_product(Vec<double> c, double k, Vec<double> x) {
 #if defined(__AVX2__) || defined(__ARM_FEATURE_FMA)
   return fma(splat(-k), x, c);
 #else  // the rounding error of the product, from the exact products of halves (Dekker)
-  auto head = [](Vec<double> v) { return bitcast<Vec<double>>(bitcast<Mask<double>>(v) & ~int64_t{0x7ffffff}); };
+  auto head = [](Vec<double> v) { return bitcast<Vec<double> >(bitcast<Mask<double> >(v) & ~int64_t{0x7ffffff}); };
   const Vec<double> kv = splat(k), kh = head(kv), kl = kv - kh, xh = head(x), xl = x - xh, product = kv * x;
   const Vec<double> error = ((kh * xh - product) + kh * xl + kl * xh) + kl * xl;
   return (c - product) - error;
@@ -32,12 +32,7 @@ template <class Number>
 class Worker {
  public:
   Worker(const Call& call, const VectorSweep& sweep)
-      : call_(call),
-        sweep_(sweep),
-        a_(sweep, call.a),
-        b_(sweep, call.b),
-        da_(sweep, call.da),
-        db_(sweep, call.db) {}
+      : call_(call), sweep_(sweep), a_(sweep, call.a), b_(sweep, call.b), da_(sweep, call.da), db_(sweep, call.db) {}
 
   double operator()(int64_t r) {
     const Number *a = a_.read(r), *b = b_.read(r);

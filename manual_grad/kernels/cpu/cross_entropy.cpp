@@ -83,18 +83,18 @@ class CrossEntropy {
       if (!of_.by_index_) load_pack(of_.rows_, call.t, r, n, pack_, T{0}, t_.get());
       if (!of_.by_index_ && call.w.exists()) load_pack(of_.rows_, call.w, r, n, pack_, T{0}, w_.get());
       T* const e = of_.by_index_ ? z_.get() : e_.get();
-      of_.compute(pack_, r, n,
-                  Operands<T>{z_.get(), t_.get(), call.w.exists() ? w_.get() : nullptr, e,
-                              call.dz.exists() ? e : nullptr, call.dt.exists() ? dt_.get() : nullptr,
-                              call.dw.exists() ? dw_.get() : nullptr},
-                  loss);
+      of_.compute(
+          pack_, r, n,
+          Operands<T>{z_.get(), t_.get(), call.w.exists() ? w_.get() : nullptr, e, call.dz.exists() ? e : nullptr,
+                      call.dt.exists() ? dt_.get() : nullptr, call.dw.exists() ? dw_.get() : nullptr},
+          loss);
       if (call.dz.exists()) store_pack(of_.rows_, call.dz, r, n, pack_, e);
       if (call.dt.exists()) store_pack(of_.rows_, call.dt, r, n, pack_, dt_.get());
       if (call.dw.exists()) store_pack(of_.rows_, call.dw, r, n, pack_, dw_.get());
     }
 
    private:
-    static constexpr bool kInPlace = (std::is_same_v<S, float> || std::is_same_v<S, double>)&&Pack::kRows == 1;
+    static constexpr bool kInPlace = (std::is_same_v<S, float> || std::is_same_v<S, double>) && Pack::kRows == 1;
     int64_t size() const { return pack_.vectors * kLanes<T>; }
 
     static bool lie_dense(const CrossEntropy& of) {

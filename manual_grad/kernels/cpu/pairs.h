@@ -1,5 +1,5 @@
-// Formulas in pairs of floats: a functor's eval<S, InPairs> computes with sums of two floats, which carry about 48 bits,
-// or the 33 of an exponential or logarithm. Sixteen of them fit where eight doubles would.
+// Formulas in pairs of floats: a functor's eval<S, InPairs> computes with sums of two floats, which carry about 48
+// bits, or the 33 of an exponential or logarithm. Sixteen of them fit where eight doubles would.
 //
 // The inputs are exact floats, so that much of the arithmetic needs no second part: the types below tell them apart. A
 // sum whose digits cancelled marks its lanes, which are then computed in double.
@@ -32,8 +32,8 @@ inline Vec<float> join(Vec<float> high, Vec<float> low) {
   return sum == sum ? sum : high;
 }
 
-// high + low. `rounded` is the same as one float, to an ulp or two. It is computed on the way because it costs less: if a
-// number is not part of another sum, the compiler drops the second part.
+// high + low. `rounded` is the same as one float, to an ulp or two. It is computed on the way because it costs less: if
+// a number is not part of another sum, the compiler drops the second part.
 struct Pair {
   Vec<float> high, low, rounded;
   Mask<float> cancels{};
@@ -90,23 +90,26 @@ inline Pair operator/(Single a, Single b) {
 }
 
 // With a number of the formula.
-#define MG_WITH_NUMBER(op)                                                       \
-  inline Pair operator op(Single a, InPairs b) { return Pair(a) op Pair(b); }    \
-  inline Pair operator op(InPairs a, Single b) { return Pair(a) op Pair(b); }    \
-  inline Pair operator op(const Pair& a, InPairs b) { return a op Pair(b); }     \
+#define MG_WITH_NUMBER(op)                                                    \
+  inline Pair operator op(Single a, InPairs b) { return Pair(a) op Pair(b); } \
+  inline Pair operator op(InPairs a, Single b) { return Pair(a) op Pair(b); } \
+  inline Pair operator op(const Pair& a, InPairs b) { return a op Pair(b); }  \
   inline Pair operator op(InPairs a, const Pair& b) { return Pair(a) op b; }
-MG_WITH_NUMBER(+) MG_WITH_NUMBER(-) MG_WITH_NUMBER(*) MG_WITH_NUMBER(/)
+MG_WITH_NUMBER(+)
+MG_WITH_NUMBER(-) MG_WITH_NUMBER(*) MG_WITH_NUMBER(/)
 #undef MG_WITH_NUMBER
 
 // Comparisons look at the first part.
-#define MG_COMPARE(op)                                                                        \
-  inline Mask<float> operator op(Single a, Single b) { return a.v op b.v; }                   \
-  inline Mask<float> operator op(Single a, InPairs b) { return a.v op splat(b.high); }       \
+#define MG_COMPARE(op)                                                                 \
+  inline Mask<float> operator op(Single a, Single b) { return a.v op b.v; }            \
+  inline Mask<float> operator op(Single a, InPairs b) { return a.v op splat(b.high); } \
   inline Mask<float> operator op(const Pair& a, InPairs b) { return a.high op splat(b.high); }
-MG_COMPARE(==) MG_COMPARE(!=) MG_COMPARE(<) MG_COMPARE(<=) MG_COMPARE(>) MG_COMPARE(>=)
+    MG_COMPARE(==) MG_COMPARE(!=) MG_COMPARE(<) MG_COMPARE(<=) MG_COMPARE(>) MG_COMPARE(>=)
 #undef MG_COMPARE
 
-inline Single select(Mask<float> lanes, Single a, Single b) { return {lanes ? a.v : b.v}; }
+        inline Single select(Mask<float> lanes, Single a, Single b) {
+  return {lanes ? a.v : b.v};
+}
 inline Pair select(Mask<float> lanes, const Pair& a, const Pair& b) {
   const TwoFloats parts{lanes ? a.high : b.high, lanes ? a.low : b.low};
   return {parts, lanes ? a.rounded : b.rounded, a.cancels | b.cancels};

@@ -1,7 +1,8 @@
 // Losses of two or three feature vectors: how the vectors are read, and the loop over the rows.
 //
-// Everything is computed in double even in half precision, because the dot product of long vectors can overflow a float.
-// Dense vectors of float or double are read and written where they lie; others are staged, half precision as float.
+// Everything is computed in double even in half precision, because the dot product of long vectors can overflow a
+// float. Dense vectors of float or double are read and written where they lie; others are staged, half precision as
+// float.
 #pragma once
 
 #include <algorithm>

@@ -254,8 +254,8 @@ inline Vec<double> scale(Vec<double> y, Vec<double> k) { return scale_in_halves<
 inline Vec<float> scale(Vec<float> y, Vec<float> k) { return scale_in_halves<float>(y, k); }
 #endif
 
-// a b + c, rounded once if the processor supports it. The compiler contracts products and sums as it chooses; use this
-// where the result must not depend on that.
+// a b + c, rounded once; for double, only if the processor supports it. The compiler contracts products and sums as it
+// chooses; use this where the result must not depend on that.
 #if defined(__AVX512F__)
 inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
@@ -272,7 +272,12 @@ inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 }
 #else
 inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return a * b + c; }
-inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return a * b + c; }
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {  // a double holds the product
+  for (int lane = 0; lane < kLanes<float>; ++lane)
+    c[lane] =
+        static_cast<float>(static_cast<double>(a[lane]) * static_cast<double>(b[lane]) + static_cast<double>(c[lane]));
+  return c;
+}
 #endif
 
 // x, where the compiler must not fuse the product that it is with a sum.
@@ -460,11 +465,12 @@ inline TwoFloats two_product(Vec<float> a, Vec<float> b) {
 // Whether arithmetic with pairs of floats is available: it needs fused multiply-add and table lookup in a register.
 constexpr bool kPairs = kTable<float> > 0;
 
-// If two numbers are as accurate as exp_two_floats and their difference is less than this fraction of them, the
-// difference has lost digits of a float.
-constexpr float kClose = 0x1p-10f;
+// If two numbers are as accurate as the functions in two floats below and their difference is less than this fraction
+// of them, the difference has lost digits of a float.
+constexpr float kClose = kTable<float> == 16 ? 0x1p-10f : 0x1p-9f;
 
-// e^x with an error of 2^-33. With n = kTable<float> roots of two, x = (n k + j) ln 2 / n + r.
+// e^x with an error of 2^-34, or 2^-32 for a table of 8. With n = kTable<float> roots of two, x = (n k + j) ln 2 / n +
+// r.
 #if defined(__AVX2__)
 inline TwoFloats exp_two_floats(Vec<float> x) {
   constexpr int n = kTable<float>;
@@ -627,7 +633,7 @@ inline Vec<T> log_by_table(Vec<T> x, const Vec<T>* rest = nullptr) {
 }
 
 #if defined(__AVX2__)
-// log(x) with an error of 2^-31, or 2^-33 for a table of 16; with a rest, log(x + rest) for a rest of less than an ulp.
+// log(x) with an error of 2^-31, or 2^-30 for a table of 8; with a rest, log(x + rest) for a rest of less than an ulp.
 inline TwoFloats log_two_floats(Vec<float> x, const Vec<float>* rest = nullptr) {
   static constexpr LogTable<float> table;
   constexpr int most = table.n == 16 ? 8 : 10;  // r^most / (most + 1) is below 2^-33
@@ -645,7 +651,8 @@ inline TwoFloats log_two_floats(Vec<float> x, const Vec<float>* rest = nullptr) 
   r_low -= r_low * (r - q.high);  // its factor 1 / (1 + r)
   const TwoFloats sum = two_sum(base, r, cubic + (r_low + low));
   const TwoFloats all = two_sum(sum.high, -0.5f * q.high, fma(splat(-0.5f), q.low, sum.low));
-  return {or_limit<float>(all.high, x), all.low};
+  const TwoFloats normalized = two_sum(all.high, all.low, Vec<float>{});
+  return {or_limit<float>(normalized.high, x), normalized.low};
 }
 #endif
 
