@@ -9,7 +9,7 @@ upstream     an upstream gradient of 0.5 against 1
 sweeps       the gradient computed together with the value, against a separate sweep for each
 memory       the peak memory of forward and backward beyond their inputs
 projection   the same for linear_cross_entropy, which must not grow with the number of scores
-overhead     the minimal cost of a Function written in Python
+overhead     where the time of a small call goes
 ===========  ===============================================================================================
 
 All settings of a loss, and torch eager, take turns in one process; see :mod:`benchmarks.timing`. A loss that is wrong
@@ -22,6 +22,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ SWEPT = (
     "cosine_embedding_loss",
 )
 OVERHEAD = ("nll_loss", "multi_margin_loss", "mse_loss")
-EMPTY = "an empty Function"
+NOTHING = "nothing"
 
 Run = Callable[[], object]
 
@@ -198,10 +199,14 @@ class Swept:
 
     def __init__(self, value: Tensor) -> None:
         node: Any = value.grad_fn  # of manual_grad.engine.function.Eager
-        self.loss, self.options, self.reduction, _ = node.call
-        self.needs = tuple(t is not None and t.requires_grad for t in node.saved_tensors)
-        self.X = tuple(None if t is None else t.detach() for t in node.saved_tensors)
+        self.call, self.inputs = node.call, node.saved_tensors
+        self.loss, self.options, self.reduction, _ = self.call
+        self.needs = tuple(t is not None and t.requires_grad for t in self.inputs)
+        self.X = tuple(None if t is None else t.detach() for t in self.inputs)
         self.one = torch.ones_like(value, requires_grad=False)
+
+    def apply(self) -> Tensor:
+        return self.loss.eager(self.call, *self.inputs)
 
     def together(self) -> tuple[Tensor | None, ...]:
         value, gradients = self.loss.fused(self.X, self.options, self.reduction, self.needs, None, True)
@@ -260,16 +265,36 @@ class Empty(Function):
 
 
 def overhead(scope: Scope) -> Iterator[Row]:
-    runs = {}
+    """The parts of a small call, each with the one before: kernel, Function, forward, and forward and backward.
+
+    The call that computes nothing is an op of which no result is wanted, in an empty Function; eager's is a view.
+    """
+    yield from _rows(NOTHING, dict(_nothing()), scope)
     for name in OVERHEAD:
         case = named(name)
         require_right(case)
         inputs = case.inputs("small")
+        runs = {}
+        if kernels.loaded("cpu"):
+            swept = Swept(loss_of(case)(*inputs, **case.options))
+            runs = {("manual_grad", "kernel"): swept.together, ("manual_grad", "Function"): swept.apply}
         for by in IMPLEMENTATIONS:
-            runs[by, name] = step(case, loss_of(case, by), inputs)
-    empty = Case(EMPTY, pointwise(BY_NAME["mse_loss"]).make, ELEMENTS)
-    runs["manual_grad", EMPTY] = step(empty, Empty.apply, empty.inputs("small"))
-    yield from _rows("small", runs, scope)
+            runs[by, "forward"] = partial(loss_of(case, by), *inputs, **case.options)
+            runs[by, "backward"] = step(case, loss_of(case, by), inputs)
+        yield from _rows(name, runs, scope)
+
+
+def _nothing() -> Iterator[tuple[tuple[str, str], Run]]:
+    case = pointwise(BY_NAME["mse_loss"])
+    x, t = case.inputs("small")
+    if kernels.loaded("cpu"):
+        op = kernels.op(case.loss)
+        yield ("manual_grad", "kernel"), lambda: op(x, t, None, None, 1.0, True, *[False] * 4)
+    yield ("manual_grad", "Function"), partial(Empty.apply, x, t)
+    yield ("manual_grad", "backward"), step(Case(NOTHING, case.make, ELEMENTS), Empty.apply, (x, t))
+    scalar = torch.zeros((), requires_grad=True)
+    yield ("eager", "forward"), lambda: scalar.view(())
+    yield ("eager", "backward"), step(Case(NOTHING, case.make, ELEMENTS), lambda x: x.view(()), (scalar,))
 
 
 def named(name: str) -> Case:

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.report import digits
-from benchmarks.scaling.questions import EMPTY, OVERHEAD, Row, numel
+from benchmarks.scaling.questions import NOTHING, OVERHEAD, Row, numel
 from benchmarks.timing import Timing
 
 Answers = dict[str, list[Row]]  # by question
@@ -100,10 +100,12 @@ def by_projection(answers: Answers) -> list[list[str]]:
 
 
 def by_overhead(answers: Answers) -> list[list[str]]:
-    times = {row.by: row.timings for row in answers["overhead"]}
-    body = [[name, *(report.time(times[by].get(name)) or NONE for by in ("manual_grad", "eager"))]
-            for name in (EMPTY, *OVERHEAD)]  # fmt: skip
-    return _with_head(("", "manual_grad", "eager"), body)
+    times = {(row.name, row.by): row.timings for row in answers["overhead"]}
+    parts = [("manual_grad", part) for part in ("kernel", "Function", "forward", "backward")]
+    parts += [("eager", part) for part in ("forward", "backward")]
+    body = [[name, *(report.time(times[name, by].get(part)) or NONE for by, part in parts)]
+            for name in (NOTHING, *OVERHEAD)]  # fmt: skip
+    return _with_head(("", "kernel", "Function", "forward", "and backward", "torch's forward", "and backward"), body)
 
 
 TABLES: tuple[tuple[tuple[str, ...], str, Callable[[Answers], list[list[str]]]], ...] = (
@@ -126,7 +128,11 @@ TABLES: tuple[tuple[tuple[str, ...], str, Callable[[Answers], list[list[str]]]],
         by_sweeps,
     ),
     (("projection",), "linear_cross_entropy: peak memory beyond inputs and gradients", by_projection),
-    (("overhead",), "Time of one call at the small size", by_overhead),
+    (
+        ("overhead",),
+        "A small call by its parts, each with those before; nothing is an empty Function, and of torch a view",
+        by_overhead,
+    ),
 )
 
 

@@ -38,10 +38,11 @@ def functional(function: F) -> F:
 
 def overridable(function: F) -> F:
     """Like :func:`functional`, but torch.compile traces into the function, as it must if an argument is a callable."""
-    kinds = {p.name: _KINDS.get(p.annotation, object) for p in inspect.signature(function).parameters.values()}
-    in_order = tuple(kinds.items())
+    parameters = inspect.signature(function).parameters
+    kinds = {name: _KINDS[p.annotation] for name, p in parameters.items() if p.annotation in _KINDS}
+    in_order = tuple((name, kinds.get(name, object)) for name in parameters)
     torchs = older_torch.loss(function.__name__)
-    ours_alone = frozenset(kinds) - inspect.signature(torchs).parameters.keys() if torchs else frozenset()
+    ours_alone = frozenset(parameters) - inspect.signature(torchs).parameters.keys() if torchs else frozenset()
 
     @functools.wraps(function)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
@@ -66,14 +67,15 @@ def overridable(function: F) -> F:
             and ours_alone.isdisjoint(kwargs)
         ):
             return torchs(*args, **kwargs)
-        if kwargs.get("group") is not None:
-            kwargs["group"] = collectives.groups_of(function.__name__, kwargs["group"])
         for value, (name, kind) in zip(args, in_order):  # noqa: B905 - Python itself rejects excess arguments below
             if not isinstance(value, kind):
                 raise _wrong_kind(function, name, value)
-        for name, value in kwargs.items():
-            if not isinstance(value, kinds.get(name, object)):
-                raise _wrong_kind(function, name, value)
+        if kwargs:
+            if kwargs.get("group") is not None:
+                kwargs["group"] = collectives.groups_of(function.__name__, kwargs["group"])
+            for name, value in kwargs.items():
+                if name in kinds and not isinstance(value, kinds[name]):
+                    raise _wrong_kind(function, name, value)
         try:
             return function(*args, **kwargs)
         except NotImplementedError:  # hardly any rule here supports complex numbers; torch decides whether it does
@@ -204,14 +206,14 @@ def _has_point(value: Tensor) -> bool:
 
 
 def require_floating(name: str, x: Tensor) -> None:
-    if not x.is_floating_point():
+    if not x.dtype.is_floating_point:  # half the time of asking the tensor
         raise NotImplementedError(f"{name}: expected a floating point input, but got {x.dtype}")
 
 
 def refuse_complex(name: str, *tensors: Tensor | None) -> None:
     """Raise the error on which ``overridable`` calls torch's own function instead."""
     for t in tensors:
-        if t is not None and t.is_complex():
+        if t is not None and t.dtype.is_complex:
             require_floating(name, t)
 
 

@@ -243,8 +243,8 @@ class LossFunction(Function):
 
 def per_row(cls: type[LossFunction], X: Tensors, options: Options) -> float:
     """:meth:`LossFunction.scale` of a loss with one value per row, by the shortest way for a matrix."""
-    x = X[0]
-    rows = x.size(0) if x.dim() == 2 else cls.shape(X, *options).numel()
+    shape = X[0].shape
+    rows = shape[0] if len(shape) == 2 else cls.shape(X, *options).numel()
     return 1 / rows if rows else float("nan")
 
 
@@ -261,7 +261,10 @@ def evaluate(loss: type[LossFunction], *args: Any) -> Tensor:
             return loss.compute(args[: loss.tensors], args[loss.tensors : -1], args[-1])
         return loss.apply(*args)
     # Without a graph, no gradient must be computed. Inside Eager.forward grad mode is always off, so check it here.
-    return loss.eager(loss, *args) if torch.is_grad_enabled() else loss.forward(*args)
+    if not torch.is_grad_enabled():
+        return loss.forward(*args)
+    n = loss.tensors
+    return loss.eager((loss, args[n:-1], args[-1], kernels.on()), *args[:n])
 
 
 @dataclass(frozen=True)
@@ -380,7 +383,9 @@ class Tangent(Function):
 
 
 class Eager(Function):
-    """The fast path for eager mode: ``apply(loss, *tensors, *options, reduction)``.
+    """The fast path for eager mode: ``apply((loss, options, reduction, whether with kernels), *tensors)``.
+
+    All that is not a tensor is one argument, because torch looks at each one.
 
     If a kernel supports the call, one pass over the inputs computes the reduced loss and its gradient, and backward
     only multiplies that gradient by the upstream gradient. The precomputed gradient is returned once, because the
@@ -401,10 +406,9 @@ class Eager(Function):
         return above.apply
 
     @staticmethod
-    def forward(ctx: Any, loss: type[LossFunction], *args: Any) -> Tensor:
-        n, reduction = loss.tensors, args[-1]
-        X, options = args[:n], args[n:-1]
-        ctx.call = loss, options, reduction, kernels.on()
+    def forward(ctx: Any, call: tuple[type[LossFunction], Options, str, bool], *X: Tensor | None) -> Tensor:
+        ctx.call = call
+        loss, options, reduction, _ = call
         ctx.save_for_backward(*_savable(X))
         # The gradient is left to backward if
         # - the reduction is 'none': it depends on the upstream gradient;
@@ -416,7 +420,7 @@ class Eager(Function):
             or (X[0].dtype is torch.float16 and not X[0].is_cpu)
             or torch_private.saved_tensors_hooks(True) is not None
         )
-        needs = (False,) * n if waits else ctx.needs_input_grad[1 : n + 1]
+        needs = (False,) * len(X) if waits else ctx.needs_input_grad[1:]
         result = loss.fused(X, options, reduction, needs, None, True)
         if result is None:
             return loss.compute(X, options, reduction)
@@ -427,28 +431,26 @@ class Eager(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        loss, options, reduction, with_kernels = ctx.call
-        rest = (None,) * (len(options) + 1)
         swept = ctx.__dict__.pop("swept", None)
         create_graph = torch.is_grad_enabled() or torch_private.is_transforming()
         if swept is not None and not create_graph:
             # neither a tracer's tensor nor a batched one has a value that can be read
             if type(g) is not Tensor or torch_private.is_legacy_batched(g):
-                return None, *(None if d is None else d * g for d in swept), *rest
+                return None, *(None if d is None else d * g for d in swept)
             if not g.is_cpu:  # reading the value would synchronize with the device
                 scale_ = kernels.op("scale_", g)
                 if scale_ is None:
-                    return None, *(None if d is None else d * g for d in swept), *rest
+                    return None, *(None if d is None else d * g for d in swept)
                 for d in swept:
                     if d is not None:
                         scale_(d, g)
-                return None, *swept, *rest
+                return None, *swept
             if g.item() == 1:
-                return None, *swept, *rest
+                return None, *swept
             if g.dtype not in HALF:  # in half precision, what underflowed for want of the upstream gradient is lost
-                return None, *(None if d is None else d.mul_(g) for d in swept), *rest
-        n, X = loss.tensors, ctx.saved_tensors
-        needs = ctx.needs_input_grad[1 : n + 1]
+                return None, *(None if d is None else d.mul_(g) for d in swept)
+        loss, options, reduction, with_kernels = ctx.call
+        X, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
         with kernels.switched(with_kernels):  # backward may run on another thread, or after the context was exited
             if create_graph:
                 gradients = loss.differentiable_gradient(g, X, options, reduction, needs)
@@ -460,7 +462,7 @@ class Eager(Function):
                     gradients = Call(loss, options).gradient(rows, X)
                 else:
                     gradients = result[1]
-        return None, *(d if needed else None for d, needed in zip(gradients, needs, strict=True)), *rest
+        return None, *(d if needed else None for d, needed in zip(gradients, needs, strict=True))
 
 
 def _savable(tensors: Any) -> Any:

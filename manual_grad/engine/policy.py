@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from manual_grad.engine import arguments, collectives
-from manual_grad.engine.dtypes import HALF
+from manual_grad.engine.dtypes import HALF, in_dtype
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
 from manual_grad.engine.reduction import total
@@ -56,7 +56,7 @@ def averaged(
     if w is not None:
         *inputs, w = arguments.together(*inputs, w, autocasts=False)
     result = evaluate(loss, *inputs, w, None, *options, reduction)
-    return (result if divisor is None else result / divisor).to(x.dtype)
+    return in_dtype(result if divisor is None else result / divisor, x.dtype)
 
 
 def shares(
@@ -72,7 +72,8 @@ def shares(
     arguments.broadcasts_into("mask", mask, tokens)
     if mask is not None:
         # half precision cannot count the tokens
-        w = mask.detach().to(torch.float32 if tokens.dtype in HALF else tokens.dtype).expand_as(tokens)
+        w = in_dtype(mask.detach(), torch.float32 if tokens.dtype in HALF else tokens.dtype)
+        w = w if w.shape == tokens.shape else w.expand_as(tokens)
         divisor = _divisor(w, reduction, normalizer)
         if divisor is not None:
             return w / divisor, "sum", None

@@ -34,18 +34,17 @@ def class_dim(x: Tensor) -> int:
     return 1 if x.dim() > 1 else 0
 
 
-def class_indices(name: str, x: Tensor, y: Tensor, ignore_index: int, sharded: bool = False) -> Tensor:
-    """The class indices ``y`` as int64 in the shape of the loss, with the errors of torch's nll_loss.
+def class_indices(name: str, shape: torch.Size, y: Tensor, ignore_index: int, sharded: bool = False) -> Tensor:
+    """The class indices ``y`` of scores of that shape as int64, in the shape of the loss; the errors are nll_loss's.
 
     With ``sharded``, there are more classes in other processes.
     """
-    shape = x.shape
     rows = shape[:1] if len(shape) == 2 else shape[:1] + shape[2:] if len(shape) > 2 else ()
     if y.shape != rows:
         if len(shape) == 1 and y.dim() == 1:
             if y.shape[0] != 1:
                 raise ValueError(f"For 1D input, 1D target must have size 1, but got target size: {y.shape[0]}")
-            return class_indices(name, x, y.view(()), ignore_index, sharded)
+            return class_indices(name, shape, y.view(()), ignore_index, sharded)
         batch = y.shape[0] if y.dim() else 0
         if len(shape) > 1 and batch != shape[0]:
             raise ValueError(f"Expected input batch_size ({shape[0]}) to match target batch_size ({batch}).")
@@ -60,7 +59,7 @@ def class_indices(name: str, x: Tensor, y: Tensor, ignore_index: int, sharded: b
         raise RuntimeError(
             f"Expected target size {list(rows)}, got {list(y.shape)}, for an input of size {list(shape)}{hint}"
         )
-    if shape[class_dim(x)] == 0 and not sharded and readable(y) and (y != ignore_index).any():
+    if 0 in shape and shape[min(len(shape), 2) - 1] == 0 and not sharded and readable(y) and (y != ignore_index).any():
         raise IndexError(f"Target is out of bounds: {name}'s input has no classes")
     if y.dtype is torch.int64:
         return y
@@ -142,11 +141,12 @@ def label_outside(y: Tensor, classes: int, *others: int) -> int | None:
 
 def matrix_size(x: Tensor) -> tuple[int, int]:
     """The numbers of rows and classes of (N, C), (C) or (); torch's error for any other shape."""
-    if x.dim() > 2 or 0 in x.shape[-1:]:
+    sizes = (1, 1, *x.shape)
+    if len(sizes) > 4 or not sizes[-1]:
         raise RuntimeError(
             f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(x.shape)}"
         )
-    return (x.shape[0] if x.dim() == 2 else 1), (x.shape[-1] if x.dim() else 1)
+    return sizes[-2], sizes[-1]
 
 
 def check_long(labels: Tensor) -> None:

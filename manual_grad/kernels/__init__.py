@@ -146,27 +146,26 @@ def available(name: str, device: str = "cpu") -> bool:
     return on() and _op(name, device) is not None
 
 
-def op(name: str | None, *tensors: Tensor | None) -> Any:
+def op(name: str | None, first: Tensor | None = None, *others: Tensor | None) -> Any:
     """The kernel of that name, or None unless the tensors are dense and share a device and a supported dtype.
 
     Integer tensors (labels, lengths) may have any dtype.
     """
-    if not on() or name is None:
+    if name is None or not on():
         return None
-    if not tensors:
+    if first is None:
         return _op(name, "cpu")
-    first = tensors[0]
     dtype = first.dtype
-    if dtype not in _DTYPES:
+    if dtype not in _DTYPES or first.layout is not _DENSE:
         return None
     if first.is_cpu:
-        for t in tensors:
+        for t in others:
             if t is not None and not (t.is_cpu and t.layout is _DENSE and (t.dtype is dtype or t.dtype in _INTEGERS)):
                 return None
         return _op(name, "cpu")
     if not first.is_cuda:
         return None
-    for t in tensors:
+    for t in others:
         if t is not None and not (
             t.device == first.device and t.layout is _DENSE and (t.dtype is dtype or t.dtype in _INTEGERS)
         ):

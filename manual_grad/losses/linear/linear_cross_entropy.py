@@ -69,7 +69,7 @@ from torch import Tensor
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, linear, older_torch, rowwise
-from manual_grad.engine.dtypes import HALF, autocast_is_on, cast_product, compute_dtype, widen
+from manual_grad.engine.dtypes import HALF, autocast_is_on, cast_product, compute_dtype, in_dtype, widen
 from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.softmax import State
 from manual_grad.losses.linear.linear_cross_entropy_head import with_head
@@ -136,19 +136,19 @@ def _at_once(
     x, W, b, t, w = X
     wide, flat = linear.row_dtype(options[0]), W.flatten(0, 1)
     scores = torch.mm(x, flat.mT) if b is None else torch.addmm(b.flatten(), x, flat.mT)
-    z = scores.to(wide)
+    z = in_dtype(scores, wide)
     loss = None
     if value:
         loss = z.new_empty((x.shape[0], W.shape[1]) if reduction == "none" else ())
     dt, dw = _rowwise(
         op, z.view(-1, *W.shape[:2]), t, w if w is None else w.to(wide), g, options, reduction, loss, needs
     )
-    r = z.to(x.dtype)
+    r = in_dtype(z, x.dtype)
     dx = torch.mm(r, flat) if needs[0] else None
     dW = torch.mm(r.mT, x).view_as(W) if needs[1] else None
     db = z.sum(0).to(b.dtype).view_as(b) if needs[2] else None
     gradients = [dx, dW, db, dt if dt is None else dt.to(t.dtype), dw if dw is None else dw.to(w.dtype)]
-    return loss if loss is None else loss.to(options[0]), gradients
+    return loss if loss is None else in_dtype(loss, options[0]), gradients
 
 
 class _Sweep:
@@ -339,12 +339,12 @@ def linear_cross_entropy(
     arguments.refuse_complex(name, weight)
     (C, *positions, D), batch = W.shape, x.shape[:-1]
     N, P = math.prod(batch), math.prod(positions)
-    score = x.new_empty((), dtype=input.dtype if chunked else x.dtype)  # stands in for the scores
-    scores = score.expand(*batch, C, *positions)
+    shape = torch.Size((*batch, C, *positions))  # of the scores
+    score = x.new_empty((), dtype=input.dtype if chunked else x.dtype)  # stands in for them
     if weight is not None:
-        weight = rowwise.class_weight(scores, weight, by_index)
+        weight = rowwise.class_weight(score.expand(shape), weight, by_index)
     if by_index:
-        t = rowwise.class_indices(name, scores, target, ignore_index, group is not None).reshape(N, P)
+        t = rowwise.class_indices(name, shape, target, ignore_index, group is not None).reshape(N, P)
         w = weight
         if not chunked:
             score, w = arguments.autocast(score, weight)
@@ -358,8 +358,8 @@ def linear_cross_entropy(
     x = x if x.dim() == 2 else x.reshape(N, D)  # a view would add a step to backward
     W, b = W.reshape(C, P, D), None if b is None else b.reshape(C, P)
     if head is not None and (group is not None or not head.only_divides):
-        standin = score.expand(scores.shape)
-        t = t.reshape(scores.shape if t.is_floating_point() else (*batch, *positions))
+        standin = score.expand(shape)
+        t = t.reshape(shape if t.is_floating_point() else (*batch, *positions))
         if group is None:
             found = with_head(x, W, b, t, w, standin, ignore_index, label_smoothing, reduction, head)
         else:

@@ -384,7 +384,7 @@ def ctc_loss(
     _check_shapes(x, targets, frames, labels, blank)
     if torch_private.is_transforming() or kernels.op(CTCLossFunction.kernel, x) is None:
         _check_values(x, targets, frames, labels)
-    X = (x, *(t.to(x.device) for t in (targets, frames, labels)))
+    X = (x, *(t if t.device == x.device else t.to(x.device) for t in (targets, frames, labels)))
     loss = evaluate(CTCLossFunction, *X, blank, zero_infinity, reduction)
     return loss if batched or reduction != "none" else loss.squeeze(0)
 
@@ -396,7 +396,7 @@ def _lengths(input_lengths: Any, target_lengths: Any) -> tuple[Tensor, Tensor]:
             if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype is torch.bool:
                 raise RuntimeError(f"{name} must be integral, but got {lengths.dtype}")
         # copied, as in torch, because the caller may overwrite them before backward
-        frames, labels = (t.to(torch.int64, copy=True).flatten() for t in (input_lengths, target_lengths))
+        frames, labels = ((t.clone() if t.dtype is torch.int64 else t.long()).flatten() for t in both.values())
         return frames, labels
     if not all(isinstance(lengths, (tuple, list)) for lengths in both.values()):
         raise TypeError(

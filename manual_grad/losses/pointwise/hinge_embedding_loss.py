@@ -47,6 +47,7 @@ import torch
 from torch import Tensor
 
 from manual_grad.engine import arguments
+from manual_grad.engine.dtypes import in_dtype
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
 from manual_grad.engine.reduction import reduced
@@ -111,7 +112,7 @@ def hinge_embedding_loss(
         return reduced(HingeEmbeddingLossFunction.elementwise(input, target, margin), reduction)
     # in the wider of the two dtypes, so that no target is rounded to 1 or -1
     x, t = arguments.together(input, target.detach() if target.requires_grad else target)
-    return evaluate(HingeEmbeddingLossFunction, x, t, None, margin, reduction).to(input.dtype)
+    return in_dtype(evaluate(HingeEmbeddingLossFunction, x, t, None, margin, reduction), input.dtype)
 
 
 class HingeEmbeddingLoss(torch.nn.HingeEmbeddingLoss):

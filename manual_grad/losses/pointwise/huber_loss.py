@@ -69,6 +69,7 @@ import torch
 from torch import Tensor
 
 from manual_grad.engine import arguments
+from manual_grad.engine.dtypes import in_dtype
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
 
@@ -139,7 +140,7 @@ def huber_loss(
     x, t, w = arguments.together(input, target, weight, warns=True)
     arguments.require_floating("huber_loss", x)
     dtype = input.dtype if w is None else torch.promote_types(input.dtype, weight.dtype)
-    return evaluate(HuberLossFunction, x, t, w, delta, reduction).to(dtype)
+    return in_dtype(evaluate(HuberLossFunction, x, t, w, delta, reduction), dtype)
 
 
 class HuberLoss(torch.nn.HuberLoss):

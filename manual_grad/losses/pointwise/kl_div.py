@@ -70,7 +70,7 @@ import torch
 from torch import Tensor
 
 from manual_grad.engine import arguments
-from manual_grad.engine.function import Tensors, evaluate
+from manual_grad.engine.function import Options, Tensors, evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
 
 
@@ -83,6 +83,11 @@ class KLDivLossFunction(PointwiseLoss):
     @classmethod
     def denominator(cls, X: Tensors, loss: Tensor, log_target: bool, divisor: int) -> int:
         return divisor
+
+    @classmethod
+    def scale(cls, X: Tensors, options: Options) -> float:
+        _, divisor = options
+        return 1 / divisor if divisor else float("nan")
 
     @staticmethod
     def elementwise(x: Tensor, t: Tensor, log_target: bool, divisor: int) -> Tensor:

@@ -53,6 +53,7 @@ import torch
 from torch import Tensor
 
 from manual_grad.engine import arguments
+from manual_grad.engine.dtypes import in_dtype
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
 
@@ -115,7 +116,7 @@ def soft_margin_loss(
             f"output with shape {list(input.shape)} doesn't match the broadcast shape {list(x.shape)}: "
             "target must broadcast to the input's shape"
         )
-    return evaluate(SoftMarginLossFunction, x, t, None, reduction).to(input.dtype)
+    return in_dtype(evaluate(SoftMarginLossFunction, x, t, None, reduction), input.dtype)
 
 
 class SoftMarginLoss(torch.nn.SoftMarginLoss):

@@ -378,7 +378,7 @@ def cross_entropy(
             weight = weight.view(-1, *(1,) * (len(shape) - class_dim(input) - 1)).expand_as(input)
         z, t, w = arguments.promote(*arguments.autocast(input, target, weight))
     else:
-        t = rowwise.class_indices("cross_entropy", input, target, ignore_index)
+        t = rowwise.class_indices("cross_entropy", shape, target, ignore_index)
         if weight is not None:
             weight = rowwise.class_weight(input, weight)
         z, w = arguments.autocast(input, weight)
@@ -400,7 +400,7 @@ def _with_head(
         w = None if weight is None else rowwise.class_weight(x, weight, by_index=False)
         score, t, w = arguments.promote(*arguments.autocast(score, target, w))
     else:
-        t = rowwise.class_indices(name, x, target, ignore_index, group is not None)
+        t = rowwise.class_indices(name, x.shape, target, ignore_index, group is not None)
         w = None if weight is None else rowwise.class_weight(x, weight)
         score, w = arguments.autocast(score, w)
         if w is not None:

@@ -139,9 +139,10 @@ def nll_loss(
     reduction = arguments.reduction_of(reduction, size_average, reduce)
     if type(ignore_index) is not int:
         ignore_index = arguments.integer("nll_loss", "ignore_index", ignore_index)
-    if not input.shape:
+    shape = input.shape
+    if not shape:
         raise ValueError("Expected 1 or more dimensions (got 0) in nll_loss's input")
-    target = rowwise.class_indices("nll_loss", input, target, ignore_index)
+    target = rowwise.class_indices("nll_loss", shape, target, ignore_index)
     arguments.require_floating("nll_loss", input)
     if weight is not None:
         weight = rowwise.class_weight(input, weight)
