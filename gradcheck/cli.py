@@ -149,7 +149,7 @@ def _sharded(text: str, definition: Any, found: target.Target, args: argparse.Na
     dtypes = tuple(DTYPES[n] for n in args.dtype or ("float64",))
     return sharded.check_sharded(
         text, definition, found.inputs, sharded.shards(args.shard), processes=args.processes, domain=found.domain,
-        params=given[0], settings=Settings(dtypes=dtypes, seed=args.seed),
+        params=given[0], order=args.order, settings=Settings(dtypes=dtypes, seed=args.seed),
     )  # fmt: skip
 
 

@@ -18,14 +18,18 @@ from torch import Tensor
 FIRST_BACKWARD = "torch.fx.experimental.symbolic_shapes"  # which torch imports then, for seconds
 
 
+Call = tuple[tuple[Tensor, ...], Tensor, tuple[Tensor, ...]]
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """One process's part.
 
     Args:
         fn: The function, or where to find it, as on the command line.
-        calls: For each call its arguments in order, each the whole tensor or this process's shard, and what the
-            gradient starts from, of the shape of this process's value.
+        calls: For each call its arguments in order, each the whole tensor or this process's shard; what the gradient
+            starts from, of the shape of this process's value; and for each argument with a gradient the direction that
+            this is differentiated along, or no directions.
         differentiable: The places of the arguments with a gradient.
         params: Further keyword arguments.
         folder: Where the processes meet, and leave what they find.
@@ -35,7 +39,7 @@ class Job:
     """
 
     fn: Callable[..., Tensor] | str
-    calls: tuple[tuple[tuple[Tensor, ...], Tensor], ...]
+    calls: tuple[Call, ...]
     differentiable: tuple[int, ...]
     params: Mapping[str, Any]
     folder: Path
@@ -86,8 +90,8 @@ def _loaded(text: str) -> Callable[..., Tensor]:
 
 
 def _results(
-    job: Job, fn: Callable[..., Tensor], given: tuple[Tensor, ...], g: Tensor, own: Any
-) -> dict[str, Any]:  # fmt: skip
+    job: Job, fn: Callable[..., Tensor], given: tuple[Tensor, ...], g: Tensor, directions: tuple[Tensor, ...], own: Any
+) -> dict[str, Any]:
     inputs = [t.clone() for t in given]
     for i in job.differentiable:
         inputs[i].requires_grad_()
@@ -106,5 +110,27 @@ def _results(
             gradients = (None,) * len(leaves)
         meet(own)
         found.append([None if d is None else d.detach().clone() for d in gradients])
+    bent = _bent(value, leaves, g, directions, own) if directions else []
     unchanged = [torch.equal(a.detach(), b) for a, b in zip(inputs, given, strict=True)]
-    return {"value": value.detach(), "gradients": found[0], "second": found[1], "unchanged": unchanged}
+    return {"value": value.detach(), "gradients": found[0], "again": found[1], "bent": bent, "unchanged": unchanged}
+
+
+def _bent(
+    value: Tensor, leaves: list[Tensor], g: Tensor, directions: tuple[Tensor, ...], own: Any
+) -> list[list[Tensor | None]]:
+    """Each gradient's derivatives along its direction, by every leaf and by ``g``; None where it has no graph."""
+    how: dict[str, Any] = dict(retain_graph=True, allow_unused=True, materialize_grads=True)
+    g = g.clone().requires_grad_()
+    slopes = directions  # which have no graph
+    if value.requires_grad:
+        slopes = torch.autograd.grad(value, leaves, g, create_graph=True, **how)
+    meet(own)
+    found: list[list[Tensor | None]] = []
+    for v, slope in zip(directions, slopes, strict=True):
+        along = (v * slope).sum()
+        if along.requires_grad:
+            found.append([d.detach().clone() for d in torch.autograd.grad(along, [*leaves, g], **how)])
+        else:
+            found.append([None] * (len(leaves) + 1))
+        meet(own)
+    return found

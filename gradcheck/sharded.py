@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from torch import Tensor
 
 from gradcheck.api import draw_like
 from gradcheck.checks.definition import BOUND
+from gradcheck.checks.second import BOUND as BENT
+from gradcheck.checks.second import NOISE, derivatives, directions, largest
 from gradcheck.compare import Result, compare, expect, failed
-from gradcheck.conditioning import judge, scales, widened
-from gradcheck.ranks import FIRST_BACKWARD, Job, meet, work
+from gradcheck.conditioning import judge, scale_of, scales, widened
+from gradcheck.ranks import FIRST_BACKWARD, Call, Job, meet, work
 from gradcheck.run import Report
-from gradcheck.spec import REAL, Case, Input, Settings, Spec
+from gradcheck.spec import REAL, Case, Input, Named, Settings, Spec
 
 START = 300.0  # seconds that the processes have to import everything, and to meet
 SETTLE = 0.2  # seconds for a process that has failed to end
@@ -41,6 +44,7 @@ def check_sharded(
     differentiable: Collection[str] | None = None,
     domain: Mapping[str, tuple[float, float]] | None = None,
     params: Mapping[str, Any] | None = None,
+    order: int = 1,
     settings: Settings | None = None,
     name: str = "",
 ) -> Report:
@@ -65,6 +69,10 @@ def check_sharded(
         differentiable: As for :func:`gradcheck.check`.
         domain: As for :func:`gradcheck.check`.
         params: Keyword arguments of the function and of the definition.
+        order: 1, or 2 for a function that promises double backward too. That is compared in the widest of the dtypes.
+            Each process differentiates its gradients along its part of a direction, or along the whole one where its
+            gradient is the whole one, or one to be added up. What comes out is divided as the inputs are, and for the
+            upstream gradient as the value is.
         settings: The seed, and the dtypes: float64 by default.
         name: What the report calls the function.
 
@@ -74,7 +82,7 @@ def check_sharded(
     settings = settings or Settings(dtypes=(torch.float64,))
     domain, params = domain or {}, dict(params or {})
     name = name or (fn.rpartition(":")[2] if isinstance(fn, str) else _name(fn))
-    _refuse(fn, inputs, shard, processes, {*domain, *(differentiable or ())})
+    _refuse(fn, inputs, shard, processes, order, {*domain, *(differentiable or ())})
 
     def whole(**given: Any) -> Tensor:
         tensors = [given.pop(k) for k in inputs]
@@ -89,6 +97,7 @@ def check_sharded(
         samples={"sharded": lambda draw: {k: draw_like(draw, v, domain.get(k, REAL)) for k, v in inputs.items()}},
         definition=whole,
         params=(params,),
+        order=order,
     )
     for k, dim in shard.items():
         t = spec.case(settings).tensors.get(k)
@@ -114,6 +123,7 @@ def _refuse(
     inputs: Mapping[str, Any],
     shard: Mapping[str, int | str],
     processes: int,
+    order: int,
     named: Collection[str],
 ) -> None:
     if not inputs:
@@ -126,6 +136,8 @@ def _refuse(
             raise ValueError(f"shard: {k} must be a dimension{'' if k == RESULT else ', or sum'}, got {dim!r}")
     if processes < 2:
         raise ValueError(f"processes: there must be at least 2, got {processes}")
+    if order not in (1, 2):
+        raise ValueError(f"order: it must be 1 or 2, got {order}")
     try:
         pickle.dumps(fn)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -141,15 +153,18 @@ def _results(
     names = tuple(cases[0].spec.by_name)
     places = tuple(i for i, k in enumerate(names) if k in cases[0].differentiable)
     upstreams = [case.upstream(case.call()) for case in cases]
+    widest = min(cases, key=lambda case: torch.finfo(case.dtype).eps)
+    along = [directions(case) if case is widest and case.spec.order > 1 else {} for case in cases]
 
-    def of(rank: int, case: Case, g: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    def of(rank: int, case: Case, g: Tensor, along: dict[str, dict[str, Tensor]]) -> Call:
         parts = tuple(_part(case.tensors[k], shard.get(k), rank, processes) for k in names)
-        return parts, _part(g, shard.get(RESULT), rank, processes)
+        bent = tuple(_part(v[k], shard.get(k), rank, processes) for k, v in along.items())
+        return parts, _part(g, shard.get(RESULT), rank, processes), bent
 
     with tempfile.TemporaryDirectory() as folder:
         jobs = [
             Job(
-                fn, tuple(of(rank, case, g) for case, g in zip(cases, upstreams, strict=True)), places,
+                fn, tuple(of(rank, *call) for call in zip(cases, upstreams, along, strict=True)), places,
                 cases[0].params, Path(folder), rank, processes, seconds,
             )
             for rank in range(processes)
@@ -160,8 +175,36 @@ def _results(
         return
     for i, (case, g) in enumerate(zip(cases, upstreams, strict=True)):
         for turn, label in enumerate(("", ", run again")):
-            for result in _compared([one[i][turn] for one in found], case, g, shard, label):
+            ranks = [one[i][turn] for one in found]
+            for result in _compared(ranks, case, g, shard, label):
                 yield case, result
+            for k, v in enumerate(along[i].values()):
+                if all(r["gradients"] is not None for r in ranks):
+                    for result in _bent([r["bent"][k] for r in ranks], case, g, v, shard, label):
+                        yield case, result
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """How far from one process's results those of several may be: ``bound`` eps, or what the case's ``size`` leaves."""
+
+    case: Case
+    processes: int
+    bound: float
+    size: Callable[[], Named]
+    noise: float = 0.0
+
+    def __call__(self, what: str, label: str, t: Tensor | None, wanted: Tensor | None) -> Result:
+        dtype = self.case.dtype
+        near = functools.partial(compare, f"{what}{label}", t, bound=self.bound, dtype=dtype, noise=self.noise)
+        result = judge(near(wanted), t, wanted, dtype, self.size, what)
+        if result.ok or t is None or wanted is None or t.shape != wanted.shape:
+            return result
+        for factor in (self.processes, 1 / self.processes):
+            if near(factor * wanted).ok:
+                said = f"{factor:.9g} times what is expected, and there are {self.processes} processes"
+                return result._replace(message=f"{said}; {result.message}")
+        return result
 
 
 def _compared(
@@ -169,15 +212,36 @@ def _compared(
 ) -> Iterator[Result]:
     """What the processes found against one process, in float64."""
     value, gradient = widened(case).differentiate(g=g.double())
-    yield from _values([r["value"] for r in found], value, case, g, shard.get(RESULT), label)
+    bound = BOUND if case.dtype is torch.float64 else NARROW
+    judged = _Judge(case, len(found), bound, functools.cache(functools.partial(scales, case, g)))
+    yield from _values([r["value"] for r in found], value, shard.get(RESULT), label, judged)
     if any(r["gradients"] is None for r in found):
         return  # of a value of another shape
     for i, (name, wanted) in enumerate(gradient.items()):
-        for key, what in (("gradients", label), ("second", f", second backward{label}")):
-            yield from _gradients(name, what, [r[key][i] for r in found], wanted, case, g, shard.get(name))
+        for key, which in (("gradients", label), ("again", f", second backward{label}")):
+            parts = [r[key][i] for r in found]
+            yield from _gradients(f"gradient of {name}", which, parts, wanted, shard.get(name), judged)
     for i, name in enumerate(case.spec.by_name):
         ranks = [str(rank) for rank, r in enumerate(found) if not r["unchanged"][i]]
         yield expect(f"{name} unchanged", not ranks, f"was written to in process {', '.join(ranks)}")
+
+
+def _bent(
+    found: list[list[Tensor | None]], case: Case, g: Tensor, v: dict[str, Tensor], shard: dict[str, int | str],
+    label: str,
+) -> Iterator[Result]:  # fmt: skip
+    """The derivatives of one input's gradient along its direction, likewise."""
+    wide, g, v = widened(case), g.double(), {k: t.double() for k, t in v.items()}
+    (name,) = v
+
+    def of(at: Case) -> Named:
+        return {f"{what} of d/d{name}": d for what, d in derivatives(at, v, 2, g=g).items()}
+
+    expected = of(wide)
+    noise = NOISE * largest([*expected.values(), *wide.differentiate(g=g)[1].values()])
+    judged = _Judge(case, len(found), BENT, functools.cache(lambda: scale_of(lambda at, _: of(at), wide)), noise)
+    for i, (k, (what, wanted)) in enumerate(zip([*case.differentiable, RESULT], expected.items(), strict=True)):
+        yield from _gradients(what, label, [bent[i] for bent in found], wanted, shard.get(k), judged)
 
 
 def _part(t: Tensor, dim: int | str | None, rank: int, processes: int) -> Tensor:
@@ -186,55 +250,38 @@ def _part(t: Tensor, dim: int | str | None, rank: int, processes: int) -> Tensor
 
 
 def _values(
-    values: list[Tensor], expected: Tensor, case: Case, g: Tensor, dim: int | str | None, label: str
+    values: list[Tensor], expected: Tensor, dim: int | str | None, label: str, judged: _Judge
 ) -> Iterator[Result]:
     if dim is None:
         for rank, value in enumerate(values):
-            yield _judged(f"value in process {rank}{label}", value, expected, case, g, "value", len(values))
+            yield judged("value", f" in process {rank}{label}", value, expected)
         return
     shapes = [tuple(part.shape) for part in expected.tensor_split(len(values), int(dim))]
     for rank, (value, shape) in enumerate(zip(values, shapes, strict=True)):
         if value.shape != shape:
             yield failed(f"value in process {rank}{label}", f"has shape {list(value.shape)}, expected {list(shape)}")
             return
-    yield _judged(f"value{label}", torch.cat(values, int(dim)), expected, case, g, "value", len(values))
+    yield judged("value", label, torch.cat(values, int(dim)), expected)
 
 
 def _gradients(
-    name: str, label: str, parts: list[Tensor | None], wanted: Tensor | None, case: Case, g: Tensor,
-    dim: int | str | None,
-) -> Iterator[Result]:  # fmt: skip
-    what, count = f"gradient of {name}", len(parts)
+    what: str, label: str, parts: list[Tensor | None], wanted: Tensor | None, dim: int | str | None, judged: _Judge
+) -> Iterator[Result]:
     if dim is None:
         for rank, d in enumerate(parts):
-            yield _judged(f"{what} in process {rank}{label}", d, wanted, case, g, what, count)
+            yield judged(what, f" in process {rank}{label}", d, wanted)
         return
     given = [d for d in parts if d is not None]
     whole: Tensor | None = None
     if dim == "sum" and given:
         whole = torch.stack(given).sum(0)
-    elif len(given) == count:
+    elif len(given) == len(parts):
         whole = torch.cat(given, int(dim))
     elif given:
         ranks = ", ".join(str(rank) for rank, d in enumerate(parts) if d is None)
         yield failed(f"{what}{label}", f"is missing in process {ranks}")
         return
-    yield _judged(f"{what}{label}", whole, wanted, case, g, what, count)
-
-
-def _judged(
-    label: str, t: Tensor | None, wanted: Tensor | None, case: Case, g: Tensor, what: str, processes: int
-) -> Result:
-    bound = BOUND if case.dtype is torch.float64 else NARROW
-    size = functools.cache(functools.partial(scales, case, g))
-    result = judge(compare(label, t, wanted, bound, dtype=case.dtype), t, wanted, case.dtype, size, what)
-    if result.ok or t is None or wanted is None or t.shape != wanted.shape:
-        return result
-    for factor in (processes, 1 / processes):
-        if compare(label, t, factor * wanted, bound, dtype=case.dtype).ok:
-            said = f"{factor:.9g} times what is expected, and there are {processes} processes"
-            return result._replace(message=f"{said}; {result.message}")
-    return result
+    yield judged(what, label, whole, wanted)
 
 
 def _run(jobs: list[Job]) -> list[Any] | Result:

@@ -555,6 +555,37 @@ def test_a_function_of_ones_own():
     assert report.caught_by() == {"forward"}, report
 
 
+class Leaks(torch.autograd.Function):
+    """Its gradient depends on the weight, a constant, in forward mode too."""
+
+    @staticmethod
+    def forward(x, weight):
+        return x * x * weight
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, weight = ctx.saved_tensors
+        return g * 2 * x * weight, None
+
+    @staticmethod
+    def jvp(ctx, v, _):
+        x, weight = ctx.saved_tensors
+        return 2 * x * weight * v
+
+
+def test_a_tangent_of_the_gradient_alone():
+    inputs, claims = {"x": (3, 4), "weight": (3, 4)}, dict(differentiable=["x"], order=2, promises=("forward",))
+    report = gradcheck.check(Leaks.apply, lambda x, weight: x * x * weight.detach(), inputs, settings=QUICK, **claims)
+    assert {r.what for r in report.failures} == {"d/dx of forward along weight"}, report
+    report = gradcheck.check(lambda x, w: Leaks.apply(x, w.detach()), None, inputs, settings=QUICK, **claims)
+    assert report, report
+
+
 def test_a_function_of_ones_own_with_examples_domains_and_digits():
     def fn(p, y, scale=1.0):
         return -scale * torch.where(y == 1, p, 1 - p).log()

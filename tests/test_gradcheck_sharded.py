@@ -22,6 +22,9 @@ from corpus.sharded import (
     WithoutItsAllReduce,
     WithoutItsSum,
     mean_of_squares,
+    of_parts,
+    once,
+    without_its_second_all_reduce,
 )
 from gradcheck import cli
 from gradcheck.spec import Settings
@@ -61,6 +64,28 @@ def test_wrong(fn: Callable[..., Tensor], said: str) -> None:
     assert re.match(f"WRONG {name}: {said}", str(report), flags=re.DOTALL), report
 
 
+def test_right_at_the_second_order() -> None:
+    report = audited(of_parts, order=2, settings=Settings(dtypes=(torch.float32, torch.float64)))
+    assert report, report
+    found = {(r.what, r.dtype) for r in report.results if r.what.startswith("d/d")}
+    assert {("d/dx of d/dw in process 1", "float64"), ("d/dw of d/dw", "float64")} <= found
+    assert {dtype for _, dtype in found} == {"float64"}
+
+
+@pytest.mark.parametrize(
+    ("fn", "said"),
+    [
+        (without_its_second_all_reduce, "d/dupstream of d/dx is wrong in process 0"),
+        (Sharded.apply, "d/dx of d/dx is wrong in process 0"),  # what it adds up in place, autograd does not see
+        (once, "d/dx of d/dx is wrong in process 0: at [1, 0]: got 0, expected"),
+    ],
+)
+def test_wrong_at_the_second_order(fn: Callable[..., Tensor], said: str) -> None:
+    assert audited(fn)
+    report = audited(fn, order=2)
+    assert f": the second derivative {said}" in str(report).splitlines()[0], report
+
+
 def test_a_hang_is_cut_off_and_placed() -> None:
     start = time.monotonic()
     report = audited(Hangs.apply, seconds=2.0)
@@ -75,7 +100,16 @@ def test_gradients_that_are_to_be_added() -> None:
 
 
 def test_a_value_that_is_divided(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--like", "x: 4 3; w: 3", "--definition", "scaled", "--shard", "x: 0; w: sum; return: 0"]
+    arguments = [
+        "--like",
+        "x: 4 3; w: 3",
+        "--definition",
+        "scaled",
+        "--shard",
+        "x: 0; w: sum; return: 0",
+        "--order",
+        "2",
+    ]
     assert cli.main([f"{PLACE}:scaled", *arguments]) == 0
     assert "all passed" in capsys.readouterr().out
 
@@ -88,6 +122,7 @@ def test_a_value_that_is_divided(capsys: pytest.CaptureFixture[str]) -> None:
         (dict(shard={"w": "mean"}), "shard: w must be a dimension, or sum, got 'mean'"),
         (dict(shard={"return": "sum"}), "shard: return must be a dimension, got 'sum'"),
         (dict(processes=1), "processes: there must be at least 2, got 1"),
+        (dict(order=3), "order: it must be 1 or 2, got 3"),
         (dict(fn=lambda x, w: x), "fn: .*cannot be sent to other processes"),
     ],
 )

@@ -163,7 +163,7 @@ def test_check_sharded(
     positive = {name: (0.1, 1.0) for name in ("target", "weight") if fn is not sharded.of_hidden and name in inputs}
     settings = Settings(dtypes=(torch.float64, torch.float32))
     report = gradcheck.check_sharded(
-        fn, whole, inputs, shard, processes=processes, domain=positive, settings=settings, seconds=60.0
+        fn, whole, inputs, shard, processes=processes, domain=positive, order=2, settings=settings, seconds=60.0
     )
     assert report, report
 

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from gradcheck.checks.cases import each, in_blocks
 from gradcheck.checks.second import derivatives, directions
-from gradcheck.compare import Result, compare
+from gradcheck.compare import Result, compare, expect
 from gradcheck.conditioning import judge, scales
 from gradcheck.numeric import random_direction
 from gradcheck.spec import Case, Named, Settings, Spec
@@ -24,6 +24,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
     yield from each(spec.covering(settings), first_order, promised)
     if spec.order >= 2:
         yield from each(spec.covering(settings), over_reverse, promised)
+        yield from each(spec.covering(settings), without_tangent, promised=False)
     if spec.order >= 2 and "nested" in spec.promises:
         yield from each(spec.covering(settings), below_reverse)
         yield from in_blocks(spec, lambda: each([spec.case(settings)], below_reverse))
@@ -55,6 +56,27 @@ def scale_along(case: Case, v: Tensor, name: str, u: Tensor) -> Named:
     """The scale of the derivative along ``u``."""
     size = scales(case, v).get(f"gradient of {name}")
     return {} if size is None else {name: (size * u.abs()).sum()}
+
+
+def without_tangent(case: Case) -> Iterator[Result]:
+    """Along an input without a promised gradient, the others have a tangent only if the value has one."""
+    for name, t in case.tensors.items():
+        if name in case.differentiable or not t.is_floating_point():
+            continue
+        leaves = case.leaves()
+        with forward_ad.dual_level():
+            value, tangent = forward_ad.unpack_dual(
+                case.call(**leaves, **{name: forward_ad.make_dual(t, random_direction(0, t))})
+            )
+            if tangent is not None and tangent.any():
+                continue
+            found = torch.autograd.grad(
+                value, list(leaves.values()), case.upstream(value), create_graph=True, allow_unused=True
+            )
+            for k, d in zip(leaves, found, strict=True):
+                bent = None if d is None else forward_ad.unpack_dual(d).tangent
+                right = bent is None or not bent.any()
+                yield expect(f"d/d{k} of forward along {name}", right, "it has a tangent, and the value has none")
 
 
 def over_reverse(case: Case) -> Iterator[Result]:

@@ -70,12 +70,12 @@ def directions(case: Case) -> dict[str, dict[str, Tensor]]:
 
 
 def derivatives(
-    case: Case, along: dict[str, Tensor], order: int, fn: Callable[..., Tensor] | None = None
+    case: Case, along: dict[str, Tensor], order: int, fn: Callable[..., Tensor] | None = None, g: Tensor | None = None
 ) -> dict[str, Tensor]:
     """The derivatives of orders 2 to ``order``, by every input and by the upstream gradient, ``along`` a direction."""
     leaves = case.leaves()
     value = case.call(fn, **leaves)
-    g = case.upstream(value).requires_grad_()
+    g = (case.upstream(value) if g is None else g.detach()).requires_grad_()
     how: dict[str, Any] = dict(create_graph=True, allow_unused=True, materialize_grads=True)
     by = dict(zip(leaves, torch.autograd.grad(value, list(leaves.values()), g, **how), strict=True))
     leaves["upstream"] = g

@@ -30,7 +30,7 @@ def check(spec: Spec, settings: Settings) -> Iterator[Result]:
 
 
 def derivatives(case: Case) -> Iterator[Result]:
-    """grad, jacrev and hessian against torch.autograd."""
+    """grad, jacrev and, over itself and below forward mode if that is promised, the Hessian against torch.autograd."""
     f, z = flat(case)
     leaf = z.detach().requires_grad_()
     (expected,) = torch.autograd.grad(f(leaf), leaf)
@@ -39,7 +39,9 @@ def derivatives(case: Case) -> Iterator[Result]:
     yield compare("torch.func.jacrev", torch.func.jacrev(f)(z), expected, BOUND)
     if case.spec.order >= 2:
         v, bent = curvature(f, z)
-        yield compare("torch.func.hessian", torch.func.hessian(f)(z) @ v, bent, BOUND)
+        yield compare("jacrev of jacrev", torch.func.jacrev(torch.func.jacrev(f))(z) @ v, bent, BOUND)
+        if "forward" in case.spec.promises:
+            yield compare("torch.func.hessian", torch.func.hessian(f)(z) @ v, bent, BOUND)
 
 
 def by_batched_upstreams(f: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:

@@ -130,6 +130,30 @@ class _Spread(Function):
         return _Spread.apply(_first(info, in_dims[0], x), groups), 0
 
 
+class _Term(Function):
+    """``apply(x, groups)``: (1) without its sum, which a DTensor does; it does not do that of (2)."""
+
+    @staticmethod
+    def forward(x: Tensor, groups: Groups) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.groups = inputs
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None]:
+        return spread(g, ctx.groups), None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor:
+        return term(dx, ctx.groups)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, groups: Groups) -> tuple[Tensor, int]:
+        return _Term.apply(_first(info, in_dims[0], x), groups), 0
+
+
 def _first(info: Any, dim: int | None, x: Tensor) -> Tensor:
     """What vmap maps over, as the first dimension."""
     return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
@@ -143,6 +167,11 @@ def gathered(x: Tensor, groups: Groups) -> Tensor:
 def total(x: Tensor, groups: Groups) -> Tensor:
     """The sum over the processes, for use in what is sharded: its gradient is summed, too."""
     return spread(gathered(x, groups), groups)
+
+
+def term(x: Tensor, groups: Groups) -> Tensor:
+    """A term of a replicated sum that a DTensor does: (1) but for the addition."""
+    return _Term.apply(x, groups) if groups and x.is_floating_point() else x
 
 
 def maximum(x: Tensor, groups: Groups) -> Tensor:

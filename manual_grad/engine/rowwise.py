@@ -90,8 +90,8 @@ def class_weight(x: Tensor, w: Tensor, by_index: bool = True) -> Tensor:
     )
 
 
-def check_constant_weight(name: str, x: Tensor, w: Tensor) -> None:
-    """Require, as torch does with class indices, that the weight has the scores' dtype and requires no gradient."""
+def constant_weight(name: str, x: Tensor, w: Tensor) -> Tensor:
+    """The weight, a constant. As torch does with class indices, require the scores' dtype and no gradient."""
     if w.dtype is not x.dtype:
         raise RuntimeError(f"weight: expected scalar type {scalar_type(x.dtype)} but found {scalar_type(w.dtype)}")
     if w.requires_grad:
@@ -99,6 +99,7 @@ def check_constant_weight(name: str, x: Tensor, w: Tensor) -> None:
             f"{name} is not differentiable with respect to argument 'weight' if the target holds class indices. "
             "This input cannot have requires_grad True."
         )
+    return w.detach()
 
 
 def kept_rows(name: str, y: Tensor, classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:

@@ -129,6 +129,8 @@ class Plan:
             return result
         if result.dim() != len(self.rows):  # reduced
             terms = [Partial() if yes and not self.of_pairs else Replicate() for yes in self.of_rows]
+            if not self.of_pairs:
+                result = collectives.term(result, collectives.joined(self.groups_of_rows))
             return DTensor.from_local(result, self.mesh, terms, run_check=False)
         shape = torch.Size(max(self.sizes[label]) for label in self.rows)
         stride = torch.empty(shape, device="meta").stride()

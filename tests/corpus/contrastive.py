@@ -35,13 +35,6 @@ def reduced(*tensors: Tensor, **options: Any) -> Tensor:
     return torch.stack([u for how in ("mean", "sum") for u in losses(*tensors, reduction=how, **options)])
 
 
-def slopes(*tensors: Tensor, **options: Any) -> Tensor:
-    """The gradients by the queries, whose gradients are second derivatives."""
-    x = tensors[0] if tensors[0].requires_grad else tensors[0].detach().requires_grad_()
-    found = losses(x, *tensors[1:], **options)
-    return torch.stack([torch.autograd.grad(loss, x, create_graph=True)[0] for loss in found], 1)
-
-
 def rows_here(*tensors: Tensor) -> Tensor:
     return rows(*tensors, group=dist.group.WORLD)
 
@@ -53,10 +46,6 @@ def reduced_here(*tensors: Tensor) -> Tensor:
     if not all(torch.equal(other, found.detach()) for other in others):
         raise AssertionError("the processes disagree about the loss")
     return found
-
-
-def slopes_here(*tensors: Tensor) -> Tensor:
-    return slopes(*tensors, group=dist.group.WORLD)
 
 
 # -- training

@@ -421,6 +421,24 @@ class Cube(Function):
         return v * 3 * x**2
 
 
+@by_hand((4, 5), definition=lambda x: x**3, order=2, promises=("vmap",))
+class WithoutForwardMode(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return g * 3 * x**2
+
+
 def only_float32(x: Tensor) -> None:
     if x.dtype is not torch.float32:
         raise TypeError(f"expected float32, got {x.dtype}")

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 # Each process has some of the classes, as a vocabulary is divided: the scores x W^T of a row are spread over all.
 
@@ -46,6 +47,77 @@ class Sharded(Function):
         if cls.fault != "gradient":
             dist.all_reduce(dx)
         return dx, dist.get_world_size() * dw if cls.fault == "size" else dw
+
+
+def added(t: Tensor) -> Tensor:
+    total = t.clone()
+    dist.all_reduce(total)
+    return total
+
+
+class Added(Function):
+    """The sum of what the processes have, which is one number for all of them."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> Tensor:
+        return added(t)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return Shared.apply(g)
+
+
+class Shared(Function):
+    """What all processes have, for each to use it in its own way."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> Tensor:
+        return t.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return Added.apply(g)
+
+
+class AddedOnce(Function):
+    """Instead of ``Added``: right at the first order."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> Tensor:
+        return added(t)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g
+
+
+def of_parts(x: Tensor, w: Tensor) -> Tensor:
+    """As ``Sharded``, for derivatives of every order."""
+    z = Shared.apply(x) @ w.mT
+    return Added.apply(z.square().sum()) / added(z.new_tensor(z.numel()))
+
+
+def without_its_second_all_reduce(x: Tensor, w: Tensor) -> Tensor:
+    z = Shared.apply(x) @ w.mT
+    return AddedOnce.apply(z.square().sum()) / added(z.new_tensor(z.numel()))
+
+
+class Once(Function):
+    """``Shared`` for a first derivative alone."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> Tensor:
+        return t.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return added(g)
+
+
+def once(x: Tensor, w: Tensor) -> Tensor:
+    z = Once.apply(x) @ w.mT
+    return Added.apply(z.square().sum()) / added(z.new_tensor(z.numel()))
 
 
 class WithoutItsSum(Sharded):

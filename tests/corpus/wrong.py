@@ -329,6 +329,54 @@ class WrongUnderVmap(Cube):
         return Cube.apply(x.flip(0)), dims[0]
 
 
+class Curvature(Function):
+    """6 x v, the derivative of 3 x^2 along v."""
+
+    @staticmethod
+    def forward(x: Tensor, v: Tensor) -> Tensor:
+        return 6 * x * v
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None, int], x: Tensor, v: Tensor) -> tuple[Tensor, int]:
+        return Curvature.apply(x, v.flip(0)), 0
+
+
+class Slope(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return 3 * x**2
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> Tensor:
+        return Curvature.apply(*ctx.saved_tensors, v)
+
+
+class WrongUnderVmapAtOrderTwo(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g * Slope.apply(*ctx.saved_tensors)
+
+
 class WrongForwardMode(Cube):
     @staticmethod
     def jvp(ctx: Any, v: Tensor) -> Tensor:
@@ -429,6 +477,7 @@ def everything() -> Iterator[tuple[str, Wrong]]:
     transforms = dict(order=2, promises=("forward", "vmap"))
     for fn, cause, options in (
         (WrongUnderVmap, "vmap", transforms),
+        (WrongUnderVmapAtOrderTwo, "jacrev of jacrev", dict(order=2, promises=("vmap",))),
         (WrongForwardMode, "forward mode is wrong", transforms),
         (ZeroForwardMode, "forward mode is wrong", transforms),
         (Saved, "second derivative is wrong", {}),

@@ -349,7 +349,7 @@ def linear_cross_entropy(
         if not chunked:
             score, w = arguments.autocast(score, weight)
             if w is not None:
-                rowwise.check_constant_weight(name, score, w)
+                w = rowwise.constant_weight(name, score, w)
     else:
         score, t, w = arguments.promote(*arguments.autocast(score, target, weight))
         t = t.reshape(N, C, P)

@@ -383,7 +383,7 @@ def cross_entropy(
             weight = rowwise.class_weight(input, weight)
         z, w = arguments.autocast(input, weight)
         if w is not None:
-            rowwise.check_constant_weight("cross_entropy", z, w)
+            w = rowwise.constant_weight("cross_entropy", z, w)
     return evaluate(CrossEntropyLossFunction, z, t, w, ignore_index, label_smoothing, reduction)
 
 
@@ -404,7 +404,7 @@ def _with_head(
         w = None if weight is None else rowwise.class_weight(x, weight)
         score, w = arguments.autocast(score, w)
         if w is not None:
-            rowwise.check_constant_weight(name, score, w)
+            w = rowwise.constant_weight(name, score, w)
     if group is not None:
         from manual_grad.sharding import cross_entropy as sharded  # few programs need it
 

@@ -161,7 +161,7 @@ def multi_margin_loss(
     arguments.require_floating("multi_margin_loss", input)
     x, w = arguments.autocast(input, weight)
     if w is not None:
-        rowwise.check_constant_weight("multi_margin_loss", x, w)
+        w = rowwise.constant_weight("multi_margin_loss", x, w)
     if x.dim() != target.dim() + 1:
         x = x.reshape(*target.shape, classes)
     return evaluate(MultiMarginLossFunction, x, target, w, int(p), margin, reduction)

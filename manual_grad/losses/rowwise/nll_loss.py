@@ -148,7 +148,7 @@ def nll_loss(
         weight = rowwise.class_weight(input, weight)
     x, w = arguments.autocast(input, weight)
     if w is not None:
-        rowwise.check_constant_weight("nll_loss", x, w)
+        w = rowwise.constant_weight("nll_loss", x, w)
     return evaluate(NLLLossFunction, x, target, w, ignore_index, reduction)
 
 
