@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,7 +58,14 @@ class SlowProduct(torch.autograd.Function):
 
 
 def test_all_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    asked_of = {*questions.POINTWISE, *questions.SWEPT, *questions.OVERHEAD, "ctc_loss", "linear_cross_entropy"}
+    asked_of = {
+        *questions.POINTWISE,
+        *questions.SWEPT,
+        *questions.OVERHEAD,
+        *questions.FRESH,
+        "ctc_loss",
+        "linear_cross_entropy",
+    }
     some = [case for case in questions.CASES if case.name in asked_of]
     monkeypatch.setattr(questions, "CASES", some)
     monkeypatch.setattr(questions, "COMPUTE_BOUND", {"mse_loss": (640,)})
@@ -179,6 +188,23 @@ def test_an_empty_function() -> None:
     assert torch.equal(x.grad, gradient)
 
 
+@pytest.mark.skipif(not hasattr(questions._C, "mallopt"), reason="this system's malloc is not glibc's")
+def test_malloc_keeps_the_memory_or_returns_it() -> None:
+    """Whether the pages of a large array are faulted in again when it is allocated again."""
+
+    def faults(setting: str) -> int:
+        run = questions._with_malloc(setting, lambda: torch.ones(1 << 22))
+        run()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        run()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    try:
+        assert faults("kept") < 100 < (1 << 24) // mmap.PAGESIZE // 2 < faults("returned")
+    finally:
+        questions._set_malloc("returned")
+
+
 def test_a_wrong_loss_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     right = manual_grad.functional.mse_loss
     monkeypatch.setattr(manual_grad.functional, "mse_loss", lambda x, t, **options: 1.00001 * right(x, t))
@@ -206,6 +232,10 @@ def test_tables() -> None:
         ],
         "memory": [Row("a_loss", "eager", bytes={"gradients": 100, "peak": 400})],
         "sweeps": [Row("a_loss", "manual_grad", timings(one=1e-3, two=3e-3), {"one": 2_000_000, "two": 4})],
+        "allocator": [
+            Row("a_loss", "manual_grad", timings(returned=3e-3, kept=2e-3)),
+            Row("a_loss", "eager", timings(returned=8e-3, kept=2e-3)),
+        ],
         "projection": [
             Row("1000×2×500", "manual_grad", bytes={"gradients": 100, "peak": 300_100}),
             Row("1000×2×500", "eager", bytes={"gradients": 100, "peak": 5_000_100}),
@@ -228,6 +258,7 @@ def test_tables() -> None:
         "| a_loss | 0.50 | – | 2.00 | – | – | 4.00 |",
         "| geometric mean | 0.50 | – | 2.00 | – | – | 4.00 |",
         "| a_loss | 1.00 ms | 3.00 ms | 3.00 | 2.00 MB | 4 B |",
+        "| a_loss | 3.00 ms | 2.00 ms | 1.50 | 8.00 ms | 2.00 ms | 4.00 |",
         "| 1000×2×500 | 2.00 MB | 0.30 MB | 5.00 MB |",
         "| nll_loss | 10.0 µs | 20.0 µs | – | 40.0 µs | 50.0 µs | 60.0 µs |",
     ):

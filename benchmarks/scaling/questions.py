@@ -7,6 +7,7 @@ threads      one thread against all, where arithmetic is the bottleneck
 dtype        bfloat16 and float16 against float32
 upstream     an upstream gradient of 0.5 against 1
 sweeps       the gradient computed together with the value, against a separate sweep for each
+allocator    fresh memory for every gradient against memory that malloc keeps
 memory       the peak memory of forward and backward beyond their inputs
 projection   the same for linear_cross_entropy, which must not grow with the number of scores
 overhead     where the time of a small call goes
@@ -18,6 +19,7 @@ is not timed.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -58,6 +60,7 @@ SWEPT = (
     "multilabel_soft_margin_loss",
     "cosine_embedding_loss",
 )
+FRESH = (*POINTWISE, "cross_entropy, class indices", "triplet_margin_loss")
 OVERHEAD = ("nll_loss", "multi_margin_loss", "mse_loss")
 NOTHING = "nothing"
 
@@ -230,6 +233,45 @@ def _nbytes(*tensors: Tensor | None) -> int:
     return sum(t.nbytes for t in tensors if t is not None)
 
 
+def allocator(scope: Scope) -> Iterator[Row]:
+    """malloc returns a large array to the system at once, by default, and the next one has to be faulted in again."""
+    if not hasattr(_C, "mallopt"):  # only glibc's malloc is asked
+        return
+    try:
+        for name in FRESH:
+            case = named(name)
+            require_right(case)
+            inputs = case.inputs(scope.size)
+            runs = {
+                (by, setting): _with_malloc(setting, step(case, loss_of(case, by), inputs))
+                for by in IMPLEMENTATIONS
+                for setting in MALLOC
+            }
+            yield from _rows(name, runs, scope)
+    finally:
+        _set_malloc("returned")
+
+
+_C = ctypes.CDLL(None)
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt
+MALLOC = {"returned": (128 << 10, 65536), "kept": (2**31 - 1, 0)}  # what these are; first glibc's defaults
+
+
+def _set_malloc(setting: str) -> None:
+    for parameter, value in zip((M_TRIM_THRESHOLD, M_MMAP_MAX), MALLOC[setting], strict=True):
+        _C.mallopt(parameter, value)
+    if setting == "returned":
+        _C.malloc_trim(0)
+
+
+def _with_malloc(setting: str, run: Run) -> Run:
+    def run_so() -> None:
+        _set_malloc(setting)
+        run()
+
+    return run_so
+
+
 def peak_memory(scope: Scope) -> Iterator[Row]:
     yield from _peaks([(case, scope.size) for case in CASES])
 
@@ -337,6 +379,7 @@ QUESTIONS: dict[str, Callable[[Scope], Iterator[Row]]] = {
     "dtype": dtypes,
     "upstream": upstream,
     "sweeps": sweeps,
+    "allocator": allocator,
     "memory": peak_memory,
     "projection": projection,
     "overhead": overhead,

@@ -88,6 +88,17 @@ def by_sweeps(answers: Answers) -> list[list[str]]:
     return _with_head(("loss", "one sweep", "two", "two / one", "one holds", "two hold"), body)
 
 
+def by_allocator(answers: Answers) -> list[list[str]]:
+    body: dict[str, list[str]] = {}
+    for row in answers["allocator"]:
+        fresh, kept = row.timings["returned"], row.timings["kept"]
+        cells = (report.time(fresh), report.time(kept), digits(fresh.median / kept.median))
+        body.setdefault(row.name, [row.name]).extend(cells)
+    return _with_head(
+        ("loss", "fresh", "kept", "fresh / kept", "torch's fresh", "kept", "fresh / kept"), [*body.values()]
+    )
+
+
 def by_projection(answers: Answers) -> list[list[str]]:
     beyond: dict[str, dict[str, int]] = {}
     for row in answers["projection"]:
@@ -127,6 +138,7 @@ TABLES: tuple[tuple[tuple[str, ...], str, Callable[[Answers], list[list[str]]]],
         "Gradient computed in the same sweep as the loss, or in a second one; memory held from forward to backward",
         by_sweeps,
     ),
+    (("allocator",), "Memory that malloc returns to the system at once, or keeps for the next call", by_allocator),
     (("projection",), "linear_cross_entropy: peak memory beyond inputs and gradients", by_projection),
     (
         ("overhead",),
