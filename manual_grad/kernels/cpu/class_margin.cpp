@@ -13,7 +13,8 @@ struct Call {
   Tensor value, dx;
 };
 
-template <class T>
+// T is the compute type, S the type of the scores; bf16 stands for both half-precision types.
+template <class S, class T>
 class ClassMargin {
   using Open = typename Raw<int8_t, kLanes<T>>::V;
 
@@ -51,6 +52,8 @@ class ClassMargin {
 
     void operator()(int64_t r, int64_t n, T* loss) {
       const Call& call = of_.call_;
+      if constexpr (kRows == 1)
+        if (!of_.many_labels_) return single_label(r, loss);
       load_pack(of_.rows_, call.x, r, n, pack_, T{0}, x_.get());
       std::fill(d_.get(), d_.get() + size_, T{0});
       find_labels(r, n);
@@ -78,6 +81,45 @@ class ClassMargin {
     }
 
    private:
+    // A row with one label needs one pass, over the scores where they lie if they are dense.
+    void single_label(int64_t r, T* loss) {
+      const Call& call = of_.call_;
+      find_labels(r, 1);
+      const double w = call.w.exists() ? class_weight(call.w, labels_[0][0]) : 1.0;
+      const T share = static_cast<T>(w / static_cast<double>(of_.rows_.classes));
+      if constexpr (sizeof(S) != 2) {
+        if (of_.rows_.class_stride(call.x) == 1 && (!call.dx.exists() || of_.rows_.class_stride(call.dx) == 1)) {
+          *loss = compare_all(r, of_.place(call.x, r), call.dx.exists() ? of_.place(call.dx, r) : nullptr, share);
+          return;
+        }
+      }
+      load_pack(of_.rows_, call.x, r, 1, pack_, T{0}, x_.get());
+      *loss = compare_all(r, x_.get(), call.dx.exists() ? d_.get() : nullptr, share);
+      if (call.dx.exists()) store_pack(of_.rows_, call.dx, r, 1, pack_, d_.get());
+    }
+
+    template <class Number>
+    T compare_all(int64_t r, const Number* x, Number* dx, T share) const {
+      const bool squared = of_.call_.power != 1;
+      const int64_t classes = of_.rows_.classes, y = labels_[0][0], whole = classes / kLanes<T>;
+      const T margin = static_cast<T>(of_.call_.margin), at_y = static_cast<T>(x[y]);
+      const Vec<T> up = share * of_.sweep_.template upstream<Pack>(r, 1), zero{}, one = splat(T{1});
+      Vec<T> sum{}, slopes{};
+      for_each_vector<T>(Run{whole, classes % kLanes<T>}, [&](int64_t i, auto load, auto store) {
+        const Vec<T> h = (load(x, zero) - at_y) + margin;  // (1)
+        Vec<T> excess = h <= zero ? zero : h;  // keeps NaN
+        if (i == y / kLanes<T>) excess[y % kLanes<T>] = 0;
+        if (i == whole) excess = first_lanes<T>(excess, classes - whole * kLanes<T>);
+        const Vec<T> slope = squared ? excess + excess : (excess > zero ? one : excess);
+        sum += squared ? excess * excess : excess;
+        slopes += slope;
+        if (dx != nullptr) store(dx, slope == zero ? zero : up * slope);
+      });
+      const T cost = Pack::sum(sum)[0], received = Pack::sum(slopes)[0];
+      if (dx != nullptr) dx[y] = static_cast<Number>(received == 0 ? 0 : up[0] * -received);
+      return cost == 0 ? 0 : share * cost;  // a cost of 0 stays 0 even if its weight is infinite
+    }
+
     int64_t label(int64_t j, int64_t k) const { return labels_[j][k * of_.label_step_]; }
 
     void find_labels(int64_t r, int64_t n) {
@@ -155,6 +197,11 @@ class ClassMargin {
       found |= (label[k * label_step_] < low) | (label[k * label_step_] > high);
     return found;
   }
+  S* place(const Tensor& scores, int64_t r) const {
+    int64_t at;
+    rows_.offsets(scores, r, 1, true, &at);
+    return scores.as<S>() + at;
+  }
   const int64_t* labels(int64_t r) const {
     int64_t at;
     rows_.offsets(call_.t, r, 1, many_labels_, &at);
@@ -186,7 +233,11 @@ void class_margin(StableIValue* stack, uint64_t, uint64_t) {
   if (call.t.dtype != Dtype::i64 || !rows.fit(call.t, many_labels) || rows.classes < 1 ||
       (call.w.exists() && (many_labels || call.w.dtype != call.x.dtype || !rows.fit_classes(call.w))))
     throw std::runtime_error("manual_grad: the tensors of class_margin do not fit together");
-  with_compute_type(call.x.dtype, [&](auto t) { ClassMargin<decltype(t)>(call).run(); });
+  switch (call.x.dtype) {
+    case Dtype::f64: return ClassMargin<double, double>(call).run();
+    case Dtype::f32: return ClassMargin<float, double>(call).run();
+    default: return ClassMargin<bf16, float>(call).run();
+  }
 }
 
 const Op op{"class_margin",

@@ -96,7 +96,8 @@ inline Pair operator/(Single a, Single b) {
   inline Pair operator op(const Pair& a, InPairs b) { return a op Pair(b); }  \
   inline Pair operator op(InPairs a, const Pair& b) { return Pair(a) op b; }
 MG_WITH_NUMBER(+)
-MG_WITH_NUMBER(-) MG_WITH_NUMBER(*) MG_WITH_NUMBER(/)
+MG_WITH_NUMBER(-)
+MG_WITH_NUMBER(*) MG_WITH_NUMBER(/)
 #undef MG_WITH_NUMBER
 
 // Comparisons look at the first part.
