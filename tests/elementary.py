@@ -50,6 +50,9 @@ extern "C" void exp_of_difference_f32(const float* a, const float* b, float* y, 
 extern "C" void exp_to_float_f64(const double* x, double* y, long n) {
     for (long i = 0; i < n; i += kLanes<double>) store<double>(y + i, exp_to_float(load(x + i)));
 }
+extern "C" void expm1_to_float_f64(const double* x, double* y, long n) {
+    for (long i = 0; i < n; i += kLanes<double>) store<double>(y + i, expm1_to_float(load(x + i)));
+}
 extern "C" void fma_f32(const float* a, const float* b, const float* c, float* y, long n) {
     for (long i = 0; i < n; i += kLanes<float>)
         store<float>(y + i, mg::fma(load(a + i), load(b + i), load(c + i)));

@@ -155,7 +155,9 @@ class _Printer:
             return f"fma({', '.join(product)}, -({a[0]} * {a[1]}))"
         if node.op == "expm1" and not not_positive(node.arguments[0]):
             raise ValueError("expm1 needs an argument that is provably not positive, such as -x.abs()")
-        if node.op in ("abs", "log1p", "expm1", "sqrt"):
+        if node.op == "expm1":
+            return f"expm1_for<S, T>({a[0]})"
+        if node.op in ("abs", "log1p", "sqrt"):
             return f"{node.op}<T>({', '.join(a)})"
         raise ValueError(f"no C++ for {node.op}; see generate/cpp.py")
 

@@ -97,7 +97,8 @@ inline Pair operator/(Single a, Single b) {
   inline Pair operator op(InPairs a, const Pair& b) { return Pair(a) op b; }
 MG_WITH_NUMBER(+)
 MG_WITH_NUMBER(-)
-MG_WITH_NUMBER(*) MG_WITH_NUMBER(/)
+MG_WITH_NUMBER(*)
+MG_WITH_NUMBER(/)
 #undef MG_WITH_NUMBER
 
 // Comparisons look at the first part.

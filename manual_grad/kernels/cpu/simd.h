@@ -380,7 +380,10 @@ alignas(64) inline constexpr double kRoots[16] = {
 // e^x with relative error max(1, |x|) 2^-50, for results that are rounded to float32 but may cancel before. With
 // x = (16 k + j) ln 2 / 16 + r and |r| <= ln 2 / 32, the polynomial is short and 2^(j/16) is looked up in a register.
 #if defined(__AVX512F__)
-inline Vec<double> exp_to_float(Vec<double> x) {
+struct RootAndRest {
+  Vec<double> root, p;  // 2^(k + j/16) and e^r - 1
+};
+inline RootAndRest exp_by_root(Vec<double> x) {
   const Vec<double> c = not_below<double>(x, Simd<double>::exp_low);
   const Vec<double> shifted = c * (16 * 1.44269504088896340736) + Simd<double>::round_magic;
   const Vec<double> k = shifted - Simd<double>::round_magic, r = c - k * (0.69314718055994530942 / 16);
@@ -391,8 +394,16 @@ inline Vec<double> exp_to_float(Vec<double> x) {
   p = p * r + 1.0 / 6;
   p = p * r + 0.5;
   p = p * r + 1.0;
-  p = p * r + 1.0;
-  return scale(p * root, k * (1.0 / 16));  // scalef takes the floor of the exponent
+  return {scale(root, k * (1.0 / 16)), p * r};  // scalef takes the floor of the exponent
+}
+inline Vec<double> exp_to_float(Vec<double> x) {
+  const auto [root, p] = exp_by_root(x);
+  return p * root + root;
+}
+// e^x - 1 for x <= 0, with relative error 2^-45
+inline Vec<double> expm1_to_float(Vec<double> x) {
+  const auto [root, p] = exp_by_root(x);
+  return p * root + (root - 1.0);
 }
 #else
 // Without such a lookup, the polynomial is that of exp. 2^k is one factor, made of the bits of the shifted number.
@@ -405,15 +416,25 @@ inline Vec<double> exp_to_float(Vec<double> x) {
   const Vec<double> power = bitcast<Vec<double>>(exponent << Simd<double>::mantissa_bits);
   return x < low ? Vec<double>{} : exp_reduced<double>(r) * power;
 }
+inline Vec<double> expm1_to_float(Vec<double> x) { return expm1<double>(x); }
 #endif
 
-// e^x for x <= 0, as accurately as a result stored as S requires
+// e^x and e^x - 1 for x <= 0, as accurately as a result stored as S requires
 template <class S, class T>
 inline Vec<T> exp_for(Vec<T> x) {
   if constexpr (sizeof(S) == sizeof(float) && sizeof(T) == sizeof(double)) {
     return exp_to_float(x);
   } else {
     return exp<T>(x);
+  }
+}
+
+template <class S, class T>
+inline Vec<T> expm1_for(Vec<T> x) {
+  if constexpr (sizeof(S) == sizeof(float) && sizeof(T) == sizeof(double)) {
+    return expm1_to_float(x);
+  } else {
+    return expm1<T>(x);
   }
 }
 

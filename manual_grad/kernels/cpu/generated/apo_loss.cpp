@@ -45,11 +45,11 @@ struct APOLoss_down : Widened {
     const auto v30 = select(v27, v6, v29);
     const auto v31 = abs<T>(v11);
     const auto v32 = -v31;
-    const auto v33 = expm1<T>(v32);
+    const auto v33 = expm1_for<S, T>(v32);
     const auto v34 = v30 * v33;
     const auto v35 = abs<T>(v23);
     const auto v36 = -v35;
-    const auto v37 = expm1<T>(v36);
+    const auto v37 = expm1_for<S, T>(v36);
     const auto v38 = v34 * v37;
     const auto v39 = v8 * v8;
     const auto v40 = T{1} + v29;

@@ -31,7 +31,7 @@ struct CPOLoss_alpha_0 : Widened {
     const Mask<T> v17 = v14 > T{0.5};
     const T v18 = T{2} * q;
     const T v19 = v18 - T{1};
-    const auto v20 = expm1<T>(v13);
+    const auto v20 = expm1_for<S, T>(v13);
     const auto v21 = q * v20;
     const auto v22 = v19 + v21;
     const auto v23 = q * v14;
@@ -81,7 +81,7 @@ struct CPOLoss_other_alpha : Widened {
     const Mask<T> v19 = v14 > T{0.5};
     const T v20 = T{2} * q;
     const T v21 = v20 - T{1};
-    const auto v22 = expm1<T>(v13);
+    const auto v22 = expm1_for<S, T>(v13);
     const auto v23 = q * v22;
     const auto v24 = v21 + v23;
     const auto v25 = q * v14;

@@ -35,7 +35,7 @@ struct DPOLoss : Widened {
     const Mask<T> v19 = v16 > T{0.5};
     const T v20 = T{2} * q;
     const T v21 = v20 - T{1};
-    const auto v22 = expm1<T>(v15);
+    const auto v22 = expm1_for<S, T>(v15);
     const auto v23 = q * v22;
     const auto v24 = v21 + v23;
     const auto v25 = q * v16;

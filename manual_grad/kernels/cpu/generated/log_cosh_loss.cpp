@@ -14,7 +14,7 @@ struct LogCoshLoss : Widened {
     const auto v2 = abs<T>(v1);
     const Mask<T> v3 = v2 < T{0.75};
     const auto v4 = T{-2} * v2;
-    const auto v5 = expm1<T>(v4);
+    const auto v5 = expm1_for<S, T>(v4);
     const auto v6 = T{0.25} * v5;
     const auto v7 = v6 * v5;
     const auto v8 = T{1} + v5;

@@ -30,7 +30,7 @@ struct ORPOLoss_alpha_0 : Widened {
     const auto v3 = select(v2, splat(static_cast<T>(__builtin_nan(""))), x);
     const auto v4 = abs<T>(v3);
     const auto v5 = -v4;
-    const auto v6 = expm1<T>(v5);
+    const auto v6 = expm1_for<S, T>(v5);
     const auto v7 = T{0} - v6;
     const Mask<T> v8 = v7 < T{0.5};
     const auto v9 = select(v8, v7, splat(T{1}));
@@ -46,7 +46,7 @@ struct ORPOLoss_alpha_0 : Widened {
     const auto v19 = select(v18, splat(static_cast<T>(__builtin_nan(""))), y);
     const auto v20 = abs<T>(v19);
     const auto v21 = -v20;
-    const auto v22 = expm1<T>(v21);
+    const auto v22 = expm1_for<S, T>(v21);
     const auto v23 = T{0} - v22;
     const Mask<T> v24 = v23 < T{0.5};
     const auto v25 = select(v24, v23, splat(T{1}));
@@ -114,7 +114,7 @@ struct ORPOLoss_other_alpha : Widened {
     const auto v3 = select(v2, splat(static_cast<T>(__builtin_nan(""))), x);
     const auto v4 = abs<T>(v3);
     const auto v5 = -v4;
-    const auto v6 = expm1<T>(v5);
+    const auto v6 = expm1_for<S, T>(v5);
     const auto v7 = T{0} - v6;
     const Mask<T> v8 = v7 < T{0.5};
     const auto v9 = select(v8, v7, splat(T{1}));
@@ -130,7 +130,7 @@ struct ORPOLoss_other_alpha : Widened {
     const auto v19 = select(v18, splat(static_cast<T>(__builtin_nan(""))), y);
     const auto v20 = abs<T>(v19);
     const auto v21 = -v20;
-    const auto v22 = expm1<T>(v21);
+    const auto v22 = expm1_for<S, T>(v21);
     const auto v23 = T{0} - v22;
     const Mask<T> v24 = v23 < T{0.5};
     const auto v25 = select(v24, v23, splat(T{1}));

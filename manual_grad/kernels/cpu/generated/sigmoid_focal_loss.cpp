@@ -63,7 +63,7 @@ struct SigmoidFocalLoss_gamma_0 : Widened {
     const auto v49 = v25 * v48;
     const auto v50 = v49 / v27;
     const Mask<T> v51 = v15 > T{0.5};
-    const auto v52 = expm1<T>(v14);
+    const auto v52 = expm1_for<S, T>(v14);
     const auto v53 = v29 * v52;
     const auto v54 = v24 - v53;
     const auto v55 = v6 - v30;
@@ -162,7 +162,7 @@ struct SigmoidFocalLoss_gamma_1 : Widened {
     const auto v55 = v35 * v54;
     const auto v56 = v55 / v13;
     const Mask<T> v57 = v10 > T{0.5};
-    const auto v58 = expm1<T>(v9);
+    const auto v58 = expm1_for<S, T>(v9);
     const auto v59 = v7 * v58;
     const auto v60 = v34 - v59;
     const auto v61 = v6 - v11;
@@ -266,7 +266,7 @@ struct SigmoidFocalLoss_gamma_2 : Widened {
     const auto v56 = v36 * v55;
     const auto v57 = v56 / v13;
     const Mask<T> v58 = v10 > T{0.5};
-    const auto v59 = expm1<T>(v9);
+    const auto v59 = expm1_for<S, T>(v9);
     const auto v60 = v7 * v59;
     const auto v61 = v35 - v60;
     const auto v62 = v6 - v11;
@@ -383,7 +383,7 @@ struct SigmoidFocalLoss_other_gamma : Widened {
     const auto v66 = v46 * v65;
     const auto v67 = v66 / v22;
     const Mask<T> v68 = v19 > T{0.5};
-    const auto v69 = expm1<T>(v18);
+    const auto v69 = expm1_for<S, T>(v18);
     const auto v70 = v17 * v69;
     const auto v71 = v45 - v70;
     const auto v72 = v10 - v20;

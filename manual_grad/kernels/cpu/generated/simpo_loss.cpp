@@ -33,7 +33,7 @@ struct SimPOLoss : Widened {
     const Mask<T> v18 = v15 > T{0.5};
     const T v19 = T{2} * q;
     const T v20 = v19 - T{1};
-    const auto v21 = expm1<T>(v14);
+    const auto v21 = expm1_for<S, T>(v14);
     const auto v22 = q * v21;
     const auto v23 = v20 + v22;
     const auto v24 = q * v15;
