@@ -63,11 +63,12 @@ class Guards(TorchDispatchMode):
         extent = 1 + sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
         size = extent * t.element_size()
         memory = torch.full((size + 2 * BAND,), PATTERN, dtype=torch.uint8, device=t.device)
+        # a storage that begins with the tensor: autograd takes new memory for what was written in place to a view, and
+        # looks for the view from offset 0 on
+        dense = torch.from_dlpack(memory[BAND:].view(t.dtype))
+        dense[:extent].copy_(t.as_strided((extent,), (1,)))
         guarded = torch.empty(0, dtype=t.dtype, device=t.device)
-        guarded.set_(memory.untyped_storage(), BAND // t.element_size(), t.shape, t.stride())
-        dense = torch.empty(0, dtype=t.dtype, device=t.device)
-        dense.set_(memory.untyped_storage(), BAND // t.element_size(), (extent,), (1,))
-        dense.copy_(t.as_strided((extent,), (1,)))
+        guarded.set_(dense.untyped_storage(), 0, t.shape, t.stride())
         self.kept[memory.untyped_storage().data_ptr()] = Guard(memory, t.shape)
         return guarded
 

@@ -296,8 +296,14 @@ def _by_an_input(d: Difference, wrong: np.ndarray) -> str | None:
             if outside < inside:
                 if outside <= 0 <= inside:
                     return f"where {name} is {words}"
-                return f"where {name} is {word} {sign * (inside + outside) / 2:.3g} or so"
+                return f"where {name} is {word} {_shortest(*sorted((sign * inside, sign * outside)))} or so"
     return None
+
+
+def _shortest(low: float, high: float) -> str:
+    """The middle, in as few digits as keep it between the two: a threshold is likely to be a round number."""
+    texts = [f"{(low + high) / 2:.{digits}g}" for digits in (1, 2, 3)]
+    return next((text for text in texts if low <= float(text) <= high), texts[-1])
 
 
 def _index(at: np.ndarray) -> str:

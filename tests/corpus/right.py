@@ -58,6 +58,13 @@ def by_hand(*shapes: Sequence[int] | Tensor, definition: Callable[..., Tensor] |
 
 # -- torch's own
 
+
+def on_the_diagonal(x: Tensor) -> Tensor:
+    written = x * 1
+    written.diagonal().add_(-1).pow_(2)
+    return written
+
+
 POSITIVE = {"x": (0.1, 4.0)}
 UNIT = {"x": (0.0, 1.0)}
 LABELS = torch.tensor([1, 0, 3, 2])
@@ -127,6 +134,7 @@ of_torch("cross_entropy", lambda x: F.cross_entropy(x, LABELS), (4, 5))
 of_torch("binary cross entropy", lambda x, y: F.binary_cross_entropy_with_logits(x, y), (4, 5), (4, 5))
 of_torch("cosine_similarity", lambda x, y: F.cosine_similarity(x, y), (3, 6), (3, 6))
 of_torch("kl_div", lambda x, y: F.kl_div(x, y.softmax(-1)), (3, 6), (3, 6))
+of_torch("in place on a diagonal", on_the_diagonal, (4, 4))
 of_torch("pixel_shuffle", lambda x: F.pixel_shuffle(x, 2), (1, 4, 3, 3))
 of_torch("a scalar", lambda x: x.exp(), ())
 of_torch("tiny numbers", lambda x: (x * 1e-30).square().sum(), (4, 5))

@@ -246,9 +246,11 @@ FAULTS: dict[str, Fault] = {
         wrong("right but for every 32nd column, from 31 on"),
         first(where(lambda d: d[:, 31::32], lambda t: 3 * t)), bases=("long",),
     ),
-    "on one side": Fault(wrong("right but for where x is negative"), beyond(lambda x: x < 0), bases=SOME),
+    "on one side": Fault(  # which has a single entry for some seeds
+        wrong("right but for (where x is negative|one entry)"), beyond(lambda x: x < 0), bases=SOME
+    ),
     "beyond a threshold": Fault(
-        wrong(r"right but for where x is above 1(\.\d*)? or so"), beyond(lambda x: x > 1), bases=("long",)
+        wrong("right but for where x is above 1 or so"), beyond(lambda x: x > 1), bases=("long",)
     ),
     "a factor for each row": Fault(
         wrong("each row is a multiple of what is expected, by a factor from 2 to [56]"),
