@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections import Counter
@@ -205,6 +206,37 @@ def test_table() -> None:
     assert text.startswith("CPU: some.\n\n| loss | instructions |") and "0.30 ns per byte" in text
     assert "| a_loss | 7.00 | 4.00 | 0.25 | 0.50 | 2.00 | 3.00 | 1.50 |" in text.splitlines()
     assert "| b_loss, variant, bfloat16 | 7.00 | 4.00 | 0.25 | 0.50 | – | 3.00 | 1.50 |" in text.splitlines()
+
+
+def test_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside each other are what is timed at the large size and what arithmetic costs; the slowest come first."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs"))
+    from extension import measured, speed
+
+    machine = {"CPU": "some", "threads": "2"}
+    results = [large(1.0, 1.25), large(1.0, 2.0, "b_loss", "variant"), large(2.0, 2.0, "c_loss")]
+    found = [
+        cost(),
+        cost(dtype="bfloat16", ports=None),
+        cost("c_loss"),
+        cost("b_loss", "variant", nanoseconds=3.0),
+    ]
+    monkeypatch.setattr(speed, "known", lambda: {"a": (results, machine)})
+    monkeypatch.setattr(speed, "bounds", lambda: {"a": Costs(machine, 0.1, found), "b": Costs(machine, 0.2, found[:1])})
+    _, first, second = measured.costs().split("<p>")
+    assert first.startswith("CPU: some; threads: 2. Threads at the large size: 2. Page faults: 0.10 ns")
+    rows = [re.findall("<t[dh].*?>(.*?)</t[dh]>", row) for row in first.split("<tr>")[3:]]
+    counts = ["7.00", "4.00", "0.25", "0.50"]
+    assert rows == [
+        ["b_loss, variant", *counts, "2.00", "6.00", "1.50", "0.40", "1.00", "1.90", "2.00", "50%"],
+        ["a_loss", *counts, "2.00", "3.00", "0.75", "0.40", "1.00", "1.15", "1.25", "80%"],
+        ["c_loss", *counts, "2.00", "3.00", "0.75", "0.40", "2.00", "2.00", "2.00", "100%"],
+        ["a_loss, bfloat16", *counts, "–", "3.00", *[""] * 6],
+    ]
+    assert "0.20 ns" in second and second.count("<td></td>") == 6  # not timed at the large size
+
+    monkeypatch.setattr(speed, "bounds", dict)
+    assert measured.costs() == "<p>Not measured yet.</p>"
 
 
 def test_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
