@@ -90,6 +90,7 @@ def test_kinds_of_instructions(text: str, calculates: bool, divides: bool, is_on
         ({"vdivsd %xmm1,%xmm2,%xmm3": 1}, 2.5, 4),
         ({"mov %rsi,%rbx": 9, ADD: 3}, 3, 2),
         ({"mov %rsi,%rbx": 12}, 2, 2),
+        ({"test %rdi,%rdi": 6, "je 9c7e7": 6, "jmp 9c480": 6}, 2, 2),
         ({"vmovups (%rdi),%zmm7": 6}, 1, 1),
         ({}, 0, 0),
     ],

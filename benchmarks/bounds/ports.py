@@ -13,7 +13,8 @@ AMD Zen 4                   X86ScheduleZnver4.td: four pipes of 256 bits, so tha
 Intel with AVX-512          X86SchedIceLake.td: ports 0 and 5 for 512 bits; 5 permutes and 0 shifts
 Intel, 256 bits             the same: ports 0, 1 and 5; arithmetic with floats and shifts on 0 and 1
 division, square root       a unit of its own in each, which is busy for several cycles
-all                         at most six instructions of any kind are issued in a cycle
+all                         at most six instructions of any kind are issued in a cycle; a comparison and the jump
+                            behind it are one
 ==========================  ===================================================================================
 
 A guest may not know its processor's exact model. An Intel server is taken as the one above, the first generation with
@@ -101,6 +102,11 @@ class Instruction:
         return self.has_vector and bool(re.search(r"\(%rsp|-0x[0-9a-f]+\(%rbp\)", self.text))
 
     @property
+    def is_fused(self) -> bool:
+        """Whether it is a conditional jump, which processors fuse with the comparison before it."""
+        return self.name.startswith("j") and not self.name.startswith("jmp")
+
+    @property
     def bits(self) -> int:
         return 512 if "%zmm" in self.text else 256 if "%ymm" in self.text else 128
 
@@ -116,7 +122,8 @@ def least_cycles(instructions: Mapping[Instruction, float], ports: Ports) -> flo
             may = next((on for name, on in ports.only.items() if re.match(name, instruction.name)), ports.every)
             busy[may] += count * (ports.wide if instruction.bits == 512 else 1)
     least = max(sum(n for may, n in busy.items() if set(may) <= set(some)) / len(some) for some in _sets(ports.every))
-    return max(least, busy[DIVIDER], sum(instructions.values()) / ISSUED)
+    issued = sum(count for instruction, count in instructions.items() if not instruction.is_fused)
+    return max(least, busy[DIVIDER], issued / ISSUED)
 
 
 def _sets(ports: str) -> Iterable[tuple[str, ...]]:
