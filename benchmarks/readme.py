@@ -19,8 +19,9 @@ from manual_grad.catalogue import BY_NAME
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 ERRORS = ROOT / "benchmarks/results/errors.json"
-TIMES = ROOT / "benchmarks/results/cpu"  # of each machine a file, as in the next folder
+TIMES = ROOT / "benchmarks/results/cpu"  # of each machine a file, as in the next folders
 SCALING = ROOT / "benchmarks/results/scaling"
+BOUNDS = ROOT / "benchmarks/results/bounds"
 HEADS = ROOT / "benchmarks/results/heads.json"
 CONTRASTIVE = ROOT / "benchmarks/results/contrastive.json"
 SHARDED = ROOT / "benchmarks/results/sharded.json"

@@ -228,7 +228,7 @@ def test_page_on_speed_has_every_machine_and_table(site: Path) -> None:
             assert f'href="losses/{r["loss"]}.html"' in html
     for _, title, _ in tables.TABLES:
         assert escape(title) in html
-    for file in (RESULTS / "scaling").glob("*"):
+    for file in [*(RESULTS / "scaling").glob("*"), *(RESULTS / "bounds").glob("*")]:
         assert escape(report.described(json.loads(file.read_text(encoding="utf-8"))["machine"])) in html
 
 

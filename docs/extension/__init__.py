@@ -23,6 +23,7 @@ PARTS = {
     "speed-machines": measured.machines,
     "speed-summary": measured.summary,
     "speed-shares": measured.shares,
+    "speed-costs": measured.costs,
     "speed-times": measured.times,
     "speed-scaling": measured.scaling,
     "field-summary": field.summary,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from html import escape
@@ -10,6 +11,8 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from benchmarks import report
+from benchmarks.bounds import costs as bounds
+from benchmarks.bounds.costs import Cost, Costs
 from benchmarks.scaling import tables
 from benchmarks.timing import Result
 from extension import grid, names, speed
@@ -17,6 +20,10 @@ from extension.speed import Row
 from manual_grad.catalogue import BY_NAME
 
 UNKNOWN = "not recorded"
+COSTS = (
+    *("all", "vector", "÷ √", "stack", "ports", "measured"),
+    *("arithmetic", "faults", "sweep", "bound", "measured", "of sweep"),
+)
 MEASURED = ("manual_grad", "eager", "compiled", "× eager", "× compiled", "bytes", "ns", "of sweep")
 
 
@@ -149,6 +156,47 @@ def _bar(r: Result) -> str:
         f'<rect class="ours" y="2" width="{width:.0f}" height="10"/><line x1="100" x2="100" y1="0" y2="14"/></svg></td>'
         f"<td>{r.of_sweep:.0%}</td>"
     )
+
+
+# -- arithmetic
+
+
+def costs() -> str:
+    """What the arithmetic of each loss costs, and what bounds its time at the large size; a table for each machine."""
+    return "".join(_costs(machine, found) for machine, found in speed.bounds().items()) or "<p>Not measured yet.</p>"
+
+
+def _costs(machine: str, found: Costs) -> str:
+    results, timed_on = speed.known().get(machine, ([], {}))
+    large = {(r.loss, r.variant, "float32"): r for r in results if r.section == "large" and not r.red}
+    rows = [(cost, large.get((cost.loss, cost.variant, cost.dtype))) for cost in found.costs]
+    rows.sort(key=lambda row: row[1].of_sweep if row[1] else math.inf)
+    threads = int(timed_on.get("threads", 1))
+    text = (
+        f"{report.described(found.machine)} Threads at the large size: {threads}. Page faults: "
+        f"{report.digits(found.faults)} ns per byte of gradients."
+    )
+    head = (
+        '<tr><th scope="col" rowspan="2">loss</th><th scope="colgroup" colspan="4">instructions</th>'
+        '<th scope="colgroup" colspan="2">cycles</th><th scope="colgroup" colspan="6">large, ns</th></tr><tr>'
+        + "".join(f'<th scope="col">{column}</th>' for column in COSTS)
+        + "</tr>"
+    )
+    table = grid.table(head, (_cost(cost, r, found.faults, threads) for cost, r in rows))
+    return f"<p>{escape(text)}</p>{table}"
+
+
+def _cost(cost: Cost, large: Result | None, faults: float, threads: int) -> str:
+    figures = [cost.instructions, cost.vector, cost.divisions, cost.stack]
+    cells = [*map(report.digits, figures), "–" if cost.ports is None else report.digits(cost.ports)]
+    cells.append(report.digits(cost.cycles))
+    if large:
+        of = bounds.bound(cost, faults, large, threads)
+        cells += map(report.digits, (of.arithmetic, of.faults, of.sweep, of.least, large.nanoseconds()))
+        cells.append(f"{large.of_sweep:.0%}")
+    else:
+        cells += [""] * 6
+    return grid.row(cost.name, *cells)
 
 
 # -- scaling

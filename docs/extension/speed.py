@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from html import escape
 
 from benchmarks import readme, report
+from benchmarks.bounds.costs import Costs, read_json
 from benchmarks.scaling import tables
 from benchmarks.timing import Result
 from extension import grid
@@ -25,6 +26,12 @@ def known() -> dict[str, tuple[list[Result], dict[str, str]]]:
 @functools.cache
 def scaling() -> dict[str, tuple[tables.Answers, dict[str, str]]]:
     return report.of_machines(readme.SCALING, tables.read_json)
+
+
+@functools.cache
+def bounds() -> dict[str, Costs]:
+    """What arithmetic costs on each machine for which this is measured, perhaps none."""
+    return {file.stem: read_json(file) for file in sorted(readme.BOUNDS.glob("*.json"))}
 
 
 @functools.cache

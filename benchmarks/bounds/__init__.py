@@ -1,0 +1,1 @@
+"""``python -m benchmarks.bounds``: what bounds the speed of a kernel, in instructions, cycles and page faults."""
