@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 import gradcheck
 
@@ -385,6 +386,25 @@ class WrongForwardMode(Cube):
         return 2 * ctx.saved_tensors[0] ** 2 * v
 
 
+class WrongDual(Function):
+    """Its forward mode is wrong where it is asked for by dual tensors; torch.func refuses it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+        return x**3
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return 3 * ctx.saved_tensors[0] ** 2 * g
+
+    @staticmethod
+    def jvp(ctx: Any, v: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] ** 2 * v
+
+
 class ZeroForwardMode(Cube):
     @staticmethod
     def jvp(ctx: Any, v: Tensor) -> Tensor:
@@ -482,6 +502,7 @@ def everything() -> Iterator[tuple[str, Wrong]]:
         (WrongUnderVmapAtOrderTwo, "jacrev of jacrev", dict(order=2, promises=("vmap",))),
         (WrongForwardMode, "forward mode is wrong", transforms),
         (ZeroForwardMode, "forward mode is wrong", transforms),
+        (WrongDual, "forward mode is wrong", {}),
         (Saved, "second derivative is wrong", {}),
         (Saved, "second derivative is wrong", dict(order=2)),
         (TwiceAtOrderTwo, "second derivative is wrong", {}),
