@@ -29,6 +29,7 @@ TINY = Scope(
     size="small",
     projections=((64, 16, 10), (64, 16, 20)),
 )
+RESULTS = Path(__file__).parents[1] / "benchmarks/results/scaling"
 PAUSE = 0.05  # seconds, a hundred times the time of the calls here
 
 
@@ -264,6 +265,13 @@ def test_tables() -> None:
     ):
         assert line in text.splitlines()
     assert "speed-up" not in tables.markdown({"size": answers["size"]}, {})
+
+
+@pytest.mark.parametrize("path", RESULTS.glob("*.json"), ids=lambda path: path.stem)
+def test_committed_results_have_the_form_of_the_tables(path: Path) -> None:
+    answers, machine = tables.read_json(path)
+    text = tables.markdown(answers, machine)
+    assert all(title in text for asked, title, _ in tables.TABLES if any(answers.get(question) for question in asked))
 
 
 @pytest.mark.parametrize("bad", ["no_such_question", "--json no/such/folder.json"])
