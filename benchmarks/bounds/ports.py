@@ -17,8 +17,8 @@ all                         at most six instructions of any kind are issued in a
                             behind it are one
 ==========================  ===================================================================================
 
-A guest may not know its processor's exact model. An Intel server is taken as the one above, the first generation with
-six instructions a cycle; later ones have the same ports for 512 bits.
+A guest may not know its processor's exact model. So any Intel is taken as Ice Lake, and AMD's family 25 as Zen 4; the
+results say which family and model are reported.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ INTEL_256 = Ports("015", {f"{MULTIPLY}|{ADD}|{SHIFT}": "01", PERMUTE: "15"}, wid
 
 def of(processor: str, instruction_set: str) -> Ports | None:
     """The ports of a processor, named as by :func:`benchmarks.bounds.costs.processor`; None if they are not known."""
-    if processor.startswith("AuthenticAMD, family 25,"):  # Zen 3 and 4
+    if processor.startswith("AuthenticAMD, family 25,"):
         return ZEN
     if processor.startswith("GenuineIntel, family 6,"):
         return INTEL_512 if instruction_set == "avx512" else INTEL_256
