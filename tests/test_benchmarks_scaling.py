@@ -193,12 +193,13 @@ def test_an_empty_function() -> None:
 def test_malloc_keeps_the_memory_or_returns_it() -> None:
     """Whether the pages of a large array are faulted in again when it is allocated again."""
 
-    def faults(setting: str) -> int:
-        run = questions._with_malloc(setting, lambda: torch.ones(1 << 22))
-        run()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        run()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    def faults(setting: str) -> int:  # the fewest, since malloc may first find other free memory
+        run, found = questions._with_malloc(setting, lambda: torch.ones(1 << 22)), []
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            run()
+            found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        return min(found)
 
     try:
         assert faults("kept") < 100 < (1 << 24) // mmap.PAGESIZE // 2 < faults("returned")
@@ -267,7 +268,7 @@ def test_tables() -> None:
     assert "speed-up" not in tables.markdown({"size": answers["size"]}, {})
 
 
-@pytest.mark.parametrize("path", RESULTS.glob("*.json"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*RESULTS.glob("*.json")], ids=lambda path: path.stem)
 def test_committed_results_have_the_form_of_the_tables(path: Path) -> None:
     answers, machine = tables.read_json(path)
     text = tables.markdown(answers, machine)
