@@ -194,7 +194,7 @@ def large(sweep: float, ours: float, loss: str = "a_loss", variant: str = "") ->
 
 @pytest.mark.parametrize(
     ("sweep", "threads", "faults", "arithmetic", "least"),
-    [(2.0, 1, 0.1, 1.5, 2.0), (1.0, 1, 0.1, 1.5, 1.9), (1.0, 2, 0.1, 0.75, 1.15), (1.2, 2, 0.1, 0.75, 1.2)],
+    [(2.0, 1, 0.1, 1.5, 2.0), (1.0, 1, 0.1, 1.5, 1.9), (0.8, 2, 0.1, 0.75, 0.95), (1.0, 2, 0.1, 0.75, 1.0)],
 )
 def test_bounds(sweep: float, threads: int, faults: float, arithmetic: float, least: float) -> None:
     bound = costs.bound(cost(), faults, large(sweep, 3.0), threads)
@@ -204,7 +204,7 @@ def test_bounds(sweep: float, threads: int, faults: float, arithmetic: float, le
 def test_table() -> None:
     found = Costs({"CPU": "some"}, 0.3, [cost(), cost("b_loss", "variant", "bfloat16", ports=None)])
     text = command.markdown(found)
-    assert text.startswith("CPU: some.\n\n| loss | instructions |") and "0.30 ns per byte" in text
+    assert text.startswith("CPU: some.\n\n| loss | instructions |") and "new memory costs 0.30 ns" in text
     assert "| a_loss | 7.00 | 4.00 | 0.25 | 0.50 | 2.00 | 3.00 | 1.50 |" in text.splitlines()
     assert "| b_loss, variant, bfloat16 | 7.00 | 4.00 | 0.25 | 0.50 | – | 3.00 | 1.50 |" in text.splitlines()
 
@@ -229,9 +229,9 @@ def test_page(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [re.findall("<t[dh].*?>(.*?)</t[dh]>", row) for row in first.split("<tr>")[3:]]
     counts = ["7.00", "4.00", "0.25", "0.50"]
     assert rows == [
-        ["b_loss, variant", *counts, "2.00", "6.00", "1.50", "0.40", "1.00", "1.90", "2.00", "50%"],
-        ["a_loss", *counts, "2.00", "3.00", "0.75", "0.40", "1.00", "1.15", "1.25", "80%"],
-        ["c_loss", *counts, "2.00", "3.00", "0.75", "0.40", "2.00", "2.00", "2.00", "100%"],
+        ["b_loss, variant", *counts, "2.00", "6.00", "1.50", "0.20", "1.00", "1.70", "2.00", "50%"],
+        ["a_loss", *counts, "2.00", "3.00", "0.75", "0.20", "1.00", "1.00", "1.25", "80%"],
+        ["c_loss", *counts, "2.00", "3.00", "0.75", "0.20", "2.00", "2.00", "2.00", "100%"],
         ["a_loss, bfloat16", *counts, "–", "3.00", *[""] * 6],
     ]
     assert "0.20 ns" in second and second.count("<td></td>") == 6  # not timed at the large size

@@ -81,7 +81,7 @@ def measure(rows: Sequence[tuple[Case, torch.dtype]], seconds: float) -> Costs:
 
 def markdown(found: Costs) -> str:
     lines = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *(row(cost) for cost in found.costs)]
-    faults = f"New memory costs {digits(found.faults)} ns per byte besides being written, with all threads."
+    faults = f"A byte of new memory costs {digits(found.faults)} ns, on one thread, besides being written."
     return "\n\n".join([report.described(found.machine), report.grid(lines), f"{NOTE} {faults}"])
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmarks.bounds import ports, trace
 from benchmarks.bounds.ports import Instruction
@@ -38,7 +39,7 @@ SHAPES: dict[str, Callable[[int], tuple[int, ...]]] = {  # by family, n times 4,
 }
 TRACED, TIMED = (1, 3), (1, 4)  # pairs of n
 TURN = 2e-4  # seconds; short enough that most turns are not interrupted
-NEW = 8 << 20  # floats, as in the large size
+NEW, PAGE = 8 << 20, 1 << 10  # floats: of the large size, and of a page
 # each multiplication of integers waits for the last; that takes three cycles on AMD since Zen and on Intel
 MULTIPLICATIONS, ROUNDS, LATENCY = 16, 1000, 3
 
@@ -76,16 +77,16 @@ class Costs:
     """The costs on one machine."""
 
     machine: dict[str, str]
-    faults: float  # nanoseconds per byte of new memory
+    faults: float  # nanoseconds per byte of new memory, on one thread
     costs: list[Cost]
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Nanoseconds per element of a large tensor."""
+    """Nanoseconds per element of a large tensor, with all threads."""
 
     sweep: float
-    arithmetic: float  # all threads together
+    arithmetic: float
     faults: float
 
     @property
@@ -95,7 +96,7 @@ class Bound:
 
 
 def bound(cost: Cost, faults: float, large: Result, threads: int) -> Bound:
-    return Bound(large.nanoseconds("sweep"), cost.nanoseconds / threads, cost.written * faults)
+    return Bound(large.nanoseconds("sweep"), cost.nanoseconds / threads, cost.written * faults / threads)
 
 
 def covered(case: Case) -> bool:
@@ -195,18 +196,21 @@ def chain() -> Run:
 
 
 def faults(seconds: float) -> float:
-    """Nanoseconds that a byte of new memory costs besides being written, with all threads and huge pages if they are.
+    """Nanoseconds that a byte of new memory costs besides being written, as large gradients are: page faults.
 
-    The kernels' gradients are such memory if they are large. Included is what it takes to return it.
+    Huge pages are requested as the kernels request them. Included is what it takes to return the memory.
     """
     kept = torch.zeros(NEW)
+
+    def touch(x: Tensor) -> None:
+        x[::PAGE].zero_()  # few enough floats that torch writes them on one thread
 
     def new() -> None:
         x = torch.empty(NEW)
         advise_huge_pages(x)
-        x.zero_()
+        touch(x)
 
-    timings = take_turns({"new": new, "kept": kept.zero_}, seconds)
+    timings = take_turns({"new": new, "kept": functools.partial(touch, kept)}, seconds)
     return (timings["new"].median - timings["kept"].median) / kept.nbytes * 1e9
 
 

@@ -174,7 +174,7 @@ def _costs(machine: str, found: Costs) -> str:
     threads = int(timed_on.get("threads", 1))
     text = (
         f"{report.described(found.machine)} Threads at the large size: {threads}. Page faults: "
-        f"{report.digits(found.faults)} ns per byte of gradients."
+        f"{report.digits(found.faults)} ns per byte of gradients, on one thread."
     )
     head = (
         '<tr><th scope="col" rowspan="2">loss</th><th scope="colgroup" colspan="4">instructions</th>'
