@@ -16,7 +16,7 @@ struct Operand {
   char* data;
   int64_t stride[kMaxDims];
   size_t place;  // offset of its pointer in a PointwiseBlock
-  bool is_result;
+  bool is_result, is_dense = false;  // is_dense: its elements lie in the order of the iteration
 };
 
 void*& pointer(PointwiseBlock& block, size_t place) {
@@ -60,12 +60,15 @@ struct Space {
       for (int o = 0; o < count; ++o) operand[o].stride[last] = operand[o].stride[d];
     }
     dim = last + 1;
+    for (int o = 0; o < count; ++o) {
+      int64_t stride = 1;
+      operand[o].is_dense = true;
+      for (int d = dim - 1; d >= 0; stride *= size[d--]) operand[o].is_dense &= operand[o].stride[d] == stride;
+    }
   }
 
   bool is_dense() const {  // whether every operand is one contiguous run
-    bool dense = dim <= 1;
-    for (int o = 0; dense && o < count; ++o) dense = dim == 0 || operand[o].stride[0] == 1;
-    return dense;
+    return std::all_of(operand, operand + count, [](const Operand& o) { return o.is_dense; });
   }
 
   // A block that points directly at the operands; valid if is_dense().
@@ -102,6 +105,12 @@ struct Space {
   Operand operand[kMaxOperands];
 };
 
+template <class Bits>
+void repeat(const char* from, char* to, int64_t n) {
+  Bits value;
+  std::memcpy(&value, from, sizeof value);
+  std::fill_n(reinterpret_cast<Bits*>(to), n, value);
+}
 template <int64_t bytes>
 void copy_each(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t n) {
   for (int64_t i = 0; i < n; ++i) std::memcpy(to + i * to_step * bytes, from + i * from_step * bytes, bytes);
@@ -109,6 +118,10 @@ void copy_each(const char* from, int64_t from_step, char* to, int64_t to_step, i
 void copy(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t n, int64_t bytes) {
   if (from_step == 1 && to_step == 1)
     std::memcpy(to, from, static_cast<size_t>(n * bytes));
+  else if (from_step == 0 && to_step == 1)  // of an expanded tensor
+    bytes == 8   ? repeat<uint64_t>(from, to, n)
+    : bytes == 4 ? repeat<uint32_t>(from, to, n)
+                 : repeat<uint16_t>(from, to, n);
   else if (bytes == 8)
     copy_each<8>(from, from_step, to, to_step, n);
   else if (bytes == 4)
@@ -117,7 +130,7 @@ void copy(const char* from, int64_t from_step, char* to, int64_t to_step, int64_
     copy_each<2>(from, from_step, to, to_step, n);
 }
 
-// A thread's staging memory for blocks that are not contiguous or not whole vectors.
+// A thread's staging memory for operands that are not dense, and for blocks that are not whole vectors.
 class Stage {
  public:
   explicit Stage(const Space& space) : space_(space) {}
@@ -126,9 +139,9 @@ class Stage {
     PointwiseBlock block;
     for (int o = 0; o < space_.count; ++o) {
       const Operand& from = space_.operand[o];
-      char* to = memory_[o];
+      char* to = lies_ready(from, n) ? from.data + start * space_.bytes : memory_[o];
       pointer(block, from.place) = to;
-      if (from.is_result) continue;
+      if (from.is_result || to != memory_[o]) continue;
       const int64_t bytes = space_.bytes, step = space_.step(from);
       space_.for_runs(from, start, n, [&](int64_t at, int64_t offset, int64_t length) {
         copy(from.data + offset * bytes, step, to + at * bytes, 1, length, bytes);
@@ -142,7 +155,7 @@ class Stage {
   void store(int64_t start, int64_t n) {
     for (int o = 0; o < space_.count; ++o) {
       const Operand& to = space_.operand[o];
-      if (!to.is_result) continue;
+      if (!to.is_result || lies_ready(to, n)) continue;
       const int64_t bytes = space_.bytes, step = space_.step(to);
       space_.for_runs(to, start, n, [&](int64_t at, int64_t offset, int64_t length) {
         copy(memory_[o] + at * bytes, 1, to.data + offset * bytes, step, length, bytes);
@@ -151,6 +164,9 @@ class Stage {
   }
 
  private:
+  // Memory is read and written in whole vectors.
+  static bool lies_ready(const Operand& o, int64_t n) { return o.is_dense && n % kLanes<float> == 0; }
+
   const Space& space_;
   alignas(64) char memory_[kMaxOperands][kBlock * sizeof(double)];
 };
