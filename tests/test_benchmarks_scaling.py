@@ -58,6 +58,11 @@ class SlowProduct(torch.autograd.Function):
         return g
 
 
+def test_every_loss_is_measured_beside_torchs() -> None:
+    assert len(questions.CASES) > 20
+    assert all(questions.loss_of(case, "eager") is not None for case in questions.CASES)
+
+
 def test_all_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked_of = {
         *questions.POINTWISE,
