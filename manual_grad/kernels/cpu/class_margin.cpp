@@ -89,7 +89,8 @@ class ClassMargin {
       const T share = static_cast<T>(w / static_cast<double>(of_.rows_.classes));
       if constexpr (sizeof(S) != 2) {
         if (of_.rows_.class_stride(call.x) == 1 && (!call.dx.exists() || of_.rows_.class_stride(call.dx) == 1)) {
-          *loss = compare_all(r, of_.place(call.x, r), call.dx.exists() ? of_.place(call.dx, r) : nullptr, share);
+          *loss = compare_all(r, of_.rows_.template row<S>(call.x, r),
+                              call.dx.exists() ? of_.rows_.template row<S>(call.dx, r) : nullptr, share);
           return;
         }
       }
@@ -196,11 +197,6 @@ class ClassMargin {
     for (int64_t k = 0; k < most_labels_; ++k)
       found |= (label[k * label_step_] < low) | (label[k * label_step_] > high);
     return found;
-  }
-  S* place(const Tensor& scores, int64_t r) const {
-    int64_t at;
-    rows_.offsets(scores, r, 1, true, &at);
-    return scores.as<S>() + at;
   }
   const int64_t* labels(int64_t r) const {
     int64_t at;

@@ -47,8 +47,9 @@ class Worker {
     const double aa = sum<double>(squares_a), bb = sum<double>(squares_b), ab = sum<double>(products);
     const double norms = std::sqrt((aa + kEpsilon) * (bb + kEpsilon)), c = ab / norms;
     double loss = 0, slope = 0;
+    Residual rho{0};
     if (y == 1) {
-      const Residual rho = residual(a, b, aa, ab);
+      rho = residual(a, b, aa, ab);
       const double gram = aa * rho.square - rho.along * rho.along;
       loss = ab > 0 ? (gram + kEpsilon * (aa + bb) + kEpsilon * kEpsilon) / (norms * (norms + ab)) : 1 - c;
       slope = -1;
@@ -57,8 +58,10 @@ class Worker {
       slope = 1;
     }
     const double up = slope * sweep_.upstream(r);
-    gradient(da_, r, a, b, aa, bb, ab, up, slope == 0);
-    gradient(db_, r, b, a, bb, aa, ab, up, slope == 0);
+    if (slope == 1 && da_.exists()) rho = residual(a, b, aa, ab);
+    gradient(da_, r, a, b, rho, aa, bb, up, slope == 0);
+    if (slope != 0 && db_.exists()) rho = residual(b, a, bb, ab);
+    gradient(db_, r, b, a, rho, bb, aa, up, slope == 0);
     return loss;
   }
 
@@ -92,15 +95,14 @@ class Worker {
   }
 
   // (6) in (3): up times the gradient of the cosine with respect to a
-  void gradient(const VectorRow<Number>& result, int64_t r, const Number* a, const Number* b, double aa, double bb,
-                double ab, double up, bool is_zero) const {
+  void gradient(const VectorRow<Number>& result, int64_t r, const Number* a, const Number* b, const Residual& rho,
+                double aa, double bb, double up, bool is_zero) const {
     if (!result.exists()) return;
     result.write(r, [&](Number* d) {
       if (is_zero) {
         std::fill(d, d + sweep_.size, Number{0});
         return;
       }
-      const Residual rho = residual(a, b, aa, ab);
       const double na2 = aa + kEpsilon, factor = up / (na2 * std::sqrt(na2 * (bb + kEpsilon)));
       sweep_.for_each([&](int64_t, auto load, auto store) {
         const Vec<double> at_a = load(a), at_b = load(b);

@@ -110,9 +110,7 @@ class CrossEntropy {
     // The row of a tensor of scores.
     S* lying(const Tensor& tensor, int64_t r) const {
       if (!tensor.exists() || tensor.dtype != of_.call_.z.dtype || !of_.rows_.fit(tensor, true)) return nullptr;
-      int64_t at;
-      of_.rows_.offsets(tensor, r, 1, true, &at);
-      return tensor.template as<S>() + at;
+      return of_.rows_.template row<S>(tensor, r);
     }
 
     const CrossEntropy& of_;

@@ -152,8 +152,8 @@ inline void store_vector(f16* p, Vec<float> v) {
 struct Run {
   int64_t vectors, rest;  // rest: lanes used of the partial last vector
 };
-template <class T, class Run, class Body>
-void for_each_vector(const Run& run, const Body& body) {
+template <class T, class RunOrPack, class Body>
+void for_each_vector(const RunOrPack& run, const Body& body) {
   for (int64_t i = 0; i < run.vectors; ++i) {
     const int64_t at = i * kLanes<T>;
     body(

@@ -135,9 +135,7 @@ class Reader {
   }
   Scores<T, S> lying(int64_t r) const {
     constexpr auto low = static_cast<T>(-INFINITY);
-    int64_t at;
-    rows_.offsets(x_, r, 1, true, &at);
-    Scores<T, S> scores{x_.template as<S>() + at, rows_.classes / kLanes<T>, rows_.classes, {}};
+    Scores<T, S> scores{rows_.template row<S>(x_, r), rows_.classes / kLanes<T>, rows_.classes, {}};
     const int64_t done = scores.whole * kLanes<T>;
     for (int64_t j = 0; j < kLanes<T>; ++j)
       scores.rest[j] = done + j < scores.classes ? widen(scores.p[done + j]) : low;

@@ -26,6 +26,13 @@ class Rows {
       offsets_in_order(tensor, r, n, with_classes, out);
     }
   }
+  // The r-th row of a tensor of class scores of type S.
+  template <class S>
+  S* row(const Tensor& scores, int64_t r) const {
+    int64_t at;
+    offsets(scores, r, 1, true, &at);
+    return scores.as<S>() + at;
+  }
   int64_t class_stride(const Tensor& tensor) const { return tensor.strides[class_dim_]; }
 
   // Whether a tensor has one value per row, or the shape of the scores (with_classes).

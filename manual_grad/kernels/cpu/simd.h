@@ -583,7 +583,7 @@ struct LogTable {
   }
 };
 
-// k and z as above, for x > 0, and what shifts the bits of z down to the index of its interval.
+// k and z as above, for x > 0.
 template <class T>
 struct Binary {
   Vec<T> k, z;
