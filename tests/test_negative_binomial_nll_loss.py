@@ -8,7 +8,13 @@ import pytest
 import torch
 from mpmath import digamma, log, loggamma, mp, mpf, pi, psi, workdps
 
-from manual_grad.losses.pointwise.negative_binomial_nll_loss import BEND, SLOPE, VALUE, negative_binomial_nll_loss
+from manual_grad.losses.pointwise.negative_binomial_nll_loss import (
+    BEND,
+    SLOPE,
+    VALUE,
+    NegativeBinomialNLLLossFunction,
+    negative_binomial_nll_loss,
+)
 
 F = torch.nn.functional
 
@@ -62,3 +68,15 @@ def test_no_counts_at_all_and_next_to_none() -> None:
                 mu, q = mp.exp(-40), k + mpf(r)
                 exact = q * log(mu + r) + 40 * k - r * log(mpf(r)) - loggamma(q) + loggamma(mpf(r)) + loggamma(k + 1)
                 assert abs(e - exact) < 1e-15 * exact
+
+
+def test_a_tiny_mean_of_a_tiny_total_keeps_its_digits() -> None:
+    """log u is near 0, although log(mean) is far from it: their difference would be that of rounded numbers."""
+    x = torch.linspace(-30, -18, 50, dtype=torch.float64)
+    r = torch.full_like(x, 2e-8)
+    t = (1 + r / x.exp()).round()
+    dt = NegativeBinomialNLLLossFunction.first(x, t, r, True, False, 1e-8)[1]
+    with workdps(60):
+        for slope, y, k in zip(dt.tolist(), map(mpf, x.tolist()), map(mpf, t.tolist()), strict=True):
+            exact = log(mp.exp(y) + mpf(2e-8)) - y - digamma(k + mpf(2e-8))
+            assert abs(slope - exact) < 1e-15
