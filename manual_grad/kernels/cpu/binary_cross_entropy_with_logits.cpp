@@ -16,22 +16,25 @@ struct WithoutPosWeight : Paired {
   static constexpr unsigned kOptional = 1u << 2;
   template <class S, class T>
   static Element<T, 3> eval(const Vec<T>* in, const T*) {
-    const Vec<T> x = in[0], t = in[1];
-    // With s the lesser of sigma and 1 - sigma, (5) is s - t or (1 - t) - s, and the linear part of (4) is c |x| with
-    // the same c = t or 1 - t. Digits cancel only if s is close to c.
-    const Vec<T> one = splat(T{1}), size = abs<T>(x), not_t = one - t;
-    const Mask<T> below = x < Vec<T>{};
-    const Vec<T> c = below ? t : not_t, linear = times<T>(c, size);
+    const Vec<T> x = in[0], t = in[1], zero{}, one = splat(T{1}), not_t = one - t;
+    const Mask<T> sign = bitcast<Mask<T>>(x) & bitcast<Mask<T>>(-zero), below = sign != 0;
+    const Vec<T> minus_size = bitcast<Vec<T>>(bitcast<Mask<T>>(x) | bitcast<Mask<T>>(-zero));
+    // With u = e^-|x|, the linear part of (4) is c |x|, and (5), up to its sign, is u / (1 + u) - c.
+    const Vec<T> c = below ? t : not_t;
+    auto loss = [&](Vec<T> v) {
+      const Vec<T> log1p_u = log1p_unit<T>(v);
+      return c == zero ? log1p_u : log1p_u - c * minus_size;
+    };
     if constexpr (in_pairs<S, T>) {
-      const TwoFloats u = exp_two_floats(-size), d = two_sum(one, u.high, u.low);
-      const Vec<T> per_d = one / d.high, s = u.high * per_d;
-      const Vec<T> s_low = (fma(-s, d.high, u.high) + (u.low - s * d.low)) * per_d;  // remainder of the quotient
-      const Vec<T> c_low = below ? Vec<T>{} : (one - not_t) - t, distance = s - c, dx = distance + (s_low - c_low);
-      const Mask<T> cancels = (abs<T>(distance) < s * kClose) | (abs<T>(c) > one);  // where c_low is not exact
-      return {linear + log1p_unit<T>(u.high), {below ? dx : -dx, -x, Vec<T>{}}, {Mask<T>{}, cancels}};
+      // (c - u (1 - c)) / (1 + u): digits cancel only if u / (1 + u) is close to c. An infinite t makes d NaN here.
+      const TwoFloats u = exp_two_floats(minus_size);
+      const Vec<T> rest = (one - not_t) - t, not_c = below ? not_t : t;  // 1 - t is not_t + rest
+      const Vec<T> d = fma(-u.high, not_c, c) - fma(u.low, not_c, (below ? u.high : -one) * rest);
+      const Vec<T> sum = bitcast<Vec<T>>(bitcast<Mask<T>>(one + u.high) ^ sign);
+      return {loss(u.high), {d / sum, -x, zero}, {Mask<T>{}, ~(abs<T>(d) >= u.high * kClose)}};
     } else {
-      const Vec<T> u = exp_for<S, T>(-size), dx = u / (one + u) - c;
-      return {linear + log1p_unit<T>(u), {below ? dx : -dx, -x, Vec<T>{}}};
+      const Vec<T> u = exp_for<S, T>(minus_size), d = u / (one + u) - c;
+      return {loss(u), {below ? d : -d, -x, zero}};
     }
   }
 };

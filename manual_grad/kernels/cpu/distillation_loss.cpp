@@ -120,10 +120,9 @@ class Sweep {
           h_t_(dt_.wanted() ? pack.vectors : 0) {}
 
     void rows(int64_t r, int64_t n, T* loss) {
-      if (stage_)
-        rows(r, n, loss, x_.staged(r, n, pack_), t_.staged(r, n, pack_));
-      else
-        rows(r, n, loss, x_.lying(r), t_.lying(r));
+      if constexpr (Pack::kRows == 1)
+        if (!stage_) return rows(r, n, loss, x_.lying(r), t_.lying(r));
+      rows(r, n, loss, x_.staged(r, n, pack_), t_.staged(r, n, pack_));
     }
 
    private:

@@ -131,7 +131,9 @@ class Reader {
   // Calls body with them.
   template <class Pack, class Body>
   void read(int64_t r, int64_t n, const Pack& pack, const Body& body) const {
-    dense_ ? body(lying(r)) : body(staged(r, n, pack));
+    if constexpr (Pack::kRows == 1)
+      if (dense_) return body(lying(r));
+    body(staged(r, n, pack));
   }
   Scores<T, S> lying(int64_t r) const {
     constexpr auto low = static_cast<T>(-INFINITY);

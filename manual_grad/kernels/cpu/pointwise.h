@@ -86,8 +86,8 @@ inline V select(M lanes, V a, V b) {
 #if defined(__AVX2__)
 template <class S>
 struct Functions<S, InPairs> {
-  static Pair exp(Single x) { return exp_two_floats(x.v); }
-  static Pair exp_not_above_1(Single x) { return exp(x); }
+  static Pair exp(Single x) { return exp_two_floats(not_above(x.v, Simd<float>::exp_high)); }
+  static Pair exp_not_above_1(Single x) { return exp_two_floats(x.v); }
   static Pair log(Single x) { return log_two_floats(x.v); }
   static Pair log(const Pair& x) {
     Pair y = log_two_floats(x.high, &x.low);
@@ -135,6 +135,7 @@ template <class F, class S>
   return at;
 }
 
+constexpr int kInterleaved = 4;  // vectors computed side by side
 constexpr int64_t kBlock = 512;  // elements computed at a time; all arrays of a staged block fit in L1
 
 struct PointwiseCall {
@@ -215,13 +216,16 @@ Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& block, in
     if (valid < kLanes<T>) e = first_lanes<T>(e, valid);
     sum.add(e);
   };
-  // Two vectors at a time: the dependency chain of one is long, and out-of-order execution does not look far enough
-  // ahead. If the number of vectors is odd, the last is computed twice and added once.
-  for (int64_t i = 0; i < n; i += 2 * kLanes<T>) {
-    const int64_t next = i + kLanes<T>, j = next < n ? next : i;
-    const At first = eval(i), second = eval(j);
-    finish(i, first, n - i);
-    finish(j, second, n - next);
+  // Several vectors at a time: the dependency chain of one is long, and out-of-order execution does not look far ahead.
+  // Past the last vector, it is computed again.
+  for (int64_t i = 0; i < n; i += kInterleaved * kLanes<T>) {
+    const int64_t last = (n - 1 - i) / kLanes<T>;
+    At at[kInterleaved];
+#pragma GCC unroll 8
+    for (int v = 0; v < kInterleaved; ++v) at[v] = eval(i + std::min<int64_t>(v, last) * kLanes<T>);
+#pragma GCC unroll 8
+    for (int v = 0; v < kInterleaved; ++v)
+      if (v <= last) finish(i + v * kLanes<T>, at[v], n - i - v * kLanes<T>);
   }
   Outcome outcome{sum.total()};
   for (size_t error = 0; error < kErrors; ++error)

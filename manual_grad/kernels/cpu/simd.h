@@ -139,7 +139,7 @@ inline Vec<T> not_above(Vec<T> x, T bound) {
 template <class T>
 inline bool any(Mask<T> lanes) {
 #if defined(__AVX512F__)
-  return _mm512_test_epi64_mask((__m512i)lanes, (__m512i)lanes) != 0;
+  return _mm512_movepi32_mask((__m512i)lanes) != 0;
 #else
   typename Simd<T>::Bits bits = 0;
   for (int lane = 0; lane < kLanes<T>; ++lane) bits |= lanes[lane];
@@ -490,8 +490,8 @@ constexpr bool kPairs = kTable<float> > 0;
 // of them, the difference has lost digits of a float.
 constexpr float kClose = kTable<float> == 16 ? 0x1p-10f : 0x1p-9f;
 
-// e^x with an error of 2^-34, or 2^-32 for a table of 8. With n = kTable<float> roots of two, x = (n k + j) ln 2 / n +
-// r.
+// e^x for x <= exp_high, with an error of 2^-34, or 2^-32 for a table of 8. With n = kTable<float> roots of two,
+// x = (n k + j) ln 2 / n + r.
 #if defined(__AVX2__)
 inline TwoFloats exp_two_floats(Vec<float> x) {
   constexpr int n = kTable<float>;
@@ -506,21 +506,20 @@ inline TwoFloats exp_two_floats(Vec<float> x) {
     }
     return t;
   }();
-  const Vec<float> c = not_above<float>(not_below<float>(x, Simd<float>::exp_low), Simd<float>::exp_high);
+  const Vec<float> c = not_below<float>(x, Simd<float>::exp_low), ln2_low = splat(-Simd<float>::ln2_low / n);
   const Vec<float> shifted = c * (n * 1.44269504088896340736f) + Simd<float>::round_magic;
   const Vec<float> steps = shifted - Simd<float>::round_magic;
-  const Mask<float> j = bitcast<Mask<float>>(shifted) & (n - 1);
   const Vec<float> nearly_r = fma(steps, splat(-Simd<float>::ln2_high / n), c);
-  const TwoFloats r = two_sum(nearly_r, steps * (-Simd<float>::ln2_low / n), Vec<float>{});
-  Vec<float> tail = splat(1.0f / 120);
-  tail = tail * r.high + 1.0f / 24;
-  tail = tail * r.high + 1.0f / 6;
-  tail = tail * r.high + 0.5f;
-  const TwoFloats p = two_sum(r.high, (r.high * r.high) * tail, r.low);  // e^r - 1
-  const Vec<float> root = look_up(table.high, j), root_low = look_up(table.low, j);
-  const Vec<float> k = (steps - __builtin_convertvector(j, Vec<float>)) * (1.0f / n);
-  const Vec<float> high = fma(root, p.high, root);
-  const Vec<float> low = fma(root, p.high, root - high) + fma(root, p.low, fma(root_low, p.high, root_low));
+  const Vec<float> r = fma(steps, ln2_low, nearly_r), r_low = fma(steps, ln2_low, nearly_r - r);
+  const Vec<float> curve = (r * r) * (r * (r * (r * (1.0f / 120) + 1.0f / 24) + 1.0f / 6) + 0.5f), p = r + curve;
+  const Mask<float> j = bitcast<Mask<float>>(shifted);  // in the low bits
+  const Vec<float> root = look_up(table.high, j), root_low = look_up(table.low, j), high = fma(root, p, root);
+  const Vec<float> low = fma(root, r_low, fma(root, curve, fma(root, r, root - high))) + fma(root_low, p, root_low);
+#if defined(__AVX512F__)
+  const Vec<float> k = steps * (1.0f / n);  // scale takes its floor
+#else
+  const Vec<float> k = (steps - __builtin_convertvector(j & (n - 1), Vec<float>)) * (1.0f / n);
+#endif
   return {scale(high, k), scale(low, k)};
 }
 #endif
@@ -677,12 +676,22 @@ inline TwoFloats log_two_floats(Vec<float> x, const Vec<float>* rest = nullptr) 
 }
 #endif
 
-// log(1+u) for u in [0, 1], as softplus needs; if 1+u is beyond sqrt 2, it is halved: 1+f = (1+u)/2
+// log(1+u) for u in [0, 1], as softplus needs: by the table, or for 1+f = 1+u, halved if it is beyond sqrt 2
 template <class T>
 inline Vec<T> log1p_unit(Vec<T> u) {
-  const Mask<T> beyond = u > static_cast<T>(0.41421356237309504880);
-  const Vec<T> log_f = log1p_reduced<T>(beyond ? (u - static_cast<T>(1)) * static_cast<T>(0.5) : u);
-  return beyond ? log_f + static_cast<T>(0.69314718055994530942) : log_f;
+  const Vec<T> one = splat(T{1});
+  if constexpr (kVectorBytes == 64 && std::is_same_v<T, float>) {
+    static constexpr LogTable<T> table;
+    const Vec<T> x = not_above<T>(u + one, 0x1.fffffep0f), rest = u - (x - one);  // 1 <= x < 2
+    const Mask<T> j = bitcast<Mask<T>>(x) >> (Simd<T>::mantissa_bits - table.bits);
+    const Vec<T> inverse = look_up(table.inverse, j), r = fma(rest, inverse, fma(x, inverse, -one)), q = r * r;
+    const Vec<T> tail = q * (r * log1p_series<T, 6>(r, q) - static_cast<T>(0.5));
+    return look_up(table.high, j) + (r + (tail + look_up(table.low, j)));
+  } else {
+    const Mask<T> beyond = u > static_cast<T>(0.41421356237309504880);
+    const Vec<T> log_f = log1p_reduced<T>(beyond ? (u - one) * static_cast<T>(0.5) : u);
+    return beyond ? log_f + static_cast<T>(0.69314718055994530942) : log_f;
+  }
 }
 
 // log(1+u) for u >= -1. Without a table, as k ln 2 + log(1+f): 2^k is the power of two nearest to 1+u, and
