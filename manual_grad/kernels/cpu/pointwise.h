@@ -213,8 +213,7 @@ Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& block, in
     if constexpr (F::kFactor != 1) up *= static_cast<T>(F::kFactor);
     put(block.value, i, e);
     for (int k = 0; k < inputs; ++k) put(block.d[k], i, up * at.d[k]);
-    if (valid < kLanes<T>) e = first_lanes<T>(e, valid);
-    sum.add(e);
+    return valid < kLanes<T> ? first_lanes<T>(e, valid) : e;
   };
   // Several vectors at a time: the dependency chain of one is long, and out-of-order execution does not look far ahead.
   // Past the last vector, it is computed again.
@@ -223,9 +222,17 @@ Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& block, in
     At at[kInterleaved];
 #pragma GCC unroll 8
     for (int v = 0; v < kInterleaved; ++v) at[v] = eval(i + std::min<int64_t>(v, last) * kLanes<T>);
+    Vec<T> few{};
 #pragma GCC unroll 8
-    for (int v = 0; v < kInterleaved; ++v)
-      if (v <= last) finish(i + v * kLanes<T>, at[v], n - i - v * kLanes<T>);
+    for (int v = 0; v < kInterleaved; ++v) {
+      if (v > last) break;
+      const Vec<T> e = finish(i + v * kLanes<T>, at[v], n - i - v * kLanes<T>);
+      if constexpr (sizeof(S) == 2)
+        few += e;  // widening each takes longer, and no half is the other for it
+      else
+        sum.add(e);
+    }
+    if constexpr (sizeof(S) == 2) sum.add(few);
   }
   Outcome outcome{sum.total()};
   for (size_t error = 0; error < kErrors; ++error)
