@@ -172,7 +172,7 @@ def rounded(d: Difference) -> str | None:
         if (np.abs(d.got - d.expected) > 4 * eps * np.abs(d.expected).max()).any():
             continue
         fits, ought = (t.to(dtype).double() == t for t in (got, expected))
-        if fits.all() and (not d.explained_by(d.got * (1 + eps / 64)) or varied and 2 * ought.sum() < ought.numel()):
+        if fits.all() and (not d.explained_by(d.got * (1 + eps / 64)) or (varied and 2 * ought.sum() < ought.numel())):
             return f"rounded to {str(dtype).removeprefix('torch.')}"
     return None
 

@@ -120,6 +120,24 @@ def test_a_mask_is_broadcast(reduction: str) -> None:
         torch.testing.assert_close(narrow, wide, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum", "sequence"])
+def test_a_mask_may_have_any_dtype_and_layout(dtype: torch.dtype, reduction: str) -> None:
+    """The kernels read integers where they lie, in several blocks of which the last is not whole."""
+    x, old, counts = torch.randn(3, 700), torch.randn(3, 700), torch.randint(0, 3, (3, 700))
+    counts[:, -5:] = torch.tensor([0, 1, 2, 1, 0])
+    x.requires_grad_()
+    A = torch.randn(3, 1)
+    mask = counts.to(dtype)
+    layouts = mask, mask.T.contiguous().T, torch.stack([mask, mask], -1)[..., 0], mask.flip(1).flip(1)
+    expected = M.grpo_loss(x, old, A, mask.to(x.dtype), reduction=reduction)
+    (slope,) = torch.autograd.grad(expected.sum(), x)
+    for laid in layouts:
+        found = M.grpo_loss(x, old, A, laid, reduction=reduction)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(*torch.autograd.grad(found.sum(), x), slope, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_accumulated_micro_batches_are_one_batch(level: str) -> None:
     x, old, ref, A = tokens()

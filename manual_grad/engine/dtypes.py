@@ -8,6 +8,7 @@ from torch import Tensor
 from manual_grad.engine.torch_private import autocast_is_on as autocast_is_on
 
 HALF = frozenset((torch.bfloat16, torch.float16))
+INTEGERS = frozenset((torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool))  # that kernels read
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

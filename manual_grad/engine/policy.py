@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from manual_grad.engine import arguments, collectives
-from manual_grad.engine.dtypes import HALF, in_dtype
+from manual_grad.engine.dtypes import HALF, INTEGERS, in_dtype
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
 from manual_grad.engine.reduction import total
@@ -53,7 +53,7 @@ def averaged(
     x = inputs[0]
     arguments.require_floating(name, x)
     w, reduction, divisor = shares(name, mask, x, reduction, normalizer)
-    if w is not None:
+    if w is not None and w.is_floating_point():
         *inputs, w = arguments.together(*inputs, w, autocasts=False)
     result = evaluate(loss, *inputs, w, None, *options, reduction)
     return in_dtype(result if divisor is None else result / divisor, x.dtype)
@@ -64,23 +64,27 @@ def shares(
 ) -> tuple[Tensor | None, str, Tensor | float | None]:
     """The weight of each token, or None; how to reduce the weighted losses; and what to divide the result by, or None.
 
-    ``tokens`` has the shape and the dtype of the losses; its contents do not matter.
+    ``tokens`` has the shape and the dtype of the losses; its contents do not matter. A mask of integers is returned as
+    it is, since a copy of it would take as long as the loss.
     """
     if reduction not in _REDUCTIONS:
         reduction = arguments.reduction_of(reduction)  # warns, or raises ValueError
     arguments.divides_a_mean(name, normalizer, reduction)
     arguments.broadcasts_into("mask", mask, tokens)
+    w, divisor = None, normalizer
     if mask is not None:
-        # half precision cannot count the tokens
-        w = in_dtype(mask.detach(), torch.float32 if tokens.dtype in HALF else tokens.dtype)
+        w = mask.detach()
+        if w.dtype not in INTEGERS or tokens.dtype in HALF or reduction == "sequence":
+            # half precision cannot count the tokens
+            w = in_dtype(w, torch.float32 if tokens.dtype in HALF else tokens.dtype)
         w = w if w.shape == tokens.shape else w.expand_as(tokens)
         divisor = _divisor(w, reduction, normalizer)
-        if divisor is not None:
+        if divisor is not None and reduction == "sequence":
             return w / divisor, "sum", None
-    elif normalizer is not None:
-        return None, "sum", normalizer
+    if divisor is not None:
+        return w, "sum", divisor
     # without a mask, all sequences have the same length
-    return (None if mask is None else w), ("mean" if reduction == "sequence" else reduction), None
+    return w, ("mean" if reduction == "sequence" else reduction), None
 
 
 def row_shares(
@@ -88,9 +92,10 @@ def row_shares(
 ) -> tuple[Tensor | None, str]:
     """:func:`shares` of rows, which are few beside their classes: any divisor is in the weights, or rounds twice."""
     w, reduction, divisor = shares(name, mask, rows, reduction, normalizer)
+    dtype = torch.promote_types(rows.dtype, torch.float32)
     if divisor is not None:
-        w = torch.ones_like(rows, dtype=torch.promote_types(rows.dtype, torch.float32)) / divisor
-    return w, reduction
+        w = (torch.ones_like(rows, dtype=dtype) if w is None else in_dtype(w, dtype)) / divisor
+    return (w if w is None else in_dtype(w, dtype)), reduction
 
 
 def _divisor(w: Tensor, reduction: str, normalizer: Tensor | float | None) -> Tensor | float | None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import manual_grad
 from manual_grad.engine import torch_private
+from manual_grad.engine.dtypes import INTEGERS
 
 _FOLDER = Path(__file__).parent / "cpu"
 # torch.backends.cpu.get_cpu_capability() -> the libraries that can run, best first
@@ -25,7 +26,6 @@ _LIBRARIES = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseli
 _BUILD_ALL = "MANUAL_GRAD_INSTRUCTION_SETS=all pip install -e ."
 _DENSE = torch.strided
 _DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
-_INTEGERS = frozenset((torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool))
 
 _CAPABILITY = (8, 0)  # the lowest compute capability for which the tests compile the Triton kernels
 _CHOICE = os.environ.get("MANUAL_GRAD_KERNELS", "1")
@@ -160,14 +160,14 @@ def op(name: str | None, first: Tensor | None = None, *others: Tensor | None) ->
         return None
     if first.is_cpu:
         for t in others:
-            if t is not None and not (t.is_cpu and t.layout is _DENSE and (t.dtype is dtype or t.dtype in _INTEGERS)):
+            if t is not None and not (t.is_cpu and t.layout is _DENSE and (t.dtype is dtype or t.dtype in INTEGERS)):
                 return None
         return _op(name, "cpu")
     if not first.is_cuda:
         return None
     for t in others:
         if t is not None and not (
-            t.device == first.device and t.layout is _DENSE and (t.dtype is dtype or t.dtype in _INTEGERS)
+            t.device == first.device and t.layout is _DENSE and (t.dtype is dtype or t.dtype in INTEGERS)
         ):
             return None
     return _op(name, "cuda")

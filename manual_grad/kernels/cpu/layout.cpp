@@ -28,14 +28,11 @@ double number_at(const Tensor& tensor, int64_t offset) {
     case Dtype::f64: return tensor.as<double>()[offset];
     case Dtype::bf16: return static_cast<double>(widen(tensor.as<bf16>()[offset]));
     case Dtype::f16: return static_cast<double>(widen(tensor.as<f16>()[offset]));
-    case Dtype::i64: return static_cast<double>(tensor.as<int64_t>()[offset]);
-    case Dtype::i32: return static_cast<double>(tensor.as<int32_t>()[offset]);
-    case Dtype::i16: return static_cast<double>(tensor.as<int16_t>()[offset]);
-    case Dtype::i8: return static_cast<double>(tensor.as<int8_t>()[offset]);
-    case Dtype::u8:
-    case Dtype::boolean: return static_cast<double>(tensor.as<uint8_t>()[offset]);
+    default: break;
   }
-  throw std::runtime_error("manual_grad: a target of this dtype is not supported");
+  double number = 0;
+  with_integers(tensor.dtype, [&](auto i) { number = static_cast<double>(tensor.as<decltype(i)>()[offset]); });
+  return number;
 }
 
 template <class T>

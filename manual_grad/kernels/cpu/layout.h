@@ -335,6 +335,24 @@ void with_dtype(Dtype dtype, const Body& body) {
   }
 }
 
+// The same for integers, and whether a dtype is one.
+template <class Body>
+void with_integers(Dtype dtype, const Body& body) {
+  switch (dtype) {
+    case Dtype::i64: return body(int64_t{});
+    case Dtype::i32: return body(int32_t{});
+    case Dtype::i16: return body(int16_t{});
+    case Dtype::i8: return body(int8_t{});
+    case Dtype::u8:
+    case Dtype::boolean: return body(uint8_t{});
+    default: throw std::runtime_error("manual_grad: a target of this dtype is not supported");
+  }
+}
+constexpr bool is_integer(Dtype dtype) {
+  return dtype == Dtype::i64 || dtype == Dtype::i32 || dtype == Dtype::i16 || dtype == Dtype::i8 ||
+         dtype == Dtype::u8 || dtype == Dtype::boolean;
+}
+
 // Calls body with a value of the default compute type.
 template <class Body>
 void with_compute_type(Dtype dtype, const Body& body) {

@@ -16,7 +16,8 @@ struct Operand {
   char* data;
   int64_t stride[kMaxDims];
   size_t place;  // offset of its pointer in a PointwiseBlock
-  bool is_result, is_dense = false;  // is_dense: its elements lie in the order of the iteration
+  Dtype dtype;
+  bool is_result, is_dense = false;  // is_dense: it holds the elements to compute with, in the order of the iteration
 };
 
 void*& pointer(PointwiseBlock& block, size_t place) {
@@ -25,7 +26,8 @@ void*& pointer(PointwiseBlock& block, size_t place) {
 
 // The iteration space and its tensors.
 struct Space {
-  explicit Space(const Tensor& x) : dim(static_cast<int>(x.dim)), numel(x.numel), bytes(element_bytes(x.dtype)) {
+  explicit Space(const Tensor& x)
+      : dim(static_cast<int>(x.dim)), numel(x.numel), bytes(element_bytes(x.dtype)), dtype(x.dtype) {
     std::copy(x.sizes, x.sizes + dim, size);
   }
 
@@ -34,6 +36,7 @@ struct Space {
     Operand& o = operand[count++];
     o.data = tensor.as<char>();
     o.place = place;
+    o.dtype = tensor.dtype;
     o.is_result = is_result;
     std::copy(tensor.strides, tensor.strides + dim, o.stride);
     if (is_result) advise_huge_pages(tensor);
@@ -62,7 +65,7 @@ struct Space {
     dim = last + 1;
     for (int o = 0; o < count; ++o) {
       int64_t stride = 1;
-      operand[o].is_dense = true;
+      operand[o].is_dense = operand[o].dtype == dtype;
       for (int d = dim - 1; d >= 0; stride *= size[d--]) operand[o].is_dense &= operand[o].stride[d] == stride;
     }
   }
@@ -102,6 +105,7 @@ struct Space {
 
   int dim, count = 0;
   int64_t size[kMaxDims], numel, bytes;  // bytes: per element
+  Dtype dtype;  // to compute with
   Operand operand[kMaxOperands];
 };
 
@@ -130,6 +134,22 @@ void copy(const char* from, int64_t from_step, char* to, int64_t to_step, int64_
     copy_each<2>(from, from_step, to, to_step, n);
 }
 
+// Copies integers as numbers of a floating-point dtype.
+void convert(const Operand& from, int64_t offset, int64_t step, char* to, int64_t n, Dtype dtype) {
+  with_integers(from.dtype, [&](auto i) {
+    const auto* p = reinterpret_cast<const decltype(i)*>(from.data) + offset;
+    with_dtype(dtype, [&](auto s) {
+      using S = decltype(s);
+      S* out = reinterpret_cast<S*>(to);
+      const auto number = [](auto i) { return narrow<S>(static_cast<double>(i)); };
+      if (step == 1)
+        std::transform(p, p + n, out, number);
+      else
+        for (int64_t k = 0; k < n; ++k) out[k] = number(p[k * step]);
+    });
+  });
+}
+
 // A thread's staging memory for operands that are not dense, and for blocks that are not whole vectors.
 class Stage {
  public:
@@ -144,7 +164,10 @@ class Stage {
       if (from.is_result || to != memory_[o]) continue;
       const int64_t bytes = space_.bytes, step = space_.step(from);
       space_.for_runs(from, start, n, [&](int64_t at, int64_t offset, int64_t length) {
-        copy(from.data + offset * bytes, step, to + at * bytes, 1, length, bytes);
+        if (from.dtype == space_.dtype)
+          copy(from.data + offset * bytes, step, to + at * bytes, 1, length, bytes);
+        else
+          convert(from, offset, step, to + at * bytes, length, space_.dtype);
       });
       // pad a partial last vector with the last element
       for (int64_t i = n; i % kLanes<float> != 0; ++i) copy(to + (n - 1) * bytes, 1, to + i * bytes, 1, 1, bytes);
@@ -254,16 +277,23 @@ void run_pointwise(StableIValue* stack, const PointwiseSignature& signature,
   call.reduce = arguments.boolean();
   const Tensor& x = call.in[0];
   auto require_fit = [&](const Tensor& tensor, bool fits) {
-    if (tensor.exists() && (tensor.dtype != x.dtype || !(fits || same_shape(tensor, x))))
+    if (tensor.exists() && !fits)
       throw std::runtime_error("manual_grad: a pointwise kernel takes tensors of one dtype and one shape");
   };
-  for (int i = 1; i < call.inputs; ++i) require_fit(call.in[i], false);
-  require_fit(call.w, false);
-  require_fit(call.g, call.g.numel == 1);
+  const auto alike = [&](const Tensor& tensor) { return same_shape(tensor, x) && tensor.dtype == x.dtype; };
+  for (int i = 1; i < call.inputs; ++i) {
+    const Tensor& in = call.in[i];
+    require_fit(in, alike(in) || (same_shape(in, x) && is_integer(in.dtype)));
+  }
+  require_fit(call.w, alike(call.w));
+  require_fit(call.g, alike(call.g) || (call.g.numel == 1 && call.g.dtype == x.dtype));
   if (x.dim > kMaxDims) throw std::runtime_error("manual_grad: a pointwise kernel takes at most 64 dimensions");
   if (arguments.boolean()) call.value = call.reduce ? empty_scalar(x.dtype) : empty_like(x);
   for (int i = 0; i < call.inputs; ++i)
-    if (arguments.boolean()) call.d[i] = empty_like(call.in[i]);
+    if (arguments.boolean()) {
+      if (is_integer(call.in[i].dtype)) throw std::runtime_error("manual_grad: an integer has no gradient");
+      call.d[i] = empty_like(call.in[i]);
+    }
   if (arguments.boolean()) call.dw = empty_like(call.w);
   run(call, choose(call));
   Results results(stack);

@@ -29,12 +29,14 @@ The last term is that of fine-tuning; [1] has :math:`\alpha = 1`, and calls :mat
     \frac{\partial^2 e}{\partial y^2} = \beta\, \frac{(1 - P)\, Q}{D^2\, (1 - Q)^2}
         \bigl( P\, (1 - Q^2) + (1 - P)\, Q^2 \bigr) \tag{3}
 
-**Stable form.** A completion of which the policy is sure has :math:`x` near 0, and :math:`1 - e^x` has no digits left.
-``expm1`` has them; its logarithm is accurate where it is small, and ``log1p`` of :math:`-e^x` where that is:
+**Stable form.** A completion of which the policy is sure has :math:`x` near 0, and :math:`1 - e^x` has no digits left;
+``expm1`` has them:
 
 .. math::
-    \log(1 - P) = \begin{cases} \log(-w) & w > -1/2 \\ \log(1 - e^x) & w \le -1/2 \end{cases}, \qquad
-    w = e^x - 1 \tag{4}
+    r = (y - x) + \bigl( \log(-w_x) - \log(-w_y) \bigr), \qquad w_x = e^x - 1, \qquad w_y = e^y - 1 \tag{4}
+
+The logarithm of an unlikely completion, about :math:`-e^x`, has an absolute error of eps; :math:`\log(1 + e^r)` needs no
+more.
 
 No term of :math:`D` is negative. So that the probabilities of unlikely completions do not underflow, both are divided
 by the larger:
@@ -81,7 +83,7 @@ class ORPOLossFunction(PointwiseLoss):
 
     @staticmethod
     def elementwise(x: Tensor, y: Tensor, beta: float, alpha: float) -> Tensor:
-        e = beta * preference.softplus((y - x) + (_log_rest(x) - _log_rest(y)))  # (4)
+        e = beta * preference.softplus((y - x) + (_rest(x).log() - _rest(y).log()))  # (4)
         return e if alpha == 0 else e - alpha * x  # (1)
 
     @staticmethod
@@ -106,13 +108,6 @@ class ORPOLossFunction(PointwiseLoss):
 def _rest(x: Tensor) -> Tensor:
     """1 - e^x; NaN for a positive x."""
     return 0 - (-size(torch.where(x > 0, torch.nan, x))).expm1()  # unlike a negation, this makes no -0
-
-
-def _log_rest(x: Tensor) -> Tensor:
-    """(4)"""
-    n = _rest(x)
-    near = n < 0.5
-    return torch.where(near, torch.where(near, n, 1).log(), (-torch.where(near, 0, (-size(x)).exp())).log1p())
 
 
 def _parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

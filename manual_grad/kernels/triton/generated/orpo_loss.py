@@ -18,43 +18,25 @@ def value_alpha_0(inputs, options):
     v5 = -v4
     v6 = expm1(v5)
     v7 = 0.0 - v6
-    v8 = v7 < 0.5
-    v9 = tl.where(v8, v7, 1.0)
-    v10 = tl.log(v9)
-    v11 = tl.abs(x)
+    v8 = tl.log(v7)
+    v9 = y > 0.0
+    v10 = tl.where(v9, float("nan"), y)
+    v11 = tl.abs(v10)
     v12 = -v11
-    v13 = exp(v12)
-    v14 = tl.where(v8, 0.0, v13)
-    v15 = -v14
-    v16 = log1p(v15)
-    v17 = tl.where(v8, v10, v16)
-    v18 = y > 0.0
-    v19 = tl.where(v18, float("nan"), y)
-    v20 = tl.abs(v19)
-    v21 = -v20
-    v22 = expm1(v21)
-    v23 = 0.0 - v22
-    v24 = v23 < 0.5
-    v25 = tl.where(v24, v23, 1.0)
-    v26 = tl.log(v25)
-    v27 = tl.abs(y)
-    v28 = -v27
-    v29 = exp(v28)
-    v30 = tl.where(v24, 0.0, v29)
-    v31 = -v30
-    v32 = log1p(v31)
-    v33 = tl.where(v24, v26, v32)
-    v34 = v17 - v33
-    v35 = v1 + v34
-    v36 = v35 < 0.0
-    v37 = tl.abs(v35)
-    v38 = tl.where(v36, 0.0, v37)
-    v39 = -v37
-    v40 = exp(v39)
-    v41 = log1p(v40)
-    v42 = v38 + v41
-    v43 = beta.to(x.dtype) * v42
-    return v43
+    v13 = expm1(v12)
+    v14 = 0.0 - v13
+    v15 = tl.log(v14)
+    v16 = v8 - v15
+    v17 = v1 + v16
+    v18 = v17 < 0.0
+    v19 = tl.abs(v17)
+    v20 = tl.where(v18, 0.0, v19)
+    v21 = -v19
+    v22 = exp(v21)
+    v23 = log1p(v22)
+    v24 = v20 + v23
+    v25 = beta.to(x.dtype) * v24
+    return v25
 
 
 @triton.jit
@@ -104,45 +86,27 @@ def value_other_alpha(inputs, options):
     v5 = -v4
     v6 = expm1(v5)
     v7 = 0.0 - v6
-    v8 = v7 < 0.5
-    v9 = tl.where(v8, v7, 1.0)
-    v10 = tl.log(v9)
-    v11 = tl.abs(x)
+    v8 = tl.log(v7)
+    v9 = y > 0.0
+    v10 = tl.where(v9, float("nan"), y)
+    v11 = tl.abs(v10)
     v12 = -v11
-    v13 = exp(v12)
-    v14 = tl.where(v8, 0.0, v13)
-    v15 = -v14
-    v16 = log1p(v15)
-    v17 = tl.where(v8, v10, v16)
-    v18 = y > 0.0
-    v19 = tl.where(v18, float("nan"), y)
-    v20 = tl.abs(v19)
-    v21 = -v20
-    v22 = expm1(v21)
-    v23 = 0.0 - v22
-    v24 = v23 < 0.5
-    v25 = tl.where(v24, v23, 1.0)
-    v26 = tl.log(v25)
-    v27 = tl.abs(y)
-    v28 = -v27
-    v29 = exp(v28)
-    v30 = tl.where(v24, 0.0, v29)
-    v31 = -v30
-    v32 = log1p(v31)
-    v33 = tl.where(v24, v26, v32)
-    v34 = v17 - v33
-    v35 = v1 + v34
-    v36 = v35 < 0.0
-    v37 = tl.abs(v35)
-    v38 = tl.where(v36, 0.0, v37)
-    v39 = -v37
-    v40 = exp(v39)
-    v41 = log1p(v40)
-    v42 = v38 + v41
-    v43 = beta.to(x.dtype) * v42
-    v44 = alpha.to(x.dtype) * x
-    v45 = v43 - v44
-    return v45
+    v13 = expm1(v12)
+    v14 = 0.0 - v13
+    v15 = tl.log(v14)
+    v16 = v8 - v15
+    v17 = v1 + v16
+    v18 = v17 < 0.0
+    v19 = tl.abs(v17)
+    v20 = tl.where(v18, 0.0, v19)
+    v21 = -v19
+    v22 = exp(v21)
+    v23 = log1p(v22)
+    v24 = v20 + v23
+    v25 = beta.to(x.dtype) * v24
+    v26 = alpha.to(x.dtype) * x
+    v27 = v25 - v26
+    return v27
 
 
 @triton.jit
