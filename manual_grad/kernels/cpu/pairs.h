@@ -108,8 +108,7 @@ MG_WITH_NUMBER(/)
   inline Mask<float> operator op(const Pair& a, InPairs b) { return a.high op splat(b.high); }
 MG_COMPARE(==)
 MG_COMPARE(!=)
-MG_COMPARE(<)
-MG_COMPARE(<=) MG_COMPARE(>) MG_COMPARE(>=)
+MG_COMPARE(<) MG_COMPARE(<=) MG_COMPARE(>) MG_COMPARE(>=)
 #undef MG_COMPARE
 
     inline Single select(Mask<float> lanes, Single a, Single b) {

@@ -35,8 +35,8 @@ The last term is that of fine-tuning; [1] has :math:`\alpha = 1`, and calls :mat
 .. math::
     r = (y - x) + \bigl( \log(-w_x) - \log(-w_y) \bigr), \qquad w_x = e^x - 1, \qquad w_y = e^y - 1 \tag{4}
 
-The logarithm of an unlikely completion, about :math:`-e^x`, has an absolute error of eps; :math:`\log(1 + e^r)` needs no
-more.
+The logarithm of an unlikely completion, about :math:`-e^x`, has an absolute error of eps, :math:`r` inherits it, and
+:math:`e^r` has a relative error of that size: no more than any other rounding.
 
 No term of :math:`D` is negative. So that the probabilities of unlikely completions do not underflow, both are divided
 by the larger:
