@@ -31,8 +31,8 @@ from pathlib import Path
 SOURCES = Path("manual_grad", "kernels", "cpu")
 NOT_BUILT = "not_built.txt"  # read by manual_grad/kernels/__init__.py
 FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -Wall -Wextra".split()
-# GCC interleaves the computations of several vectors only if asked.
-SCHEDULING = "-fschedule-insns -fsched-pressure".split()
+# GCC interleaves the computations of several vectors only if asked. A compiler may reject these.
+IF_KNOWN = "-fschedule-insns -fsched-pressure -Wno-ignored-optimization-argument".split()
 
 # One library per instruction set. In a single one, the linker would keep only one copy of an inline function that was
 # compiled for several sets, perhaps the AVX-512 copy, which would then run on a machine without AVX-512.
@@ -99,14 +99,14 @@ def build(folder: Path, names: Sequence[str], fallback: Path) -> list[Path]:
 
 def compile_all(compiler: list[str], names: Sequence[str], kept: Path) -> dict[str, list[Path]]:
     sources = sorted(SOURCES.rglob("*.cpp"), key=lambda path: (path.stem not in SLOWEST, path.name))
-    flags = FLAGS if clang(compiler) else [*FLAGS, *SCHEDULING]
     identity = identify(compiler, sources)
     objects: dict[str, list[Path]] = {name: [] for name in names}
     missing = []
     for source in sources:
         for name in names:
-            command = [*compiler, *flags, *INSTRUCTION_SETS[name], "-c", str(source)]
-            digest = hashlib.sha256(identity + shlex.join(command).encode() + contents(source)).hexdigest()[:32]
+            command = [*compiler, *FLAGS, *INSTRUCTION_SETS[name], "-c", str(source)]
+            flags = shlex.join([*command, *IF_KNOWN]).encode()
+            digest = hashlib.sha256(identity + flags + contents(source)).hexdigest()[:32]
             path = kept / f"{source.stem}-{name}-{digest}.o"
             objects[name].append(path)
             if path.exists():
@@ -133,7 +133,11 @@ def compile_all(compiler: list[str], names: Sequence[str], kept: Path) -> dict[s
 def compile_one(path: Path, command: list[str]) -> float:
     start = time.perf_counter()
     unfinished = path.with_suffix(f".{os.getpid()}")
-    run([*command, "-o", str(unfinished)])
+    command = [*command, "-o", str(unfinished)]
+    try:
+        run([*command, *IF_KNOWN])
+    except NotBuilt:
+        run(command)
     unfinished.replace(path)
     return time.perf_counter() - start
 
@@ -157,10 +161,6 @@ def link(compiler: list[str], objects: list[Path], folder: Path, name: str, scra
     shutil.copy(linked, unfinished)
     unfinished.replace(library)  # a program that has loaded the old library keeps using it
     return library
-
-
-def clang(compiler: list[str]) -> bool:
-    return "__clang__" in run([*compiler, "-dM", "-E", "-x", "c++", os.devnull])
 
 
 def identify(compiler: list[str], sources: Sequence[Path]) -> bytes:

@@ -222,6 +222,14 @@ def test_only_what_changed_is_compiled_again(fake_compiler: Path, tmp_path: Path
     assert compiled() == sorted(["cosine.cpp", "triplet.cpp"] * len(INSTRUCTION_SETS))
 
 
+def test_a_compiler_need_not_know_every_flag(fake_compiler: Path, tmp_path: Path) -> None:
+    refuses = "#!/bin/sh\ncase \"$*\" in *-fsched*) echo 'error: unknown argument' >&2; exit 1;; esac\n"
+    fake_compiler.write_text(fake_compiler.read_text().replace("#!/bin/sh\n", refuses))
+    tree = copy_sources(tmp_path)
+    build(tree, "editable", CXX=str(fake_compiler), MANUAL_GRAD_INSTRUCTION_SETS="baseline")
+    assert (tree / KERNELS / "manual_grad_baseline.so").exists()
+
+
 def test_editable_install_builds_into_the_source_tree(fake_compiler: Path, tmp_path: Path) -> None:
     tree = copy_sources(tmp_path)
 

@@ -106,8 +106,8 @@ class _AllReduce(Function):
         return _AllReduce.apply(_first(info, in_dims[0], x), op, groups), 0
 
 
-class _Spread(Function):
-    """``apply(x, groups)``: (2)."""
+class _Here(Function):
+    """``apply(x, groups)``: x, but its gradient comes from all processes, or goes to them."""
 
     @staticmethod
     def forward(x: Tensor, groups: Groups) -> Tensor:
@@ -116,6 +116,14 @@ class _Spread(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, ctx.groups = inputs
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], x: Tensor, groups: Groups) -> tuple[Tensor, int]:
+        return cls.apply(_first(info, in_dims[0], x), groups), 0
+
+
+class _Spread(_Here):
+    """(2)."""
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None]:
@@ -125,21 +133,9 @@ class _Spread(Function):
     def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor:
         return spread(dx, ctx.groups)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, groups: Groups) -> tuple[Tensor, int]:
-        return _Spread.apply(_first(info, in_dims[0], x), groups), 0
 
-
-class _Term(Function):
-    """``apply(x, groups)``: (1) without its sum, which a DTensor does; it does not do that of (2)."""
-
-    @staticmethod
-    def forward(x: Tensor, groups: Groups) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.groups = inputs
+class _Term(_Here):
+    """(1) without its sum, which a DTensor does; it does not do that of (2)."""
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None]:
@@ -148,10 +144,6 @@ class _Term(Function):
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor:
         return term(dx, ctx.groups)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, groups: Groups) -> tuple[Tensor, int]:
-        return _Term.apply(_first(info, in_dims[0], x), groups), 0
 
 
 def _first(info: Any, dim: int | None, x: Tensor) -> Tensor:

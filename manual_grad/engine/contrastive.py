@@ -50,7 +50,7 @@ from torch import Tensor
 from manual_grad import kernels
 from manual_grad.engine import arguments, collectives, parts, ring, torch_private
 from manual_grad.engine.dtypes import autocast_is_on, cast_product
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Reduction, Tensors, evaluate
 from manual_grad.engine.linear import LinearLoss, row_dtype
 from manual_grad.engine.ring import Spread
 from manual_grad.engine.sides import Side, added, sides_of
@@ -210,7 +210,7 @@ class PairLoss(LinearLoss):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         P, (dtype, symmetric, spread) = Pairs(*X), options
         if P.rows is None:

@@ -38,14 +38,15 @@ from manual_grad.engine.dtypes import HALF, compute_dtype, widen
 
 Tensors = tuple["Tensor | None", ...]
 Options = tuple[Any, ...]
+Reduction = str | float
 
 
 class LossFunction(Function):
     """Base of every loss: ``apply(*tensors, *options, reduction)``.
 
     ``tensors`` is the number of leading arguments that are tensors (an absent optional one is None). The options are
-    plain Python values. ``reduction`` is 'none', 'mean' or 'sum'. Subclasses define ``value``, ``gradient``,
-    ``curvature`` and ``contract`` (each takes ``(…, *options)``) and may override ``denominator``.
+    plain Python values. ``reduction`` is 'none', 'mean' or 'sum', or a factor of the sum. Subclasses define ``value``,
+    ``gradient``, ``curvature`` and ``contract`` (each takes ``(…, *options)``) and may override ``denominator``.
 
     ``kernel`` names an op that computes the same, ``(*X, g, *options, scale, reduce, loss, *gradients)``. It writes
     the outputs that are not None: ``loss``, one value per row or, with ``reduce``, the sum of all rows times
@@ -120,7 +121,7 @@ class LossFunction(Function):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         """Compute the loss (if ``value``) and the gradients selected by ``needs`` in one kernel pass; None without one.
 
@@ -146,7 +147,7 @@ class LossFunction(Function):
                 if needs[i]:
                     gradients[i] = torch.empty_like(X[i])
         mean = reduction == "mean"
-        scale = cls.scale(X, options) if mean else 1.0
+        scale = cls.scale(X, options) if mean else reduction if isinstance(reduction, float) else 1.0
         if cls.weighs:
             op(*X, g, *options, mean, scale, reduce, loss, *gradients[:n])
         else:
@@ -156,30 +157,34 @@ class LossFunction(Function):
     # -- reductions
 
     @classmethod
-    def reduce(cls, loss: Tensor, X: Tensors, options: Options, reduction: str) -> Tensor:
+    def reduce(cls, loss: Tensor, X: Tensors, options: Options, reduction: Reduction) -> Tensor:
         if reduction == "none":
             return loss
         total = loss.sum()
+        if isinstance(reduction, float):
+            return total * reduction
         return total if reduction == "sum" else total / cls.denominator(X, loss, *options)
 
     @classmethod
-    def spread(cls, g: Tensor, X: Tensors, options: Options, reduction: str) -> Tensor:
+    def spread(cls, g: Tensor, X: Tensors, options: Options, reduction: Reduction) -> Tensor:
         """The upstream gradient of each unreduced value, by the transpose of :meth:`reduce`."""
         if reduction == "none":
             return g
         shape = cls.shape(X, *options)
         if reduction == "mean":
             g = g / cls.denominator(X, g.expand(shape), *options)
+        elif isinstance(reduction, float):
+            g = g * reduction
         return g.expand(shape)
 
     # -- torch.autograd.Function
 
     @classmethod
-    def split(cls, args: tuple[Any, ...]) -> tuple[Tensors, Options, str]:
+    def split(cls, args: tuple[Any, ...]) -> tuple[Tensors, Options, Reduction]:
         return args[: cls.tensors], args[cls.tensors : -1], args[-1]
 
     @classmethod
-    def compute(cls, X: Tensors, options: Options, reduction: str) -> Tensor:
+    def compute(cls, X: Tensors, options: Options, reduction: Reduction) -> Tensor:
         """The reduced loss by the formulas."""
         wide = widen(X, compute_dtype(X[0]))
         return cls.reduce(cls.value(wide, *options), wide, options, reduction).to(cls.dtype(X, *options))
@@ -213,7 +218,7 @@ class LossFunction(Function):
 
     @classmethod
     def differentiable_gradient(
-        cls, g: Tensor, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...]
+        cls, g: Tensor, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...]
     ) -> Tensors:
         """The gradients of the inputs in ``needs``; their backward is the hand-derived second derivative."""
         rows = cls.spread(g, X, options, reduction)
@@ -221,7 +226,7 @@ class LossFunction(Function):
 
     @classmethod
     def sweep(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         """:meth:`fused`, except under torch.func transforms: a kernel cannot read the tensors that they wrap."""
         if torch_private.transforms_are_active():

@@ -54,6 +54,7 @@ from manual_grad.engine.function import (
     Gradient,
     LossFunction,
     Options,
+    Reduction,
     Tangent,
     Tensors,
     _narrow,
@@ -171,7 +172,7 @@ class LinearLoss(LossFunction):
     # -- the engine's rules without its widening of the inputs: only the scores of a block are widened
 
     @classmethod
-    def compute(cls, X: Tensors, options: Options, reduction: str) -> Tensor:
+    def compute(cls, X: Tensors, options: Options, reduction: Reduction) -> Tensor:
         return cls.reduce(cls.value(X, *options), X, options, reduction).to(cls.dtype(X, *options))
 
     @classmethod
@@ -183,7 +184,7 @@ class LinearLoss(LossFunction):
 
     @classmethod
     def differentiable_gradient(
-        cls, g: Tensor, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...]
+        cls, g: Tensor, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...]
     ) -> Tensors:
         rows = cls.spread(g.to(row_dtype(cls.dtype(X, *options))), X, options, reduction)
         return _scatter(Gradient.apply(LinearCall(cls, options, tuple(needs)), rows, *X), needs)

@@ -21,7 +21,7 @@ from manual_grad import kernels
 from manual_grad.engine import collectives
 from manual_grad.engine.arguments import readable
 from manual_grad.engine.dtypes import compute_dtype, widen
-from manual_grad.engine.function import LossFunction, Options, Tensors, evaluate
+from manual_grad.engine.function import LossFunction, Options, Reduction, Tensors, evaluate
 
 INPUTS = ("Tensor", "Tensor | None")
 OPTIONS = ("float", "bool")  # option types that are passed to a kernel
@@ -134,13 +134,13 @@ class PointwiseLoss(LossFunction):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         """As :meth:`LossFunction.fused`, but the kernel allocates its results, laid out like the inputs."""
         op = kernels.op(cls.kernel, *X)
         if op is None:
             return None
-        scale = cls.scale(X, options) if reduction == "mean" else 1.0
+        scale = cls.scale(X, options) if reduction == "mean" else reduction if isinstance(reduction, float) else 1.0
         if cls.without:
             options = tuple(option for i, option in enumerate(options) if i not in cls.without)
         loss, *gradients = op(*X, g, *options, scale, reduction != "none", value, *needs)

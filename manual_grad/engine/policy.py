@@ -6,12 +6,13 @@ token that does not count may hold anything, even NaN, and 0 times NaN is not 0.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from manual_grad.engine import arguments, collectives
+from manual_grad.engine import arguments, collectives, torch_private
 from manual_grad.engine.dtypes import HALF, INTEGERS, in_dtype
 from manual_grad.engine.function import evaluate
 from manual_grad.engine.pointwise import PointwiseLoss
@@ -55,7 +56,10 @@ def averaged(
     w, reduction, divisor = shares(name, mask, x, reduction, normalizer)
     if w is not None and w.is_floating_point():
         *inputs, w = arguments.together(*inputs, w, autocasts=False)
-    result = evaluate(loss, *inputs, w, None, *options, reduction)
+    how: str | float = reduction
+    if divisor is not None and _is_number(divisor):  # then the kernel multiplies by its inverse
+        how, divisor = 1 / float(divisor) if divisor else math.inf, None
+    result = evaluate(loss, *inputs, w, None, *options, how)
     return in_dtype(result if divisor is None else result / divisor, x.dtype)
 
 
@@ -85,6 +89,13 @@ def shares(
         return w, "sum", divisor
     # without a mask, all sequences have the same length
     return w, ("mean" if reduction == "sequence" else reduction), None
+
+
+def _is_number(divisor: Tensor | float) -> bool:
+    """Whether it can be read, and nobody asks for its gradient."""
+    if not isinstance(divisor, Tensor):
+        return True
+    return not (torch_private.is_intercepted() or divisor.requires_grad) and arguments.readable(divisor)
 
 
 def row_shares(

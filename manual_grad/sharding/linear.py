@@ -27,7 +27,7 @@ from manual_grad import kernels
 from manual_grad.engine import arguments, collectives, linear, parts, torch_private
 from manual_grad.engine.collectives import Groups
 from manual_grad.engine.dtypes import autocast_is_on
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Reduction, Tensors, evaluate
 from manual_grad.losses.linear.linear_log_prob import LinearLogProbFunction
 from manual_grad.losses.rowwise.selected_log_prob import SelectedLogProbFunction, logits_by
 from manual_grad.sharding.log_prob import (
@@ -61,7 +61,7 @@ class ShardedLinearLogProbFunction(LinearLogProbFunction):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, W, _, t, q, state, near, _), (wide, *of_rows) = X, options
         if value:

@@ -40,7 +40,7 @@ from manual_grad import kernels
 from manual_grad.engine import arguments, collectives, parts, torch_private
 from manual_grad.engine.collectives import Groups
 from manual_grad.engine.dtypes import compute_dtype
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Reduction, Tensors, evaluate
 from manual_grad.engine.rowwise import class_dim, kept_rows
 from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise.selected_log_prob import SelectedLogProbFunction, logits_by, slope_of
@@ -152,7 +152,7 @@ class ShardedLogProbFunction(SelectedLogProbFunction):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x, y, q, state, _ = X
         if value:

@@ -70,7 +70,7 @@ from torch import Tensor
 from manual_grad import kernels
 from manual_grad.engine import arguments, linear, older_torch, rowwise
 from manual_grad.engine.dtypes import HALF, autocast_is_on, cast_product, compute_dtype, in_dtype, widen
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Reduction, Tensors, evaluate
 from manual_grad.engine.softmax import State
 from manual_grad.losses.linear.linear_cross_entropy_head import with_head
 from manual_grad.losses.rowwise.cross_entropy import CrossEntropyLossFunction, _smooth, smoothing_of
@@ -90,7 +90,7 @@ class LinearCrossEntropyLossFunction(linear.LinearLoss):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x, W = X[:2]
         if x.shape[0] * W.shape[:2].numel() == 0:
@@ -112,7 +112,7 @@ class LinearCrossEntropyLossFunction(linear.LinearLoss):
 
 
 def _rowwise(
-    op: Any, z: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, options: Options, reduction: str,
+    op: Any, z: Tensor, t: Tensor, w: Tensor | None, g: Tensor | None, options: Options, reduction: Reduction,
     loss: Tensor | None, needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
     """Run the kernel on rows of scores; it overwrites them with r if needed. Returns gradients of target and weight."""
@@ -130,7 +130,7 @@ def _rowwise(
 
 
 def _at_once(
-    op: Any, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+    op: Any, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
 ) -> tuple[Tensor | None, list[Tensor | None]]:
     """All scores in one block; the kernel then also computes the mean and checks the indices."""
     x, W, b, t, w = X

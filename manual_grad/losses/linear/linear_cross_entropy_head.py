@@ -61,7 +61,7 @@ from torch import Tensor
 
 from manual_grad.engine import linear
 from manual_grad.engine.dtypes import autocast_is_on
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Reduction, Tensors, evaluate
 from manual_grad.engine.reduction import total
 from manual_grad.losses.linear import linear_log_prob
 from manual_grad.losses.rowwise.cross_entropy_head import (
@@ -89,7 +89,7 @@ class LinearCrossEntropyHeadFunction(linear.LinearLoss):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x, W, _, _, _, factor, omega, _ = X
         wide, outputs, z_loss, *rest = options

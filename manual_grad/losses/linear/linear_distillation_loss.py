@@ -73,7 +73,7 @@ from torch import Tensor
 from manual_grad import kernels
 from manual_grad.engine import arguments, divergence, linear, policy
 from manual_grad.engine.dtypes import autocast_is_on, compute_dtype, widen
-from manual_grad.engine.function import Call, Options, Tensors, evaluate
+from manual_grad.engine.function import Call, Options, Reduction, Tensors, evaluate
 from manual_grad.losses.rowwise.distillation_loss import DistillationLossFunction
 
 
@@ -151,7 +151,7 @@ class LinearDistillationLossFunction(linear.LinearLoss):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x, C, w, dtype = X[0], len(X[1]), X[6], options[0]
         N = len(x)

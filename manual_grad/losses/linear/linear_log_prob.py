@@ -64,7 +64,7 @@ from torch import Tensor
 from manual_grad import kernels
 from manual_grad.engine import arguments, linear, rowwise
 from manual_grad.engine.dtypes import autocast_is_on, compute_dtype
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Reduction, Tensors, evaluate
 from manual_grad.engine.softmax import State
 from manual_grad.losses.rowwise.selected_log_prob import (
     OUTPUTS,
@@ -107,7 +107,7 @@ class LinearLogProbFunction(linear.LinearLoss):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         x, W = X[:2]
         if x.shape[0] * W.shape[:2].numel() == 0:

@@ -127,7 +127,7 @@ from torch.nn.functional import pad
 
 from manual_grad import kernels
 from manual_grad.engine import arguments, collectives, torch_private
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Reduction, Tensors, evaluate
 from manual_grad.engine.path import PathLoss
 
 _INFINITY = float("inf")
@@ -168,13 +168,13 @@ class CTCLossFunction(PathLoss):
         return g[:, None] * _by_symbol(lattice, -bent, X[0], impossible, zero_infinity), None, None, None
 
     @classmethod
-    def reduce(cls, loss: Tensor, X: Tensors, options: Options, reduction: str) -> Tensor:
+    def reduce(cls, loss: Tensor, X: Tensors, options: Options, reduction: Reduction) -> Tensor:
         if reduction == "none":
             return loss
         return (loss / _divisor(X) if reduction == "mean" else loss).sum()
 
     @classmethod
-    def spread(cls, g: Tensor, X: Tensors, options: Options, reduction: str) -> Tensor:
+    def spread(cls, g: Tensor, X: Tensors, options: Options, reduction: Reduction) -> Tensor:
         return (g / _divisor(X) if reduction == "mean" else g).expand(cls.shape(X))
 
     @classmethod

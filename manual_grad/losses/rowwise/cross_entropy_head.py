@@ -93,7 +93,7 @@ from torch import Tensor
 from manual_grad import kernels
 from manual_grad.engine import arguments, collectives, rowwise, torch_private
 from manual_grad.engine.dtypes import compute_dtype
-from manual_grad.engine.function import Options, Tensors
+from manual_grad.engine.function import Options, Reduction, Tensors
 from manual_grad.engine.reduction import total
 from manual_grad.engine.rowwise import RowwiseLoss
 from manual_grad.losses.rowwise.selected_log_prob import SelectedLogProbFunction, logits_of
@@ -248,7 +248,7 @@ class CrossEntropyHeadFunction(RowwiseLoss):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, y, q, factor, omega, state), (outputs, z_loss, *rest) = X, options
         op = None if state is None else kernels.op(cls.kernel, x)

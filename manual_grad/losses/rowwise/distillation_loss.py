@@ -138,7 +138,7 @@ from manual_grad import kernels
 from manual_grad.engine import arguments, divergence, policy
 from manual_grad.engine.divergence import Divergence, Pair
 from manual_grad.engine.dtypes import dtype_of_loss, promote
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Reduction, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 
 
@@ -196,7 +196,7 @@ class DistillationLossFunction(RowwiseLoss):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, t, _), (*_, dtype) = X, options
         op = kernels.op(cls.kernel, x, t) if x.numel() else None

@@ -46,7 +46,7 @@ from torch.nn import _reduction
 from manual_grad import kernels
 from manual_grad.engine import arguments
 from manual_grad.engine.dtypes import HALF, widen
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Reduction, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss
 from manual_grad.losses.pointwise.binary_cross_entropy_with_logits import BCEWithLogitsLossFunction
 
@@ -82,7 +82,7 @@ class MultiLabelSoftMarginLossFunction(RowwiseLoss):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, t, w), (classes,) = X, options
         op = kernels.op(cls.kernel, *X) if x.numel() else None

@@ -131,7 +131,7 @@ from torch import Tensor
 from manual_grad import kernels
 from manual_grad.engine import arguments, rowwise, torch_private
 from manual_grad.engine.dtypes import dtype_of_loss
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Reduction, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 from manual_grad.engine.softmax import State
 
@@ -259,7 +259,7 @@ class SelectedLogProbFunction(RowwiseLoss):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, _, _, state), (outputs, dtype, *_) = X, options
         op = None if state is None or (g is not None and needs[2]) else kernels.op(cls.kernel, x)

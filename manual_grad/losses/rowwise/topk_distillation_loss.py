@@ -116,7 +116,7 @@ from manual_grad import kernels
 from manual_grad.engine import arguments, divergence, policy, rowwise
 from manual_grad.engine.divergence import Divergence
 from manual_grad.engine.dtypes import dtype_of_loss
-from manual_grad.engine.function import Options, Tensors, evaluate
+from manual_grad.engine.function import Options, Reduction, Tensors, evaluate
 from manual_grad.engine.rowwise import RowwiseLoss, class_dim
 
 LEAST_TAIL = 2.0**-126  # of the teacher, in place of 0
@@ -172,7 +172,7 @@ class TopkDistillationLossFunction(RowwiseLoss):
 
     @classmethod
     def fused(
-        cls, X: Tensors, options: Options, reduction: str, needs: tuple[bool, ...], g: Tensor | None, value: bool
+        cls, X: Tensors, options: Options, reduction: Reduction, needs: tuple[bool, ...], g: Tensor | None, value: bool
     ) -> tuple[Tensor | None, list[Tensor | None]] | None:
         (x, *_), (name, beta, temperature, dtype) = X, options
         op = kernels.op(cls.kernel, x) if x.numel() else None
