@@ -159,10 +159,27 @@ struct Outcome {
   unsigned errors = 0;  // bit i: error i occurred
 };
 
+// Whether all that is wanted is the sum, without weights, and the gradient of the first input.
+inline bool is_usual(const PointwiseBlock& block) {
+  bool others = block.w != nullptr || block.g != nullptr || block.value != nullptr || block.dw != nullptr;
+  for (int k = 1; k < kMostInputs; ++k) others |= block.d[k] != nullptr;
+  return block.d[0] != nullptr && !others;
+}
+
 // Computes the elements [start, start + n) of a block. Memory is read and written in whole vectors; the padding past
-// the end must be in the loss's domain.
-template <class F, class S>
-Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& block, int64_t start, int64_t n) {
+// the end must be in the loss's domain. The usual case is compiled by itself: branches between vectors would keep the
+// compiler from interleaving them, as would calls of a formula that it finds too long to inline.
+template <class F, class S, bool usual = false>
+[[gnu::flatten]] Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& wanted, int64_t start,
+                                       int64_t n) {
+  if constexpr (std::is_same_v<S, float> && !usual)
+    if (is_usual(wanted)) return compute_block<F, S, true>(call, wanted, start, n);
+  PointwiseBlock block = wanted;
+  if constexpr (usual) {
+    if (block.d[0] == nullptr) __builtin_unreachable();
+    block.w = block.g = block.value = block.dw = nullptr;
+    for (int k = 1; k < kMostInputs; ++k) block.d[k] = nullptr;
+  }
   using T = typename F::template Compute<S>;
   constexpr int inputs = F::kInputs;
   constexpr size_t kErrors = F::errors.size();
@@ -216,17 +233,15 @@ Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& block, in
     return valid < kLanes<T> ? first_lanes<T>(e, valid) : e;
   };
   // Several vectors at a time: the dependency chain of one is long, and out-of-order execution does not look far ahead.
-  // Past the last vector, it is computed again.
-  for (int64_t i = 0; i < n; i += kInterleaved * kLanes<T>) {
-    const int64_t last = (n - 1 - i) / kLanes<T>;
+  int64_t i = 0;
+  for (constexpr int64_t step = kInterleaved * kLanes<T>; i + step <= n; i += step) {
     At at[kInterleaved];
-#pragma GCC unroll 8
-    for (int v = 0; v < kInterleaved; ++v) at[v] = eval(i + std::min<int64_t>(v, last) * kLanes<T>);
     Vec<T> few{};
 #pragma GCC unroll 8
+    for (int v = 0; v < kInterleaved; ++v) at[v] = eval(i + v * kLanes<T>);
+#pragma GCC unroll 8
     for (int v = 0; v < kInterleaved; ++v) {
-      if (v > last) break;
-      const Vec<T> e = finish(i + v * kLanes<T>, at[v], n - i - v * kLanes<T>);
+      const Vec<T> e = finish(i + v * kLanes<T>, at[v], kLanes<T>);
       if constexpr (sizeof(S) == 2)
         few += e;  // widening each takes longer, and no half is the other for it
       else
@@ -234,6 +249,7 @@ Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& block, in
     }
     if constexpr (sizeof(S) == 2) sum.add(few);
   }
+  for (; i < n; i += kLanes<T>) sum.add(finish(i, eval(i), n - i));
   Outcome outcome{sum.total()};
   for (size_t error = 0; error < kErrors; ++error)
     if (any<T>(outside[error])) outcome.errors |= 1u << error;
