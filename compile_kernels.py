@@ -88,7 +88,7 @@ def build(folder: Path, names: Sequence[str], fallback: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     compiler = find_compiler()
     with cache(fallback) as kept, tempfile.TemporaryDirectory() as scratch:
-        objects = compile_all(compiler, names, kept)
+        objects = compile_all(compiler, names, kept, Path(scratch))
         libraries = [
             link(compiler, parts, folder, f"manual_grad_{name}.so", scratch) for name, parts in objects.items()
         ]
@@ -97,31 +97,37 @@ def build(folder: Path, names: Sequence[str], fallback: Path) -> list[Path]:
     return libraries
 
 
-def compile_all(compiler: list[str], names: Sequence[str], kept: Path) -> dict[str, list[Path]]:
+def compile_all(compiler: list[str], names: Sequence[str], kept: Path, scratch: Path) -> dict[str, list[Path]]:
     sources = sorted(SOURCES.rglob("*.cpp"), key=lambda path: (path.stem not in SLOWEST, path.name))
     identity = identify(compiler, sources)
     objects: dict[str, list[Path]] = {name: [] for name in names}
+    commands = {name: [*compiler, *FLAGS, *INSTRUCTION_SETS[name]] for name in names}
     missing = []
     for source in sources:
         for name in names:
-            command = [*compiler, *FLAGS, *INSTRUCTION_SETS[name], "-c", str(source)]
-            flags = shlex.join([*command, *IF_KNOWN]).encode()
-            digest = hashlib.sha256(identity + flags + contents(source)).hexdigest()[:32]
+            command = shlex.join([*commands[name], *IF_KNOWN, "-c", str(source)])
+            digest = hashlib.sha256(identity + command.encode() + contents(source)).hexdigest()[:32]
             path = kept / f"{source.stem}-{name}-{digest}.o"
             objects[name].append(path)
             if path.exists():
                 path.touch()  # mark as recently used
             else:
-                missing.append((path, f"{source.stem} for {name}", command))
+                missing.append((path, source, name))
     if len(missing) < len(names) * len(sources):
         tell(f"{len(names) * len(sources) - len(missing)} of {len(names) * len(sources)} files are compiled, in {kept}")
     if not missing:
         return objects
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     tell(f"compiling {len(missing)} files with {shlex.join(compiler)} on {cores} core{'s' * (cores > 1)}")
+    text = includes(sources)
     with ThreadPoolExecutor(cores) as pool:
-        jobs = {pool.submit(compile_one, path, command): what for path, what, command in missing}
         try:
+            headers = {name: scratch / f"{name}.h" for _, _, name in missing}
+            prepared = {name: pool.submit(prepare, commands[name], text, header) for name, header in headers.items()}
+            jobs = {}
+            for path, source, name in missing:
+                command = [*prepared[name].result(), "-c", str(source)]
+                jobs[pool.submit(compile_one, path, command)] = f"{source.stem} for {name}"
             for done, job in enumerate(as_completed(jobs), 1):
                 tell(f"{done:{len(str(len(jobs)))}}/{len(jobs)} {jobs[job]}, {job.result():.1f} s")
         except BaseException:
@@ -130,14 +136,25 @@ def compile_all(compiler: list[str], names: Sequence[str], kept: Path) -> dict[s
     return objects
 
 
+def prepare(command: list[str], text: str, header: Path) -> list[str]:
+    """The command with those of IF_KNOWN that the compiler knows, and with the system's headers precompiled.
+
+    Parsing these, above all immintrin.h, takes longer than compiling a short loss.
+    """
+    with contextlib.suppress(NotBuilt):
+        run([*command, *IF_KNOWN, "-E", "-x", "c++", os.devnull])
+        command = [*command, *IF_KNOWN]
+    with contextlib.suppress(NotBuilt):
+        header.write_text(text, encoding="utf-8")
+        run([*command, "-x", "c++-header", str(header), "-o", f"{header}.gch"])
+        command = [*command, "-include", str(header)]
+    return command
+
+
 def compile_one(path: Path, command: list[str]) -> float:
     start = time.perf_counter()
     unfinished = path.with_suffix(f".{os.getpid()}")
-    command = [*command, "-o", str(unfinished)]
-    try:
-        run([*command, *IF_KNOWN])
-    except NotBuilt:
-        run(command)
+    run([*command, "-o", str(unfinished)])
     unfinished.replace(path)
     return time.perf_counter() - start
 
@@ -165,11 +182,15 @@ def link(compiler: list[str], objects: list[Path], folder: Path, name: str, scra
 
 def identify(compiler: list[str], sources: Sequence[Path]) -> bytes:
     """What an object depends on apart from its command and sources: the compiler and the system's headers."""
+    # run elsewhere, because clang prints the current folder
+    return run([*compiler, *FLAGS, "-v", "-E", "-x", "c++", "-"], includes(sources), tempfile.gettempdir()).encode()
+
+
+def includes(sources: Sequence[Path]) -> str:
+    """A header of the system's headers that the kernels include."""
     texts = [path.read_text(encoding="utf-8") for path in (*sources, *sorted(SOURCES.glob("*.h")))]
     system = sorted({header for text in texts for header in re.findall(r"^#include <(.+)>", text, re.M)})
-    program = "".join(f"#if __has_include(<{header}>)\n#include <{header}>\n#endif\n" for header in system)
-    # run elsewhere, because clang prints the current folder
-    return run([*compiler, *FLAGS, "-v", "-E", "-x", "c++", "-"], program, cwd=tempfile.gettempdir()).encode()
+    return "".join(f"#if __has_include(<{header}>)\n#include <{header}>\n#endif\n" for header in system)
 
 
 def contents(path: Path) -> bytes:

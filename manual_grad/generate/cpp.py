@@ -13,6 +13,7 @@ from manual_grad.generate.trace import MASK, SCALAR, Node, Variant, order, suffi
 _TYPES = {SCALAR: "T", MASK: "Mask<T>"}
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|"}
 _OPERATORS |= {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+_LONG = 300  # operations: one vector keeps a processor busy, and four would take longer to compile
 _ERRORS = {RuntimeError: "std::runtime_error", ValueError: "std::domain_error"}
 
 
@@ -49,6 +50,8 @@ def _functor(struct: str, variant: Variant, loss: type[PointwiseLoss]) -> Iterat
         yield "  }"
     results = [variant.value, *variant.slopes.values()]
     printer = _Printer(loss, results)
+    if len(printer.nodes) > _LONG:
+        yield "  static constexpr int kInterleaved = 1;"
     option = "const T* option" if any(node.op == "option" for node in printer.leaves) else "const T*"
     yield "  template <class S, class T>"
     yield f"  static Element<T, {len(loss.inputs)}> eval(const Vec<T>* in, {option}) {{"

@@ -19,7 +19,8 @@ struct BCELoss : Plain {
   template <class S, class T>
   static Element<T, 2> eval(const Vec<T>* in, const T*) {
     const Vec<T> x = in[0], t = in[1], one = splat(T{1});
-    const Vec<T> log_x = at_least<T>(log<T>(x), T{-100}), log_1_x = at_least<T>(log1p<T>(-x), T{-100});
+    const Vec<T> log_x = at_least<T>(log<T, false>(x), T{-100});
+    const Vec<T> log_1_x = at_least<T>(log1p<T, false>(-x) + (x == one ? splat(T{-100}) : Vec<T>{}), T{-100});
     const Vec<T> dx = (x - t) / at_least<T>(x * (one - x), static_cast<T>(1e-12));
     const Vec<T> s = one - (x + x), q = s * s, artanh = s + (s * q) * atanh_tail(q);
     const Vec<T> dt = q < static_cast<T>(0.17 * 0.17) ? artanh + artanh : log_1_x - log_x;

@@ -30,6 +30,7 @@ struct Element<InPairs, inputs> {
 struct Unlimited {
   static constexpr unsigned kOptional = 0;  // bit i: input i may be absent
   static constexpr int kFactor = 1;  // left out of the slopes, which could overflow with it
+  static constexpr int kInterleaved = 4;  // vectors computed side by side
   static constexpr std::array<const char*, 0> errors{};
   using Error = std::runtime_error;  // a RuntimeError in Python; std::domain_error is a ValueError
 };
@@ -135,7 +136,6 @@ template <class F, class S>
   return at;
 }
 
-constexpr int kInterleaved = 4;  // vectors computed side by side
 constexpr int64_t kBlock = 512;  // elements computed at a time; all arrays of a staged block fit in L1
 
 struct PointwiseCall {
@@ -172,7 +172,7 @@ inline bool is_usual(const PointwiseBlock& block) {
 template <class F, class S, bool usual = false>
 [[gnu::flatten]] Outcome compute_block(const PointwiseCall& call, const PointwiseBlock& wanted, int64_t start,
                                        int64_t n) {
-  if constexpr (std::is_same_v<S, float> && !usual)
+  if constexpr (std::is_same_v<S, float> && F::kInterleaved > 1 && !usual)
     if (is_usual(wanted)) return compute_block<F, S, true>(call, wanted, start, n);
   PointwiseBlock block = wanted;
   if constexpr (usual) {
@@ -183,6 +183,7 @@ template <class F, class S, bool usual = false>
   using T = typename F::template Compute<S>;
   constexpr int inputs = F::kInputs;
   constexpr size_t kErrors = F::errors.size();
+  constexpr int kInterleaved = F::kInterleaved;
   using At = Element<T, inputs>;
   T option[F::kOptions + 1];
   for (int i = 0; i < F::kOptions; ++i) option[i] = static_cast<T>(call.option[i]);

@@ -37,11 +37,13 @@ template <>
 struct Simd<double> {
   typedef double V __attribute__((vector_size(kVectorBytes)));
   typedef int64_t M __attribute__((vector_size(kVectorBytes)));
+  typedef uint64_t U __attribute__((vector_size(kVectorBytes)));
   using Bits = int64_t;
   static constexpr int mantissa_bits = 52;
   static constexpr Bits exponent_bias = 1023;
   static constexpr double round_magic = 0x1.8p52;  // adding it rounds to an integer, found in the low bits
   static constexpr double exp_low = -746.0, exp_high = 710.0;  // beyond these, e^x is 0 or inf
+  static constexpr Bits root_half = 0x3fe6a09e667f3bcd;  // 1/sqrt 2
   static constexpr double least_normal = 0x1p-1022, raise = 0x1p54, raised = 54;
   static constexpr double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
 };
@@ -50,11 +52,13 @@ template <>
 struct Simd<float> {
   typedef float V __attribute__((vector_size(kVectorBytes)));
   typedef int32_t M __attribute__((vector_size(kVectorBytes)));
+  typedef uint32_t U __attribute__((vector_size(kVectorBytes)));
   using Bits = int32_t;
   static constexpr int mantissa_bits = 23;
   static constexpr Bits exponent_bias = 127;
   static constexpr float round_magic = 0x1.8p23f;
   static constexpr float exp_low = -104.0f, exp_high = 89.0f;
+  static constexpr Bits root_half = 0x3f3504f3;
   static constexpr float least_normal = 0x1p-126f, raise = 0x1p25f, raised = 25;
   static constexpr float ln2_high = 0x1.62e400p-1f, ln2_low = 0x1.7f7d1cp-20f;
 };
@@ -63,6 +67,8 @@ template <class T>
 using Vec = typename Simd<T>::V;
 template <class T>
 using Mask = typename Simd<T>::M;
+template <class T>
+using Unsigned = typename Simd<T>::U;  // the bits of a vector: AVX2 has no signed shift of 64 of them to the right
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 
@@ -140,6 +146,8 @@ template <class T>
 inline bool any(Mask<T> lanes) {
 #if defined(__AVX512F__)
   return _mm512_movepi32_mask((__m512i)lanes) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps((__m256)lanes) != 0;
 #else
   typename Simd<T>::Bits bits = 0;
   for (int lane = 0; lane < kLanes<T>; ++lane) bits |= lanes[lane];
@@ -551,6 +559,45 @@ inline Vec<T> log1p_reduced(Vec<T> f) {
   return f - s * (f - (static_cast<T>(2) * q) * atanh_tail(q));
 }
 
+template <class T>
+constexpr typename Simd<T>::Bits kMantissa = (typename Simd<T>::Bits{1} << Simd<T>::mantissa_bits) - 1;
+
+// The exponent of the number with these bits. It becomes the last digits of a large number, because AVX2 does not
+// convert integers of 64 bits.
+template <class T>
+inline Vec<T> exponent_of(Unsigned<T> bits) {
+  constexpr T large = static_cast<T>(typename Simd<T>::Bits{1} << Simd<T>::mantissa_bits);
+  const Unsigned<T> digits = bits >> Simd<T>::mantissa_bits;
+  return bitcast<Vec<T>>(digits | bitcast<Unsigned<T>>(splat(large))) -
+         (large + static_cast<T>(Simd<T>::exponent_bias));
+}
+
+// x 2^raised, which is a normal number if x > 0.
+template <class T>
+struct Normal {
+  Vec<T> y, raised{};
+  explicit Normal(Vec<T> x) {
+    const Mask<T> subnormal = x < Simd<T>::least_normal, one = bitcast<Mask<T>>(splat(T{1}));
+    const Mask<T> others =
+        bitcast<Mask<T>>(splat(Simd<T>::raise)) ^ one;  // a mask takes any port, a selection does not
+    y = x * bitcast<Vec<T>>((subnormal & others) ^ one);
+    raised = subnormal ? splat(static_cast<T>(Simd<T>::raised)) : raised;
+  }
+};
+
+// The power of two that is nearest to a normal x: x 2^-k is in [1/sqrt 2, sqrt 2).
+template <class T>
+struct NearestPower {
+  static constexpr auto one = Simd<T>::exponent_bias << Simd<T>::mantissa_bits;
+  Vec<T> k;
+  Unsigned<T> exponent;  // k, biased, in the place of an exponent
+  explicit NearestPower(Vec<T> x) {
+    const Unsigned<T> up = bitcast<Unsigned<T>>(x) + (one - Simd<T>::root_half);
+    k = exponent_of<T>(up);
+    exponent = up & ~kMantissa<T>;
+  }
+};
+
 // The logarithm by a table: with x = 2^k z and z in [1, 2), log(x) = k ln 2 + log(c) + log(1 + r), where c is in the
 // middle of that one of n intervals which holds z, and 1 + r = z / c. Close to 1, c is 1 or 2, and the first two terms
 // cancel exactly, so that the result keeps the digits of r. No division is needed.
@@ -600,11 +647,10 @@ inline Binary<double> binary(Vec<double> x) {
 template <class V>
 inline auto binary(V x) {
   using T = std::decay_t<decltype(x[0])>;
+  const auto [y, raised] = Normal<T>(x);
   constexpr typename Simd<T>::Bits one = Simd<T>::exponent_bias << Simd<T>::mantissa_bits;
-  const Mask<T> subnormal = x < Simd<T>::least_normal, bits = bitcast<Mask<T>>(subnormal ? x * Simd<T>::raise : x);
-  const Vec<T> k = __builtin_convertvector((bits >> Simd<T>::mantissa_bits) - Simd<T>::exponent_bias, Vec<T>);
-  const Mask<T> mantissa = bits & ((typename Simd<T>::Bits{1} << Simd<T>::mantissa_bits) - 1);
-  return Binary<T>{subnormal ? k - Simd<T>::raised : k, bitcast<Vec<T>>(mantissa | one)};
+  const Unsigned<T> bits = bitcast<Unsigned<T>>(y), mantissa = bits & kMantissa<T>;
+  return Binary<T>{exponent_of<T>(bits) - raised, bitcast<Vec<T>>(mantissa | one)};
 }
 #endif
 
@@ -631,8 +677,10 @@ inline Vec<T> or_limit(Vec<T> log_x, Vec<T> x) {
   else
     return (Vec<T>)_mm512_fixupimm_pd((__m512d)log_x, (__m512d)x, _mm512_set1_epi64(limits), 0);
 #else
-  const Vec<T> inf = splat(static_cast<T>(__builtin_inf())), nan = splat(static_cast<T>(__builtin_nan(""))), zero{};
-  return x > zero ? (x < inf ? log_x : x) : (x == zero ? -inf : x - x + nan);
+  // by sums and masks, because a processor selects with fewer of its ports
+  const Vec<T> inf = splat(static_cast<T>(__builtin_inf())), zero{};
+  const Vec<T> y = log_x + ((x == inf ? inf : zero) - (x == zero ? inf : zero));
+  return bitcast<Vec<T>>(bitcast<Mask<T>>(y) | ~(x >= zero));
 #endif
 }
 
@@ -690,41 +738,51 @@ inline Vec<T> log1p_unit(Vec<T> u) {
   } else {
     const Mask<T> beyond = u > static_cast<T>(0.41421356237309504880);
     const Vec<T> log_f = log1p_reduced<T>(beyond ? (u - one) * static_cast<T>(0.5) : u);
-    return beyond ? log_f + static_cast<T>(0.69314718055994530942) : log_f;
+    return log_f + (beyond ? splat(static_cast<T>(0.69314718055994530942)) : Vec<T>{});
   }
 }
 
-// log(1+u) for u >= -1. Without a table, as k ln 2 + log(1+f): 2^k is the power of two nearest to 1+u, and
-// f = (1+u)/2^k - 1 = u 2^-k + (2^-k - 1), which is u itself for k = 0, so that a small u keeps all its digits.
+// k ln 2 + log(1+f)
 template <class T>
+inline Vec<T> log_of_parts(Vec<T> k, Vec<T> f) {
+  return k * Simd<T>::ln2_high + (log1p_reduced<T>(f) + k * Simd<T>::ln2_low);
+}
+
+// log(1+u) for u >= -1; without limits, only for -1 < u <= 0. Where there is no table, it is k ln 2 + log(1+f): 2^k is
+// the power of two nearest to 1+u, and f = (1+u)/2^k - 1 = u 2^-k + (2^-k - 1), which is u itself for k = 0, so that a
+// small u keeps all its digits.
+template <class T, bool limits = true>
 inline Vec<T> log1p(Vec<T> u) {
   const Vec<T> one = splat(T{1}), x = u + one;
   if constexpr (kVectorBytes == 64) {
     const Vec<T> back = x - one, rest = (u - back) + (one - (x - back));
     return log_by_table<T>(x, &rest);
   } else {
-    constexpr auto bias = Simd<T>::exponent_bias;
-    const Vec<T> nearest = x * static_cast<T>(0.70710678118654752440);
-    const Mask<T> k = (bitcast<Mask<T>>(nearest) >> Simd<T>::mantissa_bits) - bias + 1;  // 0 for 1/sqrt 2 < x < sqrt 2
-    const Vec<T> down = bitcast<Vec<T>>((bias - k) << Simd<T>::mantissa_bits);
-    const Vec<T> f = u * down + (down - one), kf = __builtin_convertvector(k, Vec<T>);
-    return or_limit<T>(kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low), x);
+    const NearestPower<T> power(x);
+    if constexpr (limits) {  // 2^-k may be subnormal, 2^(2-k) is not
+      constexpr auto two = typename Simd<T>::Bits{2} << Simd<T>::mantissa_bits;
+      const Vec<T> down = bitcast<Vec<T>>(2 * power.one + two - power.exponent);
+      const Vec<T> f = not_above<T>((u * T{0.25}) * down + (T{0.25} * down - one), T{1});  // T{1} for an infinite u
+      return or_limit<T>(log_of_parts<T>(power.k, f), x);
+    } else {
+      const Vec<T> down = bitcast<Vec<T>>(2 * power.one - power.exponent);
+      return log_of_parts<T>(power.k, u * down + (down - one));
+    }
   }
 }
 
-// log(x). Without a table, as k ln 2 + log(1+f), where 2^k is the power of two nearest to x and 1+f = x 2^-k.
-template <class T>
+// log(x); without limits, only for finite x >= 0, and for 0 it is a number below all other logarithms. Where there is
+// no table, it is k ln 2 + log(1+f), where 2^k is the power of two nearest to x and 1+f = x 2^-k.
+template <class T, bool limits = true>
 inline Vec<T> log(Vec<T> x) {
   if constexpr (kVectorBytes == 64) {
     return log_by_table<T>(x);
   } else {
-    const Mask<T> subnormal = x < Simd<T>::least_normal;
-    const Vec<T> y = subnormal ? x * Simd<T>::raise : x, nearest = y * static_cast<T>(0.70710678118654752440);
-    const Mask<T> k = (bitcast<Mask<T>>(nearest) >> Simd<T>::mantissa_bits) - Simd<T>::exponent_bias + 1;
-    const Vec<T> f = bitcast<Vec<T>>(bitcast<Mask<T>>(y) - (k << Simd<T>::mantissa_bits)) - static_cast<T>(1);
-    const Vec<T> k_or_raised = __builtin_convertvector(k, Vec<T>);
-    const Vec<T> kf = subnormal ? k_or_raised - Simd<T>::raised : k_or_raised;
-    return or_limit<T>(kf * Simd<T>::ln2_high + (log1p_reduced<T>(f) + kf * Simd<T>::ln2_low), x);
+    const auto [y, raised] = Normal<T>(x);
+    const NearestPower<T> power(y);
+    const Unsigned<T> bits = bitcast<Unsigned<T>>(y) - (power.exponent - power.one);
+    const Vec<T> log_x = log_of_parts<T>(power.k - raised, bitcast<Vec<T>>(bits) - static_cast<T>(1));
+    return limits ? or_limit<T>(log_x, x) : log_x;
   }
 }
 

@@ -16,6 +16,7 @@ struct NegativeBinomialNLLLoss_log_input_full : Widened {
     const Mask<T> v1 = a < T{0};
     lanes[0] |= v1;
   }
+  static constexpr int kInterleaved = 1;
   template <class S, class T>
   static Element<T, 3> eval(const Vec<T>* in, const T* option) {
     const Vec<T> x = in[0];
@@ -868,6 +869,7 @@ struct NegativeBinomialNLLLoss_no_log_input_full : Widened {
     const Mask<T> v1 = a < T{0};
     lanes[0] |= v1;
   }
+  static constexpr int kInterleaved = 1;
   template <class S, class T>
   static Element<T, 3> eval(const Vec<T>* in, const T* option) {
     const Vec<T> x = in[0];
