@@ -45,7 +45,8 @@ def points(function: str, dtype: type) -> np.ndarray:
         near = 1 - 2.0 ** -np.arange(1, np.finfo(dtype).nmant + 2)  # down to the smallest number above -1
         x = np.concatenate([tiny, random.uniform(0, 4, 1000), np.logspace(0, 37, 500), 2.0 ** np.arange(60), [0.0]])
         x = np.concatenate([x, -tiny[tiny < 0.9], random.uniform(-0.999, 0, 1000), -near, [0.5**0.5 - 1]])
-        x = np.concatenate([x, np.finfo(dtype).max * np.array([0.3, 0.6, 0.9, 1])])
+        info = np.finfo(dtype)
+        x = np.concatenate([x, info.max * np.array([0.3, 0.6, 0.9, 1]), info.smallest_subnormal * np.array([1, -3])])
     return np.pad(x.astype(dtype), (0, -len(x) % 16))
 
 

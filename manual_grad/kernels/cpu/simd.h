@@ -577,9 +577,9 @@ template <class T>
 struct Normal {
   Vec<T> y, raised{};
   explicit Normal(Vec<T> x) {
-    const Mask<T> subnormal = x < Simd<T>::least_normal, one = bitcast<Mask<T>>(splat(T{1}));
-    const Mask<T> others =
-        bitcast<Mask<T>>(splat(Simd<T>::raise)) ^ one;  // a mask takes any port, a selection does not
+    const Mask<T> subnormal = x < Simd<T>::least_normal;
+    // selected by a mask of the bits that differ, because that takes any port
+    const Mask<T> one = bitcast<Mask<T>>(splat(T{1})), others = bitcast<Mask<T>>(splat(Simd<T>::raise)) ^ one;
     y = x * bitcast<Vec<T>>((subnormal & others) ^ one);
     raised = subnormal ? splat(static_cast<T>(Simd<T>::raised)) : raised;
   }
@@ -759,10 +759,10 @@ inline Vec<T> log1p(Vec<T> u) {
     return log_by_table<T>(x, &rest);
   } else {
     const NearestPower<T> power(x);
-    if constexpr (limits) {  // 2^-k may be subnormal, 2^(2-k) is not
+    if constexpr (limits) {  // 2^-k may be subnormal, 2^(2-k) is not; f of an infinite u is replaced by any number
       constexpr auto two = typename Simd<T>::Bits{2} << Simd<T>::mantissa_bits;
-      const Vec<T> down = bitcast<Vec<T>>(2 * power.one + two - power.exponent);
-      const Vec<T> f = not_above<T>((u * T{0.25}) * down + (T{0.25} * down - one), T{1});  // T{1} for an infinite u
+      const Vec<T> down = T{0.25} * bitcast<Vec<T>>(2 * power.one + two - power.exponent);
+      const Vec<T> f = not_above<T>(u * down + (down - one), T{1});
       return or_limit<T>(log_of_parts<T>(power.k, f), x);
     } else {
       const Vec<T> down = bitcast<Vec<T>>(2 * power.one - power.exponent);
