@@ -216,7 +216,7 @@ inline Vec<double> lower(Vec<float> v) { return (Vec<double>)_mm256_cvtps_pd(_mm
 inline Vec<double> upper(Vec<float> v) { return (Vec<double>)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1)); }
 #else
 inline Vec<double> half(Vec<float> v, int first) {
-  Vec<double> wide;
+  Vec<double> wide{};
   for (int lane = 0; lane < kLanes<double>; ++lane) wide[lane] = static_cast<double>(v[first + lane]);
   return wide;
 }
@@ -588,7 +588,8 @@ struct Normal {
 // The power of two that is nearest to a normal x: x 2^-k is in [1/sqrt 2, sqrt 2).
 template <class T>
 struct NearestPower {
-  static constexpr auto one = Simd<T>::exponent_bias << Simd<T>::mantissa_bits;
+  static constexpr auto unit = std::make_unsigned_t<typename Simd<T>::Bits>{1} << Simd<T>::mantissa_bits;
+  static constexpr auto one = Simd<T>::exponent_bias * unit;
   Vec<T> k;
   Unsigned<T> exponent;  // k, biased, in the place of an exponent
   explicit NearestPower(Vec<T> x) {
@@ -760,8 +761,7 @@ inline Vec<T> log1p(Vec<T> u) {
   } else {
     const NearestPower<T> power(x);
     if constexpr (limits) {  // 2^-k may be subnormal, 2^(2-k) is not; f of an infinite u is replaced by any number
-      constexpr auto two = typename Simd<T>::Bits{2} << Simd<T>::mantissa_bits;
-      const Vec<T> down = T{0.25} * bitcast<Vec<T>>(2 * power.one + two - power.exponent);
+      const Vec<T> down = T{0.25} * bitcast<Vec<T>>(2 * power.one + 2 * power.unit - power.exponent);
       const Vec<T> f = not_above<T>(u * down + (down - one), T{1});
       return or_limit<T>(log_of_parts<T>(power.k, f), x);
     } else {
