@@ -55,8 +55,9 @@ def described(machine: dict[str, str]) -> str:
 
 
 def processor(machine: dict[str, str]) -> str:
-    """The name of the processor, without what every processor is called."""
-    return re.sub(r"\((R|TM)\)| (CPU|Processor)\b.*", "", machine["CPU"])
+    """The name of the processor, without what every processor is called, and the instruction set of the kernels."""
+    name, (kernels, *_) = re.sub(r"\((R|TM)\)| (CPU|Processor)\b.*", "", machine["CPU"]), machine["kernels"].split()
+    return f"{name}, {kernels}"
 
 
 def commit(folder: Path) -> str:

@@ -278,13 +278,13 @@ def test_summary() -> None:
 @pytest.mark.parametrize(
     ("cpu", "name"),
     [
-        ("Intel(R) Xeon(R) Processor", "Intel Xeon"),
-        ("Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz", "Intel Core i7-8700"),
-        ("AMD EPYC", "AMD EPYC"),
+        ("Intel(R) Xeon(R) Processor", "Intel Xeon, avx2"),
+        ("Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz", "Intel Core i7-8700, avx2"),
+        ("AMD EPYC", "AMD EPYC, avx2"),
     ],
 )
 def test_names_of_processors(cpu: str, name: str) -> None:
-    assert report.processor({"CPU": cpu}) == name
+    assert report.processor({"CPU": cpu, "kernels": "avx2 (built: avx2)"}) == name
 
 
 def test_results_of_machines(tmp_path: Path) -> None:

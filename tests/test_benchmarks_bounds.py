@@ -108,10 +108,17 @@ def test_least_cycles_of_256_bits_on_intel() -> None:
     assert least_cycles({fma: 3}, INTEL_256) == 1.5
 
 
+def test_least_cycles_of_selections_on_zen() -> None:
+    floats, integers = (Instruction(f"{name} %ymm3,%ymm2,%ymm1,%ymm0") for name in ("vblendvps", "vpblendvb"))
+    assert least_cycles({floats: 3}, ZEN) == least_cycles({integers: 3}, ZEN) == 1.5
+    assert least_cycles({floats: 3, integers: 3}, ZEN) == 2
+
+
 @pytest.mark.parametrize(
     ("processor", "instruction_set", "known"),
     [
         ("AuthenticAMD, family 25, model 17", "avx512", ZEN),
+        ("AuthenticAMD, family 25, model 1", "avx2", ZEN),
         ("AuthenticAMD, family 26, model 2", "avx512", None),
         ("GenuineIntel, family 6, model 143", "avx512", INTEL_512),
         ("GenuineIntel, family 6, model 143", "avx2", INTEL_256),

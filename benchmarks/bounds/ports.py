@@ -7,9 +7,9 @@ theorem). Latencies, loads, stores and mispredicted branches are left out, so a 
 Ports and cycles are those of LLVM's models of the processors, which follow the makers' manuals and measurements:
 
 ==========================  ===================================================================================
-AMD Zen 4                   X86ScheduleZnver4.td: four pipes of 256 bits, so that 512 bits take two cycles of one;
-                            FP0 and FP1 multiply and compare, FP2 and FP3 add and convert, FP1 and FP2 permute and
-                            shift
+AMD Zen 3, Zen 4            X86ScheduleZnver3.td and X86ScheduleZnver4.td: four pipes of 256 bits, so that 512 bits
+                            take two cycles of one; FP0 and FP1 multiply and compare, FP2 and FP3 add and convert, FP1
+                            and FP2 permute and shift, FP0 and FP1 (floats) or FP3 (integers) select by a vector
 Intel with AVX-512          X86SchedIceLake.td: ports 0 and 5 for 512 bits; 5 permutes and 0 shifts
 Intel, 256 bits             the same: ports 0, 1 and 5; arithmetic with floats and shifts on 0 and 1
 division, square root       a unit of its own in each, which is busy for several cycles
@@ -17,8 +17,8 @@ all                         at most six instructions of any kind are issued in a
                             behind it are one
 ==========================  ===================================================================================
 
-A guest may not know its processor's exact model. So any Intel is taken as Ice Lake, and AMD's family 25 as Zen 4; the
-results say which family and model are reported.
+A guest may not know its processor's exact model. So any Intel is taken as Ice Lake, and AMD's family 25 as Zen 3 or
+Zen 4, whose ports are the same; the results say which family and model are reported.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Ports:
 
 ZEN = Ports(
     "0123",
-    {MULTIPLY: "01", ADD: "23", f"{PERMUTE}|{SHIFT}": "12"},
+    {f"{MULTIPLY}|blendv": "01", "pblendv": "03", ADD: "23", f"{PERMUTE}|{SHIFT}": "12"},
     wide=2,
     divisions={"divs": 3, "divd": 5, "sqrts": 5, "sqrtd": 9},
 )

@@ -21,7 +21,7 @@ def headline() -> str:
     eager, compiled = (
         report.span(filter(None, (report.mean_speedup(some, other) for some in large))) for other in report.OTHERS
     )
-    processors = " and ".join(map(speed.processor, speed.known()))
+    processors = "; ".join(map(speed.processor, speed.known()))
     known = accuracy.known().values()
     worst = max(map(accuracy.worst, accuracy.known()))
     lost = sum(any(accuracy.is_lost(loss[what]["torch"]) for what in ("value", "gradient")) for loss in known)
@@ -32,7 +32,7 @@ def headline() -> str:
             f"{eager}×",
             "as fast as torch eager",
             f"{compiled}× as fast as torch.compile: geometric means over {len(large[0])} cases, forward plus backward, "
-            f"large tensors, on {processors}.",
+            f"large tensors ({processors}).",
         ),
         (
             f"{worst:.1f} eps",
