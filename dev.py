@@ -47,7 +47,8 @@ def main(command: str = "", *arguments: str) -> int:
         programs = [["-m", "gradcheck"], ["examples/digits.py"]]
     elif command == "test":
         # worksteal keeps neighbouring tests in one process, where they share what they have built
-        programs = [["-m", "pytest", *(arguments or ("--numprocesses=auto", "--dist=worksteal"))]]
+        everything = ("--numprocesses=auto", "--dist=worksteal", "--durations=30")
+        programs = [["-m", "pytest", *(arguments or everything)]]
     else:
         return fail(__doc__)
     python = set_up(command)

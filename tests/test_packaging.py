@@ -148,6 +148,12 @@ def test_installed_kernels_run(isa: str, wheel: Path, tmp_path: Path) -> None:
     assert f"CPU kernels  {isa} " in huber(site, tmp_path, "kernels", ATEN_CPU_CAPABILITY=capability)
 
 
+@needs_compiler
+def test_kernels_can_be_switched_off(wheel: Path, tmp_path: Path) -> None:
+    site = unpack(wheel, tmp_path / "site")
+    assert "switched off by MANUAL_GRAD_KERNELS=0" in huber(site, tmp_path, "formulas", MANUAL_GRAD_KERNELS="0")
+
+
 def test_without_compiler_losses_run_from_their_formulas(tmp_path: Path) -> None:
     wheel = build(copy_sources(tmp_path), PATH="", CXX="")
     assert wheel.name.endswith("-py3-none-any.whl")
@@ -192,12 +198,6 @@ def test_gradcheck_is_a_distribution_of_its_own(tmp_path: Path) -> None:
 def test_kernels_can_be_required(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"no C\+\+ compiler was found"):
         build(copy_sources(tmp_path), CXX="/nowhere/c++", MANUAL_GRAD_REQUIRE_KERNELS="1")
-
-
-@needs_compiler
-def test_kernels_can_be_switched_off(wheel: Path, tmp_path: Path) -> None:
-    site = unpack(wheel, tmp_path / "site")
-    assert "switched off by MANUAL_GRAD_KERNELS=0" in huber(site, tmp_path, "formulas", MANUAL_GRAD_KERNELS="0")
 
 
 def test_only_what_changed_is_compiled_again(fake_compiler: Path, tmp_path: Path) -> None:

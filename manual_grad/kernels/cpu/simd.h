@@ -322,21 +322,24 @@ inline Vec<float> look_up(const float* table, Mask<float> i) {
 }
 #endif
 
+// The polynomial with these coefficients, that of the highest power first, by its even and its odd powers: of two
+// chains, which do not wait for each other, each is half as long.
+template <class T, size_t n>
+inline Vec<T> polynomial(const T (&coefficients)[n], Vec<T> x) {
+  static_assert(n > 2);
+  const Vec<T> x_squared = x * x;
+  Vec<T> chains[2] = {splat(coefficients[0]), splat(coefficients[1])};
+#pragma GCC unroll 16
+  for (size_t i = 2; i < n; ++i) chains[i % 2] = chains[i % 2] * x_squared + coefficients[i];
+  return chains[n % 2] * x + chains[(n - 1) % 2];
+}
+
 // e^r - 1 for |r| <= ln(2)/2, by a Taylor polynomial whose first omitted term is below half an ulp
 inline Vec<double> expm1_reduced(Vec<double> r) {
-  Vec<double> p = splat(1.0 / 6227020800.0);
-  p = p * r + 1.0 / 479001600.0;
-  p = p * r + 1.0 / 39916800.0;
-  p = p * r + 1.0 / 3628800.0;
-  p = p * r + 1.0 / 362880.0;
-  p = p * r + 1.0 / 40320.0;
-  p = p * r + 1.0 / 5040.0;
-  p = p * r + 1.0 / 720.0;
-  p = p * r + 1.0 / 120.0;
-  p = p * r + 1.0 / 24.0;
-  p = p * r + 1.0 / 6.0;
-  p = p * r + 0.5;
-  return (p * r) * r + r;
+  constexpr double coefficients[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
+                                     1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
+                                     1.0 / 120,        1.0 / 24,        1.0 / 6,        0.5};
+  return (polynomial(coefficients, r) * r) * r + r;
 }
 inline Vec<float> expm1_reduced(Vec<float> r) {
   Vec<float> p = splat(1.0f / 5040.0f);
@@ -534,16 +537,9 @@ inline TwoFloats exp_two_floats(Vec<float> x) {
 
 // log((1+s)/(1-s)) = 2 s (1 + s^2/3 + s^4/5 + ...): the sum in parentheses minus its leading 1, divided by q = s^2
 inline Vec<double> atanh_tail(Vec<double> q) {
-  Vec<double> p = splat(1.0 / 21);
-  p = p * q + 1.0 / 19;
-  p = p * q + 1.0 / 17;
-  p = p * q + 1.0 / 15;
-  p = p * q + 1.0 / 13;
-  p = p * q + 1.0 / 11;
-  p = p * q + 1.0 / 9;
-  p = p * q + 1.0 / 7;
-  p = p * q + 1.0 / 5;
-  return p * q + 1.0 / 3;
+  constexpr double coefficients[] = {1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
+                                     1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3};
+  return polynomial(coefficients, q);
 }
 inline Vec<float> atanh_tail(Vec<float> q) {
   Vec<float> p = splat(1.0f / 9);
