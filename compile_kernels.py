@@ -142,11 +142,11 @@ def prepare(command: list[str], text: str, header: Path) -> list[str]:
     Parsing these, above all immintrin.h, takes longer than compiling a short loss.
     """
     with contextlib.suppress(NotBuilt):
-        run([*command, *IF_KNOWN, "-E", "-x", "c++", os.devnull])
+        run([*command, *IF_KNOWN, "-E", "-x", "c++", os.devnull], may_fail=True)
         command = [*command, *IF_KNOWN]
     with contextlib.suppress(NotBuilt):
         header.write_text(text, encoding="utf-8")
-        run([*command, "-x", "c++-header", str(header), "-o", f"{header}.gch"])
+        run([*command, "-x", "c++-header", str(header), "-o", f"{header}.gch"], may_fail=True)
         command = [*command, "-include", str(header)]
     return command
 
@@ -260,13 +260,13 @@ def find_compiler() -> list[str]:
     raise NotBuilt(f"no C++ compiler was found (looked for {', '.join(candidates)})")
 
 
-def run(command: list[str], stdin: str = "", cwd: str | None = None) -> str:
-    """Run a compiler command and return its output. Warnings are shown."""
+def run(command: list[str], stdin: str = "", cwd: str | None = None, may_fail: bool = False) -> str:
+    """Run a compiler command and return its output. Warnings are shown, and errors unless it may fail."""
     environment = {**os.environ, "LC_ALL": "C"}  # output independent of the locale
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     done = subprocess.run(command, input=stdin, cwd=cwd, env=environment, text=True, errors="replace", **pipes)
     if done.returncode != 0:
-        sys.stderr.write(done.stderr)
+        sys.stderr.write("" if may_fail else done.stderr)
         lines = done.stderr.splitlines()
         error = next((line for line in lines if "error" in line), lines[-1] if lines else f"status {done.returncode}")
         raise NotBuilt(f"{command[0]} failed: {error.strip()}")
