@@ -42,9 +42,12 @@ if platform.machine() == "x86_64":
     INSTRUCTION_SETS["avx512"] = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma".split()
 
 SLOWEST = (
+    "distillation_loss",
+    "log_prob",
+    "asymmetric_loss",
+    "tweedie_loss",
+    "sigmoid_focal_loss",
     "negative_binomial_nll_loss",
-    "cross_entropy",
-    "poisson_nll_loss",
 )  # compiled first, so that no core idles at the end
 KEPT = 64 << 20  # maximal size of the cache of objects, in bytes
 
@@ -99,7 +102,8 @@ def build(folder: Path, names: Sequence[str], fallback: Path) -> list[Path]:
 
 def compile_all(compiler: list[str], names: Sequence[str], kept: Path, scratch: Path) -> dict[str, list[Path]]:
     sources = sorted(SOURCES.rglob("*.cpp"), key=lambda path: (path.stem not in SLOWEST, path.name))
-    identity = identify(compiler, sources)
+    headers = includes(sources)
+    identity = identify(compiler, headers)
     objects: dict[str, list[Path]] = {name: [] for name in names}
     commands = {name: [*compiler, *FLAGS, *INSTRUCTION_SETS[name]] for name in names}
     missing = []
@@ -119,11 +123,12 @@ def compile_all(compiler: list[str], names: Sequence[str], kept: Path, scratch: 
         return objects
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     tell(f"compiling {len(missing)} files with {shlex.join(compiler)} on {cores} core{'s' * (cores > 1)}")
-    text = includes(sources)
     with ThreadPoolExecutor(cores) as pool:
         try:
-            headers = {name: scratch / f"{name}.h" for _, _, name in missing}
-            prepared = {name: pool.submit(prepare, commands[name], text, header) for name, header in headers.items()}
+            prepared = {
+                name: pool.submit(prepare, commands[name], headers, scratch / f"{name}.h")
+                for name in {name for _, _, name in missing}
+            }
             jobs = {}
             for path, source, name in missing:
                 command = [*prepared[name].result(), "-c", str(source)]
@@ -136,7 +141,7 @@ def compile_all(compiler: list[str], names: Sequence[str], kept: Path, scratch: 
     return objects
 
 
-def prepare(command: list[str], text: str, header: Path) -> list[str]:
+def prepare(command: list[str], headers: str, header: Path) -> list[str]:
     """The command with those of IF_KNOWN that the compiler knows, and with the system's headers precompiled.
 
     Parsing these, above all immintrin.h, takes longer than compiling a short loss.
@@ -145,7 +150,7 @@ def prepare(command: list[str], text: str, header: Path) -> list[str]:
         run([*command, *IF_KNOWN, "-E", "-x", "c++", os.devnull], may_fail=True)
         command = [*command, *IF_KNOWN]
     with contextlib.suppress(NotBuilt):
-        header.write_text(text, encoding="utf-8")
+        header.write_text(headers, encoding="utf-8")
         run([*command, "-x", "c++-header", str(header), "-o", f"{header}.gch"], may_fail=True)
         command = [*command, "-include", str(header)]
     return command
@@ -180,10 +185,10 @@ def link(compiler: list[str], objects: list[Path], folder: Path, name: str, scra
     return library
 
 
-def identify(compiler: list[str], sources: Sequence[Path]) -> bytes:
+def identify(compiler: list[str], headers: str) -> bytes:
     """What an object depends on apart from its command and sources: the compiler and the system's headers."""
     # run elsewhere, because clang prints the current folder
-    return run([*compiler, *FLAGS, "-v", "-E", "-x", "c++", "-"], includes(sources), tempfile.gettempdir()).encode()
+    return run([*compiler, *FLAGS, "-v", "-E", "-x", "c++", "-"], headers, cwd=tempfile.gettempdir()).encode()
 
 
 def includes(sources: Sequence[Path]) -> str:

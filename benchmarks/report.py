@@ -56,8 +56,8 @@ def described(machine: dict[str, str]) -> str:
 
 def processor(machine: dict[str, str]) -> str:
     """The name of the processor, without what every processor is called, and the instruction set of the kernels."""
-    name, (kernels, *_) = re.sub(r"\((R|TM)\)| (CPU|Processor)\b.*", "", machine["CPU"]), machine["kernels"].split()
-    return f"{name}, {kernels}"
+    name = re.sub(r"\((R|TM)\)| (CPU|Processor)\b.*", "", machine["CPU"])
+    return f"{name}, {machine['kernels'].split()[0]}"
 
 
 def commit(folder: Path) -> str:

@@ -320,7 +320,7 @@ def test_compiler_and_system_headers_belong_to_the_name_of_an_object(tmp_path: P
         script = tmp_path / line / "c++"
         script.write_text(f"#!/bin/sh\necho '{line}'\n")
         script.chmod(0o755)
-    names = [compile_kernels.identify([str(tmp_path / line / "c++")], []) for line in ("changed", "changed again")]
+    names = [compile_kernels.identify([str(tmp_path / line / "c++")], "") for line in ("changed", "changed again")]
     assert names == [b"changed\n", b"changed again\n"]
 
 

@@ -325,9 +325,8 @@ inline Vec<float> look_up(const float* table, Mask<float> i) {
 // The polynomial with these coefficients, that of the highest power first, by its even and its odd powers: of two
 // chains, which do not wait for each other, each is half as long.
 template <class T, size_t n>
-inline Vec<T> polynomial(const T (&coefficients)[n], Vec<T> x) {
+inline Vec<T> polynomial(const T (&coefficients)[n], Vec<T> x, Vec<T> x_squared) {
   static_assert(n > 2);
-  const Vec<T> x_squared = x * x;
   Vec<T> chains[2] = {splat(coefficients[0]), splat(coefficients[1])};
 #pragma GCC unroll 16
   for (size_t i = 2; i < n; ++i) chains[i % 2] = chains[i % 2] * x_squared + coefficients[i];
@@ -339,7 +338,7 @@ inline Vec<double> expm1_reduced(Vec<double> r) {
   constexpr double coefficients[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
                                      1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
                                      1.0 / 120,        1.0 / 24,        1.0 / 6,        0.5};
-  return (polynomial(coefficients, r) * r) * r + r;
+  return (polynomial(coefficients, r, r * r) * r) * r + r;
 }
 inline Vec<float> expm1_reduced(Vec<float> r) {
   Vec<float> p = splat(1.0f / 5040.0f);
@@ -539,7 +538,7 @@ inline TwoFloats exp_two_floats(Vec<float> x) {
 inline Vec<double> atanh_tail(Vec<double> q) {
   constexpr double coefficients[] = {1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
                                      1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3};
-  return polynomial(coefficients, q);
+  return polynomial(coefficients, q, q * q);
 }
 inline Vec<float> atanh_tail(Vec<float> q) {
   Vec<float> p = splat(1.0f / 9);
@@ -555,14 +554,19 @@ inline Vec<T> log1p_reduced(Vec<T> f) {
   return f - s * (f - (static_cast<T>(2) * q) * atanh_tail(q));
 }
 
+// Of the bits of a number: the last one of the exponent, those of the mantissa, and those of 1.
 template <class T>
-constexpr typename Simd<T>::Bits kMantissa = (typename Simd<T>::Bits{1} << Simd<T>::mantissa_bits) - 1;
+constexpr auto kExponent = std::make_unsigned_t<typename Simd<T>::Bits>{1} << Simd<T>::mantissa_bits;
+template <class T>
+constexpr auto kMantissa = kExponent<T> - 1;
+template <class T>
+constexpr auto kOne = Simd<T>::exponent_bias * kExponent<T>;
 
 // The exponent of the number with these bits. It becomes the last digits of a large number, because AVX2 does not
 // convert integers of 64 bits.
 template <class T>
 inline Vec<T> exponent_of(Unsigned<T> bits) {
-  constexpr T large = static_cast<T>(typename Simd<T>::Bits{1} << Simd<T>::mantissa_bits);
+  constexpr T large = static_cast<T>(kExponent<T>);
   const Unsigned<T> digits = bits >> Simd<T>::mantissa_bits;
   return bitcast<Vec<T>>(digits | bitcast<Unsigned<T>>(splat(large))) -
          (large + static_cast<T>(Simd<T>::exponent_bias));
@@ -584,12 +588,10 @@ struct Normal {
 // The power of two that is nearest to a normal x: x 2^-k is in [1/sqrt 2, sqrt 2).
 template <class T>
 struct NearestPower {
-  static constexpr auto unit = std::make_unsigned_t<typename Simd<T>::Bits>{1} << Simd<T>::mantissa_bits;
-  static constexpr auto one = Simd<T>::exponent_bias * unit;
   Vec<T> k;
   Unsigned<T> exponent;  // k, biased, in the place of an exponent
   explicit NearestPower(Vec<T> x) {
-    const Unsigned<T> up = bitcast<Unsigned<T>>(x) + (one - Simd<T>::root_half);
+    const Unsigned<T> up = bitcast<Unsigned<T>>(x) + (kOne<T> - Simd<T>::root_half);
     k = exponent_of<T>(up);
     exponent = up & ~kMantissa<T>;
   }
@@ -645,23 +647,22 @@ template <class V>
 inline auto binary(V x) {
   using T = std::decay_t<decltype(x[0])>;
   const auto [y, raised] = Normal<T>(x);
-  constexpr typename Simd<T>::Bits one = Simd<T>::exponent_bias << Simd<T>::mantissa_bits;
   const Unsigned<T> bits = bitcast<Unsigned<T>>(y), mantissa = bits & kMantissa<T>;
-  return Binary<T>{exponent_of<T>(bits) - raised, bitcast<Vec<T>>(mantissa | one)};
+  return Binary<T>{exponent_of<T>(bits) - raised, bitcast<Vec<T>>(mantissa | kOne<T>)};
 }
 #endif
 
 // log(1 + r) = r + r^2 (-1/2 + r s) for -1/(2n) <= r < 1/n, where s is 1/3 - r/4 + r^2/5 - ... up to r^(most - 3)
 template <class T, int most>
 inline Vec<T> log1p_series(Vec<T> r, Vec<T> r_squared) {
-  Vec<T> even{}, odd{};
-#pragma GCC unroll 16
-  for (int m = most; m >= 3; --m) {
-    const T coefficient = static_cast<T>((m % 2 == 0 ? -1.0 : 1.0) / m);
-    Vec<T>& half = m % 2 == 0 ? even : odd;
-    half = m >= most - 1 ? splat(coefficient) : half * r_squared + coefficient;
-  }
-  return odd + r * even;
+  struct Series {
+    T coefficients[most - 2];
+    constexpr Series() : coefficients{} {
+      for (int m = most; m >= 3; --m) coefficients[most - m] = static_cast<T>((m % 2 == 0 ? -1.0 : 1.0) / m);
+    }
+  };
+  constexpr Series series;
+  return polynomial(series.coefficients, r, r_squared);
 }
 
 // The logarithm of x, or its limits where there is none: -inf at 0, NaN below, x for inf and NaN.
@@ -757,11 +758,11 @@ inline Vec<T> log1p(Vec<T> u) {
   } else {
     const NearestPower<T> power(x);
     if constexpr (limits) {  // 2^-k may be subnormal, 2^(2-k) is not; f of an infinite u is replaced by any number
-      const Vec<T> down = T{0.25} * bitcast<Vec<T>>(2 * power.one + 2 * power.unit - power.exponent);
+      const Vec<T> down = T{0.25} * bitcast<Vec<T>>(2 * kOne<T> + 2 * kExponent<T> - power.exponent);
       const Vec<T> f = not_above<T>(u * down + (down - one), T{1});
       return or_limit<T>(log_of_parts<T>(power.k, f), x);
     } else {
-      const Vec<T> down = bitcast<Vec<T>>(2 * power.one - power.exponent);
+      const Vec<T> down = bitcast<Vec<T>>(2 * kOne<T> - power.exponent);
       return log_of_parts<T>(power.k, u * down + (down - one));
     }
   }
@@ -776,7 +777,7 @@ inline Vec<T> log(Vec<T> x) {
   } else {
     const auto [y, raised] = Normal<T>(x);
     const NearestPower<T> power(y);
-    const Unsigned<T> bits = bitcast<Unsigned<T>>(y) - (power.exponent - power.one);
+    const Unsigned<T> bits = bitcast<Unsigned<T>>(y) - (power.exponent - kOne<T>);
     const Vec<T> log_x = log_of_parts<T>(power.k - raised, bitcast<Vec<T>>(bits) - static_cast<T>(1));
     return limits ? or_limit<T>(log_x, x) : log_x;
   }
