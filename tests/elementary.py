@@ -47,12 +47,12 @@ extern "C" void exp_of_difference_f32(const float* a, const float* b, float* y, 
     for (long i = 0; i < n; i += kLanes<float>)
         store<float>(y + i, exp_of_difference<float>(load(a + i), load(b + i)));
 }
-extern "C" void exp_to_float_f64(const double* x, double* y, long n) {
-    for (long i = 0; i < n; i += kLanes<double>) store<double>(y + i, exp_to_float(load(x + i)));
-}
-extern "C" void expm1_to_float_f64(const double* x, double* y, long n) {
-    for (long i = 0; i < n; i += kLanes<double>) store<double>(y + i, expm1_to_float(load(x + i)));
-}
+#define OF(name, S, T, f) extern "C" void name(const T* x, T* y, long n) { \\
+    for (long i = 0; i < n; i += kLanes<T>) store<T>(y + i, f<S, T>(load(x + i))); }
+OF(exp_to_float, float, double, exp_signed) OF(expm1_to_float, float, double, expm1_for)
+OF(exp_minus_1_to_float, float, double, exp_minus_1) OF(exp_remainder_to_float, float, double, exp_remainder)
+OF(exp_minus_1_f64, double, double, exp_minus_1) OF(exp_remainder_f64, double, double, exp_remainder)
+OF(exp_minus_1_f32, float, float, exp_minus_1) OF(exp_remainder_f32, float, float, exp_remainder)
 extern "C" void fma_f32(const float* a, const float* b, const float* c, float* y, long n) {
     for (long i = 0; i < n; i += kLanes<float>)
         store<float>(y + i, mg::fma(load(a + i), load(b + i), load(c + i)));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 import mpmath
 import numpy as np
@@ -79,19 +80,59 @@ def test_powers(simd: ctypes.CDLL, function: str, bound: float, exponent: float)
         np.testing.assert_allclose(y, x**exponent, rtol=bound, atol=0)
 
 
-@pytest.mark.parametrize("name", ["exp", "expm1"])
-def test_exponentials_for_float32_results(simd: ctypes.CDLL, name: str) -> None:
-    x = points(name, np.float64)
-    x = x[x > -708]  # normal results
+def remainder(x: mpmath.mpf) -> mpmath.mpf:
+    return mpmath.expm1(x) - x
+
+
+# bits of results that are rounded to float32, and ulp of those that are not; beyond |x| = 1 (or 1/2), expm1 and the
+# remainder are differences
+@pytest.mark.parametrize(
+    ("name", "exact", "bits", "highest"),
+    [
+        ("exp", mpmath.exp, 50, 700),
+        ("expm1", mpmath.expm1, 45, 0),
+        ("exp_minus_1", mpmath.expm1, 45, 700),
+        ("exp_remainder", remainder, 40, 700),
+    ],
+)
+def test_exponentials_for_float32_results(
+    simd: ctypes.CDLL, name: str, exact: Callable[[mpmath.mpf], mpmath.mpf], bits: int, highest: float
+) -> None:
+    x = points("exp_signed", np.float64)
+    x = x[(x > -708) & (x <= highest) & (abs(x) > 1e-150)]  # normal results, also of the square
     x = np.pad(x, (0, -len(x) % 16))
     y = np.empty_like(x)
-    call(getattr(simd, f"{name}_to_float_f64"), x, y)
-    bits = 50 if name == "exp" else 45
-    with mpmath.workdps(40):
+    call(getattr(simd, f"{name}_to_float"), x, y)
+    with mpmath.workdps(400):
         for a, b in zip(map(float, x), map(float, y), strict=True):
-            exact = getattr(mpmath, name)(mpmath.mpf(a))
-            assert abs(mpmath.mpf(b) - exact) <= abs(exact) * 2.0**-bits * max(1, abs(a))
+            expected = exact(mpmath.mpf(a))
+            assert abs(mpmath.mpf(b) - expected) <= abs(expected) * 2.0**-bits * max(1, abs(a))
     assert (y[x == 0] == (1 if name == "exp" else 0)).all()
+
+
+@pytest.mark.parametrize(("name", "exact"), [("exp_minus_1", mpmath.expm1), ("exp_remainder", remainder)])
+@pytest.mark.parametrize(("suffix", "dtype", "ulp"), [("f64", np.float64, 4), ("f32", np.float32, 8)])
+def test_exponential_without_its_first_terms(
+    simd: ctypes.CDLL, name: str, exact: Callable[[mpmath.mpf], mpmath.mpf], suffix: str, dtype: type, ulp: float
+) -> None:
+    x = points("exp_signed", dtype)
+    x = x[abs(x) > (1e-150 if dtype is np.float64 else 1e-18)]  # whose square is a normal number
+    x = np.pad(x, (0, -len(x) % 16), constant_values=1)
+    y = np.empty_like(x)
+    call(getattr(simd, f"{name}_{suffix}"), x, y)
+    with mpmath.workdps(400):
+        for a, b in zip(map(float, x), y, strict=True):
+            assert abs(mpmath.mpf(float(b)) - exact(mpmath.mpf(a))) <= ulp * float(np.spacing(abs(b)))
+
+
+@pytest.mark.parametrize("suffix", ["to_float", "f64"])
+def test_exponential_without_its_first_terms_at_the_ends(simd: ctypes.CDLL, suffix: str) -> None:
+    x = np.array([np.inf, -np.inf, np.nan, 0.0, 1e300, -1e300] + [0.0] * 10)
+    y = np.empty_like(x)
+    call(getattr(simd, f"exp_minus_1_{suffix}"), x, y)
+    np.testing.assert_array_equal(y[:6], [np.inf, -1, np.nan, 0, np.inf, -1])
+    call(getattr(simd, f"exp_remainder_{suffix}"), x, y)
+    np.testing.assert_array_equal(y[:6], [np.inf, np.inf, np.nan, 0, np.inf, 1e300])
 
 
 @pytest.mark.parametrize(("name", "bits"), [("exp", 32), ("log", 30)])

@@ -1,4 +1,7 @@
-"""Elementary functions that torch lacks or gets wrong in edge cases or in the last digits."""
+"""Elementary functions that torch lacks or gets wrong in edge cases or in the last digits.
+
+Generated kernels have their own :func:`exp_remainder`, :func:`exp_minus_1` and :func:`product_error`.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,8 @@ def power(x: Tensor, exponent: float) -> Tensor:
 
 def exp_remainder(d: Tensor) -> Tensor:
     """e^d - 1 - d. Near 0 that is d^2 / 2, of which the difference would keep no digit; there, by its Taylor series."""
+    if has_torch_function((d,)):
+        return handle_torch_function(exp_remainder, (d,), d)
     near = size(d) < 1
     x = torch.where(near, d, 0)
     series = torch.ones_like(d)
@@ -47,14 +52,16 @@ def exp_remainder(d: Tensor) -> Tensor:
 
 
 def exp_minus_1(d: Tensor) -> Tensor:
-    """e^d - 1, in terms of which a rule can also use the remainder; kernels have expm1 of negative numbers only."""
+    """e^d - 1, of any sign and in terms of the remainder; kernels have torch's expm1 for negative numbers only."""
+    if has_torch_function((d,)):
+        return handle_torch_function(exp_minus_1, (d,), d)
     return torch.where(size(d) < 1, d + exp_remainder(d), d.exp() - 1)
 
 
 def product_error(a: Any, b: Any) -> Any:
     """The rounding error of a b, for float64 numbers whose product neither overflows nor underflows.
 
-    Uses Dekker's product. Generated kernels use one fused multiply-add instead.
+    Uses Dekker's product; kernels use one fused multiply-add instead.
     """
     if has_torch_function((a, b)):
         return handle_torch_function(product_error, (a, b), a, b)

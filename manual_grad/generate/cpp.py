@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from struct import pack, unpack
 
 from manual_grad.engine.pointwise import OPTIONS, PointwiseLoss
@@ -34,7 +34,8 @@ def source(name: str, loss: type[PointwiseLoss]) -> str:
 def _functor(struct: str, variant: Variant, loss: type[PointwiseLoss]) -> Iterator[str]:
     base = "Plain" if loss.plain else "PairedFormulas" if loss.paired else "Widened"
     yield f"struct {struct} : {base} {{"
-    yield from _counts(loss)
+    yield _counts(loss)
+    yield from _inputs("kAbsent", loss, [name for name in loss.optional if not variant.chosen[name]])
     if loss.factor != 1:
         yield f"  static constexpr int kFactor = {loss.factor};"
     if variant.outside:
@@ -62,11 +63,14 @@ def _functor(struct: str, variant: Variant, loss: type[PointwiseLoss]) -> Iterat
     yield "};"
 
 
-def _counts(loss: type[PointwiseLoss]) -> Iterator[str]:
-    yield f"  static constexpr int kInputs = {len(loss.inputs)}, kOptions = {len(_options(loss))};"
-    if loss.optional:
-        bits = " | ".join(f"1u << {loss.inputs.index(name)}" for name in loss.optional)
-        yield f"  static constexpr unsigned kOptional = {bits};"
+def _counts(loss: type[PointwiseLoss]) -> str:
+    return f"  static constexpr int kInputs = {len(loss.inputs)}, kOptions = {len(_options(loss))};"
+
+
+def _inputs(constant: str, loss: type[PointwiseLoss], names: Sequence[str]) -> Iterator[str]:
+    if names:
+        bits = " | ".join(f"1u << {loss.inputs.index(name)}" for name in names)
+        yield f"  static constexpr unsigned {constant} = {bits};"
 
 
 def _options(loss: type[PointwiseLoss]) -> list[str]:
@@ -75,7 +79,8 @@ def _options(loss: type[PointwiseLoss]) -> list[str]:
 
 def _choice(camel: str, names: list[str], found: list[Variant], loss: type[PointwiseLoss]) -> Iterator[str]:
     yield f"struct {camel} : Variants {{"
-    yield from _counts(loss)
+    yield _counts(loss)
+    yield from _inputs("kOptional", loss, loss.optional)
     yield "  template <class Body>"
     yield "  static void choose(const PointwiseCall& call, const Body& body) {"
     for name in found[0].chosen:
@@ -160,6 +165,8 @@ class _Printer:
             raise ValueError("expm1 needs an argument that is provably not positive, such as -x.abs()")
         if node.op == "expm1":
             return f"expm1_for<S, T>({a[0]})"
+        if node.op in ("exp_remainder", "exp_minus_1"):
+            return f"{node.op}<S, T>({a[0]})"
         if node.op in ("abs", "log1p", "sqrt"):
             return f"{node.op}<T>({', '.join(a)})"
         raise ValueError(f"no C++ for {node.op}; see generate/cpp.py")

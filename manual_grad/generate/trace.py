@@ -182,7 +182,7 @@ _FUNCTIONS: dict[Callable[..., Any], str] = {
     **{getattr(torch, name): name for name in ("where", "minimum", "maximum", "abs", "exp", "log", "sqrt")},
     torch.log1p: "log1p",
     torch.expm1: "expm1",
-    elementary.product_error: "product_error",
+    **{getattr(elementary, name): name for name in ("exp_remainder", "exp_minus_1", "product_error")},
 }
 _METHODS = {
     **{name: name for name in ("abs", "exp", "expm1", "log", "log1p", "sqrt", "sign", "neg", "pow")},

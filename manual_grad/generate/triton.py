@@ -13,7 +13,8 @@ _OPERATORS |= {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "
 _LONG = 70  # with more operations, eight elements per thread need more registers than there are
 _POWER = 30  # operations that a power counts as
 _UNUSED = "  # noqa: F401 - the interpreter looks for it in every file"
-_OURS = ("exp", "log1p", "expm1", "pow", "at_least", "at_most")  # in kernels/triton/math.py
+_FUNCTIONS = ("exp", "log1p", "expm1", "exp_remainder", "exp_minus_1", "pow")
+_OURS = (*_FUNCTIONS, "at_least", "at_most")  # in kernels/triton/math.py
 
 
 def source(name: str, loss: type[PointwiseLoss]) -> str:
@@ -138,7 +139,7 @@ class _Printer:
             return f"{above} - {below}"
         if node.op == "product_error":
             return f"tl.fma({a[0]} + 0.0 * {a[1]}, {a[1]} + 0.0 * {a[0]}, -({a[0]} * {a[1]}))"
-        if node.op in ("exp", "log1p", "expm1", "pow"):
+        if node.op in _FUNCTIONS:
             return f"{node.op}({', '.join(a)})"
         if node.op in ("abs", "log", "sqrt"):
             return f"tl.{node.op}({a[0]})"

@@ -147,6 +147,25 @@ class CrossEntropy {
       probability_rows(pack, r, n, operands, loss);
   }
 
+  // What label smoothing gives to each class of the rows that are kept; the same to all but for class weights.
+  template <class Pack>
+  struct Shares {
+    const T* base;
+    int64_t equal;  // vectors of the pack of which all lanes are given the same
+    Vec<T> kept, each;
+
+    template <class Load>
+    Vec<T> operator()(int64_t i, const Load&) const {
+      return i < equal ? each : Pack::per_class(base, i) * kept;
+    }
+  };
+  template <class Pack>
+  Shares<Pack> shares(Vec<T> kept) const {
+    const int64_t whole =
+        rows_.classes / (Pack::kRows == 1 ? kLanes<T> : 1);  // in the last vector, the padding has none
+    return {base_.get(), call_.w.exists() ? 0 : whole, kept, Pack::per_class(base_.get(), 0) * kept};
+  }
+
   struct Sums {
     Vec<T> m, rest, leaders, rest_q, distance, Q;  // (1), the number of leaders, (2), the sum of q
   };
@@ -182,16 +201,23 @@ class CrossEntropy {
   }
 
   // (1) and (2); also writes e = exp(z - m) for the gradient. rest leaves out the leader's own e = 1; those of classes
-  // that tie with it are added back. q(i, load) is the effective target of the i-th vector of the pack.
+  // that tie with it are added back. q(i, load) is the effective target of the i-th vector of the pack; where it is the
+  // same for all classes, it is a factor of the sums.
   template <class Pack, class Number, class Target>
   static Sums exponentials(const Pack& pack, const Number* z, T* e_out, const Target* q) {
     const Vec<T> m = largest(pack, z), zero{}, one = splat(T{1}), low = splat(static_cast<T>(-INFINITY));
-    Vec<T> leaders{}, rest_q{}, distance{}, Q{};
+    Vec<T> leaders{}, rest_q{}, distance{}, Q{}, equal_leaders{}, equal_gaps{};
     WideSum<T> rest;
     for_each_vector<T>(pack, [&](int64_t i, auto load, auto store) {
       const Vec<T> v = load(z, low), e = exp_of_gap(v, m);
       store(e_out, e);
       rest.add(e == one ? zero : e);
+      if constexpr (std::is_same_v<Target, Shares<Pack>>)
+        if (q != nullptr && i < q->equal) {
+          equal_leaders += e == one ? one : zero;
+          equal_gaps += m - v;
+          return;
+        }
       leaders += e == one ? one : zero;
       if (q != nullptr) {
         const Vec<T> at_q = (*q)(i, load);
@@ -206,6 +232,14 @@ class CrossEntropy {
       distance = Pack::sum(distance);
       Q = Pack::sum(Q);
     }
+    if constexpr (std::is_same_v<Target, Shares<Pack>>)
+      if (q != nullptr && q->equal > 0) {
+        const auto classes = static_cast<T>(q->equal * (Pack::kRows == 1 ? kLanes<T> : 1));
+        equal_leaders = Pack::sum(equal_leaders);
+        leaders += equal_leaders;
+        rest_q += q->each * (classes - equal_leaders);
+        distance += q->each * Pack::sum(equal_gaps);
+      }
     return {m, Pack::sum(rest.narrow()) + (leaders - one), leaders, rest_q, distance, Q};
   }
 
@@ -220,10 +254,17 @@ class CrossEntropy {
   static void gradient(const Pack& pack, const T* e, Number* dz, const Target* q, Vec<T> Q, Vec<T> up, const Sums& sums,
                        Mask<T> aimed_at) {
     const Vec<T> one = splat(T{1}), slope = up * Q / (one + sums.rest), leader = up * sums.rest_q - slope * sums.rest;
+    Vec<T> each{};
+    if constexpr (std::is_same_v<Target, Shares<Pack>>)
+      if (q != nullptr) each = up * q->each;
     for_each_vector<T>(pack, [&](int64_t i, auto load, auto store) {
       const Vec<T> v = load(e, Vec<T>{});
       Vec<T> d = v * slope;
-      if (q != nullptr) d -= up * (*q)(i, load);
+      if constexpr (std::is_same_v<Target, Shares<Pack>>) {
+        if (q != nullptr) d -= i < q->equal ? each : up * (*q)(i, load);
+      } else if (q != nullptr) {
+        d -= up * (*q)(i, load);
+      }
       store(dz, (aimed_at & (v == one)) ? leader : d);
     });
   }
@@ -252,10 +293,7 @@ class CrossEntropy {
       z_y[j] = static_cast<T>(z[Pack::at(y[j], j)]);
     }
     const Vec<T> is_kept = Pack::per_row(kept), at_y = Pack::per_row(own), one = splat(T{1});
-    // Without weights, all classes have the same share: one vector stays in the cache, except for the padded last one.
-    const int64_t whole = call_.w.exists() ? 0 : rows_.classes / (Pack::kRows == 1 ? kLanes<T> : 1);
-    auto share = [&](int64_t i, auto) { return Pack::per_class(base_.get(), i < whole ? 0 : i) * is_kept; };
-    const auto* q = call_.smoothing != 0.0 ? &share : nullptr;
+    const Shares<Pack> given = shares<Pack>(is_kept), *q = call_.smoothing != 0.0 ? &given : nullptr;
     Sums sums = exponentials(pack, z, e, q);
     const Vec<T> Q = at_y + (q != nullptr ? base_total_ * is_kept : Vec<T>{});
     const Vec<T> gap = sums.m - Pack::per_row(z_y), zero{};

@@ -23,34 +23,10 @@ void with_divergence(int64_t kind, const Body& body) {
   }
 }
 
-// How small a log-ratio must be for a series; beyond, a difference loses a digit or so, of which there are enough
-// unless the type of the scores is double.
-template <class S, class T>
-constexpr T kNear = std::is_same_v<S, double> ? T{1} : static_cast<T>(0.5);
-
-// e^d - 1 - d for |d| < kNear, by its Taylor series, as accurately as a result stored as S requires
-template <class S, class T>
-inline Vec<T> exp_remainder(Vec<T> d) {
-  constexpr int terms = std::is_same_v<S, double> ? 17 : std::is_same_v<T, double> ? 9 : 7;
-  struct Table {
-    T factor[terms];
-  };
-  static constexpr Table table = [] {
-    Table t{};
-    double factor = 0.5;
-    for (int n = 0; n < terms; ++n, factor /= n + 2) t.factor[n] = static_cast<T>(factor);
-    return t;
-  }();
-  Vec<T> series = splat(table.factor[terms - 1]);
-#pragma GCC unroll 20
-  for (int n = terms - 2; n >= 0; --n) series = series * d + table.factor[n];
-  return d * d * series;
-}
-
 // p - q for p = q e^u
 template <class S, class T>
 inline Vec<T> difference(Vec<T> p, Vec<T> q, Vec<T> u) {
-  return abs<T>(u) < splat(kNear<S, T>) ? q * (u + exp_remainder<S, T>(u)) : p - q;
+  return abs<T>(u) < splat(kNear<S, T>) ? q * (u + exp_remainder_series<S, T>(u)) : p - q;
 }
 
 // c x, but 0 if c is 0, whatever x
@@ -77,12 +53,12 @@ class Divergence {
     const Vec<T> zero{};
     const Mask<T> near = abs<T>(u) < splat(kNear<S, T>);
     if constexpr (kind == kForwardKL) {
-      return near ? q * exp_remainder<S, T>(u) : p - q - times<T>(q, u);
+      return near ? q * exp_remainder_series<S, T>(u) : p - q - times<T>(q, u);
     } else if constexpr (kind == kReverseKL) {
-      return near ? p * exp_remainder<S, T>(-u) : q - p + times<T>(p, u);
+      return near ? p * exp_remainder_series<S, T>(-u) : q - p + times<T>(p, u);
     } else if constexpr (kind == kJSD) {
       const auto [w, v] = mixture(u);
-      const Vec<T> close = share_ * q * exp_remainder<S, T>(w) + rest_ * p * exp_remainder<S, T>(v);
+      const Vec<T> close = share_ * q * exp_remainder_series<S, T>(w) + rest_ * p * exp_remainder_series<S, T>(v);
       return near ? close : zero - share_ * times<T>(q, w) - rest_ * times<T>(p, v);
     } else {
       return static_cast<T>(0.5) * abs<T>(difference<S, T>(p, q, u));

@@ -28,7 +28,7 @@ struct Element<InPairs, inputs> {
 // Defaults of a functor. One with a restricted domain lists its error messages in `errors` and has a function
 // outside(in, Mask<T>* lanes) that marks in lanes[i] where the i-th error occurs.
 struct Unlimited {
-  static constexpr unsigned kOptional = 0;  // bit i: input i may be absent
+  static constexpr unsigned kOptional = 0, kAbsent = 0;  // bit i: input i may be absent, or is
   static constexpr int kFactor = 1;  // left out of the slopes, which could overflow with it
   static constexpr int kInterleaved = 4;  // vectors computed side by side
   static constexpr std::array<const char*, 0> errors{};
@@ -61,14 +61,19 @@ struct Variants {
   static constexpr unsigned kOptional = 0;
 };
 
-// Like torch's clamp_min and clamp_max: a NaN in x or in the bound is propagated.
+// Like torch's clamp_min and clamp_max: a NaN in x or in the bound is propagated. The latter by a mask, because a
+// branch would keep the compiler from interleaving vectors.
+template <class T>
+inline Vec<T> or_nan(Vec<T> y, Vec<T> bound) {
+  return bitcast<Vec<T>>(bitcast<Mask<T>>(y) | (bound != bound));
+}
 template <class T>
 inline Vec<T> at_least(Vec<T> x, T least) {
-  return least == least ? not_below<T>(x, least) : splat(least);
+  return or_nan<T>(not_below<T>(x, least), splat(least));
 }
 template <class T>
 inline Vec<T> at_most(Vec<T> x, T most) {
-  return most == most ? not_above<T>(x, most) : splat(most);
+  return or_nan<T>(not_above<T>(x, most), splat(most));
 }
 
 // The functions of a generated formula.
@@ -194,7 +199,10 @@ template <class F, class S, bool usual = false>
   };
   auto get_inputs = [&](int64_t i, Vec<T>* in) {
     for (int k = 0; k < inputs; ++k)
-      in[k] = (F::kOptional >> k & 1) == 0 || block.in[k] != nullptr ? get(block.in[k], i) : Vec<T>{};
+      if ((F::kAbsent >> k & 1) != 0 || ((F::kOptional >> k & 1) != 0 && block.in[k] == nullptr))
+        in[k] = Vec<T>{};
+      else
+        in[k] = get(block.in[k], i);
   };
   [[maybe_unused]] Mask<T> outside[kErrors + 1] = {};
   LaneSum sum;

@@ -245,18 +245,13 @@ inline Vec<double> scale(Vec<double> y, Vec<double> k) { return (Vec<double>)_mm
 inline Vec<float> scale(Vec<float> y, Vec<float> k) { return (Vec<float>)_mm512_scalef_ps((__m512)y, (__m512)k); }
 #else
 template <class T>
-inline Vec<T> exp2i(Vec<T> k) {
-  Vec<T> shifted = k + (Simd<T>::round_magic + static_cast<T>(Simd<T>::exponent_bias));
-  Mask<T> bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  bits <<= Simd<T>::mantissa_bits;
-  std::memcpy(&shifted, &bits, sizeof bits);
-  return shifted;
-}
-template <class T>
 inline Vec<T> scale_in_halves(Vec<T> y, Vec<T> k) {
-  const Vec<T> half = (k * static_cast<T>(0.5) + Simd<T>::round_magic) - Simd<T>::round_magic;
-  return (y * exp2i<T>(half)) * exp2i<T>(k - half);
+  // k / 2 rounded, and the rest, in the low bits of numbers, with the bias of an exponent
+  constexpr T magic = Simd<T>::round_magic + static_cast<T>(Simd<T>::exponent_bias);
+  const Mask<T> all = bitcast<Mask<T>>(k + (magic + static_cast<T>(Simd<T>::exponent_bias)));
+  const Mask<T> half = bitcast<Mask<T>>(k * static_cast<T>(0.5) + magic);
+  return (y * bitcast<Vec<T>>(half << Simd<T>::mantissa_bits)) *
+         bitcast<Vec<T>>((all - half) << Simd<T>::mantissa_bits);
 }
 inline Vec<double> scale(Vec<double> y, Vec<double> k) { return scale_in_halves<double>(y, k); }
 inline Vec<float> scale(Vec<float> y, Vec<float> k) { return scale_in_halves<float>(y, k); }
@@ -333,13 +328,16 @@ inline Vec<T> polynomial(const T (&coefficients)[n], Vec<T> x, Vec<T> x_squared)
   return chains[n % 2] * x + chains[(n - 1) % 2];
 }
 
-// e^r - 1 for |r| <= ln(2)/2, by a Taylor polynomial whose first omitted term is below half an ulp
+// e^r - 1 for |r| <= ln(2)/2, by r and r^2 times the minimax polynomial of the rest: error 2^-57 of e^r, 2^-55 of e^r -
+// 1
 inline Vec<double> expm1_reduced(Vec<double> r) {
-  constexpr double coefficients[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
-                                     1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
-                                     1.0 / 120,        1.0 / 24,        1.0 / 6,        0.5};
-  return (polynomial(coefficients, r, r * r) * r) * r + r;
+  constexpr double coefficients[] = {
+      0x1.af7b44ba3eef6p-26, 0x1.28a5b62194e34p-22, 0x1.71dde7080325bp-19, 0x1.a019a3776b0e3p-16, 0x1.a01a01b734bbcp-13,
+      0x1.6c16c1802a680p-10, 0x1.111111110e2dap-7,  0x1.5555555551e4bp-5,  0x1.555555555555dp-3,  0x1.0000000000005p-1};
+  const Vec<double> q = r * r;
+  return polynomial(coefficients, r, q) * q + r;
 }
+// by a Taylor polynomial whose first omitted term is below half an ulp
 inline Vec<float> expm1_reduced(Vec<float> r) {
   Vec<float> p = splat(1.0f / 5040.0f);
   p = p * r + 1.0f / 720.0f;
@@ -387,52 +385,68 @@ alignas(64) inline constexpr double kRoots[16] = {
     0x1.6a09e667f3bcdp+0, 0x1.7a11473eb0187p+0, 0x1.8ace5422aa0dbp+0, 0x1.9c49182a3f090p+0,
     0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0, 0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0};
 
-// e^x with relative error max(1, |x|) 2^-50, for results that are rounded to float32 but may cancel before. With
-// x = (16 k + j) ln 2 / 16 + r and |r| <= ln 2 / 32, the polynomial is short and 2^(j/16) is looked up in a register.
-#if defined(__AVX512F__)
-struct RootAndRest {
-  Vec<double> root, p;  // 2^(k + j/16) and e^r - 1
+// The parts of e^x = power (1 + r + tail), for results that are rounded to float32 but may cancel before.
+struct Exponential {
+  Vec<double> power, r, tail;
 };
-inline RootAndRest exp_by_root(Vec<double> x) {
+#if defined(__AVX512F__)
+// With x = (16 k + j) ln 2 / 16 + r and |r| <= ln 2 / 32, the polynomial is short, and 2^(j/16) is looked up in a
+// register.
+inline Exponential exponential(Vec<double> x) {
+  constexpr double coefficients[] = {1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5};
   const Vec<double> c = not_below<double>(x, Simd<double>::exp_low);
   const Vec<double> shifted = c * (16 * 1.44269504088896340736) + Simd<double>::round_magic;
-  const Vec<double> k = shifted - Simd<double>::round_magic, r = c - k * (0.69314718055994530942 / 16);
+  const Vec<double> k = shifted - Simd<double>::round_magic, r = c - k * (0.69314718055994530942 / 16), q = r * r;
   const Vec<double> root = look_up(kRoots, bitcast<Mask<double>>(shifted));  // by the low four bits of 16 k + j
-  Vec<double> p = splat(1.0 / 720);
-  p = p * r + 1.0 / 120;
-  p = p * r + 1.0 / 24;
-  p = p * r + 1.0 / 6;
-  p = p * r + 0.5;
-  p = p * r + 1.0;
-  return {scale(root, k * (1.0 / 16)), p * r};  // scalef takes the floor of the exponent
-}
-inline Vec<double> exp_to_float(Vec<double> x) {
-  const auto [root, p] = exp_by_root(x);
-  return p * root + root;
-}
-// e^x - 1 for x <= 0, with relative error 2^-45
-inline Vec<double> expm1_to_float(Vec<double> x) {
-  const auto [root, p] = exp_by_root(x);
-  return p * root + (root - 1.0);
+  return {scale(root, k * (1.0 / 16)), r,
+          polynomial(coefficients, r, q) * q};  // scalef takes the floor of the exponent
 }
 #else
-// Without such a lookup, the polynomial is that of exp. 2^k is one factor, made of the bits of the shifted number.
-inline Vec<double> exp_to_float(Vec<double> x) {
-  constexpr double low = -708;  // below, 2^k is no normal number, and the result is 0 in float32
-  const Vec<double> c = not_below<double>(x, low);
+// With x = k ln 2 + r. The minimax polynomial has an error of 2^-51 of e^r, and 2^k is made of the bits of the shifted
+// number, so it must be a normal number.
+constexpr double kLowToFloat = -708;  // below, e^x is 0 in float32
+inline Exponential exponential(Vec<double> x) {
+  constexpr double coefficients[] = {0x1.28b63114cc7f7p-22, 0x1.72e32bde0f1d6p-19, 0x1.a01991742b89cp-16,
+                                     0x1.a019937df7be1p-13, 0x1.6c16c186b6a88p-10, 0x1.11111123b0418p-7,
+                                     0x1.5555555550276p-5,  0x1.55555555514ddp-3,  0x1.0000000000008p-1};
+  const Vec<double> c = not_below<double>(x, kLowToFloat);
   const Vec<double> shifted = c * 1.44269504088896340736 + Simd<double>::round_magic;
-  const Vec<double> r = c - (shifted - Simd<double>::round_magic) * 0.69314718055994530942;
+  const Vec<double> r = c - (shifted - Simd<double>::round_magic) * 0.69314718055994530942, q = r * r;
   const Mask<double> exponent = bitcast<Mask<double>>(shifted) + Simd<double>::exponent_bias;
-  const Vec<double> power = bitcast<Vec<double>>(exponent << Simd<double>::mantissa_bits);
-  return x < low ? Vec<double>{} : exp_reduced<double>(r) * power;
+  return {bitcast<Vec<double>>(exponent << Simd<double>::mantissa_bits), r, polynomial(coefficients, r, q) * q};
 }
-inline Vec<double> expm1_to_float(Vec<double> x) { return expm1<double>(x); }
 #endif
+
+// e^x with relative error max(1, |x|) 2^-50, for x <= kHighToFloat
+constexpr double kHighToFloat = 709;  // above, e^x is infinite in float32
+inline Vec<double> exp_to_float(Vec<double> x) {
+  const auto [power, r, tail] = exponential(x);
+  const Vec<double> y = (r + tail) * power + power;
+#if defined(__AVX512F__)
+  return y;
+#else
+  return bitcast<Vec<double>>(bitcast<Mask<double>>(y) & ~(x < kLowToFloat));
+#endif
+}
+// e^x - 1 with relative error 2^-45, for x <= kHighToFloat
+inline Vec<double> expm1_to_float(Vec<double> x) {
+  const auto [power, r, tail] = exponential(x);
+  return (r + tail) * power + (power - 1.0);
+}
+// e^x - 1 - x with relative error 2^-40, for x <= kHighToFloat
+inline Vec<double> exp_remainder_to_float(Vec<double> x) {
+  const auto [power, r, tail] = exponential(x);
+  return tail * power + ((r * power - x) + (power - 1.0));
+}
+
+// Whether a result is rounded to float32 but computed in double.
+template <class S, class T>
+constexpr bool kToFloat = sizeof(S) == sizeof(float) && sizeof(T) == sizeof(double);
 
 // e^x and e^x - 1 for x <= 0, as accurately as a result stored as S requires
 template <class S, class T>
 inline Vec<T> exp_for(Vec<T> x) {
-  if constexpr (sizeof(S) == sizeof(float) && sizeof(T) == sizeof(double)) {
+  if constexpr (kToFloat<S, T>) {
     return exp_to_float(x);
   } else {
     return exp<T>(x);
@@ -441,7 +455,7 @@ inline Vec<T> exp_for(Vec<T> x) {
 
 template <class S, class T>
 inline Vec<T> expm1_for(Vec<T> x) {
-  if constexpr (sizeof(S) == sizeof(float) && sizeof(T) == sizeof(double)) {
+  if constexpr (kToFloat<S, T>) {
     return expm1_to_float(x);
   } else {
     return expm1<T>(x);
@@ -466,10 +480,59 @@ inline Vec<T> sqrt(Vec<T> x) {
   return sqrt_of(x);
 }
 
-// e^x for any x. Selects inf explicitly on overflow, because an overflowing product could be fused with a later sum.
+// y, or inf for an x of which the exponential overflows: explicitly, because a product that overflows could be fused
+// with a later sum
+template <class S, class T>
+inline Vec<T> or_overflow(Vec<T> y, Vec<T> x) {
+  constexpr T high = kToFloat<S, T> ? static_cast<T>(kHighToFloat) : Simd<T>::exp_high;
+  return x > high ? splat(static_cast<T>(__builtin_inf())) : y;
+}
+
+// e^x for any x
 template <class S, class T = S>
 inline Vec<T> exp_signed(Vec<T> x) {
-  return x > Simd<T>::exp_high ? splat(static_cast<T>(__builtin_inf())) : exp_for<S, T>(x);
+  return or_overflow<S, T>(exp_for<S, T>(x), x);
+}
+
+// How small a number must be for a series; beyond, a difference loses a digit or so, of which there are enough unless
+// the result is double.
+template <class S, class T>
+constexpr T kNear = std::is_same_v<S, double> ? T{1} : static_cast<T>(0.5);
+
+// e^d - 1 - d for |d| < kNear, by its Taylor series
+template <class S, class T>
+inline Vec<T> exp_remainder_series(Vec<T> d) {
+  constexpr int terms = std::is_same_v<S, double> ? 17 : std::is_same_v<T, double> ? 9 : 7;
+  struct Series {
+    T coefficients[terms];
+    constexpr Series() : coefficients{} {
+      double factor = 0.5;
+      for (int n = 0; n < terms; ++n, factor /= n + 2) coefficients[terms - 1 - n] = static_cast<T>(factor);
+    }
+  };
+  constexpr Series series;
+  const Vec<T> q = d * d;
+  return polynomial(series.coefficients, d, q) * q;
+}
+
+// e^d - 1 - d and e^d - 1 for any d
+template <class S, class T>
+inline Vec<T> exp_remainder(Vec<T> d) {
+  if constexpr (kToFloat<S, T>) {
+    return or_overflow<S, T>(exp_remainder_to_float(d), d);
+  } else {
+    const Vec<T> e = exp_signed<S, T>(d), far = e == static_cast<T>(__builtin_inf()) ? e : e - T{1} - d;
+    return abs<T>(d) < splat(kNear<S, T>) ? exp_remainder_series<S, T>(d) : far;
+  }
+}
+template <class S, class T>
+inline Vec<T> exp_minus_1(Vec<T> d) {
+  if constexpr (kToFloat<S, T>) {
+    return or_overflow<S, T>(expm1_to_float(d), d);
+  } else {
+    const Vec<T> far = exp_signed<S, T>(d) - T{1};
+    return abs<T>(d) < splat(kNear<S, T>) ? d + exp_remainder_series<S, T>(d) : far;
+  }
 }
 
 // A number as an unevaluated sum of two floats, the second about an ulp of the first, for use before a cancellation.
@@ -501,7 +564,7 @@ constexpr bool kPairs = kTable<float> > 0;
 constexpr float kClose = kTable<float> == 16 ? 0x1p-10f : 0x1p-9f;
 
 // e^x for x <= exp_high, with an error of 2^-34, or 2^-32 for a table of 8. With n = kTable<float> roots of two,
-// x = (n k + j) ln 2 / n + r.
+// x = (n k + j) ln 2 / n + r, where n k + j is in the low bits of the shifted number.
 #if defined(__AVX2__)
 inline TwoFloats exp_two_floats(Vec<float> x) {
   constexpr int n = kTable<float>;
@@ -516,36 +579,37 @@ inline TwoFloats exp_two_floats(Vec<float> x) {
     }
     return t;
   }();
+  constexpr float magic = Simd<float>::round_magic + 2 * n * Simd<float>::exponent_bias;
   const Vec<float> c = not_below<float>(x, Simd<float>::exp_low), ln2_low = splat(-Simd<float>::ln2_low / n);
-  const Vec<float> shifted = c * (n * 1.44269504088896340736f) + Simd<float>::round_magic;
-  const Vec<float> steps = shifted - Simd<float>::round_magic;
+  const Vec<float> shifted = c * (n * 1.44269504088896340736f) + magic;
+  const Vec<float> steps = shifted - magic;
   const Vec<float> nearly_r = fma(steps, splat(-Simd<float>::ln2_high / n), c);
   const Vec<float> r = fma(steps, ln2_low, nearly_r), r_low = fma(steps, ln2_low, nearly_r - r);
   const Vec<float> curve = (r * r) * (r * (r * (r * (1.0f / 120) + 1.0f / 24) + 1.0f / 6) + 0.5f), p = r + curve;
-  const Mask<float> j = bitcast<Mask<float>>(shifted);  // in the low bits
-  const Vec<float> root = look_up(table.high, j), root_low = look_up(table.low, j), high = fma(root, p, root);
+  const Mask<float> bits = bitcast<Mask<float>>(shifted);
+  const Vec<float> root = look_up(table.high, bits), root_low = look_up(table.low, bits), high = fma(root, p, root);
   const Vec<float> low = fma(root, r_low, fma(root, curve, fma(root, r, root - high))) + fma(root_low, p, root_low);
 #if defined(__AVX512F__)
   const Vec<float> k = steps * (1.0f / n);  // scale takes its floor
-#else
-  const Vec<float> k = (steps - __builtin_convertvector(j & (n - 1), Vec<float>)) * (1.0f / n);
-#endif
   return {scale(high, k), scale(low, k)};
+#else
+  const Unsigned<float> k = (Unsigned<float>)bits / n, half = k / 2;  // plus the bias of an exponent, twice and once
+  const Vec<float> one = bitcast<Vec<float>>(half << Simd<float>::mantissa_bits),
+                   other = bitcast<Vec<float>>((k - half) << Simd<float>::mantissa_bits);
+  return {(high * one) * other, (low * one) * other};
+#endif
 }
 #endif
 
 // log((1+s)/(1-s)) = 2 s (1 + s^2/3 + s^4/5 + ...): the sum in parentheses minus its leading 1, divided by q = s^2
+// by minimax polynomials: error 2^-58 and 2^-28 of the logarithm
 inline Vec<double> atanh_tail(Vec<double> q) {
-  constexpr double coefficients[] = {1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
-                                     1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3};
+  constexpr double coefficients[] = {0x1.2df11e9438585p-4, 0x1.39bedfbc5e45ep-4, 0x1.746508b394b56p-4,
+                                     0x1.c71c587389068p-4, 0x1.249249393810bp-3, 0x1.999999998b0a3p-3,
+                                     0x1.555555555556ap-2};
   return polynomial(coefficients, q, q * q);
 }
-inline Vec<float> atanh_tail(Vec<float> q) {
-  Vec<float> p = splat(1.0f / 9);
-  p = p * q + 1.0f / 7;
-  p = p * q + 1.0f / 5;
-  return p * q + 1.0f / 3;
-}
+inline Vec<float> atanh_tail(Vec<float> q) { return (q * 0x1.318016p-3f + 0x1.99630ep-3f) * q + 0x1.555574p-2f; }
 
 // log(1+f) for 1+f in [1/sqrt 2, sqrt 2]: with s = f/(2+f), 2s = f - s f
 template <class T>
@@ -786,10 +850,10 @@ inline Vec<T> log(Vec<T> x) {
 // x^y for x >= 0, as accurately as a result stored as S requires: by std::pow lane by lane if T is not wider than S
 template <class S, class T>
 inline Vec<T> pow(Vec<T> x, T y) {
-  if (y == 0) return splat(T{1});
   if constexpr (sizeof(S) < sizeof(T)) {
-    const T at_zero = y > 0 ? T{0} : static_cast<T>(__builtin_inf());
-    return x == Vec<T>{} ? splat(at_zero) : exp_signed<S, T>(y * log<T>(x));
+    const Vec<T> zero{}, exponent = splat(y), at_zero = exponent > zero ? zero : splat(static_cast<T>(__builtin_inf()));
+    const Vec<T> power = x == zero ? at_zero : exp_signed<S, T>(exponent * log<T>(x));
+    return exponent == zero ? splat(T{1}) : power;
   } else {
     for (int lane = 0; lane < kLanes<T>; ++lane) x[lane] = std::pow(x[lane], y);
     return x;

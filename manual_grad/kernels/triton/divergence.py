@@ -6,7 +6,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from manual_grad.kernels.triton.math import exp, expm1, log1p
+from manual_grad.kernels.triton.math import exp, exp_remainder_series, expm1, log1p
 
 # in the order of NAMES in engine/divergence.py
 FORWARD_KL, REVERSE_KL, JSD = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
@@ -15,19 +15,9 @@ _NEAR = tl.constexpr(0.5)  # beyond, a difference loses a digit or so, which flo
 
 
 @triton.jit
-def remainder(d):
-    """e^d - 1 - d for |d| < 1/2, by its Taylor series."""
-    TERMS: tl.constexpr = 14 if d.dtype == tl.float64 else 7
-    series = d * 0 + 1.0
-    for i in tl.static_range(TERMS):
-        series = series * d * (1.0 / (TERMS + 2 - i)) + 1.0
-    return 0.5 * d * d * series
-
-
-@triton.jit
 def difference(p, q, u):
     """p - q for p = q e^u."""
-    return tl.where(tl.abs(u) < _NEAR, q * (u + remainder(u)), p - q)
+    return tl.where(tl.abs(u) < _NEAR, q * (u + exp_remainder_series(u)), p - q)
 
 
 @triton.jit
@@ -49,12 +39,12 @@ def term(p, q, u, teacher, student, KIND: tl.constexpr):
     """(3). ``teacher`` and ``student`` are their shares of the mixture."""
     near = tl.abs(u) < _NEAR
     if KIND == FORWARD_KL:
-        return tl.where(near, q * remainder(u), p - q - times(q, u))
+        return tl.where(near, q * exp_remainder_series(u), p - q - times(q, u))
     elif KIND == REVERSE_KL:
-        return tl.where(near, p * remainder(-u), q - p + times(p, u))
+        return tl.where(near, p * exp_remainder_series(-u), q - p + times(p, u))
     elif KIND == JSD:
         w, v = _mixture(u, teacher, student)
-        close = teacher * q * remainder(w) + student * p * remainder(v)
+        close = teacher * q * exp_remainder_series(w) + student * p * exp_remainder_series(v)
         return tl.where(near, close, -teacher * times(q, w) - student * times(p, v))
     else:
         return 0.5 * tl.abs(difference(p, q, u))

@@ -45,6 +45,29 @@ def expm1(x):
 
 
 @triton.jit
+def exp_remainder_series(d):
+    """e^d - 1 - d for |d| < 1, by its Taylor series."""
+    TERMS: tl.constexpr = 16 if d.dtype == tl.float64 else 9
+    series = d * 0 + 1.0
+    for i in tl.static_range(TERMS):
+        series = series * d * (1.0 / (TERMS + 2 - i)) + 1.0
+    return 0.5 * d * d * series
+
+
+@triton.jit
+def exp_remainder(d):
+    """e^d - 1 - d."""
+    u = exp(d)
+    far = tl.where(u == float("inf"), u, u - 1.0 - d)
+    return tl.where(tl.abs(d) < 1.0, exp_remainder_series(d), far)
+
+
+@triton.jit
+def exp_minus_1(d):
+    return tl.where(tl.abs(d) < 1.0, d + exp_remainder_series(d), exp(d) - 1.0)
+
+
+@triton.jit
 def pow(x, exponent):
     """x to a scalar power, for x >= 0; in float64, since the exponential of a product of magnitude s costs s eps."""
     y = exp(exponent.to(tl.float64) * tl.log(x.to(tl.float64))).to(x.dtype)

@@ -30,21 +30,24 @@ The last term is that of fine-tuning; [1] has :math:`\alpha = 1`, and calls :mat
         \bigl( P\, (1 - Q^2) + (1 - P)\, Q^2 \bigr) \tag{3}
 
 **Stable form.** A completion of which the policy is sure has :math:`x` near 0, and :math:`1 - e^x` has no digits left;
-``expm1`` has them:
+``expm1`` has them. So that the probabilities of unlikely completions do not underflow, both are divided by the larger:
 
 .. math::
-    r = (y - x) + \bigl( \log(-w_x) - \log(-w_y) \bigr), \qquad w_x = e^x - 1, \qquad w_y = e^y - 1 \tag{4}
-
-The logarithm of an unlikely completion, about :math:`-e^x`, has an absolute error of eps, :math:`r` inherits it, and
-:math:`e^r` has a relative error of that size: no more than any other rounding.
-
-No term of :math:`D` is negative. So that the probabilities of unlikely completions do not underflow, both are divided
-by the larger:
-
-.. math::
-    \frac QD = \frac{q}{p\, (1 - Q) + (1 - P)\, q}, \qquad
     p = \begin{cases} 1 & x \ge y \\ u & x < y \end{cases}, \qquad
-    q = \begin{cases} u & x \ge y \\ 1 & x < y \end{cases}, \qquad u = e^{-|x - y|} \tag{5}
+    q = \begin{cases} u & x \ge y \\ 1 & x < y \end{cases}, \qquad u = e^{-|x - y|}, \qquad
+    k = \frac{1 - P}{1 - Q} \tag{4}
+
+Then :math:`Q / P = q / p`, and
+
+.. math::
+    \log(1 + e^r) = \log \Bigl( 1 + \frac qp\, k \Bigr) = \log(p + q\, k) - \log p
+    = \begin{cases} \log(1 + u\, k) & x \ge y \\ \log\bigl(1 + (k - 1) + u\bigr) + (y - x) & x < y \end{cases} \tag{5}
+
+Where :math:`k - 1` occurs, the rejected completion is the likelier one and :math:`k > 1`, so no term is negative. Nor
+is one of the denominator in
+
+.. math::
+    \frac QD = \frac{q}{p\, (1 - Q) + (1 - P)\, q} \tag{6}
 
 There are no kinks.
 
@@ -83,13 +86,15 @@ class ORPOLossFunction(PointwiseLoss):
 
     @staticmethod
     def elementwise(x: Tensor, y: Tensor, beta: float, alpha: float) -> Tensor:
-        e = beta * preference.softplus((y - x) + (_rest(x).log() - _rest(y).log()))  # (4)
+        u, below = (-size(x - y)).exp(), x < y
+        k = _rest(x) / _rest(y)
+        e = beta * (torch.where(below, y - x, 0) + torch.where(below, k - 1 + u, u * k).log1p())  # (5)
         return e if alpha == 0 else e - alpha * x  # (1)
 
     @staticmethod
     def first(x: Tensor, y: Tensor, beta: float, alpha: float) -> tuple[Tensor, Tensor]:
         n, m, p, q = _parts(x, y)
-        d = beta * (q / (p * m + n * q))  # (5)
+        d = beta * (q / (p * m + n * q))  # (6)
         return -d if alpha == 0 else -d - alpha, d * (n / m)  # (2)
 
     @staticmethod
@@ -111,7 +116,7 @@ def _rest(x: Tensor) -> Tensor:
 
 
 def _parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """1 - P, 1 - Q, and p and q of (5)."""
+    """1 - P, 1 - Q, and p and q of (4)."""
     u = (-size(x - y)).exp()
     return _rest(x), _rest(y), torch.where(x < y, u, 1), torch.where(x < y, 1, u)
 

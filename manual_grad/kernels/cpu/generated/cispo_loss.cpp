@@ -6,7 +6,6 @@ namespace {
 
 struct CISPOLoss_w : Widened {
   static constexpr int kInputs = 4, kOptions = 1;
-  static constexpr unsigned kOptional = 1u << 3;
   template <class S, class T>
   static Element<T, 4> eval(const Vec<T>* in, const T* option) {
     const Vec<T> x = in[0];
@@ -31,7 +30,7 @@ struct CISPOLoss_w : Widened {
 
 struct CISPOLoss_no_w : Widened {
   static constexpr int kInputs = 4, kOptions = 1;
-  static constexpr unsigned kOptional = 1u << 3;
+  static constexpr unsigned kAbsent = 1u << 3;
   template <class S, class T>
   static Element<T, 4> eval(const Vec<T>* in, const T* option) {
     const Vec<T> x = in[0];

@@ -6,7 +6,6 @@ namespace {
 
 struct PPOClipLoss_w : Widened {
   static constexpr int kInputs = 4, kOptions = 3;
-  static constexpr unsigned kOptional = 1u << 3;
   template <class S, class T>
   static Element<T, 4> eval(const Vec<T>* in, const T* option) {
     const Vec<T> x = in[0];
@@ -48,7 +47,7 @@ struct PPOClipLoss_w : Widened {
 
 struct PPOClipLoss_no_w : Widened {
   static constexpr int kInputs = 4, kOptions = 3;
-  static constexpr unsigned kOptional = 1u << 3;
+  static constexpr unsigned kAbsent = 1u << 3;
   template <class S, class T>
   static Element<T, 4> eval(const Vec<T>* in, const T* option) {
     const Vec<T> x = in[0];

@@ -6,7 +6,6 @@ namespace {
 
 struct TripletMarginWithDistanceLoss_z : Widened {
   static constexpr int kInputs = 3, kOptions = 1;
-  static constexpr unsigned kOptional = 1u << 2;
   template <class S, class T>
   static Element<T, 3> eval(const Vec<T>* in, const T* option) {
     const Vec<T> x = in[0];
@@ -34,7 +33,7 @@ struct TripletMarginWithDistanceLoss_z : Widened {
 
 struct TripletMarginWithDistanceLoss_no_z : Widened {
   static constexpr int kInputs = 3, kOptions = 1;
-  static constexpr unsigned kOptional = 1u << 2;
+  static constexpr unsigned kAbsent = 1u << 2;
   template <class S, class T>
   static Element<T, 3> eval(const Vec<T>* in, const T* option) {
     const Vec<T> x = in[0];

@@ -11,32 +11,34 @@ def value_alpha_0(inputs, options):
     x = inputs[0]
     y = inputs[1]
     beta = options[0]
-    v1 = y - x
-    v2 = x > 0.0
-    v3 = tl.where(v2, float("nan"), x)
-    v4 = tl.abs(v3)
-    v5 = -v4
-    v6 = expm1(v5)
-    v7 = 0.0 - v6
-    v8 = tl.log(v7)
-    v9 = y > 0.0
-    v10 = tl.where(v9, float("nan"), y)
-    v11 = tl.abs(v10)
-    v12 = -v11
-    v13 = expm1(v12)
-    v14 = 0.0 - v13
-    v15 = tl.log(v14)
-    v16 = v8 - v15
-    v17 = v1 + v16
-    v18 = v17 < 0.0
-    v19 = tl.abs(v17)
-    v20 = tl.where(v18, 0.0, v19)
-    v21 = -v19
-    v22 = exp(v21)
-    v23 = log1p(v22)
-    v24 = v20 + v23
-    v25 = beta.to(x.dtype) * v24
-    return v25
+    v1 = x < y
+    v2 = y - x
+    v3 = tl.where(v1, v2, 0.0)
+    v4 = x > 0.0
+    v5 = tl.where(v4, float("nan"), x)
+    v6 = tl.abs(v5)
+    v7 = -v6
+    v8 = expm1(v7)
+    v9 = 0.0 - v8
+    v10 = y > 0.0
+    v11 = tl.where(v10, float("nan"), y)
+    v12 = tl.abs(v11)
+    v13 = -v12
+    v14 = expm1(v13)
+    v15 = 0.0 - v14
+    v16 = v9 / v15
+    v17 = v16 - 1.0
+    v18 = x - y
+    v19 = tl.abs(v18)
+    v20 = -v19
+    v21 = exp(v20)
+    v22 = v17 + v21
+    v23 = v21 * v16
+    v24 = tl.where(v1, v22, v23)
+    v25 = log1p(v24)
+    v26 = v3 + v25
+    v27 = beta.to(x.dtype) * v26
+    return v27
 
 
 @triton.jit
@@ -79,34 +81,36 @@ def value_other_alpha(inputs, options):
     y = inputs[1]
     beta = options[0]
     alpha = options[1]
-    v1 = y - x
-    v2 = x > 0.0
-    v3 = tl.where(v2, float("nan"), x)
-    v4 = tl.abs(v3)
-    v5 = -v4
-    v6 = expm1(v5)
-    v7 = 0.0 - v6
-    v8 = tl.log(v7)
-    v9 = y > 0.0
-    v10 = tl.where(v9, float("nan"), y)
-    v11 = tl.abs(v10)
-    v12 = -v11
-    v13 = expm1(v12)
-    v14 = 0.0 - v13
-    v15 = tl.log(v14)
-    v16 = v8 - v15
-    v17 = v1 + v16
-    v18 = v17 < 0.0
-    v19 = tl.abs(v17)
-    v20 = tl.where(v18, 0.0, v19)
-    v21 = -v19
-    v22 = exp(v21)
-    v23 = log1p(v22)
-    v24 = v20 + v23
-    v25 = beta.to(x.dtype) * v24
-    v26 = alpha.to(x.dtype) * x
-    v27 = v25 - v26
-    return v27
+    v1 = x < y
+    v2 = y - x
+    v3 = tl.where(v1, v2, 0.0)
+    v4 = x > 0.0
+    v5 = tl.where(v4, float("nan"), x)
+    v6 = tl.abs(v5)
+    v7 = -v6
+    v8 = expm1(v7)
+    v9 = 0.0 - v8
+    v10 = y > 0.0
+    v11 = tl.where(v10, float("nan"), y)
+    v12 = tl.abs(v11)
+    v13 = -v12
+    v14 = expm1(v13)
+    v15 = 0.0 - v14
+    v16 = v9 / v15
+    v17 = v16 - 1.0
+    v18 = x - y
+    v19 = tl.abs(v18)
+    v20 = -v19
+    v21 = exp(v20)
+    v22 = v17 + v21
+    v23 = v21 * v16
+    v24 = tl.where(v1, v22, v23)
+    v25 = log1p(v24)
+    v26 = v3 + v25
+    v27 = beta.to(x.dtype) * v26
+    v28 = alpha.to(x.dtype) * x
+    v29 = v27 - v28
+    return v29
 
 
 @triton.jit
