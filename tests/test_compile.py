@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def real_options(name: str) -> list[str]:
     return [p.name for p in parameters if isinstance(p.default, (int, float)) and not isinstance(p.default, bool)]
 
 
-OPTIONS = [(name, option) for name in FUNCTIONALS for option in real_options(name)]
+OPTIONS = {name: options for name in FUNCTIONALS if (options := real_options(name))}
 # valid values for integer options and for numbers with a domain
 RANGES = {
     "ignore_index": (-1, -2, 7, 3),
@@ -38,6 +39,12 @@ RANGES = {
 
 def values(name: str, option: str) -> tuple[float, ...]:
     return RANGES.get((name, option), RANGES.get(option, (0.25, 0.375, 0.5, 0.75)))
+
+
+def changes(name: str, options: Iterable[str]) -> list[dict[str, float]]:
+    """These options in four calls, each with another value in each call."""
+    every = {option: cycle(values(name, option)) for option in options}
+    return [{option: next(v) for option, v in every.items()} for _ in range(4)]
 
 
 def value_and_slope(loss: Any, arguments: Mapping[str, Any]) -> list[torch.Tensor]:
@@ -52,16 +59,23 @@ def compiled(loss: Any, **options: Any) -> Any:
     return torch.compile(loss, fullgraph=True, backend="aot_eager", **options)
 
 
-@pytest.mark.parametrize("dynamic", [None, True], ids=["as_it_comes", "dynamic"])
-@pytest.mark.parametrize(("name", "option"), OPTIONS)
-def test_options_that_change(name: str, option: str, dynamic: bool | None) -> None:
-    """From the second value on, Dynamo passes a symbol instead of a number."""
-    loss = getattr(M, name)
+def check_options_that_change(name: str, options: Iterable[str], dynamic: bool | None) -> None:
+    """From the second values on, or from the first if it is dynamic, Dynamo passes symbols instead of numbers."""
+    loss, arguments = getattr(M, name), example(name, torch.float64)
     run = compiled(lambda **arguments: loss(**arguments), dynamic=dynamic)
-    arguments = example(name, torch.float64)
-    found = [value_and_slope(run, {**arguments, option: v}) for v in values(name, option)]
-    expected = [value_and_slope(loss, {**arguments, option: v}) for v in values(name, option)]
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+    for changed in changes(name, options):
+        found, expected = (value_and_slope(f, {**arguments, **changed}) for f in (run, loss))
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name in OPTIONS for option in OPTIONS[name]])
+def test_an_option_that_changes(name: str, option: str) -> None:
+    check_options_that_change(name, [option], dynamic=None)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_all_options_change(name: str) -> None:
+    check_options_that_change(name, OPTIONS[name], dynamic=True)
 
 
 @pytest.mark.parametrize("name", specs.NAMES)
@@ -76,9 +90,9 @@ def test_code_of_inductor(name: str) -> None:
 def test_options_that_change_are_seen() -> None:
     """Most options change the loss, so reusing the value of the first call would give a wrong result."""
     changing = set()
-    for name, option in OPTIONS:
+    for name in OPTIONS:
         arguments = example(name, torch.float64)
-        found = {getattr(M, name)(**{**arguments, option: v}).sum().item() for v in values(name, option)}
+        found = {getattr(M, name)(**{**arguments, **options}).sum().item() for options in changes(name, OPTIONS[name])}
         changing |= {name} if len(found) > 1 else set()
     assert changing >= {
         "cosine_embedding_loss", "cross_entropy", "hinge_embedding_loss", "huber_loss", "linear_cross_entropy",

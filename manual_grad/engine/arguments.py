@@ -49,16 +49,19 @@ def overridable(function: F) -> F:
         tensors = (*args, *kwargs.values()) if kwargs else args
         if has_torch_function(tensors):
             return handle_torch_function(dispatch, tensors, *args, **kwargs)
-        if _DTENSORS in sys.modules and _has_dtensor(tensors):
-            from manual_grad.sharding import dtensors
-
-            if torch.compiler.is_compiling():
-                return dtensors.in_graph(function.__name__, *args, **kwargs)
-            return dtensors.call(dispatch, function, args, kwargs)
         if torch.compiler.is_compiling():
+            from manual_grad.engine import in_graph
+
+            if in_graph.has_dtensor(tensors):
+                from manual_grad.sharding import dtensors
+
+                return dtensors.in_graph(function.__name__, *args, **kwargs)
             if torchs is not None and torch_private.is_exporting() and ours_alone.isdisjoint(kwargs):
                 return torchs(*args, **kwargs)
-            from manual_grad.engine import in_graph  # noqa: F401
+        elif _DTENSORS in sys.modules and _has_dtensor(tensors):
+            from manual_grad.sharding import dtensors
+
+            return dtensors.call(dispatch, function, args, kwargs)
         # torch.jit, torch.export and torch.func.functionalize get torch's own loss: they record no autograd Function,
         # and without one our kernels have no gradient.
         elif (
