@@ -132,8 +132,7 @@ return found;
 AXE = """
 const [options, done] = arguments;
 const said = ({ id, nodes }) => nodes.map((n) => `${id}: ${n.target} ${n.failureSummary}`.slice(0, 300));
-// most elements of a page are parts of equations, in which axe finds nothing
-axe.run({ exclude: [".sidebar-drawer", "math *"] }, options).then((found) => done(found.violations.flatMap(said)));
+axe.run({ exclude: [".sidebar-drawer"] }, options).then((found) => done(found.violations.flatMap(said)));
 """
 
 

@@ -28,6 +28,7 @@ def real_options(name: str) -> list[str]:
 
 
 OPTIONS = {name: options for name in FUNCTIONALS if (options := real_options(name))}
+EACH = [(name, option) for name, options in OPTIONS.items() for option in options]
 # valid values for integer options and for numbers with a domain
 RANGES = {
     "ignore_index": (-1, -2, 7, 3),
@@ -68,7 +69,7 @@ def check_options_that_change(name: str, options: Iterable[str], dynamic: bool |
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
-@pytest.mark.parametrize(("name", "option"), [(name, option) for name in OPTIONS for option in OPTIONS[name]])
+@pytest.mark.parametrize(("name", "option"), EACH)
 def test_an_option_that_changes(name: str, option: str) -> None:
     check_options_that_change(name, [option], dynamic=None)
 
@@ -90,9 +91,9 @@ def test_code_of_inductor(name: str) -> None:
 def test_options_that_change_are_seen() -> None:
     """Most options change the loss, so reusing the value of the first call would give a wrong result."""
     changing = set()
-    for name in OPTIONS:
+    for name, option in EACH:
         arguments = example(name, torch.float64)
-        found = {getattr(M, name)(**{**arguments, **options}).sum().item() for options in changes(name, OPTIONS[name])}
+        found = {getattr(M, name)(**{**arguments, option: v}).sum().item() for v in values(name, option)}
         changing |= {name} if len(found) > 1 else set()
     assert changing >= {
         "cosine_embedding_loss", "cross_entropy", "hinge_embedding_loss", "huber_loss", "linear_cross_entropy",

@@ -52,13 +52,13 @@ def overridable(function: F) -> F:
         if torch.compiler.is_compiling():
             from manual_grad.engine import in_graph
 
-            if in_graph.has_dtensor(tensors):
+            if _has(in_graph.DTENSOR, tensors):
                 from manual_grad.sharding import dtensors
 
                 return dtensors.in_graph(function.__name__, *args, **kwargs)
             if torchs is not None and torch_private.is_exporting() and ours_alone.isdisjoint(kwargs):
                 return torchs(*args, **kwargs)
-        elif _DTENSORS in sys.modules and _has_dtensor(tensors):
+        elif _DTENSORS in sys.modules and _has(sys.modules[_DTENSORS].DTensor, tensors):
             from manual_grad.sharding import dtensors
 
             return dtensors.call(dispatch, function, args, kwargs)
@@ -94,8 +94,7 @@ def overridable(function: F) -> F:
 _DTENSORS = "torch.distributed.tensor"  # without which there are none
 
 
-def _has_dtensor(values: tuple[Any, ...]) -> bool:
-    kind = sys.modules[_DTENSORS].DTensor
+def _has(kind: Any, values: tuple[Any, ...]) -> bool:
     return any(isinstance(value, kind) for value in values)
 
 

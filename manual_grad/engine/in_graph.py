@@ -5,7 +5,6 @@ takes longer than everything else together.
 """
 
 import sys
-from typing import Any
 
 import torch
 
@@ -15,8 +14,4 @@ for functional in FUNCTIONALS:
     torch.compiler.allow_in_graph(functional)
 
 # Dynamo has loaded it, if this torch has it. Looking it up while tracing would make Dynamo guard all of sys.modules.
-_DTENSOR = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", ())
-
-
-def has_dtensor(values: tuple[Any, ...]) -> bool:
-    return any(isinstance(value, _DTENSOR) for value in values)
+DTENSOR = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", ())

@@ -244,14 +244,19 @@ inline T sum(Vec<T> v) {
 inline Vec<double> scale(Vec<double> y, Vec<double> k) { return (Vec<double>)_mm512_scalef_pd((__m512d)y, (__m512d)k); }
 inline Vec<float> scale(Vec<float> y, Vec<float> k) { return (Vec<float>)_mm512_scalef_ps((__m512)y, (__m512)k); }
 #else
+// y 2^k by two factors, 2^half and the rest, where k and half have a bias, twice and once that of an
+// exponent.
+template <class T, class Bits>
+inline Vec<T> scale_by_bits(Vec<T> y, Bits k, Bits half) {
+  return (y * bitcast<Vec<T>>(half << Simd<T>::mantissa_bits)) * bitcast<Vec<T>>((k - half) << Simd<T>::mantissa_bits);
+}
 template <class T>
 inline Vec<T> scale_in_halves(Vec<T> y, Vec<T> k) {
-  // k / 2 rounded, and the rest, in the low bits of numbers, with the bias of an exponent
+  // both in the low bits of a number
   constexpr T magic = Simd<T>::round_magic + static_cast<T>(Simd<T>::exponent_bias);
   const Mask<T> all = bitcast<Mask<T>>(k + (magic + static_cast<T>(Simd<T>::exponent_bias)));
   const Mask<T> half = bitcast<Mask<T>>(k * static_cast<T>(0.5) + magic);
-  return (y * bitcast<Vec<T>>(half << Simd<T>::mantissa_bits)) *
-         bitcast<Vec<T>>((all - half) << Simd<T>::mantissa_bits);
+  return scale_by_bits<T>(y, all, half);
 }
 inline Vec<double> scale(Vec<double> y, Vec<double> k) { return scale_in_halves<double>(y, k); }
 inline Vec<float> scale(Vec<float> y, Vec<float> k) { return scale_in_halves<float>(y, k); }
@@ -593,10 +598,8 @@ inline TwoFloats exp_two_floats(Vec<float> x) {
   const Vec<float> k = steps * (1.0f / n);  // scale takes its floor
   return {scale(high, k), scale(low, k)};
 #else
-  const Unsigned<float> k = (Unsigned<float>)bits / n, half = k / 2;  // plus the bias of an exponent, twice and once
-  const Vec<float> one = bitcast<Vec<float>>(half << Simd<float>::mantissa_bits),
-                   other = bitcast<Vec<float>>((k - half) << Simd<float>::mantissa_bits);
-  return {(high * one) * other, (low * one) * other};
+  const Unsigned<float> k = (Unsigned<float>)bits / n, half = k / 2;
+  return {scale_by_bits<float>(high, k, half), scale_by_bits<float>(low, k, half)};
 #endif
 }
 #endif
